@@ -1,0 +1,271 @@
+"""A campaign: settings, rounds, and which case was labelled when. It lives beside the preprocessed data:
+
+``nnUNet_preprocessed/DatasetXXX/active/fold_F/campaign.json`` and, for every query, ``round_001/`` with ``scores.csv`` (every
+component of every score), ``embeddings.npz``, ``selection.json`` (the utilities at each greedy step) and ``worklist.csv``.
+
+Rounds are appended and never rewritten. A round exists once its folder exists (it is renamed into place whole); ``campaign.json`` and
+``splits_final.json`` are brought in line with the folders whenever a campaign is opened. So a kill at any moment leaves a state from
+which the same command goes on to the same end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active import __version__
+from nnunet_active.atomic import atomic_folder, write_json
+from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.lock import hold
+from nnunet_active.settings import Settings
+from nnunet_active.splits import write_fold
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Round:
+    """One query: its number (from 1), the epoch before which it was made, and what it asked for, in order of preference."""
+
+    number: int
+    epoch: int
+    requested: tuple[str, ...]
+    folder: Path
+
+    def selection(self) -> dict[str, Any]:
+        """Content of ``selection.json``."""
+        return json.loads((self.folder / "selection.json").read_text())
+
+    def scores(self) -> pd.DataFrame:
+        """``scores.csv``: one row per candidate, one column per component."""
+        return pd.read_csv(self.folder / "scores.csv", dtype={"case": str}).set_index("case")
+
+
+class Campaign:
+    """An opened campaign. Build one with :meth:`create` or :meth:`open`; write to it only while :meth:`lock` is held."""
+
+    def __init__(self, folder: Path, state: dict[str, Any]) -> None:
+        self.folder = folder
+        self.dataset_folder = folder.parent.parent
+        self.state = state
+        self.settings = Settings.from_json(state["settings"])
+        self.fold: str = state["fold"]
+        self.configuration: str = state["configuration"]
+        self.plans: str = state["plans"]
+        self.val: tuple[str, ...] = tuple(state["val"])
+
+    @staticmethod
+    def folder_of(dataset_folder: Path, fold: str | int) -> Path:
+        """Where the campaign of a fold lives."""
+        return dataset_folder / "active" / f"fold_{fold}"
+
+    @classmethod
+    def create(
+        cls,
+        dataset_folder: Path,
+        fold: str | int,
+        configuration: str,
+        plans: str,
+        settings: Settings,
+        initial: Iterable[str] = (),
+        val: Iterable[str] = (),
+        excluded: Iterable[str] = (),
+        other_folds: list[dict] | None = None,
+        split_origin: str = "",
+    ) -> Campaign:
+        """Start a campaign.
+
+        Args:
+            dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+            fold: number, or ``all``.
+            configuration: nnU-Net configuration.
+            plans: plans identifier.
+            settings: how to query and train.
+            initial: cases that are labelled, and trained on, from the start.
+            val: held-out labelled cases; never queried.
+            excluded: cases that the user's split file leaves out; never queried.
+            other_folds: content of a fresh ``splits_final.json`` for the other folds.
+            split_origin: who defined the fold, for people.
+
+        Raises:
+            CampaignError: there is a campaign of this fold already.
+        """
+        folder = cls.folder_of(dataset_folder, fold)
+        if (folder / "campaign.json").exists():
+            raise CampaignError(
+                f"{folder / 'campaign.json'} exists: fold {fold} has a campaign. Go on with it, or set it aside and start anew "
+                f"with nnunet_active init ... --restart."
+            )
+        state = {
+            "format": FORMAT,
+            "version": __version__,
+            "fold": str(fold),
+            "configuration": configuration,
+            "plans": plans,
+            "settings": settings.to_json(),
+            "initial": sorted(initial),
+            "val": sorted(val),
+            "excluded": sorted(excluded),
+            "split_origin": split_origin,
+            "other_folds": other_folds,
+            "rounds": [],
+            "labelled": {},
+        }
+        campaign = cls(folder, state)
+        campaign._save()
+        return campaign
+
+    @classmethod
+    def open(cls, dataset_folder: Path, fold: str | int) -> Campaign:
+        """Open the campaign of a fold for reading.
+
+        Raises:
+            MissingInput: there is none.
+            CampaignError: its file is damaged or of a later version.
+        """
+        folder = cls.folder_of(dataset_folder, fold)
+        file = folder / "campaign.json"
+        if not file.is_file():
+            raise MissingInput(
+                f"There is no campaign for fold {fold} ({file} was not found); start one with nnunet_active init."
+            )
+        try:
+            state = json.loads(file.read_text())
+            found = state["format"]
+        except (ValueError, KeyError, UnicodeDecodeError) as error:
+            raise CampaignError(f"{file} is not a campaign file ({error}); restore it from a backup.") from error
+        if found > FORMAT:
+            raise CampaignError(f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active.")
+        return cls(folder, state)
+
+    @contextmanager
+    def lock(self, wait: bool = False) -> Iterator[None]:
+        """Hold the campaign for writing, and take over what a killed process left behind.
+
+        Raises:
+            CampaignError: another process holds it; the message says which.
+        """
+        with hold(self.folder, wait):
+            self.state = Campaign.open(self.dataset_folder, self.fold).state
+            self.recover()
+            yield
+
+    def recover(self) -> None:
+        """Adopt round folders that a kill kept out of ``campaign.json``, and bring ``splits_final.json`` in line."""
+        known = len(self.state["rounds"])
+        while (self.folder / f"round_{known + 1:03d}" / "selection.json").is_file():
+            known += 1
+            selection = json.loads((self.folder / f"round_{known:03d}" / "selection.json").read_text())
+            self.state["rounds"].append({key: selection[key] for key in ("number", "epoch", "requested")})
+            self._save()
+        self.write_split()
+
+    # --- what is known -------------------------------------------------------------------------------------------------------
+
+    @property
+    def rounds(self) -> list[Round]:
+        """All rounds so far, the oldest first."""
+        return [
+            Round(
+                entry["number"], entry["epoch"], tuple(entry["requested"]), self.folder / f"round_{entry['number']:03d}"
+            )
+            for entry in self.state["rounds"]
+        ]
+
+    @property
+    def initial(self) -> tuple[str, ...]:
+        """Cases labelled from the start."""
+        return tuple(self.state["initial"])
+
+    def requested(self) -> list[str]:
+        """All cases ever asked for, in order."""
+        return [case for one in self.rounds for case in one.requested]
+
+    def labelled(self, epoch: int | None = None) -> list[str]:
+        """Cases to train on, sorted. With ``epoch``: only of rounds made before or at it, so that a resumed run repeats itself."""
+        rounds = {case: one.epoch for one in self.rounds for case in one.requested}
+        revealed = [case for case in self.state["labelled"] if epoch is None or rounds.get(case, 0) <= epoch]
+        return sorted({*self.initial, *revealed})
+
+    def waiting(self) -> list[str]:
+        """Cases that were asked for and have no label yet, in order of preference."""
+        return [case for case in self.requested() if case not in self.state["labelled"]]
+
+    def pool(self, cases: Iterable[str]) -> list[str]:
+        """Of ``cases``, those that may still be queried, sorted: never one of ``val``, never one asked for before."""
+        taken = {*self.val, *self.initial, *self.state["excluded"], *self.state["labelled"], *self.requested()}
+        return sorted(set(cases) - taken)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is spent."""
+        return len(self.rounds) >= self.settings.queries
+
+    def query_due(self, epoch: int) -> bool:
+        """Whether the next query belongs before ``epoch``."""
+        return not self.exhausted and epoch == self.settings.epoch_of_query(len(self.rounds) + 1)
+
+    # --- what changes it ---------------------------------------------------------------------------------------------------------
+
+    def append_round(
+        self,
+        epoch: int,
+        requested: Iterable[str],
+        scores: pd.DataFrame,
+        utilities: pd.DataFrame,
+        worklist: pd.DataFrame,
+        arrays: Mapping[str, np.ndarray],
+        details: Mapping[str, Any],
+    ) -> Round:
+        """Record a query, whole or not at all.
+
+        Args:
+            epoch: epoch before which it was made.
+            requested: the picks in order.
+            scores: one row per candidate (index: case id).
+            utilities: one row per greedy step, one column per candidate.
+            worklist: one row per pick, for the annotator.
+            arrays: first axis aligned with ``scores.index``; saved as ``embeddings.npz``.
+            details: further content of ``selection.json``.
+        """
+        number = len(self.rounds) + 1
+        requested = list(requested)
+        folder = self.folder / f"round_{number:03d}"
+        with atomic_folder(folder) as temporary:
+            scores.to_csv(temporary / "scores.csv", index_label="case")
+            worklist.to_csv(temporary / "worklist.csv", index=False)
+            np.savez_compressed(temporary / "embeddings.npz", cases=np.array(scores.index, dtype=str), **arrays)
+            steps = [
+                {case: float(value) for case, value in row.items() if pd.notna(value)}
+                for _, row in utilities.iterrows()
+            ]
+            content = {"number": number, "epoch": epoch, "requested": requested, **details, "utilities": steps}
+            (temporary / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
+        self.state["rounds"].append({"number": number, "epoch": epoch, "requested": requested})
+        self._save()
+        return self.rounds[-1]
+
+    def mark_labelled(self, cases: Iterable[str]) -> list[str]:
+        """Cases whose label is there from now on; ``splits_final.json`` follows. Returns the new ones."""
+        number = {case: one.number for one in self.rounds for case in one.requested}
+        new = [case for case in cases if case not in self.state["labelled"] and case not in self.initial]
+        if new:
+            self.state["labelled"].update({case: number.get(case, 0) for case in new})
+            self._save()
+        self.write_split()
+        return new
+
+    def write_split(self) -> None:
+        """Bring this fold of ``splits_final.json`` in line with the labelled cases (idempotent)."""
+        if self.labelled():
+            write_fold(self.dataset_folder, self.fold, self.labelled(), self.val, self.state["other_folds"])
+
+    def _save(self) -> None:
+        write_json(self.folder / "campaign.json", self.state)

@@ -1,0 +1,54 @@
+"""``nnunet_active``: parse, call one subcommand, and turn a user's mistake into one clear line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nnunet_active import __version__
+from nnunet_active.errors import ActiveError
+
+COMMANDS = (
+    "trainers",
+    "plan",
+    "preprocess",
+    "init",
+    "status",
+    "strategies",
+    "export",
+    "doctor",
+    "demo",
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all subcommands; each subcommand's module is named like the command."""
+    parser = argparse.ArgumentParser(prog="nnunet_active")
+    parser.description = "Active, source-free domain adaptation for the stock nnU-Net."
+    parser.add_argument("--version", action="version", version=f"nnunet_active {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        module = importlib.import_module(f"nnunet_active.cli.{name}")
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (0: done, 1: done but cases were set aside, 2: wrong input)."""
+    args = build_parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except ActiveError as error:
+        print(f"nnunet_active {args.command}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""``nnunet_active plan``: plans for a target data set from a trained source model alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from nnunet_active.cli.arguments import DEFAULT_PLANS, add_dataset
+
+HELP = "make the target's plans from a trained source model (folder or exported zip) alone"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``plan``."""
+    add_dataset(parser)
+    parser.add_argument(
+        "-m", dest="model", required=True, type=Path, help="source model: its trained model folder or exported zip"
+    )
+    parser.add_argument(
+        "-c",
+        dest="configurations",
+        nargs="+",
+        default=None,
+        help="nnU-Net configurations, e.g. 3d_fullres; may be left out if the source model has only one",
+    )
+    parser.add_argument(
+        "-f", dest="fold", default=None, help="fold of the source model: a number or 'all' (default: the lowest number)"
+    )
+    parser.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        help="checkpoint of the source model (default: checkpoint_final.pth)",
+    )
+    parser.add_argument(
+        "-plans_name", dest="plans_name", default=DEFAULT_PLANS, help=f"name of the plans (default: {DEFAULT_PLANS})"
+    )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="read the checkpoint even if that can run code stored in it; only for files of people you trust",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of sentences")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, write, and say what was matched and what to do next."""
+    from nnunet_active import nnunet_paths
+    from nnunet_active.planners.source_model_planner import SourceModelPlanner
+
+    planner = SourceModelPlanner(
+        nnunet_paths.raw_folder(nnunet_paths.dataset_name(args.dataset)),
+        args.model,
+        args.configurations,
+        plans_name=args.plans_name,
+        fold=args.fold,
+        checkpoint=args.checkpoint,
+        trust=args.trust_checkpoint,
+    )
+    file = planner.write()
+    plans = "" if args.plans_name == DEFAULT_PLANS else f" -p {args.plans_name}"
+    steps = [
+        f"nnunet_active preprocess -d {args.dataset} -c {source.configuration}{plans}" for source in planner.sources
+    ]
+    if args.json:
+        print(json.dumps({**planner.summary(), "next": steps}, indent=2))
+        return 0
+    print(*planner.lines(), f"Plans written to {file}.", "Next:", *(f"  {step}" for step in steps), sep="\n")
+    return 0

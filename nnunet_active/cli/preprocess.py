@@ -1,0 +1,104 @@
+"""``nnunet_active preprocess``: labelled and unlabelled cases, only what is missing or outdated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_active.cli import arguments
+
+if TYPE_CHECKING:
+    from nnunet_active.cases import CaseStore
+    from nnunet_active.preprocessing import PreprocessingReport
+
+HELP = "preprocess labelled and unlabelled cases, only what is missing or older than its files"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags as in ``nnUNetv2_preprocess``, and ``--pool``."""
+    arguments.add_dataset(parser)
+    arguments.add_configuration(parser)
+    arguments.add_plans(parser)
+    arguments.add_processes(parser)
+    parser.add_argument(
+        "--pool",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FOLDER",
+        help="further folders of unlabelled images, named as in imagesTr; remembered for this data set",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if a case was set aside."""
+    from nnunet_active.cases import CaseStore
+    from nnunet_active.errors import MissingInput
+    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.preprocessing import preprocess_dataset
+    from nnunet_active.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
+
+    name = dataset_name(args.dataset)
+    raw, folder = raw_folder(name), preprocessed_folder(name)
+    plans_file = folder / f"{args.plans}.json"
+    if not plans_file.is_file():
+        raise MissingInput(
+            f"{plans_file} was not found; make it with 'nnunet_active plan -d {args.dataset} -m SOURCE_MODEL "
+            f"-c {args.configuration}', or take plans of nnU-Net's own with -p (nnUNetv2_plan_and_preprocess "
+            f"-d {args.dataset})."
+        )
+    # nnU-Net takes the labels from the copy beside the plans; before any planning there is only the raw one
+    dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
+    store = CaseStore(folder, _read_json(plans_file), args.configuration)
+    # opened before it is remembered: a folder with a name clash would else stop every later command
+    pool_folders = [*read_pool_folders(folder), *(Path(pool) for pool in args.pool)]
+    dataset = RawDataset(raw, pool_folders)
+    for pool in args.pool:
+        remember_pool_folder(folder, Path(pool))
+    report = preprocess_dataset(dataset, store, _read_json(dataset_json_file), args.processes)
+    _show(args, store, report)
+    return 1 if report.problems else 0
+
+
+def _read_json(file: Path) -> dict:
+    from nnunet_active.errors import MissingInput
+
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MissingInput(f"{file} is not valid JSON ({error}); make it anew.") from error
+
+
+def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingReport) -> None:
+    labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
+    plans = "" if args.plans == arguments.DEFAULT_PLANS else f" -p {args.plans}"
+    following = f"nnunet_active init -d {args.dataset} -c {args.configuration}{plans} -f 0 --strategy mmacts"
+    if args.json:
+        content = {
+            "labelled": labelled,
+            "unlabelled": unlabelled,
+            "done": report.done,
+            "up_to_date": report.skipped,
+            "problems": report.problems,
+            "warnings": report.warnings,
+            "folder": str(store.folder),
+            "pool_folder": str(store.pool_folder),
+            "next": following,
+        }
+        json.dump(content, sys.stdout, indent=4)
+        print()
+        return
+    print(f"{len(labelled)} labelled cases in {store.folder}")
+    print(f"{len(unlabelled)} unlabelled cases in {store.pool_folder}")
+    print(f"{len(report.done)} preprocessed now, {len(report.skipped)} were up to date.")
+    for sentence in report.warnings.values():
+        print(f"Warning: {sentence}")
+    if report.problems:
+        print(f"{len(report.problems)} set aside:")
+        for sentence in report.problems.values():
+            print(f"  {sentence}")
+    print(f"Next: {following}")

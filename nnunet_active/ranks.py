@@ -1,0 +1,49 @@
+"""Work shared out over the processes of a distributed training: rank 0 decides, all ranks follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from torch import distributed
+
+Item = TypeVar("Item")
+
+
+class Ranks:
+    """The processes of ``-num_gpus N`` (one process: everything is done here).
+
+    Every method must be called by all ranks in the same order, as all collective operations.
+    """
+
+    def __init__(self) -> None:
+        self.shared = distributed.is_available() and distributed.is_initialized()
+        self.rank = distributed.get_rank() if self.shared else 0
+        self.world = distributed.get_world_size() if self.shared else 1
+
+    def mine(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This rank's share of ``items``: every N-th one, so that large and small cases are mixed."""
+        return items[self.rank :: self.world]
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in rank order, on every rank."""
+        if not self.shared:
+            return [value]
+        values: list[Any] = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values
+
+    def decide(self, action: Callable[[], Item]) -> Item:
+        """Run ``action`` on rank 0 and return its result on every rank; an exception on rank 0 is raised on every rank."""
+        if not self.shared:
+            return action()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = action()
+            except BaseException as error:  # else the other ranks would wait for ever
+                outcome[1] = error
+        distributed.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]

@@ -1,0 +1,304 @@
+"""Score the pool, ask a strategy, elect the modality to open first: one query, for the trainers and for the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from nnunet_active.atomic import atomic_file
+from nnunet_active.campaign import Campaign, Round
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import BadCase, EmptyPool
+from nnunet_active.inference import SlidingWindow
+from nnunet_active.ranks import Ranks
+from nnunet_active.scoring import density
+from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
+from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection
+from nnunet_active.strategies.registry import get_strategy
+
+Log = Callable[[str], None]
+
+
+@dataclass
+class PoolScores:
+    """Scores of several cases: a table, arrays with the first axis aligned to it, and the cases that could not be scored."""
+
+    table: pd.DataFrame
+    arrays: dict[str, np.ndarray]
+    problems: dict[str, str]
+
+
+def score_cases(
+    window: SlidingWindow,
+    store: CaseStore,
+    cases: Sequence[str],
+    ranks: Ranks | None = None,
+    embedding: bool = True,
+    progress: bool = True,
+) -> PoolScores:
+    """One forward pass per case; one case is held at a time. A case that cannot be scored is named and set aside.
+
+    Args:
+        window: the network to score with.
+        store: where the preprocessed images are.
+        cases: whom to score.
+        ranks: shares the cases out over the processes of a distributed training; every rank gets all results.
+        embedding: also take embeddings.
+        progress: show a bar (on rank 0).
+    """
+    ranks = ranks or Ranks()
+    rows: dict[str, dict[str, float]] = {}
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    problems: dict[str, str] = {}
+    mine = ranks.mine(sorted(cases))
+    for case in tqdm(mine, desc="Scoring cases", disable=not (progress and ranks.rank == 0 and len(mine))):
+        try:
+            scores = window.score(store.load_image(case), float(np.prod(store.spacing(case))), embedding)
+        except (BadCase, OSError, ValueError, RuntimeError) as error:
+            if "out of memory" in str(error).lower():  # not the case's fault, and the next one would fail as well
+                raise
+            problems[case] = f"{case} could not be scored ({error}); it is left out of this query."
+            continue
+        rows[case], arrays[case] = scores.scalars, scores.arrays
+    for other_rows, other_arrays, other_problems in ranks.gather((rows, arrays, problems)):
+        rows.update(other_rows)
+        arrays.update(other_arrays)
+        problems.update(other_problems)
+    table = pd.DataFrame.from_dict({case: rows[case] for case in sorted(rows)}, orient="index", dtype=np.float64)
+    names = next(iter(arrays.values()), {})
+    return PoolScores(table, {name: np.stack([arrays[case][name] for case in table.index]) for name in names}, problems)
+
+
+def density_of_cases(
+    store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = lambda text: None
+) -> pd.Series:
+    """Representativeness rho (mmActS E3) of every case among ``cases``; computed once and kept by the images' digests.
+
+    Args:
+        store: where the preprocessed images are.
+        cases: the whole target training pool, labelled and unlabelled.
+        cache: ``.npz`` file of the images' signatures; written in one step, so that it is whole or absent.
+        ranks: shares the images out.
+        log: where to tell the radius and the neighbour histogram.
+    """
+    ranks = ranks or Ranks()
+    cases = sorted(cases)
+    digests = {case: store.image_fingerprint(case) for case in cases}
+    known: dict[str, np.ndarray] = {}
+    if cache.is_file():
+        with np.load(cache) as content:
+            known = {
+                str(digest): signature
+                for digest, signature in zip(content["digests"], content["signatures"], strict=True)
+            }
+    missing = [case for case in cases if digests[case] not in known]
+    mine = ranks.mine(missing)
+    fresh = {
+        digests[case]: density.case_signature(store.load_image(case))
+        for case in tqdm(mine, desc="Density of the pool", disable=ranks.rank > 0 or not mine)
+    }
+    for part in ranks.gather(fresh):
+        known.update(part)
+    if missing and ranks.rank == 0:
+        with atomic_file(cache) as temporary, temporary.open("wb") as file:
+            np.savez(file, digests=np.array(list(known)), signatures=np.stack(list(known.values())))
+    distances = density.pairwise_distances(np.stack([known[digests[case]] for case in cases]))
+    radius = density.default_radius(distances)
+    rho = density.neighbour_density(distances, radius)
+    counts = ", ".join(f"{n}: {c}" for n, c in density.neighbour_histogram(distances, radius).items())
+    log(
+        f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
+    )
+    return pd.Series(rho, index=cases, name="density")
+
+
+def _first_embeddings(campaign: Campaign, cases: Sequence[str]) -> np.ndarray | None:
+    """Embeddings by the source network: those of the query at epoch 0, where all ``cases`` were scored by it."""
+    rounds = [one for one in campaign.rounds if one.epoch == 0]
+    file = rounds[0].folder / "embeddings.npz" if rounds else None
+    if file is None or not file.is_file():
+        return None
+    with np.load(file) as content:
+        if "embedding" not in content:
+            return None
+        known = dict(zip(content["cases"].tolist(), content["embedding"], strict=True))
+    return np.stack([known[case] for case in cases]) if all(case in known for case in cases) else None
+
+
+def build_pool(
+    campaign: Campaign,
+    store: CaseStore,
+    window: SlidingWindow,
+    strategy: QueryStrategy,
+    candidates: Sequence[str],
+    ranks: Ranks,
+    log: Log,
+) -> tuple[ScoredPool, PoolScores]:
+    """All that the strategy may know of the candidates and of the labelled cases, and nothing else."""
+    wanted = strategy.needs | strategy.uses
+    network_wanted = bool(wanted & {"predictions", "embedding", "class_mean", "ensemble"})
+    if network_wanted:
+        scored = score_cases(window, store, candidates, ranks)
+        for sentence in scored.problems.values():
+            log(f"WARNING: {sentence}")
+    else:
+        scored = PoolScores(pd.DataFrame(index=sorted(candidates)), {}, {})
+    if scored.table.empty and network_wanted:
+        raise EmptyPool("No unlabelled case is left that can be scored.")
+    labelled = sorted(set(campaign.labelled()) & set(store.identifiers()))
+    known = score_cases(window, store, labelled, ranks) if "embedding" in wanted and labelled else None
+    if "density" in wanted:
+        everyone = sorted(
+            {*campaign.pool(store.identifiers()), *campaign.requested(), *campaign.initial} & set(store.identifiers())
+        )
+        cache = campaign.dataset_folder / "active" / f"density_{campaign.plans}_{campaign.configuration}.npz"
+        scored.table["density"] = density_of_cases(store, everyone, cache, ranks, log)
+    source = _first_embeddings(campaign, list(scored.table.index))
+    if source is not None:
+        scored.arrays["source_embedding"] = source
+    return (
+        ScoredPool(
+            scores=scored.table,
+            arrays=scored.arrays,
+            labelled_cases=tuple(known.table.index) if known else tuple(labelled),
+            labelled_arrays=known.arrays if known else {},
+            round_index=len(campaign.rounds) + 1,
+            rounds=campaign.settings.queries,
+            budget=campaign.settings.budget,
+        ),
+        scored,
+    )
+
+
+def run_query(
+    campaign: Campaign,
+    store: CaseStore,
+    window: SlidingWindow,
+    candidates: Sequence[str],
+    epoch: int,
+    channel_names: Sequence[str],
+    class_names: Sequence[str],
+    ranks: Ranks | None = None,
+    log: Log = print,
+) -> Round:
+    """One query of a campaign: score, choose, elect modalities, record the round (rank 0 decides and writes).
+
+    Args:
+        campaign: opened and locked (by rank 0).
+        store: the preprocessed images.
+        window: the network that asks.
+        candidates: unlabelled cases that may be asked for.
+        epoch: epoch before which the query is made.
+        channel_names: names of the image channels.
+        class_names: names of the network's heads.
+        ranks: processes of a distributed training.
+        log: where to tell what was done.
+
+    Raises:
+        EmptyPool: nobody is left to ask for.
+    """
+    ranks = ranks or Ranks()
+    start = perf_counter()
+    settings = campaign.settings
+    strategy = get_strategy(settings.strategy, **settings.strategy_options)
+    number = len(campaign.rounds) + 1
+    if not candidates:
+        raise EmptyPool("No unlabelled case is left to choose from.")
+    pool, scored = build_pool(campaign, store, window, strategy, candidates, ranks, log)
+
+    def decide() -> Round:
+        rng = np.random.default_rng([settings.seed, number])
+        selection = strategy.query(pool, settings.size_of_query(number), rng)
+        elections = {
+            case: elect_dominant_modality(window.predicted_classes, store.load_image(case), settings.modality)
+            for case in selection.picks
+        }
+        table = _score_table(scored, selection, class_names)
+        worklist = _worklist(selection, table, elections, channel_names)
+        details = {
+            "strategy": settings.strategy,
+            "strategy_options": settings.strategy_options,
+            "seed": settings.seed,
+            "candidates": len(pool),
+            "dominant_modality": {
+                case: {
+                    "channel": e.channel,
+                    "name": channel_names[e.channel],
+                    "dice": list(e.dice),
+                    "decided": e.decided,
+                }
+                for case, e in elections.items()
+            },
+            "notes": list(selection.notes),
+            "set_aside": scored.problems,
+            "seconds": round(perf_counter() - start, 2),
+        }
+        return campaign.append_round(
+            epoch, selection.picks, table, selection.utilities, worklist, scored.arrays, details
+        )
+
+    made = ranks.decide(decide)
+    if ranks.rank > 0:
+        campaign.state = Campaign.open(campaign.dataset_folder, campaign.fold).state
+    for sentence in describe_round(made):
+        log(sentence)
+    return made
+
+
+def _score_table(scored: PoolScores, selection: Selection, class_names: Sequence[str]) -> pd.DataFrame:
+    """Every component of every score, the best first."""
+    table = scored.table.copy()
+    if "class_volume" in scored.arrays:
+        volume = scored.arrays["class_volume"]
+        for index, name in enumerate(class_names[: volume.shape[1]]):
+            if name != "background":
+                table[f"voxels_{name}"] = volume[:, index]
+    table = table.join(selection.components.rename(columns=lambda name: f"component_{name}"))
+    table["utility"] = selection.utilities.iloc[0]
+    table["picked"] = pd.Series({case: rank for rank, case in enumerate(selection.picks, 1)})
+    return table.sort_values(["picked", "utility"], ascending=[True, False], kind="stable")
+
+
+def _worklist(
+    selection: Selection, table: pd.DataFrame, elections: dict[str, ModalityElection], channel_names: Sequence[str]
+) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for rank, case in enumerate(selection.picks, 1):
+        election = elections[case]
+        row: dict[str, Any] = {"rank": rank, "case": case, "open_first": channel_names[election.channel]}
+        row.update({f"dice_{name}_alone": dice for name, dice in zip(channel_names, election.dice, strict=True)})
+        for column in ("foreground_mm3", "mean_entropy", "utility"):
+            if column in table:
+                row[column] = table.loc[case, column]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def describe_round(made: Round) -> list[str]:
+    """What was asked for and why, in a few lines."""
+    selection = made.selection()
+    scores = made.scores()
+    lines = [
+        f"Query {made.number} before epoch {made.epoch}: '{selection['strategy']}' chose {len(made.requested)} of "
+        f"{selection['candidates']} cases in {selection['seconds']} s"
+    ]
+    for case in made.requested:
+        row = scores.loc[case]
+        parts = [
+            f"{name.removeprefix('component_')} {row[name]:.4g}"
+            for name in scores.columns
+            if name.startswith("component_")
+        ]
+        election = selection["dominant_modality"][case]
+        first = f"; open {election['name']} first" + (
+            "" if election["decided"] else " (nothing predicted: channel order)"
+        )
+        lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
+    return lines + [f"  note: {note}" for note in selection["notes"]]

@@ -1,0 +1,297 @@
+"""Read a trained nnU-Net, as a folder or as an exported zip, and everything that is needed to carry it to another data set.
+
+Nothing but the model is asked for: neither the source's images nor its preprocessed data.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunet_active.atomic import atomic_file, atomic_folder, write_json
+from nnunet_active.errors import ActiveError, IncompatibleSource, MissingInput
+from nnunet_active.model_files import FOLD, FolderStore, ZipStore
+from nnunet_active.networks import build_network, channel_names, find_trainer_class, head_names, stock_trainer_name
+from nnunet_active.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.weight_transfer import TransferReport, map_channels, map_heads, transfer_weights
+
+__all__ = [
+    "SourceModel",
+    "build_network",
+    "carry_over",
+    "channel_names",
+    "find_trainer_class",
+    "head_names",
+    "read_source_model",
+    "save_source_model",
+    "source_folder",
+    "stock_trainer_name",
+    "write_checkpoint",
+]
+
+DEFAULT_CHECKPOINT = "checkpoint_final.pth"
+_FALLBACK_CHECKPOINTS = ("checkpoint_best.pth", "checkpoint_latest.pth")
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained nnU-Net, whole: how it was planned, what it was trained on, and all of its weights.
+
+    Attributes:
+        plans: content of ``plans.json`` as it was found (it may hold further configurations).
+        dataset_json: content of the source's ``dataset.json``.
+        fingerprint: content of ``dataset_fingerprint.json``, or None if the model came without one.
+        configuration: the configuration that this network belongs to, e.g. ``3d_fullres``.
+        fold: the fold that was read, ``"0"``, ``"1"``, ... or ``"all"``.
+        weights: state dict on the CPU, without the prefixes that DDP and ``torch.compile`` add.
+        mirror_axes: axes that test-time augmentation may mirror, or None.
+        trainer_name: the trainer class named in the checkpoint.
+        origin: where it was read from, for messages.
+        checkpoint: file name of the checkpoint that was read.
+        folds_found: all folds of the model, in the order in which they would be taken.
+        notes: sentences about choices that were made while reading.
+    """
+
+    plans: dict
+    dataset_json: dict
+    fingerprint: dict | None
+    configuration: str
+    fold: str
+    weights: dict[str, Tensor]
+    mirror_axes: tuple[int, ...] | None
+    trainer_name: str
+    origin: str
+    checkpoint: str = DEFAULT_CHECKPOINT
+    folds_found: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_source_model(
+    path: str | Path,
+    configuration: str | None = None,
+    fold: str | int | None = None,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    trust: bool = False,
+) -> SourceModel:
+    """Read one fold of one configuration of a trained nnU-Net.
+
+    Args:
+        path: a trained model folder (``.../nnUNetTrainer__nnUNetPlans__3d_fullres``), a ``fold_X`` folder or a checkpoint
+            in it, a folder that holds several of them (``nnUNet_results/DatasetXXX_Name``), or the zip that
+            ``nnUNetv2_export_model_to_zip`` writes.
+        configuration: which configuration; needed only where there are several.
+        fold: a number or ``"all"``; by default the lowest number that has the checkpoint, and ``all`` only if there is
+            nothing else.
+        checkpoint: file name of the checkpoint. If it is the default one and is not there, ``checkpoint_best.pth`` and
+            ``checkpoint_latest.pth`` are taken in its place, and ``notes`` says so.
+        trust: read the checkpoint even if that can run code stored in it.
+
+    Raises:
+        MissingInput: the path, plans.json, dataset.json, fold, checkpoint or configuration is not there.
+        UnsafeCheckpoint: the checkpoint cannot be read without running code from it, and ``trust`` is False.
+        IncompatibleSource: second stage of a cascade, or weights that are not finite.
+        ActiveError: a file is damaged or is not what its name says.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingInput(
+            f"The source model {path} was not found; give the trained model folder "
+            f"(.../nnUNetTrainer__nnUNetPlans__3d_fullres) or the zip from nnUNetv2_export_model_to_zip."
+        )
+    if path.is_file() and path.suffix == ".pth":
+        path, checkpoint = path.parent, path.name
+    if path.is_dir() and (match := FOLD.fullmatch(path.name)):
+        fold = match[1] if fold is None else fold
+        path = path.parent
+    store = FolderStore(path) if path.is_dir() else ZipStore(path)
+    notes: list[str] = []
+    model = _choose_model(store, configuration)
+    plans = _read_json(store, model, "plans.json", required=True)
+    dataset_json = _read_json(store, model, "dataset.json", required=True)
+    fingerprint = _read_json(store, model, "dataset_fingerprint.json", required=False)
+    found = store.folds(model)
+    fold, checkpoint = _choose_fold(store, model, found, fold, checkpoint, notes)
+
+    where = store.describe(model, f"fold_{fold}/{checkpoint}")
+    with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:
+        content = load_checkpoint(file, where, trust)
+    weights = network_weights(content, where)
+    init_args = content.get("init_args")
+    trained = init_args.get("configuration") if isinstance(init_args, dict) else None
+    trained = trained or model.rpartition("__")[2]
+    if configuration is not None and configuration != trained:
+        raise MissingInput(
+            f"{where} was trained for the configuration {trained}, not {configuration}; use -c {trained}."
+        )
+    _check_configuration(plans, trained, store.describe(model, "plans.json"))
+    axes = content.get("inference_allowed_mirroring_axes")
+    return SourceModel(
+        plans=plans,
+        dataset_json=dataset_json,
+        fingerprint=fingerprint,
+        configuration=trained,
+        fold=fold,
+        weights=weights,
+        mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
+        trainer_name=str(content.get("trainer_name", "nnUNetTrainer")),
+        origin=where,
+        checkpoint=checkpoint,
+        folds_found=tuple(found),
+        notes=tuple(notes),
+    )
+
+
+def save_source_model(source: SourceModel, folder: str | Path) -> None:
+    """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
+
+    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` (if the source has one) and
+    ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside: Path | None = None
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as scratch:
+        with atomic_folder(Path(scratch) / "new") as new:
+            write_json(new / "plans.json", source.plans)
+            write_json(new / "dataset.json", source.dataset_json)
+            if source.fingerprint is not None:
+                write_json(new / "dataset_fingerprint.json", source.fingerprint)
+            write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
+        if folder.exists():
+            aside = folder.rename(Path(scratch) / "old")
+        try:
+            (Path(scratch) / "new").rename(folder)
+        except OSError:
+            if aside is not None:
+                aside.rename(folder)
+            raise
+
+
+def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None:
+    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine."""
+    fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
+    content = {
+        "network_weights": source.weights,
+        "init_args": {
+            "plans": source.plans,
+            "configuration": source.configuration,
+            "fold": fold,
+            "dataset_json": source.dataset_json,
+        },
+        "trainer_name": trainer_name,
+        "inference_allowed_mirroring_axes": source.mirror_axes,
+    }
+    with atomic_file(file) as temporary:
+        torch.save(content, temporary)
+
+
+def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_json: dict) -> TransferReport:
+    """Load the whole source network (stem, body, heads) into a network that was built for the target's plans, in place.
+
+    Args:
+        network: built for ``plans`` and ``dataset_json``; may be compiled or wrapped for DDP.
+        source: the source model.
+        plans: the target's plans.
+        dataset_json: the target's ``dataset.json``.
+
+    Raises:
+        IncompatibleSource: the networks differ in more than channels and classes; ``network`` is then unchanged.
+    """
+    channels = map_channels(channel_names(source.dataset_json), channel_names(dataset_json))
+    heads = map_heads(head_names(source.plans, source.dataset_json), head_names(plans, dataset_json))
+    return transfer_weights(network, source.weights, channels, heads)
+
+
+def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, configuration: str) -> Path:
+    """Where ``nnunet_active plan`` keeps the source network of a configuration."""
+    return Path(preprocessed_dataset_folder) / "active" / "source" / f"{plans_name}__{configuration}"
+
+
+def _choose_model(store: FolderStore | ZipStore, configuration: str | None) -> str:
+    models = store.models()
+    if not models:
+        raise MissingInput(
+            f"No trained model was found in {store.describe('', '')}; expected a folder with plans.json, dataset.json and "
+            f"fold_X/{DEFAULT_CHECKPOINT}, such as nnUNetTrainer__nnUNetPlans__3d_fullres."
+        )
+    if len(models) == 1:
+        return models[0]
+    fitting = [name for name in models if configuration is None or name.endswith(f"__{configuration}")]
+    if len(fitting) == 1:
+        return fitting[0]
+    names = ", ".join(PurePosixPath(name).name or "." for name in fitting or models)
+    if not fitting:
+        raise MissingInput(
+            f"{store.describe('', '')} holds no model for the configuration {configuration}; found: {names}."
+        )
+    raise MissingInput(
+        f"{store.describe('', '')} holds several models ({names}); choose the configuration with -c, or give one of these "
+        f"folders itself with -m."
+    )
+
+
+def _read_json(store: FolderStore | ZipStore, model: str, name: str, required: bool) -> Any:
+    content = store.read(model, name)
+    where = store.describe(model, name)
+    if content is None:
+        if not required:
+            return None
+        raise MissingInput(
+            f"{where} was not found; a trained nnU-Net model has it beside its fold_X folders, copy it there."
+        )
+    try:
+        parsed = json.loads(content)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ActiveError(f"{where} is not valid JSON ({error}); copy it again from the trained model.") from error
+    if not isinstance(parsed, dict):
+        raise ActiveError(f"{where} holds a {type(parsed).__name__} where an object was expected; copy it again.")
+    return parsed
+
+
+def _choose_fold(
+    store: FolderStore | ZipStore,
+    model: str,
+    found: dict[str, list[str]],
+    fold: str | int | None,
+    checkpoint: str,
+    notes: list[str],
+) -> tuple[str, str]:
+    where = store.describe(model, "")
+    if not found:
+        raise MissingInput(f"{where} has no fold_X folder with a checkpoint; train the source model or copy it there.")
+    if fold is not None and str(fold) not in found:
+        raise MissingInput(f"{where} has no checkpoint for fold {fold}; folds found: {', '.join(found)}.")
+    candidates = list(found) if fold is None else [str(fold)]
+    wanted = (checkpoint, *(_FALLBACK_CHECKPOINTS if checkpoint == DEFAULT_CHECKPOINT else ()))
+    for name in wanted:
+        for candidate in candidates:
+            if name in found[candidate]:
+                if fold is None and len(found) > 1:
+                    notes.append(f"Folds found: {', '.join(found)}; fold {candidate} is taken (-f chooses another).")
+                if name != checkpoint:
+                    notes.append(f"fold_{candidate} has no {checkpoint}; {name} is taken in its place.")
+                return candidate, name
+    there = "; ".join(f"fold_{candidate}: {', '.join(found[candidate])}" for candidate in candidates)
+    raise MissingInput(f"{where} has no {checkpoint}; found {there}; choose one with -chk.")
+
+
+def _check_configuration(plans: dict, configuration: str, where: str) -> ConfigurationManager:
+    configurations = plans.get("configurations")
+    if not isinstance(configurations, dict) or configuration not in configurations:
+        names = ", ".join(configurations) if isinstance(configurations, dict) else "none"
+        raise MissingInput(f"{where} has no configuration {configuration}; it has: {names}.")
+    configured = PlansManager(deepcopy(plans)).get_configuration(configuration)
+    if configured.previous_stage_name is not None:
+        raise IncompatibleSource(
+            f"{configuration} is the second stage of a cascade and needs the predictions of {configured.previous_stage_name}"
+            f" as input; use a model of that configuration, of 2d or of 3d_fullres."
+        )
+    return configured

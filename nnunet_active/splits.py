@@ -1,0 +1,171 @@
+"""The only writer of ``splits_final.json``; a file that somebody else wrote is kept before it is changed.
+
+nnU-Net reads ``nnUNet_preprocessed/DatasetXXX/splits_final.json``: a list with one ``{"train": [...], "val": [...]}`` per fold. Here
+``train`` of the campaign's fold follows the labels as they arrive; ``val`` is what the user, or nnU-Net, decided and never changes.
+A ``splits_final.json`` in the *raw* folder is read as the user's definition of the folds and never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_active.atomic import copy_file, write_json, write_text
+from nnunet_active.errors import CampaignError
+
+FILE_NAME = "splits_final.json"
+_WRITTEN = "splits_written.json"  # digests of the versions that we wrote, to tell a user's edit from them
+_BACKUP = "splits_before_nnunet_active"
+
+
+@dataclass(frozen=True)
+class FoldDefinition:
+    """Which cases a fold may train on and which it is evaluated on; ``origin`` says who decided."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    origin: str
+
+
+def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
+    """Content of a split file, or None where there is none.
+
+    Raises:
+        CampaignError: the file is not a list of train/val lists.
+    """
+    if not file.is_file():
+        return None
+    try:
+        splits = json.loads(file.read_text())
+        ok = isinstance(splits, list) and all(
+            isinstance(fold[key], list) and all(isinstance(case, str) for case in fold[key])
+            for fold in splits
+            for key in ("train", "val")
+        )
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        ok = False
+    if not ok:
+        raise CampaignError(
+            f"{file} is not a split file of nnU-Net's (a list of {{'train': [...], 'val': [...]}}); mend it or move it away."
+        )
+    return splits
+
+
+def backups(dataset_folder: Path) -> list[Path]:
+    """Kept versions of the user's split file, the oldest first."""
+    return sorted((dataset_folder / "active").glob(f"{_BACKUP}*.json"), key=lambda path: (len(path.name), path.name))
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _written(dataset_folder: Path) -> list[str]:
+    file = dataset_folder / "active" / _WRITTEN
+    return json.loads(file.read_text()) if file.is_file() else []
+
+
+def _is_ours(dataset_folder: Path) -> bool:
+    current = dataset_folder / FILE_NAME
+    return current.is_file() and _digest(current.read_bytes()) in _written(dataset_folder)
+
+
+def define_fold(
+    dataset_folder: Path, fold: str, raw_folder: Path | None = None, generated: list[dict] | None = None
+) -> FoldDefinition | None:
+    """Who trains and who validates in a fold: the first of these that knows it.
+
+    1. ``splits_final.json`` beside the preprocessed data, where a user wrote it; where we changed it, the version from before;
+    2. ``splits_final.json`` in the raw folder;
+    3. ``generated``: nnU-Net's own cross-validation, for a dataset whose labels are all there.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        fold: a number as text; ``"all"`` has no definition.
+        raw_folder: ``nnUNet_raw/DatasetXXX``.
+        generated: splits to fall back to.
+
+    Returns:
+        None for ``"all"`` and where nobody defined the fold.
+    """
+    if fold == "all":
+        return None
+    sources: list[tuple[str, list[dict] | None]] = []
+    current = dataset_folder / FILE_NAME
+    if current.is_file() and not _is_ours(dataset_folder):
+        sources.append((str(current.name), read_splits(current)))
+    sources += [(path.name, read_splits(path)) for path in reversed(backups(dataset_folder))]
+    if raw_folder is not None:
+        sources.append((f"{FILE_NAME} of the raw folder", read_splits(raw_folder / FILE_NAME)))
+    sources.append(("nnU-Net's 5-fold cross-validation", generated))
+    for origin, splits in sources:
+        if splits is not None and int(fold) < len(splits):
+            entry = splits[int(fold)]
+            return FoldDefinition(tuple(entry["train"]), tuple(entry["val"]), origin)
+    return None
+
+
+def write_fold(
+    dataset_folder: Path,
+    fold: str,
+    train: Iterable[str],
+    val: Iterable[str],
+    other_folds: list[dict] | None = None,
+) -> bool:
+    """Set one fold in ``splits_final.json`` in one step; the other folds stay as they are.
+
+    Where nobody validates, ``val`` becomes ``train`` (as nnU-Net does for fold ``all``): stock nnU-Net cannot train without.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        fold: a number as text. ``"all"`` is in no split file: nothing is written.
+        train: labelled cases.
+        val: held-out labelled cases.
+        other_folds: what the file holds where it does not exist yet.
+
+    Returns:
+        Whether the file changed.
+
+    Raises:
+        CampaignError: the fold's predecessors are unknown, so that the list would have a hole.
+    """
+    if fold == "all":
+        return False
+    current = dataset_folder / FILE_NAME
+    splits = read_splits(current)
+    if splits is None:
+        splits = [dict(entry) for entry in other_folds or []]
+    index = int(fold)
+    if index > len(splits):
+        raise CampaignError(
+            f"{current} knows {len(splits)} fold(s), so fold {fold} cannot be added; begin with -f {len(splits)} or -f all."
+        )
+    train = sorted(train)
+    entry = {"train": train, "val": sorted(val) or list(train)}
+    splits[index : index + 1] = [entry]
+    if read_splits(current) == splits:
+        return False
+    if current.is_file() and not _is_ours(dataset_folder):
+        _keep(dataset_folder)
+    elif not current.is_file() and other_folds and not backups(dataset_folder):
+        write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds)  # the definition of all folds survives
+    text = json.dumps(splits, indent=4) + "\n"
+    # the digest comes first: after a kill in between, the old file is still known as whosever it was
+    digests = _written(dataset_folder)
+    if _digest(text.encode()) not in digests:
+        write_json(dataset_folder / "active" / _WRITTEN, [*digests, _digest(text.encode())])
+    write_text(current, text)
+    return True
+
+
+def _keep(dataset_folder: Path) -> None:
+    """Keep a user's split file under a name of its own, once for every version of it."""
+    current = dataset_folder / FILE_NAME
+    kept = backups(dataset_folder)
+    if any(path.read_bytes() == current.read_bytes() for path in kept):
+        return
+    name = f"{_BACKUP}.json" if not kept else f"{_BACKUP}_{len(kept) + 1}.json"
+    copy_file(current, dataset_folder / "active" / name)

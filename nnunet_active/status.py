@@ -1,0 +1,79 @@
+"""Where a campaign stands, as plain data and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.campaign import Campaign
+
+
+def campaign_status(campaign: Campaign) -> dict[str, Any]:
+    """Settings, counts, and one entry per requested case with its components and its dominant modality (JSON types only)."""
+    cases: list[dict[str, Any]] = []
+    for one in campaign.rounds:
+        selection, scores = one.selection(), one.scores()
+        for case in one.requested:
+            row = scores.loc[case]
+            components = {
+                name.removeprefix("component_"): float(row[name])
+                for name in scores.columns
+                if name.startswith("component_") and pd.notna(row[name])
+            }
+            cases.append(
+                {
+                    "round": one.number,
+                    "epoch": one.epoch,
+                    "case": case,
+                    "labelled": case in campaign.state["labelled"],
+                    "utility": float(row["utility"]),
+                    "rank_of": int(selection["candidates"]),
+                    "components": components,
+                    "open_first": selection["dominant_modality"][case]["name"],
+                }
+            )
+    settings = campaign.settings
+    return {
+        "dataset": campaign.dataset_folder.name,
+        "configuration": campaign.configuration,
+        "plans": campaign.plans,
+        "fold": campaign.fold,
+        "strategy": settings.strategy,
+        "oracle": settings.oracle,
+        "budget": settings.budget,
+        "rounds_done": len(campaign.rounds),
+        "rounds_planned": settings.queries,
+        "labelled_from_start": len(campaign.initial),
+        "labelled": campaign.labelled(),
+        "waiting": campaign.waiting(),
+        "held_out": list(campaign.val),
+        "cases": cases,
+    }
+
+
+def format_status(status: dict[str, Any]) -> str:
+    """The same for a terminal."""
+    lines = [
+        f"{status['dataset']} {status['configuration']} fold {status['fold']} ({status['plans']}): {status['strategy']}, "
+        f"oracle {status['oracle']}, round {status['rounds_done']} of {status['rounds_planned']}",
+        f"{len(status['labelled'])} labelled ({status['labelled_from_start']} from the start), "
+        f"{len(status['waiting'])} waiting for a label, {len(status['held_out'])} held out",
+    ]
+    if not status["cases"]:
+        return "\n".join([*lines, "No query has been made yet."])
+    table = pd.DataFrame(
+        [
+            {
+                "round": entry["round"],
+                "epoch": entry["epoch"],
+                "case": entry["case"],
+                "label": "there" if entry["labelled"] else "waiting",
+                "open first": entry["open_first"],
+                "utility": f"{entry['utility']:.4g}",
+                **{name: f"{value:.4g}" for name, value in entry["components"].items()},
+            }
+            for entry in status["cases"]
+        ]
+    ).fillna("")
+    return "\n".join([*lines, "", table.to_string(index=False)])

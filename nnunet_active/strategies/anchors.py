@@ -1,0 +1,45 @@
+"""Where the source domain lies in embedding space: its shipped summary, or anchors guessed from the target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nnunet_active.errors import ActiveError
+from nnunet_active.strategies.base import ScoredPool
+from nnunet_active.strategies.geometry import cluster
+
+
+def has_source_summary(pool: ScoredPool) -> bool:
+    """Whether centroids of source-domain embeddings came with the source model."""
+    return pool.source_summary is not None and len(pool.source_summary.get("centroids", ())) > 0
+
+
+def source_centroids(pool: ScoredPool, width: int) -> np.ndarray:
+    """The summary's centroids, float64 (k, width).
+
+    Raises:
+        ActiveError: they have another width than the target's embeddings.
+    """
+    centroids = np.asarray(pool.source_summary["centroids"], dtype=np.float64)
+    if centroids.ndim != 2 or centroids.shape[1] != width:
+        raise ActiveError(
+            f"The source summary's centroids have the shape {centroids.shape}, the target's embeddings have width "
+            f"{width}; make the summary with the network that scores the target."
+        )
+    return centroids
+
+
+def pseudo_source_anchors(
+    pool: ScoredPool, z: np.ndarray, k: int, fraction: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Anchors (k', d): k-means centroids of the ``fraction`` of cases with the lowest entropy under the source model.
+
+    The cases that the source model is surest of look most like what it was trained on (our choice, after ASSFT's
+    description). The entropy is the column ``source_mean_entropy``, or ``mean_entropy`` where that is not kept. At
+    least ``min(k, n)`` cases are used; ties go by case identifier.
+    """
+    column = "source_mean_entropy" if "source_mean_entropy" in pool.scores.columns else "mean_entropy"
+    entropy = pool.column(column, missing=np.inf)
+    count = min(len(pool), max(k, int(np.ceil(fraction * len(pool)))))
+    surest = np.argsort(entropy, kind="stable")[:count]
+    return cluster(z[surest], k, rng)[1]

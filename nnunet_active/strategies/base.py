@@ -1,0 +1,335 @@
+"""What a query strategy gets, what it gives back, and the checks that every strategy shares.
+
+A strategy knows a table of scores and some arrays; it never sees a network, a folder or a label. Writing one means
+subclassing :class:`ScoreStrategy` (a number per case, the top ones are picked) or :class:`QueryStrategy` (picks that
+depend on one another); see ``docs/how-to-add-a-strategy.md``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import ClassVar, final
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.errors import ActiveError, EmptyPool
+
+NEEDS = frozenset({"predictions", "embedding", "density", "source_summary", "ensemble", "class_mean"})
+"""The words that ``needs`` and ``uses`` are made of."""
+
+MAX_UTILITY_BYTES = 1 << 30
+"""Above this size the utilities of the later greedy steps are not kept (the picks are the same)."""
+
+TIE = 1e-12
+"""Relative difference of two utilities below which the case identifier decides."""
+
+_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ScoredPool:
+    """The unlabelled candidates of one round, as a table and arrays.
+
+    Attributes:
+        scores: index: case identifiers (unique strings); numeric columns such as ``mean_entropy`` (nats, over all
+            voxels), ``foreground_voxels``, ``foreground_entropy`` (NaN where nothing is predicted), ``density``.
+        arrays: first axis aligned with ``scores.index``: ``embedding`` (n, d), ``source_embedding`` (n, d),
+            ``class_volume`` (n, C) in voxels, ``class_mean`` (n, C, d), ``entropy_histogram`` (n, bins), where available.
+        labelled_cases: identifiers of the cases that have been labelled so far.
+        labelled_arrays: first axis aligned with ``labelled_cases``: ``embedding`` (m, d).
+        source_summary: ``centroids`` (k, d) and optionally ``covariances`` (k, d, d) of source-domain embeddings.
+        round_index: the current round, from 1.
+        rounds: the number of rounds planned.
+        budget: the number of cases to be labelled in all rounds together, if known.
+    """
+
+    scores: pd.DataFrame
+    arrays: Mapping[str, np.ndarray] = field(default_factory=lambda: _NONE)
+    labelled_cases: tuple[str, ...] = ()
+    labelled_arrays: Mapping[str, np.ndarray] = field(default_factory=lambda: _NONE)
+    source_summary: Mapping[str, np.ndarray] | None = None
+    round_index: int = 1
+    rounds: int = 1
+    budget: int | None = None
+
+    def __len__(self) -> int:
+        """The number of candidates."""
+        return len(self.scores)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The candidates' identifiers, in the table's order."""
+        return tuple(self.scores.index)
+
+    def column(self, name: str, missing: float = 0.0) -> np.ndarray:
+        """A copy of a score column, float64 (n,); every value that is not finite becomes ``missing``."""
+        values = self.scores[name].to_numpy(dtype=np.float64, copy=True)
+        values[~np.isfinite(values)] = missing
+        return values
+
+    def embedding(self, name: str = "embedding") -> np.ndarray:
+        """A copy of an array as float64 (n, d); longer shapes are flattened to (n, -1)."""
+        values = np.array(self.arrays[name], dtype=np.float64)
+        return values.reshape(len(self), -1)
+
+    def labelled_embedding(self, name: str = "embedding") -> np.ndarray:
+        """The same array of the labelled cases, float64 (m, d); (0, d) if there are none or they have none."""
+        width = int(np.prod(self.arrays[name].shape[1:]))
+        values = self.labelled_arrays.get(name)
+        if values is None or not len(values):
+            return np.zeros((0, width))
+        return np.array(values, dtype=np.float64).reshape(len(values), -1)
+
+    def sorted(self) -> ScoredPool:
+        """A copy whose candidates and labelled cases are in the order of their identifiers."""
+        order = np.argsort(np.array(self.cases, dtype=object), kind="stable")
+        labelled_order = np.argsort(np.array(self.labelled_cases, dtype=object), kind="stable")
+        return replace(
+            self,
+            scores=self.scores.iloc[order].copy(),
+            arrays={name: np.asarray(values)[order] for name, values in self.arrays.items()},
+            labelled_cases=tuple(self.labelled_cases[i] for i in labelled_order),
+            labelled_arrays={name: np.asarray(values)[labelled_order] for name, values in self.labelled_arrays.items()},
+        )
+
+    def moved_to_labelled(self, picked: np.ndarray) -> ScoredPool:
+        """The pool as it would be if the candidates with ``picked`` (n,) bool had been labelled."""
+        # Labelled cases that have no arrays at all cannot stay beside new ones that do: the rows would not match.
+        kept = self.labelled_cases if self.labelled_arrays else ()
+        names = [name for name in self.arrays if name in self.labelled_arrays or not kept]
+        labelled_arrays = {
+            name: np.concatenate([self.labelled_arrays[name], self.arrays[name][picked]])
+            if kept
+            else self.arrays[name][picked]
+            for name in names
+        }
+        return replace(
+            self,
+            scores=self.scores[~picked],
+            arrays={name: values[~picked] for name, values in self.arrays.items()},
+            labelled_cases=(*kept, *self.scores.index[picked]),
+            labelled_arrays=labelled_arrays,
+        )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a strategy answers.
+
+    Attributes:
+        picks: the chosen cases, the first choice first.
+        utilities: one row per greedy step, one column per candidate (float64); NaN once a case has been picked, finite
+            everywhere else. Rows stop early only where they would not fit into ``MAX_UTILITY_BYTES`` (a note says so).
+        components: index: candidates; the named factors that the utility is made of.
+        notes: sentences for the user: fall-backs taken, values that were missing.
+    """
+
+    picks: tuple[str, ...]
+    utilities: pd.DataFrame
+    components: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+
+class Steps:
+    """Records greedy steps and turns them into a :class:`Selection`.
+
+    >>> pool = ScoredPool(pd.DataFrame({"mean_entropy": [0.1, 0.3]}, index=["a", "b"]))
+    >>> steps = Steps(pool, 1)
+    >>> int(steps.pick(pool.column("mean_entropy")))
+    1
+    >>> steps.selection().picks
+    ('b',)
+    """
+
+    def __init__(self, pool: ScoredPool, n: int):
+        """For ``n`` picks from a pool that is in the order of its identifiers."""
+        self.pool = pool
+        self.n = n
+        self.picked = np.zeros(len(pool), dtype=bool)
+        self.order: list[int] = []
+        rows = min(n, max(1, MAX_UTILITY_BYTES // (8 * len(pool))))
+        self._utilities = np.empty((rows, len(pool)))
+
+    @property
+    def remaining(self) -> int:
+        """How many picks are still to be made."""
+        return self.n - len(self.order)
+
+    def pick(self, utility: np.ndarray, index: int | None = None) -> int:
+        """One step: keep the utilities (n,), pick ``index`` or else the highest one (ties: case identifier).
+
+        Utilities that differ by no more than ``TIE`` of the largest magnitude are ties: whether a matrix product rounds
+        up or down depends on the machine, and must not decide which case a person labels.
+        """
+        utility = np.asarray(utility, dtype=np.float64)
+        if index is None:
+            left = np.where(self.picked, -np.inf, utility)
+            margin = TIE * np.abs(utility[~self.picked]).max()
+            index = int(np.argmax(left >= left.max() - margin))
+        step = len(self.order)
+        if step < len(self._utilities):
+            self._utilities[step] = np.where(self.picked, np.nan, utility)
+        self.picked[index] = True
+        self.order.append(int(index))
+        return int(index)
+
+    def selection(self, components: Mapping[str, np.ndarray] | None = None, notes: tuple[str, ...] = ()) -> Selection:
+        """The Selection of the steps so far, with the factors (n,) each."""
+        cases = self.pool.scores.index
+        rows = min(len(self.order), len(self._utilities))
+        if rows < len(self.order):
+            notes = (*notes, f"Utilities are kept for the first {rows} of {len(self.order)} picks only.")
+        return Selection(
+            picks=tuple(str(cases[i]) for i in self.order),
+            utilities=pd.DataFrame(self._utilities[:rows], columns=cases),
+            components=pd.DataFrame(dict(components or {}), index=cases, dtype=np.float64),
+            notes=tuple(notes),
+        )
+
+
+class QueryStrategy(ABC):
+    """Base class of all strategies. Subclasses set the class attributes and write :meth:`_select`.
+
+    Options are keyword arguments of ``__init__`` with defaults, so that a strategy can be made by its name alone.
+
+    Attributes:
+        name: the name in files and on the command line.
+        needs: what has to be there, words of :data:`NEEDS`.
+        uses: what is used when it is there; without it the strategy falls back and says so in the notes.
+        columns: score columns that ``_select`` reads and cannot do without.
+        paper: where the method comes from.
+        cost: time and memory in n (candidates), d (embedding width), b (picks).
+        batch_aware: whether later picks of one query depend on earlier ones.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]] = frozenset({"predictions"})
+    uses: ClassVar[frozenset[str]] = frozenset()
+    columns: ClassVar[tuple[str, ...]] = ()
+    paper: ClassVar[str] = "-"
+    cost: ClassVar[str] = "O(n)"
+    batch_aware: ClassVar[bool] = True
+
+    @final
+    def query(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        """Pick ``n`` cases (all, if there are fewer). The order of the pool's rows makes no difference.
+
+        Raises:
+            EmptyPool: no candidate is left.
+            ActiveError: ``n`` < 1, or a score or an array that the strategy needs is missing or malformed.
+        """
+        if n < 1:
+            raise ActiveError(f"The strategy '{self.name}' was asked for {n} cases; ask for at least one.")
+        if len(pool) == 0:
+            raise EmptyPool("No unlabelled case is left to choose from.")
+        _check_shapes(pool, self.name)
+        self._check_needs(pool)
+        ordered = pool.sorted()
+        selection = self._select(ordered, min(int(n), len(ordered)), rng)
+        _check_selection(selection, ordered, min(int(n), len(ordered)), self.name)
+        return selection
+
+    @abstractmethod
+    def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        """Pick ``n`` (1 <= n <= len(pool)) cases from a pool that is sorted and has all that ``needs`` names."""
+
+    def _check_needs(self, pool: ScoredPool) -> None:
+        missing = [f"score column '{name}'" for name in self.columns if name not in pool.scores.columns]
+        for word, column in (("density", "density"), ("ensemble", "mutual_information")):
+            if word in self.needs and column not in pool.scores.columns and column not in self.columns:
+                missing.append(f"score column '{column}'")
+        missing += [
+            f"array '{word}'" for word in ("embedding", "class_mean") if word in self.needs and word not in pool.arrays
+        ]
+        if "source_summary" in self.needs and not _has_centroids(pool):
+            missing.append("source summary ('centroids' of source-domain embeddings)")
+        if missing:
+            raise ActiveError(
+                f"The strategy '{self.name}' needs the {', the '.join(missing)}, which this pool does not have; "
+                "score the pool with what it needs, or choose another strategy."
+            )
+
+
+class ScoreStrategy(QueryStrategy):
+    """A strategy that gives every case one number and picks the highest ones (ties: case identifier)."""
+
+    batch_aware: ClassVar[bool] = False
+
+    @abstractmethod
+    def utility(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
+        """The score of each case, (n,) float, finite; the highest is picked first."""
+
+    def components(self, pool: ScoredPool) -> dict[str, np.ndarray]:
+        """The named factors of the utility, (n,) each, for the records."""
+        return {}
+
+    def notes(self, pool: ScoredPool) -> tuple[str, ...]:
+        """Sentences for the user."""
+        return ()
+
+    def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        utility = np.asarray(self.utility(pool, rng), dtype=np.float64)
+        if utility.shape != (len(pool),):
+            raise ActiveError(f"The strategy '{self.name}' gave {utility.shape} utilities for {len(pool)} cases.")
+        steps = Steps(pool, n)
+        for index in np.argsort(-utility, kind="stable")[:n]:
+            steps.pick(utility, int(index))
+        return steps.selection(self.components(pool), self.notes(pool))
+
+
+def _has_centroids(pool: ScoredPool) -> bool:
+    return pool.source_summary is not None and len(pool.source_summary.get("centroids", ())) > 0
+
+
+def _check_shapes(pool: ScoredPool, name: str) -> None:
+    cases = pool.cases
+    if not all(isinstance(case, str) for case in cases) or len(set(cases)) < len(cases):
+        raise ActiveError(f"The pool given to '{name}' has case identifiers that are not unique strings.")
+    if overlap := sorted(set(cases) & set(pool.labelled_cases)):
+        raise ActiveError(f"The pool given to '{name}' lists labelled cases as candidates: {', '.join(overlap[:5])}.")
+    for what, arrays, owners in (
+        ("candidates", pool.arrays, cases),
+        ("labelled cases", pool.labelled_arrays, pool.labelled_cases),
+    ):
+        for key, values in arrays.items():
+            if len(values) != len(owners):
+                raise ActiveError(f"The array '{key}' has {len(values)} rows for {len(owners)} {what}.")
+            bad = ~np.isfinite(np.asarray(values)).reshape(len(owners), -1).all(axis=1)
+            if bad.any():
+                raise ActiveError(
+                    f"The array '{key}' has values that are not finite for the case '{owners[int(np.argmax(bad))]}'; "
+                    "score that case again or leave it out."
+                )
+    volume, mean = pool.arrays.get("class_volume"), pool.arrays.get("class_mean")
+    if volume is not None and mean is not None and np.shape(volume)[1:] != np.shape(mean)[1:2]:
+        raise ActiveError(
+            f"The arrays 'class_volume' {np.shape(volume)} and 'class_mean' {np.shape(mean)} differ in the number of classes."
+        )
+    for key, values in pool.labelled_arrays.items():
+        if len(values) and key in pool.arrays and np.shape(values)[1:] != np.shape(pool.arrays[key])[1:]:
+            raise ActiveError(
+                f"The array '{key}' has the shape {np.shape(values)[1:]} for labelled cases and "
+                f"{np.shape(pool.arrays[key])[1:]} for candidates; compute both with the same network."
+            )
+
+
+def _check_selection(selection: Selection, pool: ScoredPool, n: int, name: str) -> None:
+    picks = selection.picks
+    if len(picks) != n or len(set(picks)) != n or not set(picks) <= set(pool.cases):
+        raise ActiveError(
+            f"The strategy '{name}' has to pick {n} different cases of the pool, but it picked {len(picks)}: "
+            f"{', '.join(map(str, picks[:5]))}; this is an error in the strategy."
+        )
+    if tuple(selection.utilities.columns) != pool.cases:
+        raise ActiveError(f"The utilities of the strategy '{name}' do not have one column for each case of the pool.")
+    utilities = selection.utilities.to_numpy(dtype=np.float64)
+    position = {case: i for i, case in enumerate(pool.cases)}
+    picked = np.zeros(len(pool), dtype=bool)
+    for row, case in zip(utilities, picks, strict=False):
+        if not np.isfinite(row[~picked]).all():
+            raise ActiveError(f"The strategy '{name}' gave utilities that are not finite; this is an error in it.")
+        picked[position[case]] = True

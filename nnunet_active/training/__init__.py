@@ -1,0 +1,1 @@
+"""Queries between the epochs of any nnU-Net trainer."""

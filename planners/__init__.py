@@ -1,0 +1,1 @@
+"""Planners: target plans from a trained source model alone."""

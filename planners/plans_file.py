@@ -1,0 +1,90 @@
+"""One plans file for several configurations, each from a source model of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+
+from nnunet_active.errors import ActiveError
+
+_SHARED = ("image_reader_writer", "transpose_forward", "transpose_backward", "label_manager")
+_PREPROCESSING = ("preprocessor_name", "spacing", "normalization_schemes", "use_mask_for_norm")
+_STATISTICS = "foreground_intensity_properties_per_channel"
+
+
+def merge_plans(file: Path, planned: Sequence[dict]) -> dict:
+    """Join new plans with one another and with what ``file`` holds already; nothing is written.
+
+    A configuration that is planned again replaces the old one; the others stay as they are.
+
+    Args:
+        file: ``nnUNet_preprocessed/DatasetXXX/<plans_name>.json``; need not be there.
+        planned: plans with ``source_models``, each with its own configurations.
+
+    Raises:
+        ActiveError: the facts that all configurations of a file share (axes, reader, label manager, CT statistics)
+            differ; or cases preprocessed by differing plans are there; or the file was not made by us.
+    """
+    parts = [deepcopy(plans) for plans in planned]
+    existing = _read(file)
+    if existing is not None:
+        for plans in parts:
+            _check_preprocessed(file.parent, existing, plans)
+        new = {name for plans in parts for name in plans["configurations"]}
+        for key in ("configurations", "source_models"):
+            existing[key] = {name: value for name, value in existing[key].items() if name not in new}
+        if existing["configurations"]:
+            parts.insert(0, existing)
+    merged, *others = parts
+    for plans in others:
+        if differing := _differences(merged, plans):
+            names = " and ".join([*merged["configurations"], *plans["configurations"]])
+            raise ActiveError(
+                f"{file} cannot hold {names} together: their source models differ in {', '.join(differing)}; "
+                f"choose another -plans_name."
+            )
+        for key in ("configurations", "source_models"):
+            merged[key].update(plans[key])
+    return merged
+
+
+def _read(file: Path) -> dict | None:
+    if not file.is_file():
+        return None
+    try:
+        existing = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ActiveError(f"{file} is not valid JSON ({error}); repair it or remove it.") from error
+    if not isinstance(existing, dict) or "source_models" not in existing:
+        raise ActiveError(f"{file} was not made from a source model and stays as it is; choose another -plans_name.")
+    return existing
+
+
+def _differences(one: dict, other: dict) -> list[str]:
+    """Facts of the whole file that two plans need differently. Only CTNormalization reads the statistics."""
+    differing = [key for key in _SHARED if one.get(key) != other.get(key)]
+    configurations = [*one["configurations"].values(), *other["configurations"].values()]
+    reads_statistics = any("CTNormalization" in c["normalization_schemes"] for c in configurations)
+    if reads_statistics and one.get(_STATISTICS) != other.get(_STATISTICS):
+        differing.append(_STATISTICS)
+    return differing
+
+
+def _check_preprocessed(folder: Path, existing: dict, plans: dict) -> None:
+    """Cases that were preprocessed by other plans must not be mixed with new ones."""
+    for name, after in plans["configurations"].items():
+        before = existing["configurations"].get(name)
+        cases = [folder / (after["data_identifier"] + suffix) for suffix in ("", "_pool")]
+        filled = [str(path) for path in cases if path.is_dir() and any(path.iterdir())]
+        if before is None or not filled:
+            continue
+        keys = [*_PREPROCESSING, *(key for key in after if key.startswith("resampling_fn"))]
+        differing = [key for key in keys if before.get(key) != after.get(key)]
+        differing += _differences({**existing, "configurations": {name: before}}, plans)
+        if differing:
+            raise ActiveError(
+                f"{' and '.join(filled)} hold cases that were preprocessed by other plans (they differ in "
+                f"{', '.join(differing)}); remove these folders, or choose another -plans_name."
+            )

@@ -1,0 +1,320 @@
+"""Plans for a target data set from a trained source model alone.
+
+nnU-Net plans from a fingerprint of labelled images. A target that is mostly unlabelled has none, and its network is given:
+it must be the source's, fed with images prepared as the source's were. So everything that the network sees comes from the
+source (architecture, patch, batch, spacing, axis order, normalisation, intensity statistics), and everything about the
+files from the target (name, reader, file ending, labels).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import nnunetv2
+from nnunet_active.planners.plans_file import merge_plans
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_active import nnunet_paths
+from nnunet_active.atomic import write_json
+from nnunet_active.errors import ActiveError, IncompatibleSource
+from nnunet_active.networks import build_network, channel_names, find_trainer_class
+from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.safe_checkpoint import weights_digest
+from nnunet_active.source_model import (
+    DEFAULT_CHECKPOINT,
+    SourceModel,
+    carry_over,
+    read_source_model,
+    save_source_model,
+    source_folder,
+)
+from nnunet_active.weight_transfer import ChannelMapping, TransferReport, map_channels
+
+_EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one
+
+
+class SourceModelPlanner:
+    """Make and write the plans of a target data set from one source model per configuration.
+
+    Intensity statistics and normalisation of a target channel are those of the source channel that feeds it
+    (`weight_transfer.map_channels`); channels that share the source's stem get those of the source's first channel. A
+    channel without a counterpart (zero weights at first) gets the scheme that nnU-Net derives from its name, but
+    ``ZScoreNormalization`` in place of ``CTNormalization``, which needs statistics that nobody has; its entry among
+    the statistics is empty.
+
+    Args:
+        raw_dataset_folder: ``nnUNet_raw/DatasetXXX`` of the target.
+        source: a source model, several (one per configuration), or a path for `read_source_model`.
+        configurations: which configurations to plan; None takes those of ``source``.
+        plans_name: name of the plans file; a configuration is added to an existing one of ours.
+        preprocessed_dataset_folder: where to write; by default ``nnUNet_preprocessed/DatasetXXX``.
+        fold: fold of the source, for a path.
+        checkpoint: checkpoint of the source, for a path.
+        trust: see `read_source_model`, for a path.
+
+    Raises:
+        MissingInput: the data set or the source model is not there.
+        IncompatibleSource: the source needs something that stock nnU-Net does not have.
+    """
+
+    def __init__(
+        self,
+        raw_dataset_folder: str | Path,
+        source: SourceModel | Sequence[SourceModel] | str | Path,
+        configurations: str | Sequence[str] | None = None,
+        plans_name: str = "nnUNetActivePlans",
+        preprocessed_dataset_folder: str | Path | None = None,
+        fold: str | int | None = None,
+        checkpoint: str = DEFAULT_CHECKPOINT,
+        trust: bool = False,
+    ) -> None:
+        if not plans_name or Path(plans_name).name != plans_name or "__" in plans_name:
+            raise ActiveError(f"The plans name {plans_name!r} cannot be part of a folder name; use letters and digits.")
+        raw_dataset_folder = Path(raw_dataset_folder)
+        self.plans_name = plans_name
+        self.folder = Path(preprocessed_dataset_folder or nnunet_paths.preprocessed_folder(raw_dataset_folder.name))
+        self.dataset = RawDataset(raw_dataset_folder, read_pool_folders(self.folder))
+        wanted = [configurations] if isinstance(configurations, str) else list(configurations or [])
+        if isinstance(source, str | Path):
+            self.sources = [read_source_model(source, c, fold, checkpoint, trust) for c in wanted or [None]]
+        else:
+            self.sources = [source] if isinstance(source, SourceModel) else list(source)
+        there = [source.configuration for source in self.sources]
+        if wanted and sorted(wanted) != sorted(there):
+            raise ActiveError(f"The source model is for {', '.join(there)}, not for {', '.join(wanted)}.")
+        self.reports: dict[str, TransferReport] = {}
+        self.notes: list[str] = []
+        self._plans: dict | None = None
+
+    @property
+    def plans_file(self) -> Path:
+        """``nnUNet_preprocessed/DatasetXXX/<plans_name>.json``."""
+        return self.folder / f"{self.plans_name}.json"
+
+    def plan(self) -> dict:
+        """The content of the plans file, merged with what is there already; nothing is written.
+
+        The source's weights are carried into the planned network once, so that plans are made only for what works.
+        """
+        if self._plans is None:
+            reader = self._reader()
+            plans = merge_plans(self.plans_file, [self._plan_one(source, reader) for source in self.sources])
+            for source in self.sources:
+                self.reports[source.configuration] = self._try_transfer(source, plans)
+            self._plans = plans
+        return deepcopy(self._plans)
+
+    def write(self) -> Path:
+        """Write source networks, ``dataset.json``, ``dataset_fingerprint.json`` (unless there) and, last, the plans."""
+        plans = self.plan()
+        for source in self.sources:
+            folder = source_folder(self.folder, self.plans_name, source.configuration)
+            if not _holds(folder, source, plans):
+                save_source_model(source, folder)
+        if not (self.folder / "dataset_fingerprint.json").is_file():
+            # stock trainers copy this file; it says what the plans were made from
+            write_json(self.folder / "dataset_fingerprint.json", self.sources[0].fingerprint or _fingerprint(plans))
+            self.notes.append(
+                "dataset_fingerprint.json is the source's; to plan this data set with nnU-Net itself later, "
+                "give nnUNetv2_plan_and_preprocess the flag --clean."
+            )
+        write_json(self.folder / "dataset.json", self.dataset.dataset_json)
+        write_json(self.plans_file, plans)
+        return self.plans_file
+
+    def lines(self) -> list[str]:
+        """What was taken, matched, mapped and left out, as sentences."""
+        plans = self.plan()
+        lines = []
+        for source in self.sources:
+            configured = plans["configurations"][source.configuration]
+            schemes = zip(self.dataset.channel_names, configured["normalization_schemes"], strict=True)
+            lines += [
+                f"{source.configuration}: source model {source.plans.get('dataset_name', '?')}, fold {source.fold}, "
+                f"{source.checkpoint}, trained with {source.trainer_name}.",
+                *source.notes,
+                *self.reports[source.configuration].lines(),
+                f"Normalisation: {', '.join(f'{name} {scheme}' for name, scheme in schemes)}.",
+                f"Images are resampled to the source's {_by(configured['spacing'])} mm; patch "
+                f"{_by(configured['patch_size'])} voxels, batch size {configured['batch_size']}.",
+            ]
+        return lines + self.notes
+
+    def summary(self) -> dict:
+        """The same for scripts: plans file and, per configuration, the source and the mappings."""
+        plans = self.plan()
+        return {
+            "plans": str(self.plans_file),
+            "dataset": self.dataset.name,
+            "configurations": {
+                source.configuration: {
+                    **plans["source_models"][source.configuration],
+                    "folds_found": list(source.folds_found),
+                    "head_trained": self.reports[source.configuration].head_trained,
+                }
+                for source in self.sources
+            },
+            "messages": self.lines(),
+        }
+
+    def _plan_one(self, source: SourceModel, reader: str) -> dict:
+        """Plans with this source's configuration only."""
+        manager = PlansManager(deepcopy(source.plans))
+        configured = manager.get_configuration(source.configuration)
+        _adopt_trainer_architecture(source, manager, configured)
+        channels = map_channels(channel_names(source.dataset_json), self.dataset.channel_names)
+        configuration = deepcopy(configured.configuration)
+        for key in ("inherits_from", "next_stage", "previous_stage"):
+            configuration.pop(key, None)
+        configuration["data_identifier"] = f"{self.plans_name}_{source.configuration}"
+        if configured.preprocessor_class is None:
+            self.notes.append(
+                f"The source names the preprocessor {configured.preprocessor_name}, which nnU-Net does not have; "
+                f"DefaultPreprocessor is used, so the images may be prepared differently from the source's."
+            )
+            configuration["preprocessor_name"] = "DefaultPreprocessor"
+        statistics = self._normalisation(manager, configuration, channels)
+        _check_functions(configuration)
+        if reader != source.plans.get("image_reader_writer"):
+            self.notes.append(
+                f"The source's images were read with {source.plans.get('image_reader_writer')}, the target's are read "
+                f"with {reader}; check that both give the same orientation."
+            )
+        stock_labels = "label_manager" not in source.plans or manager.label_manager_class is None
+        return {
+            "dataset_name": self.dataset.name,
+            "plans_name": self.plans_name,
+            "original_median_spacing_after_transp": source.plans.get("original_median_spacing_after_transp"),
+            "original_median_shape_after_transp": source.plans.get("original_median_shape_after_transp"),
+            "image_reader_writer": reader,
+            "transpose_forward": manager.transpose_forward,
+            "transpose_backward": manager.transpose_backward,
+            "configurations": {source.configuration: configuration},
+            "experiment_planner_used": source.plans.get("experiment_planner_used", "ExperimentPlanner"),
+            "label_manager": "LabelManager" if stock_labels else source.plans["label_manager"],
+            "foreground_intensity_properties_per_channel": statistics,
+            "source_models": {source.configuration: _provenance(source, channels)},
+        }
+
+    def _normalisation(self, manager: PlansManager, configuration: dict, channels: ChannelMapping) -> dict[str, dict]:
+        """Set schemes and masks of the target's channels in ``configuration``; return their intensity statistics."""
+        schemes, masks = configuration["normalization_schemes"], configuration["use_mask_for_norm"]
+        try:
+            known = manager.foreground_intensity_properties_per_channel
+        except KeyError:
+            known = {}
+        feeding = [0] * len(channels.target) if channels.kind == "shared" else list(channels.indices)
+        new_schemes, new_masks, statistics = [], [], {}
+        for i, (name, j) in enumerate(zip(channels.target, feeding, strict=True)):
+            scheme = get_normalization_scheme(name).__name__ if j is None else schemes[j]
+            statistics[str(i)] = {} if j is None else dict(known.get(str(j), {}))
+            if scheme == "CTNormalization" and not statistics[str(i)]:
+                scheme = "ZScoreNormalization"
+                self.notes.append(f"There are no CT intensity statistics for the channel {name}; it gets {scheme}.")
+            if _stock_class("preprocessing/normalization", scheme) is None:
+                raise IncompatibleSource(
+                    f"The source normalises with {scheme}, which nnU-Net {_version()} does not have; "
+                    f"install the nnU-Net that the source was trained with, or use another source model."
+                )
+            new_schemes.append(scheme)
+            new_masks.append(any(masks) if j is None else masks[j])
+        if channels.kind == "shared" and len({(scheme, mask) for scheme, mask in zip(schemes, masks, strict=True)}) > 1:
+            self.notes.append(f"All channels are normalised as the source's first channel, {channels.source[0]}.")
+        configuration["normalization_schemes"], configuration["use_mask_for_norm"] = new_schemes, new_masks
+        return statistics
+
+    def _reader(self) -> str:
+        """nnU-Net's reader for the target's files, tried on the first few images."""
+        images = [case.images[0] for case in self.dataset.cases.values()][:_EXAMPLES]
+        for image in [*map(str, images), None]:
+            # nnU-Net prints a traceback for every reader that does not fit
+            with contextlib.suppress(RuntimeError), contextlib.redirect_stderr(io.StringIO()):
+                found = determine_reader_writer_from_dataset_json(self.dataset.dataset_json, image, verbose=False)
+                if image is None and images:
+                    self.notes.append(f"None of the first {len(images)} images could be read; the reader is a guess.")
+                return found.__name__
+        raise ActiveError(
+            f"nnU-Net has no reader for files ending in {self.dataset.file_ending} ({self.dataset.folder}); "
+            f"correct file_ending in dataset.json or convert the images."
+        )
+
+    def _try_transfer(self, source: SourceModel, plans: dict) -> TransferReport:
+        dataset_json = self.dataset.dataset_json
+        try:
+            network = build_network(plans, source.configuration, dataset_json)
+        except (ImportError, TypeError) as error:
+            raise IncompatibleSource(f"The source's network cannot be built here: {error}") from error
+        return carry_over(network, source, plans, dataset_json)
+
+
+def _adopt_trainer_architecture(source: SourceModel, manager: PlansManager, configured: ConfigurationManager) -> None:
+    """Let a stock trainer that changes the architecture in place (batch norm) do so, so that the plans tell the truth."""
+    trainer = find_trainer_class(source.trainer_name)
+    if trainer is None or trainer.build_network_architecture is nnUNetTrainer.build_network_architecture:
+        return
+    with contextlib.suppress(Exception):  # if it fails, the attempt to carry the weights over says what does not fit
+        trainer.build_network_architecture(manager, configured, 1, 2, enable_deep_supervision=False)
+
+
+def _check_functions(configuration: dict) -> None:
+    manager = ConfigurationManager(deepcopy(configuration))
+    for kind in ("data", "seg", "probabilities"):
+        try:
+            getattr(manager, f"resampling_fn_{kind}")
+        except (RuntimeError, KeyError) as error:
+            raise IncompatibleSource(f"The source resamples with a function that nnU-Net lacks: {error}") from error
+
+
+def _stock_class(folder: str, name: str) -> type | None:
+    return recursive_find_python_class(
+        str(Path(nnunetv2.__path__[0], folder)), name, f"nnunetv2.{folder.replace('/', '.')}"
+    )
+
+
+def _provenance(source: SourceModel, channels: ChannelMapping) -> dict:
+    return {
+        "dataset": source.plans.get("dataset_name"),
+        "plans": source.plans.get("plans_name"),
+        "configuration": source.configuration,
+        "fold": source.fold,
+        "checkpoint": source.checkpoint,
+        "trainer": source.trainer_name,
+        "weights": weights_digest(source.weights),
+        "channels": {"matched": channels.kind, "source": list(channels.source), "indices": list(channels.indices)},
+    }
+
+
+def _holds(folder: Path, source: SourceModel, plans: dict) -> bool:
+    """Whether the folder holds this very source already."""
+    try:
+        kept = read_source_model(folder, source.configuration)
+    except ActiveError:
+        return False
+    same = replace(kept, origin="", weights={}, notes=(), folds_found=(), checkpoint="") == replace(
+        source, origin="", weights={}, notes=(), folds_found=(), checkpoint=""
+    )
+    return same and weights_digest(kept.weights) == plans["source_models"][source.configuration]["weights"]
+
+
+def _fingerprint(plans: dict) -> dict:
+    key = "foreground_intensity_properties_per_channel"
+    return {key: plans[key], "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("nnunetv2")

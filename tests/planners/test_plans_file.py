@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from nnunet_active.planners.plans_file import merge_plans
+from tiny_source import plans
+
+from nnunet_active.errors import ActiveError
+
+
+def planned(name: str, **changes) -> dict:
+    return {**plans((name,)), "source_models": {name: {}}, **changes}
+
+
+def test_new_plans_are_joined_and_not_changed(tmp_path):
+    one, two = planned("2d"), planned("3d_fullres")
+    merged = merge_plans(tmp_path / "none.json", [one, two])
+    assert list(merged["configurations"]) == ["2d", "3d_fullres"] == list(merged["source_models"])
+    assert list(one["configurations"]) == ["2d"]
+
+
+def test_statistics_matter_only_where_they_are_read(tmp_path):
+    statistics = {"foreground_intensity_properties_per_channel": {"0": {"mean": 5.0}}}
+    one, two = planned("2d"), planned("3d_fullres", **statistics)
+    merge_plans(tmp_path / "none.json", [one, two])
+    two["configurations"]["3d_fullres"]["normalization_schemes"] = ["CTNormalization"] * 3
+    with pytest.raises(ActiveError, match="differ in foreground_intensity_properties_per_channel"):
+        merge_plans(tmp_path / "none.json", [one, two])
+
+
+def test_a_file_with_only_the_configuration_that_is_planned_again_is_replaced_whole(tmp_path):
+    file = tmp_path / "plans.json"
+    file.write_text(json.dumps(planned("2d", transpose_forward=[1, 0, 2])))
+    assert merge_plans(file, [planned("2d")]) == planned("2d")
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "plans.json").write_text("{")
+    with pytest.raises(ActiveError, match=r"plans\.json is not valid JSON"):
+        merge_plans(tmp_path / "plans.json", [planned("2d")])

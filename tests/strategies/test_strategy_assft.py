@@ -1,0 +1,166 @@
+"""ASSFT's query against a plain implementation of the formulas, for every switch."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import product
+
+import numpy as np
+import pytest
+from strategy_pools import make_pool
+
+from nnunet_active.errors import ActiveError
+from nnunet_active.strategies import get_strategy
+from nnunet_active.strategies.anchors import pseudo_source_anchors
+from nnunet_active.strategies.assft import CHOICES
+
+
+def query(pool, n, seed=0, **options):
+    return get_strategy("assft", **options).query(pool, n, np.random.default_rng(seed))
+
+
+def pool_with_source(n=18, labelled=2, seed=0, **changes):
+    rng = np.random.default_rng(seed + 100)
+    pool = make_pool(n=n, labelled=labelled, seed=seed, **changes).sorted()
+    drifted = pool.arrays["embedding"] + 0.5 * rng.normal(size=(n, 6))
+    return dataclasses.replace(pool, arrays={**pool.arrays, "source_embedding": drifted})
+
+
+def n01(values):
+    values = np.asarray(values, dtype=float)
+    return np.zeros(len(values)) if values.max() == values.min() else (values - values.min()) / np.ptp(values)
+
+
+def cosine(a, b):
+    return 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def divergence(a, b):
+    p, q = (np.exp(v) / np.exp(v).sum() for v in (a, b))
+    middle = (p + q) / 2
+    return 0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum()
+
+
+def by_loops(pool, n, gap, diversity, dkd, region, combine, lambda_=0.7, support=500.0):
+    z0, zt = pool.arrays["source_embedding"], pool.arrays["embedding"]
+    if gap == "prediction":
+        kd = pool.scores["kl_source"].to_numpy()
+    elif gap == "drift":
+        kd = [divergence(a, b) for a, b in zip(z0, zt, strict=True)]
+    else:
+        anchors = pool.source_summary["centroids"]
+        if gap == "anchor":
+            anchors = pseudo_source_anchors(pool, z0, 8, 0.2, np.random.default_rng(0))
+        kd = [min(np.linalg.norm(z - a) for a in anchors) for z in z0]
+    column = {"predicted": "foreground_entropy", "soft": "soft_foreground_entropy"}.get(
+        region, "class_balanced_entropy"
+    )
+    voxels = pool.scores["foreground_voxels"].to_numpy()
+    own = pool.scores[column].fillna(pool.scores["soft_foreground_entropy"]).to_numpy()
+    mean = own[voxels > 0].mean()
+    asd = [(f * a + support * mean) / (f + support) for f, a in zip(voxels, own, strict=True)]
+    references, picks = list(pool.labelled_arrays.get("embedding", ())), []
+    for _ in range(n):
+        div = [min(cosine(z, r) for r in references or [zt.mean(axis=0)]) for z in zt]
+        both = n01(kd) * n01(div) if dkd == "product" else n01(kd) + n01(div)
+        q = n01(both) + lambda_ * n01(asd) if combine == "sum" else n01(both) * n01(asd) ** lambda_
+        pick = max((i for i in range(len(pool)) if i not in picks), key=lambda i: (q[i], -i))
+        picks.append(pick)
+        if diversity == "greedy":
+            references.append(zt[pick])
+    return tuple(pool.cases[i] for i in picks)
+
+
+@pytest.mark.parametrize("labelled", [0, 2])
+@pytest.mark.parametrize("switches", product(*CHOICES.values()), ids="-".join)
+def test_every_combination_of_switches_follows_the_formulas(switches, labelled):
+    options = dict(zip(CHOICES, switches, strict=True))
+    pool = pool_with_source(labelled=labelled)
+    assert query(pool, 5, lambda_=0.7, **options).picks == by_loops(pool, 5, **options)
+
+
+def test_static_is_the_literal_top_of_one_ranking_and_greedy_differs():
+    pool = pool_with_source(n=30)
+    static, greedy = (query(pool, 6, diversity=d) for d in ("static", "greedy"))
+    assert static.picks == tuple(static.utilities.iloc[0].sort_values(ascending=False).index[:6])
+    assert greedy.picks[0] == static.picks[0] and greedy.picks != static.picks
+
+
+def test_greedy_does_not_pick_two_twins_in_one_batch():
+    """Two copies of the best case: after the first, the second has no diversity left and the product is zero."""
+    pool = make_pool(n=12, labelled=2).sorted()
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(12, 6))
+    z[0] = z[1] = 20 * np.abs(z[0])  # far from every anchor
+    pool = dataclasses.replace(pool, arrays={"embedding": z}, labelled_arrays={"embedding": -np.ones((2, 6))})
+    twins = set(pool.cases[:2])
+    assert twins <= set(query(pool, 2, lambda_=0, diversity="static").picks)
+    assert len(twins & set(query(pool, 2, lambda_=0, diversity="greedy").picks)) == 1
+
+
+def test_drift_in_round_1_is_zero_and_says_so():
+    pool = make_pool()
+    selection = query(pool, 3, gap="drift")
+    assert (selection.components["knowledge_gap"] == 0).all()
+    assert any("not drifted" in note for note in selection.notes)
+    assert any("No embedding by the source network" in note for note in selection.notes)
+    only_difficulty = selection.components["difficulty"].sort_values(ascending=False).index[:3]
+    assert selection.picks == tuple(only_difficulty)
+
+
+def test_a_handful_of_uncertain_voxels_does_not_win():
+    def pool(voxels):
+        return make_pool(
+            n=6,
+            columns={
+                "foreground_entropy": [0.69, 0.5, 0.4, 0.3, 0.2, 0.1],
+                "foreground_voxels": [voxels, 5000, 5000, 5000, 5000, 5000],
+            },
+        )
+
+    def hardest(voxels, **options):
+        difficulty = query(pool(voxels), 1, **options).components["difficulty"]
+        return list(pool(voxels).cases).index(difficulty.idxmax())
+
+    assert hardest(4, support=0) == 0  # without support the tiny prediction wins by its own uncertainty
+    assert hardest(4) == 1
+    assert hardest(5000) == 0  # a prediction of ordinary size keeps its place
+    assert hardest(4, support=0, floor=50) == 1
+
+
+def test_an_empty_prediction_has_the_mean_difficulty_of_the_others():
+    columns = {"foreground_entropy": [np.nan, 0.2, 0.4], "foreground_voxels": [0, 100, 100]}
+    pool = make_pool(n=3, labelled=0, columns=columns)
+    difficulty = query(pool, 1).components["difficulty"][list(pool.cases)]
+    assert difficulty.iloc[0] == pytest.approx(0.3)
+    soft = query(pool, 1, support=0).components["difficulty"][list(pool.cases)]
+    assert soft.iloc[0] == pool.scores["soft_foreground_entropy"].iloc[0]
+
+
+def test_lambda_0_leaves_only_the_divergence():
+    pool = pool_with_source()
+    changed = dataclasses.replace(pool, scores=pool.scores.assign(foreground_entropy=0.0))
+    assert query(pool, 5, lambda_=0).picks == query(changed, 5, lambda_=0).picks
+
+
+def test_the_gap_source_needs_a_source_summary():
+    assert "source_summary" in get_strategy("assft", gap="source").needs
+    with pytest.raises(ActiveError, match="source summary"):
+        query(dataclasses.replace(make_pool(), source_summary=None), 2, gap="source")
+
+
+def test_the_gap_prediction_needs_the_divergence_from_the_source():
+    pool = make_pool()
+    with pytest.raises(ActiveError, match="kl_source"):
+        query(dataclasses.replace(pool, scores=pool.scores.drop(columns="kl_source")), 2, gap="prediction")
+
+
+def test_anchors_lie_among_the_surest_cases():
+    pool = make_pool(n=40).sorted()
+    z = pool.embedding()
+    surest = z[np.argsort(pool.scores["mean_entropy"].to_numpy())[:8]]
+    anchors = pseudo_source_anchors(pool, z, 3, 0.2, np.random.default_rng(0))
+    assert anchors.shape == (3, 6)
+    assert (anchors >= surest.min(axis=0) - 1e-9).all() and (anchors <= surest.max(axis=0) + 1e-9).all()
+    by_source = dataclasses.replace(pool, scores=pool.scores.assign(source_mean_entropy=-pool.scores["mean_entropy"]))
+    assert not np.allclose(pseudo_source_anchors(by_source, z, 3, 0.2, np.random.default_rng(0)), anchors)

@@ -1,0 +1,170 @@
+"""The shared checks, the records of greedy steps, and the pool."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from strategy_pools import from_embedding, make_pool
+
+from nnunet_active.errors import ActiveError
+from nnunet_active.strategies import QueryStrategy, ScoredPool, ScoreStrategy, Selection, Steps, base, get_strategy
+
+RNG = np.random.default_rng(0)
+
+
+class Scripted(QueryStrategy):
+    """Answers what the test tells it to."""
+
+    name = "scripted"
+    needs = frozenset()
+
+    def __init__(self, picks, utilities=None):
+        self.picks, self.utilities = picks, utilities
+
+    def _select(self, pool, n, rng):
+        frame = pd.DataFrame(0.0, index=range(n), columns=pool.scores.index)
+        if self.utilities is not None:
+            frame.iloc[:] = self.utilities
+        return Selection(tuple(self.picks), frame, pd.DataFrame(index=pool.scores.index))
+
+
+class Constant(ScoreStrategy):
+    name = "constant"
+    needs = frozenset()
+
+    def __init__(self, values):
+        self.values = values
+
+    def utility(self, pool, rng):
+        return np.asarray(self.values, dtype=float)
+
+
+def small_pool(*cases: str) -> ScoredPool:
+    return ScoredPool(pd.DataFrame({"mean_entropy": np.arange(len(cases), dtype=float)}, index=list(cases)))
+
+
+@pytest.mark.parametrize("picks", [["a"], ["a", "a"], ["a", "z"], ["a", "b", "c"]])
+def test_a_strategy_that_picks_wrongly_is_caught(picks):
+    with pytest.raises(ActiveError, match="scripted"):
+        Scripted(picks).query(small_pool("a", "b", "c"), 2, RNG)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_strategy_with_utilities_that_are_not_finite_is_caught(bad):
+    with pytest.raises(ActiveError, match="not finite"):
+        Scripted(["a"], [[0.0, bad]]).query(small_pool("a", "b"), 1, RNG)
+    with pytest.raises(ActiveError, match="not finite"):
+        Constant([0.0, bad]).query(small_pool("a", "b"), 1, RNG)
+
+
+def test_a_score_of_the_wrong_length_is_caught():
+    with pytest.raises(ActiveError, match="utilities for 2 cases"):
+        Constant([0.0]).query(small_pool("a", "b"), 1, RNG)
+
+
+def test_ties_go_to_the_first_identifier_whatever_the_order():
+    assert Constant([1, 1, 1]).query(small_pool("b", "c", "a"), 2, RNG).picks == ("a", "b")
+
+
+def test_numbers_in_identifiers_sort_as_text():
+    assert Constant([1, 1, 1]).query(small_pool("case_9", "case_10", "case_1"), 3, RNG).picks == (
+        "case_1",
+        "case_10",
+        "case_9",
+    )
+
+
+def test_more_than_the_pool_holds_gives_all_of_it():
+    assert set(Constant([1, 2]).query(small_pool("a", "b"), 99, RNG).picks) == {"a", "b"}
+
+
+def test_doubled_identifiers_are_refused():
+    with pytest.raises(ActiveError, match="unique"):
+        Constant([1, 2]).query(small_pool("a", "a"), 1, RNG)
+
+
+def test_numbers_as_identifiers_are_refused():
+    pool = ScoredPool(pd.DataFrame({"mean_entropy": [1.0]}, index=[7]))
+    with pytest.raises(ActiveError, match="strings"):
+        Constant([1]).query(pool, 1, RNG)
+
+
+def test_a_labelled_case_among_the_candidates_is_refused_by_name():
+    pool = dataclasses.replace(small_pool("a", "b"), labelled_cases=("b",))
+    with pytest.raises(ActiveError, match=r"candidates: b\."):
+        Constant([1, 2]).query(pool, 1, RNG)
+
+
+def test_arrays_of_the_wrong_length_or_width_are_refused():
+    pool = make_pool()
+    short = dataclasses.replace(pool, arrays={"embedding": np.zeros((3, 6))})
+    narrow = dataclasses.replace(pool, labelled_arrays={"embedding": np.zeros((3, 2))})
+    classes = dataclasses.replace(pool, arrays={**pool.arrays, "class_volume": np.ones((30, 9))})
+    for broken, words in ((short, "3 rows for 30"), (narrow, "same network"), (classes, "number of classes")):
+        with pytest.raises(ActiveError, match=words):
+            get_strategy("random").query(broken, 1, RNG)
+
+
+def test_a_missing_need_names_the_strategy_and_the_column():
+    with pytest.raises(ActiveError, match="'mmacts' needs the score column 'density'"):
+        pool = make_pool()
+        get_strategy("mmacts").query(dataclasses.replace(pool, scores=pool.scores.drop(columns="density")), 1, RNG)
+
+
+def test_utilities_of_late_steps_are_dropped_only_when_they_do_not_fit(monkeypatch):
+    full = get_strategy("coreset").query(make_pool(n=20), 10, RNG)
+    assert len(full.utilities) == 10 and not any("kept" in note for note in full.notes)
+    monkeypatch.setattr(base, "MAX_UTILITY_BYTES", 20 * 8 * 4)
+    cut = get_strategy("coreset").query(make_pool(n=20), 10, RNG)
+    assert cut.picks == full.picks
+    assert cut.utilities.equals(full.utilities.iloc[:4])
+    assert "first 4 of 10" in cut.notes[-1]
+
+
+def test_steps_pick_the_best_that_is_left():
+    steps = Steps(small_pool("a", "b", "c"), 2)
+    assert [steps.pick(np.array([3.0, 5.0, 4.0])) for _ in range(2)] == [1, 2]
+    selection = steps.selection({"x": np.arange(3)})
+    assert selection.picks == ("b", "c")
+    assert np.isnan(selection.utilities.loc[1, "b"])
+    assert selection.components.loc["c", "x"] == 2
+
+
+def test_differences_of_rounding_size_are_ties():
+    assert Steps(small_pool("a", "b"), 1).pick(np.array([0.3, 0.1 + 0.2])) == 0
+    assert Steps(small_pool("a", "b"), 1).pick(np.array([0.3, 0.3 + 1e-9])) == 1
+
+
+def test_sorting_a_pool_keeps_rows_together():
+    pool = make_pool()
+    ordered = pool.sorted()
+    assert list(ordered.scores.index) == sorted(pool.scores.index)
+    for row, case in enumerate(ordered.scores.index):
+        at = pool.cases.index(case)
+        assert ordered.scores.iloc[row].equals(pool.scores.iloc[at])
+        assert all(np.array_equal(ordered.arrays[k][row], pool.arrays[k][at]) for k in pool.arrays)
+    for row, case in enumerate(ordered.labelled_cases):
+        at = pool.labelled_cases.index(case)
+        assert np.array_equal(ordered.labelled_arrays["embedding"][row], pool.labelled_arrays["embedding"][at])
+
+
+@pytest.mark.parametrize("labelled", [0, 3])
+def test_moving_cases_to_the_labelled_ones_loses_none(labelled):
+    pool = make_pool(n=6, labelled=labelled)
+    picked = np.array([True, False, True, False, False, False])
+    moved = pool.moved_to_labelled(picked)
+    assert len(moved) == 4 and len(moved.labelled_cases) == labelled + 2
+    assert moved.labelled_cases[-2:] == (pool.cases[0], pool.cases[2])
+    assert np.array_equal(moved.labelled_arrays["embedding"][-2:], pool.arrays["embedding"][[0, 2]])
+    assert len(moved.labelled_arrays["embedding"]) == labelled + 2
+
+
+def test_a_column_is_a_copy_with_its_gaps_filled():
+    pool = from_embedding(np.zeros((3, 2)), mean_entropy=[1.0, np.nan, np.inf])
+    values = pool.column("mean_entropy", missing=-1.0)
+    assert values.tolist() == [1.0, -1.0, -1.0]
+    values[:] = 9
+    assert pool.scores["mean_entropy"].iloc[0] == 1.0

@@ -1,0 +1,1 @@
+"""Trainers that the stock ``nnUNetv2_train -tr`` finds through ``nnUNet_extTrainer``."""

@@ -1,0 +1,14 @@
+"""The stock trainer with queries by any registered strategy."""
+
+from __future__ import annotations
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_active.training.query_mixin import ActiveQueryMixin
+
+
+class nnUNetTrainerActive(ActiveQueryMixin, nnUNetTrainer):
+    """Queries by the strategy that ``nnunet_active init --strategy`` names; random where no campaign was prepared."""
+
+    strategy = "random"
+    active_epochs = 600
