@@ -9,6 +9,7 @@ out image first, for the same reason.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import json
@@ -25,6 +26,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nn
 from nnunet_active.cases import CaseStore, case_files
 from nnunet_active.raw_dataset import RawCase
 
+_TEMPORARY_ENDING = ".incoming"
 RECORD_KEY = "nnunet_active"  # in CASE.pkl; stock nnU-Net ignores keys that it does not know
 _MAKING_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
 _MAKING_CONFIGURATION = (
@@ -113,28 +115,23 @@ def drop_pool_copy(store: CaseStore, case: str) -> None:
 
 
 def remove_leftovers(store: CaseStore) -> None:
-    """Delete what killed runs left in the temporary folders; only while no other process writes cases."""
-    for folder in (store.folder, store.pool_folder):
-        shutil.rmtree(_temporary_root(folder), ignore_errors=True)
-
-
-def _temporary_root(target: Path) -> Path:
-    # beside the folder that a link points to, so that the moves stay within one file system
-    return target.resolve().parent / f".{target.name}.incoming"
+    """Delete the temporary folders that killed runs left; only while no other process writes cases."""
+    for target in (store.folder, store.pool_folder):
+        place = target.resolve().parent
+        for folder in place.glob(f".{glob.escape(target.name)}.*{_TEMPORARY_ENDING}") if place.is_dir() else ():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def _temporary_folder(target: Path) -> Iterator[Path]:
     target.mkdir(parents=True, exist_ok=True)
-    root = _temporary_root(target)
-    root.mkdir(exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=root))
+    # beside the folder that a link points to, so that the moves stay within one file system
+    place = target.resolve().parent
+    temporary = Path(tempfile.mkdtemp(dir=place, prefix=f".{target.name}.", suffix=_TEMPORARY_ENDING))
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):  # another case is being made there
-            root.rmdir()
 
 
 def _move_in(temporary: Path, target: Path, case: str, with_label: bool, old_format: bool) -> None:

@@ -7,7 +7,9 @@ own: what is up to date stays (whoever made it), a bad case is named and the oth
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -158,26 +160,45 @@ def _run_in_pool(
     # spawn, as in nnU-Net: forking a process that has used torch can hang
     context = multiprocessing.get_context("spawn")
     tasks = dict(tasks)  # the caller takes out what is done
-    with ProcessPoolExecutor(min(processes, len(tasks)), context, _leave_interrupts_to_the_parent) as pool:
-        futures: dict[Future, str] = {}
-        try:
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, _end_with_the_parent)
+    futures: dict[Future, str] = {}
+    try:
+        with _interrupts_ignored():
             for identifier, task in tasks.items():
                 futures[pool.submit(function, task)] = identifier
-            for future in as_completed(futures):
-                try:
-                    outcome = future.result()
-                except BrokenProcessPool:
-                    continue
-                yield futures[future], outcome
-        except BrokenProcessPool:  # while tasks were still being handed over
-            return
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                continue
+            yield futures[future], outcome
+    except BrokenProcessPool:  # while tasks were still being handed over
+        return
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is being written is finished, what has not begun is not
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    """After Ctrl-C the cases that are being written are finished, and only the command itself says so."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_the_parent() -> None:
+    """Processes of a pool outlive a command that is killed, idle and for ever; these do not."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C: they finish the case they are at, and only the command itself speaks."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: PreprocessingReport) -> bool:

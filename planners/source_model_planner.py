@@ -10,23 +10,22 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import nnunetv2
-from nnunet_active.planners.plans_file import merge_plans
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_active import nnunet_paths
 from nnunet_active.atomic import write_json
 from nnunet_active.errors import ActiveError, IncompatibleSource
 from nnunet_active.networks import build_network, channel_names, find_trainer_class
+from nnunet_active.planners.channel_normalisation import map_normalisation
+from nnunet_active.planners.plans_file import merge_plans
 from nnunet_active.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.safe_checkpoint import weights_digest
 from nnunet_active.source_model import (
@@ -39,17 +38,14 @@ from nnunet_active.source_model import (
 )
 from nnunet_active.weight_transfer import ChannelMapping, TransferReport, map_channels
 
+_TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own files beside the plans
 _EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one
 
 
 class SourceModelPlanner:
     """Make and write the plans of a target data set from one source model per configuration.
 
-    Intensity statistics and normalisation of a target channel are those of the source channel that feeds it
-    (`weight_transfer.map_channels`); channels that share the source's stem get those of the source's first channel. A
-    channel without a counterpart (zero weights at first) gets the scheme that nnU-Net derives from its name, but
-    ``ZScoreNormalization`` in place of ``CTNormalization``, which needs statistics that nobody has; its entry among
-    the statistics is empty.
+    Normalisation and intensity statistics follow the channels, see `channel_normalisation.map_normalisation`.
 
     Args:
         raw_dataset_folder: ``nnUNet_raw/DatasetXXX`` of the target.
@@ -77,8 +73,8 @@ class SourceModelPlanner:
         checkpoint: str = DEFAULT_CHECKPOINT,
         trust: bool = False,
     ) -> None:
-        if not plans_name or Path(plans_name).name != plans_name or "__" in plans_name:
-            raise ActiveError(f"The plans name {plans_name!r} cannot be part of a folder name; use letters and digits.")
+        if not re.fullmatch(r"\w[\w+-]*", plans_name) or "__" in plans_name or plans_name.lower() in _TAKEN:
+            raise ActiveError(f"The plans name {plans_name!r} cannot be a file's name here; use letters and digits.")
         raw_dataset_folder = Path(raw_dataset_folder)
         self.plans_name = plans_name
         self.folder = Path(preprocessed_dataset_folder or nnunet_paths.preprocessed_folder(raw_dataset_folder.name))
@@ -182,7 +178,7 @@ class SourceModelPlanner:
                 f"DefaultPreprocessor is used, so the images may be prepared differently from the source's."
             )
             configuration["preprocessor_name"] = "DefaultPreprocessor"
-        statistics = self._normalisation(manager, configuration, channels)
+        statistics = map_normalisation(manager, configuration, channels, self.notes)
         _check_functions(configuration)
         if reader != source.plans.get("image_reader_writer"):
             self.notes.append(
@@ -204,33 +200,6 @@ class SourceModelPlanner:
             "foreground_intensity_properties_per_channel": statistics,
             "source_models": {source.configuration: _provenance(source, channels)},
         }
-
-    def _normalisation(self, manager: PlansManager, configuration: dict, channels: ChannelMapping) -> dict[str, dict]:
-        """Set schemes and masks of the target's channels in ``configuration``; return their intensity statistics."""
-        schemes, masks = configuration["normalization_schemes"], configuration["use_mask_for_norm"]
-        try:
-            known = manager.foreground_intensity_properties_per_channel
-        except KeyError:
-            known = {}
-        feeding = [0] * len(channels.target) if channels.kind == "shared" else list(channels.indices)
-        new_schemes, new_masks, statistics = [], [], {}
-        for i, (name, j) in enumerate(zip(channels.target, feeding, strict=True)):
-            scheme = get_normalization_scheme(name).__name__ if j is None else schemes[j]
-            statistics[str(i)] = {} if j is None else dict(known.get(str(j), {}))
-            if scheme == "CTNormalization" and not statistics[str(i)]:
-                scheme = "ZScoreNormalization"
-                self.notes.append(f"There are no CT intensity statistics for the channel {name}; it gets {scheme}.")
-            if _stock_class("preprocessing/normalization", scheme) is None:
-                raise IncompatibleSource(
-                    f"The source normalises with {scheme}, which nnU-Net {_version()} does not have; "
-                    f"install the nnU-Net that the source was trained with, or use another source model."
-                )
-            new_schemes.append(scheme)
-            new_masks.append(any(masks) if j is None else masks[j])
-        if channels.kind == "shared" and len({(scheme, mask) for scheme, mask in zip(schemes, masks, strict=True)}) > 1:
-            self.notes.append(f"All channels are normalised as the source's first channel, {channels.source[0]}.")
-        configuration["normalization_schemes"], configuration["use_mask_for_norm"] = new_schemes, new_masks
-        return statistics
 
     def _reader(self) -> str:
         """nnU-Net's reader for the target's files, tried on the first few images."""
@@ -274,12 +243,6 @@ def _check_functions(configuration: dict) -> None:
             raise IncompatibleSource(f"The source resamples with a function that nnU-Net lacks: {error}") from error
 
 
-def _stock_class(folder: str, name: str) -> type | None:
-    return recursive_find_python_class(
-        str(Path(nnunetv2.__path__[0], folder)), name, f"nnunetv2.{folder.replace('/', '.')}"
-    )
-
-
 def _provenance(source: SourceModel, channels: ChannelMapping) -> dict:
     return {
         "dataset": source.plans.get("dataset_name"),
@@ -312,9 +275,3 @@ def _fingerprint(plans: dict) -> dict:
 
 def _by(values: Sequence[float]) -> str:
     return " x ".join(f"{value:g}" for value in values)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("nnunetv2")

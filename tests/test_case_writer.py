@@ -102,8 +102,8 @@ def test_a_kill_between_any_two_moves_never_shows_stock_training_half_a_case(raw
 
 def test_what_a_killed_run_left_in_a_temporary_folder_is_removed_and_nothing_else(raw, store):
     write_case(raw.cases["a"], True, store, tiny.DATASET_JSON)
-    leftover = store.dataset_folder / f".{store.folder.name}.incoming" / "tmpabc"
-    leftover.mkdir(parents=True)
+    leftover = store.dataset_folder / f".{store.folder.name}.x1y2.incoming"
+    leftover.mkdir()
     (leftover / "a.b2nd").write_bytes(b"half")
     remove_leftovers(store)
     assert names(store.dataset_folder) == [store.folder.name] and store.labelled_identifiers() == ["a"]

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -243,22 +244,22 @@ from nnunet_active.preprocessing import preprocess_dataset
 from nnunet_active.raw_dataset import RawDataset
 store = CaseStore(Path(sys.argv[2]), tiny.make_plans(), "3d_fullres")
 print("ready", flush=True)
-preprocess_dataset(RawDataset(Path(sys.argv[1])), store, tiny.DATASET_JSON, 1, False)
+preprocess_dataset(RawDataset(Path(sys.argv[1])), store, tiny.DATASET_JSON, int(sys.argv[3]), False)
 """
 
 
-def test_a_run_that_is_killed_at_any_moment_is_finished_by_the_next(tmp_path, store):
-    raw = tiny.make_raw(tmp_path / "raw", labelled=[f"l{n}" for n in range(6)], unlabelled=["u"])
-    command = [sys.executable, "-c", _KILLED_RUN, str(raw), str(store.dataset_folder)]
+def test_a_run_that_is_killed_is_finished_by_the_next(tmp_path, store):
+    raw = tiny.make_raw(tmp_path / "raw", labelled=[f"l{n}" for n in range(12)], unlabelled=["u"])
+    command = [sys.executable, "-c", _KILLED_RUN, str(raw), str(store.dataset_folder), "2"]
     environment = {**os.environ, "PYTHONPATH": os.path.dirname(tiny.__file__)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
     process.stdout.readline()
     while not list(store.folder.glob("*.b2nd")) and process.poll() is None:
-        pass
+        time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=30)  # ends only when no process that it started lives on
     stock = nnUNetDatasetBlosc2.get_identifiers(str(store.folder))
     assert sorted(stock) == store.labelled_identifiers()
     report = preprocess(raw, store)
-    assert not report.problems and len(store.identifiers()) == 7
+    assert not report.problems and len(store.identifiers()) == 13
     assert not list(store.dataset_folder.glob(".*.incoming"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.model_sharing.model_export import export_pretrained_model
 from tiny_source import plans, random_network, source_model, write_trained
 
 from nnunet_active.errors import ActiveError, IncompatibleSource, MissingInput
@@ -52,6 +53,17 @@ def make_zip(trained: Path, file: Path, root: str = f"Dataset900_Source/{MODEL}"
 def test_an_exported_zip_gives_the_same_model(source, trained, tmp_path, root):
     read = read_source_model(make_zip(trained, tmp_path / "model.zip", root))
     assert read.configuration == "3d_fullres" and equal_weights(read.weights, source.weights)
+
+
+def test_the_zip_of_nnunets_own_export_is_read(source, trained, tmp_path, monkeypatch):
+    for variable in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path))
+    for needed in ("progress.png", "validation/summary.json"):
+        (trained / "fold_0" / needed).parent.mkdir(exist_ok=True)
+        (trained / "fold_0" / needed).write_text("")
+    export_pretrained_model("Dataset900_Source", str(tmp_path / "model.zip"), ("3d_fullres",), folds=(0,))
+    read = read_source_model(tmp_path / "model.zip")
+    assert read.fold == "0" and equal_weights(read.weights, source.weights) and read.plans == source.plans
 
 
 def test_a_zip_cannot_write_outside(source, trained, tmp_path):

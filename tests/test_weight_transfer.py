@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny_source import GLIOMA, dataset_json, plans, random_network, source_model
 
 from nnunet_active.errors import IncompatibleSource
@@ -220,27 +218,3 @@ def test_an_input_layer_that_cannot_be_told_is_refused():
     with pytest.raises(IncompatibleSource, match="Undeclared does not declare its input layer"):
         channels = map_channels(GLIOMA, ("FLAIR", "T1", "T1ce"))
         transfer_weights(network, network.state_dict(), channels, map_heads(names, names))
-
-
-def test_equal_names_are_matched_in_their_order():
-    assert map_channels(["MRI", "MRI"], ["mri", "CT", "MRI "]).indices == (0, None, 1)
-
-
-names = st.lists(st.sampled_from(["T1", "t1", "FLAIR", "CT", "PET"]), min_size=1, max_size=5)
-
-
-@given(names, names)
-def test_no_source_channel_feeds_two_target_channels_by_name(source, target):
-    mapping = map_channels(source, target)
-    fed = [index for index in mapping.indices if index is not None]
-    assert len(fed) == len(set(fed)) and len(mapping.indices) == len(target)
-    assert mapping.sentences()
-    weight = torch.rand(2, len(source), 3)
-    assert mapping.apply(weight).shape == (2, len(target), 3)
-    if mapping.kind == "shared":
-        torch.testing.assert_close(mapping.apply(weight).sum(1), weight.sum(1))
-
-
-@given(names)
-def test_the_same_names_are_the_identity(names):
-    assert map_channels(names, names).identity

@@ -32,7 +32,15 @@ def run(args: argparse.Namespace) -> int:
             *([f"options: {options}"] if options else []),
         ]
         for line in details:
-            print(textwrap.fill(line, 118, initial_indent=" " * (width + 2), subsequent_indent=" " * (width + 4)))
+            print(
+                textwrap.fill(
+                    line,
+                    118,
+                    initial_indent=" " * (width + 2),
+                    subsequent_indent=" " * (width + 4),
+                    break_on_hyphens=False,
+                )
+            )
     print("\nn: candidates, m: labelled cases, b: picks, d: embedding width, C: classes, k: reference points.")
     print("Your own: path/to/file.py:ClassName works wherever a name does; see docs/how-to-add-a-strategy.md.")
     return 0

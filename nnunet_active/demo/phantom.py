@@ -118,7 +118,9 @@ def write_phantom_pair(
     sizes = {source_id: (n_source, n_source_test), target_id: (n_target_pool, n_target_test)}
     prefixes = {source_id: "source", target_id: "target"}
     truths = {
-        number: _write_dataset(folder, prefixes[number], shares[number], sizes[number], np.random.SeedSequence([seed, i]))
+        number: _write_dataset(
+            folder, prefixes[number], shares[number], sizes[number], np.random.SeedSequence([seed, i])
+        )
         for i, (number, folder) in enumerate(folders.items())
     }
     return PhantomPair(
@@ -139,7 +141,7 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     if pattern != "all":
         weights *= np.where(np.array(CHANNELS) == pattern, 1.1, FAINT)
     if group == "faded":  # where FLAIR alone carries the lesion, it must still show it
-        weights[1] *= -0.9 if pattern == "FLAIR" else -0.25
+        weights[1] *= 0.5 if pattern == "FLAIR" else -0.12
 
     image = np.zeros((len(CHANNELS), *SHAPE))
     for name, values in _TISSUES.items():
@@ -226,14 +228,16 @@ def _head(rng: np.random.Generator) -> np.ndarray:
 
 def _lesion(tissue: np.ndarray, group: str, rng: np.random.Generator) -> np.ndarray:
     """Names of the lesion's parts per voxel: oedema, core, rim (of the core), or an empty string."""
-    size = {"source": (20, 32), "near": (20, 32), "inverted": (22, 36), "faded": (17, 27)}[group]
+    size = {"source": (19, 31), "near": (18, 29), "inverted": (21, 34), "faded": (22, 36)}[group]
     radius = rng.uniform(*size)
     angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(22, 42)
     centre = np.array([rng.uniform(-16, 16), reach * np.sin(angle), reach * np.cos(angle)])
     distance = _ellipsoid(centre, radius * rng.uniform(0.85, 1.2, 3)) + 0.12 * _smooth_noise(rng, (0.8, 1.6, 1.6))
     core_radius = radius * rng.uniform(0.5, 0.7)
     shift = rng.uniform(-0.25, 0.25, 3) * radius
-    core = _ellipsoid(centre + shift, core_radius * rng.uniform(0.9, 1.1, 3)) + 0.1 * _smooth_noise(rng, (0.8, 1.2, 1.2))
+    core = _ellipsoid(centre + shift, core_radius * rng.uniform(0.9, 1.1, 3)) + 0.1 * _smooth_noise(
+        rng, (0.8, 1.2, 1.2)
+    )
     inside = np.isin(tissue, ("grey", "white", "fluid"))
     parts = np.full(SHAPE, "", dtype="U6")
     parts[(distance < 1) & inside] = "oedema"
@@ -257,7 +261,9 @@ def _scan(image: np.ndarray, head: np.ndarray, group: str, rng: np.random.Genera
         image[2] = np.clip(image[2], 0, None) ** 0.6
     for channel in image:
         channel *= np.exp(bias * _smooth_noise(rng, (6, 12, 12)))
-    image = np.sqrt((image + noise * rng.standard_normal(image.shape)) ** 2 + (noise * rng.standard_normal(image.shape)) ** 2)
+    image = np.sqrt(
+        (image + noise * rng.standard_normal(image.shape)) ** 2 + (noise * rng.standard_normal(image.shape)) ** 2
+    )
     gain = rng.uniform(0.8, 1.2, len(image)) * 600
     return np.round(image * gain[:, None, None, None]).astype(np.float32)
 

@@ -64,6 +64,13 @@ def voxel_entropy(probabilities: Tensor) -> Tensor:
     return -(clipped * clipped.log()).sum(0)
 
 
+def _sum_by_group(group: Tensor, values: Tensor, size: int) -> np.ndarray:
+    if values.device.type == "mps":  # it has no float64
+        group, values = group.cpu(), values.cpu()
+    # bincount adds one by one: in float32 the sum over a slab would be wrong by up to a percent
+    return torch.bincount(group, weights=values.double(), minlength=size).cpu().numpy()
+
+
 class ScoreAccumulator:
     """Sums over slabs of logits; the order and size of the slabs do not matter (beyond float64 rounding).
 
@@ -97,19 +104,19 @@ class ScoreAccumulator:
         flat = logits.reshape(self.heads, -1).float()
         entropy, margin, highest, weight, group = self._regions(flat) if self.regions else self._softmax(flat)
         totals = torch.stack(
-            [entropy.sum(), margin.sum(), highest.sum(), weight.sum(), torch.dot(weight, entropy)]
+            [entropy.sum(), margin.sum(), highest.sum(), weight.sum(), (weight * entropy).sum(), flat.sum()]
         ).tolist()
-        if not all(map(math.isfinite, totals)):
+        if not all(map(math.isfinite, totals)):  # the sum of the logits: a sigmoid of an infinite one is finite
             raise ValueError("the network's output holds NaN or infinite values")
-        for name, value in zip(self.totals, totals, strict=True):
+        for name, value in zip(self.totals, totals[:-1], strict=True):
             self.totals[name] += value
         self.voxels += flat.shape[1]
         size = len(self.group_volume)
         volume = torch.bincount(group, minlength=size).cpu().numpy()
-        group_entropy = torch.bincount(group, weights=entropy, minlength=size).cpu().numpy()
+        group_entropy = _sum_by_group(group, entropy, size)
         self.group_volume += volume
         self.group_entropy += group_entropy
-        self.group_confidence += torch.bincount(group, weights=highest, minlength=size).cpu().numpy()
+        self.group_confidence += _sum_by_group(group, highest, size)
         if not self.regions:
             self.class_volume += volume
             self.class_entropy += group_entropy
@@ -135,7 +142,7 @@ class ScoreAccumulator:
         binary = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
         predicted = probabilities > 0.5
         self.class_volume += predicted.sum(1).cpu().numpy()
-        self.class_entropy += (binary * predicted).sum(1).double().cpu().numpy()
+        self.class_entropy += (binary * predicted).sum(1).cpu().double().numpy()
         highest = torch.maximum(probabilities, 1 - probabilities).mean(0)
         return binary.sum(0), 2 * highest - 1, highest, probabilities.amax(0), predicted.any(0).long()
 

@@ -27,6 +27,7 @@ class AadaStrategy(QueryStrategy):
 
     name = "aada"
     needs = frozenset({"predictions"})
+    batch_aware = False
     uses = frozenset({"embedding", "source_summary"})
     columns = ("mean_entropy",)
     paper = "AADA, Su et al., WACV 2020"

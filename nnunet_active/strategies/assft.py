@@ -157,11 +157,8 @@ class AssftStrategy(QueryStrategy):
         return own
 
     def _first_diversity(self, z: np.ndarray, pool: ScoredPool) -> tuple[np.ndarray, bool]:
-        labelled = unit_rows(pool.labelled_embedding()) if len(pool.labelled_embedding()) else None
-        if labelled is None:
+        """Div before the first pick, and whether it is measured from labelled cases."""
+        labelled = pool.labelled_embedding()
+        if not len(labelled):
             return cosine_distance(z, pool.embedding().mean(axis=0)), False
-        # For unit vectors |a - b|^2 = 2 - 2 cos; a zero vector has cosine 0, which this does not give, hence the product.
-        diversity = np.full(len(z), 2.0)
-        for reference in labelled:
-            diversity = np.minimum(diversity, cosine_distance(z, reference))
-        return diversity, True
+        return np.min([cosine_distance(z, reference) for reference in labelled], axis=0), True

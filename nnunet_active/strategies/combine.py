@@ -55,7 +55,7 @@ class _Combination(QueryStrategy):
             for i, (member, seed) in enumerate(zip(self.members, seeds, strict=True)):
                 if step and not member.batch_aware:
                     continue
-                answer = member.query(pool_left, 1, np.random.default_rng([int(seed), step]))
+                answer = _first_step(member, pool_left, n, np.random.default_rng([int(seed), step]))
                 utilities[i, left] = answer.utilities.to_numpy()[0]
                 if step == 0:
                     components[f"{i}_{member.name}"] = utilities[i].copy()
@@ -64,6 +64,14 @@ class _Combination(QueryStrategy):
             merged[left] = self._merge(utilities[:, left])
             steps.pick(merged)
         return steps.selection(components, notes)
+
+
+def _first_step(member: QueryStrategy, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+    """The member's answer, of which the first row of utilities counts.
+
+    A member that is asked once is asked for all n picks, since its utilities may depend on how many are wanted (cup).
+    """
+    return member.query(pool, 1 if member.batch_aware else n, rng)
 
 
 class WeightedSumStrategy(_Combination):
@@ -126,7 +134,7 @@ class PerClusterStrategy(QueryStrategy):
         self.uses = self.member.uses - self.needs
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
-        answer = self.member.query(pool, 1, np.random.default_rng(int(rng.integers(2**63))))
+        answer = _first_step(self.member, pool, n, np.random.default_rng(int(rng.integers(2**63))))
         utility = minmax(answer.utilities.to_numpy()[0])
         labels = cluster(pool.embedding(), n, rng)[0]
         taken = np.zeros(labels.max() + 1)

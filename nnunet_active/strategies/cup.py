@@ -21,6 +21,7 @@ class CupStrategy(QueryStrategy):
 
     name = "cup"
     needs = frozenset({"predictions"})
+    batch_aware = False
     columns = ("mean_entropy", "foreground_voxels")
     paper = "CUP, MICCAI 2024"
     cost = "O(n log n)"

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import pairwise_distances_argmin
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
@@ -63,10 +64,11 @@ def mean_over_pairs(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
 
 def nearest_distance(x: np.ndarray, references: np.ndarray, squared: bool = False) -> np.ndarray:
     """Euclidean distance of each row of ``x`` (n, d) to the nearest row of ``references`` (k, d): (n,), exactly 0 for equal rows."""
-    nearest = np.full(len(x), np.inf)
-    for reference in references:
-        np.minimum(nearest, distance_to(x, reference, squared), out=nearest)
-    return nearest
+    # The matrix product finds which reference is nearest; the difference itself gives a distance without its rounding.
+    centre = references.mean(axis=0)
+    difference = x - references[pairwise_distances_argmin(x - centre, references - centre)]
+    nearest = np.einsum("nd,nd->n", difference, difference)
+    return nearest if squared else np.sqrt(nearest)
 
 
 def distance_to(x: np.ndarray, y: np.ndarray, squared: bool = False) -> np.ndarray:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from nnunet_active.planners.plans_file import merge_plans
 from tiny_source import plans
 
 from nnunet_active.errors import ActiveError
+from nnunet_active.planners.plans_file import merge_plans
 
 
 def planned(name: str, **changes) -> dict:

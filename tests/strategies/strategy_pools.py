@@ -8,7 +8,7 @@ import pandas as pd
 from nnunet_active.strategies import ScoredPool
 
 
-def make_pool(n: int = 30, labelled: int = 3, d: int = 6, classes: int = 3, seed: int = 0, **changes) -> ScoredPool:
+def make_pool(n: int = 24, labelled: int = 3, d: int = 6, classes: int = 3, seed: int = 0, **changes) -> ScoredPool:
     """A pool of ``n`` candidates whose identifiers are not in sorted order."""
     rng = np.random.default_rng(seed)
     cases = [f"case_{i:05d}" for i in rng.permutation(n + labelled)]

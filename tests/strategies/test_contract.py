@@ -35,11 +35,11 @@ POOLS = {
     "no class arrays, no summary": {"source_summary": None, "drop": ("class_volume", "class_mean")},
     "centroids only": {"source_summary": {"centroids": np.ones((1, 6))}},
     "labelled cases without embeddings": {"labelled_arrays": {}},
-    "zero embeddings": {"arrays": {"embedding": np.zeros((30, 6)), "class_mean": np.zeros((30, 3, 6))}},
+    "zero embeddings": {"arrays": {"embedding": np.zeros((24, 6)), "class_mean": np.zeros((24, 3, 6))}},
     "float32 embeddings": {
-        "arrays": {"embedding": np.ones((30, 6), np.float32) * np.arange(30, dtype=np.float32)[:, None]}
+        "arrays": {"embedding": np.ones((24, 6), np.float32) * np.arange(24, dtype=np.float32)[:, None]}
     },
-    "huge embeddings": {"arrays": {"embedding": np.random.default_rng(0).normal(size=(30, 6)) * 1e6}},
+    "huge embeddings": {"arrays": {"embedding": np.random.default_rng(0).normal(size=(24, 6)) * 1e6}},
     "empty predictions": {
         "columns": {
             "foreground_voxels": 0.0,
@@ -50,11 +50,11 @@ POOLS = {
             "soft_foreground_entropy": 0.0,
             "mean_entropy": 0.0,
         },
-        "arrays": {"class_volume": np.tile([1000.0, 0, 0], (30, 1))},
+        "arrays": {"class_volume": np.tile([1000.0, 0, 0], (24, 1))},
     },
     "one NaN in every column": {"nan_row": 7},
     "infinite scores": {"columns": {"mean_entropy": np.inf, "foreground_voxels": -np.inf, "density": np.inf}},
-    "entropy histograms": {"arrays": {"entropy_histogram": np.random.default_rng(1).integers(0, 9, size=(30, 16))}},
+    "entropy histograms": {"arrays": {"entropy_histogram": np.random.default_rng(1).integers(0, 9, size=(24, 16))}},
 }
 
 
@@ -122,7 +122,7 @@ every_strategy = pytest.mark.parametrize(("name", "options"), EVERY, ids=[f"{n}-
 def test_picks_are_n_different_cases_of_the_pool_and_utilities_are_finite(name, options, kind):
     pool = pool_of(kind)
     strategy = make(name, options, pool)
-    for n in (1, 5, len(pool), 1000):
+    for n in (1, 5, len(pool) + 7):
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # a warning of numpy or scikit-learn would reach the user as noise
             assert_valid(strategy.query(pool, n, np.random.default_rng(0)), pool, n)
@@ -138,6 +138,14 @@ def test_every_pick_has_the_highest_utility_of_its_step(name, options):
         row = selection.utilities.iloc[step]
         best = row.index[row >= row.max() - 1e-12 * row.abs().max()]
         assert pick == best.min(), "the highest, and the first identifier among equals"
+
+
+@every_strategy
+def test_asking_for_exactly_the_pool_or_for_more_gives_all_of_it(name, options):
+    pool = make_pool(n=12)
+    exact, more = (get_strategy(name, **options).query(pool, n, np.random.default_rng(0)) for n in (12, 500))
+    assert set(exact.picks) == set(pool.cases)
+    assert more.picks == exact.picks and more.utilities.equals(exact.utilities)
 
 
 @every_strategy

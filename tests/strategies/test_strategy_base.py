@@ -102,8 +102,8 @@ def test_arrays_of_the_wrong_length_or_width_are_refused():
     pool = make_pool()
     short = dataclasses.replace(pool, arrays={"embedding": np.zeros((3, 6))})
     narrow = dataclasses.replace(pool, labelled_arrays={"embedding": np.zeros((3, 2))})
-    classes = dataclasses.replace(pool, arrays={**pool.arrays, "class_volume": np.ones((30, 9))})
-    for broken, words in ((short, "3 rows for 30"), (narrow, "same network"), (classes, "number of classes")):
+    classes = dataclasses.replace(pool, arrays={**pool.arrays, "class_volume": np.ones((24, 9))})
+    for broken, words in ((short, "3 rows for 24"), (narrow, "same network"), (classes, "number of classes")):
         with pytest.raises(ActiveError, match=words):
             get_strategy("random").query(broken, 1, RNG)
 

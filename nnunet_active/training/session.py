@@ -1,0 +1,167 @@
+"""A campaign while a network is trained on it: when to query, whose labels are there, who is trained on by now.
+
+Every method is called by all ranks of a distributed training in the same order; rank 0 decides and writes.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_start import make_oracle
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import EmptyPool
+from nnunet_active.inference import SlidingWindow
+from nnunet_active.networks import channel_names, head_names
+from nnunet_active.ranks import Ranks
+from nnunet_active.selector import run_query
+
+WAIT_SECONDS = 30
+
+
+class QuerySession:
+    """The campaign's side of a training.
+
+    Args:
+        campaign: opened campaign.
+        store: the preprocessed cases.
+        plans: content of the plans file.
+        dataset_json: the target's ``dataset.json`` as nnU-Net preprocessed it.
+        log: where to tell people.
+        log_file: JSON lines, one per event; nnU-Net's own logger takes its own keys only.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        store: CaseStore,
+        plans: dict,
+        dataset_json: dict,
+        log: Callable[[str], None],
+        log_file: Path,
+    ) -> None:
+        self.campaign = campaign
+        self.store = store
+        self.plans = plans
+        self.dataset_json = dataset_json
+        self.log = log
+        self.log_file = log_file
+        self.ranks = Ranks()
+        self._guards = ExitStack()
+
+    @property
+    def _oracle(self) -> Any:
+        return make_oracle(self.campaign.settings.oracle, self.campaign.dataset_folder.name, self.store)
+
+    def begin(self) -> None:
+        """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
+
+        Raises:
+            CampaignError: another process holds it.
+        """
+        self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
+        self._follow()
+
+    def end(self) -> None:
+        """Let go of the campaign."""
+        self._guards.close()
+
+    def _follow(self) -> None:
+        """Read what rank 0 wrote."""
+        self.campaign.state = Campaign.open(self.campaign.dataset_folder, self.campaign.fold).state
+
+    def seed(self, epoch: int) -> None:
+        """Begin an epoch from a state that depends on the seed and the epoch alone, so that a resumed run repeats itself.
+
+        This covers everything that is drawn in the main process; augmentation workers (nnUNet_n_proc_DA > 0) draw on their own.
+        """
+        entropy = [self.campaign.settings.seed, epoch, self.ranks.rank]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002 - nnU-Net and batchgenerators draw from the legacy generator
+        torch.manual_seed(seed)
+
+    def query_if_due(
+        self, epoch: int, network: nn.Module, device: torch.device, before: Callable[[], None] = lambda: None
+    ) -> None:
+        """Make the query that belongs before ``epoch``, unless it has been made already.
+
+        Args:
+            epoch: the epoch that is about to begin.
+            network: the current network.
+            device: where to predict.
+            before: called first if a query is made (saves a checkpoint that resumes exactly here).
+        """
+        campaign = self.campaign
+        if not campaign.query_due(epoch):
+            return
+        before()
+        candidates = campaign.pool(self._oracle.candidates())
+        number = len(campaign.rounds) + 1
+        self.log(f"Query {number} of {campaign.settings.queries}: {len(candidates)} cases to choose from")
+        start = time.perf_counter()
+        try:
+            window = SlidingWindow(network, self.plans, campaign.configuration, self.dataset_json, device)
+            made = run_query(
+                campaign,
+                self.store,
+                window,
+                candidates,
+                epoch,
+                channel_names(self.dataset_json),
+                head_names(self.plans, self.dataset_json),
+                self.ranks,
+                self.log,
+            )
+        except EmptyPool as end:
+            self.log(f"{end} Training goes on with what is labelled.")
+            return
+        self._event(
+            epoch, "query", round=made.number, requested=list(made.requested), seconds=time.perf_counter() - start
+        )
+
+    def take_up_labels(self, epoch: int) -> list[str]:
+        """Ask the oracle for what is still open; with the setting ``wait``, until it is there.
+
+        Returns:
+            Cases that a person still has to label, in order of preference; empty if the training can go on.
+        """
+        told = False
+        while waiting := self.campaign.waiting():
+            refused = self.ranks.decide(lambda cases=tuple(waiting): self._reveal(epoch, cases))
+            self._follow()
+            for sentence in refused.values():
+                self.log(f"WARNING: {sentence}")
+            waiting = self.campaign.waiting()
+            if not waiting or not self.campaign.settings.wait:
+                return waiting
+            if not told:
+                self.log(
+                    f"Waiting for the labels of {', '.join(waiting)} in labelsTr; put them there, or stop with Ctrl-C."
+                )
+                told = True
+            time.sleep(WAIT_SECONDS)
+        return []
+
+    def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
+        ready, refused = self._oracle.reveal(cases)
+        new = self.campaign.mark_labelled(ready)
+        if new:
+            self.log(f"Labelled: {', '.join(new)}. Training set: {len(self.campaign.labelled())} cases.")
+            self._event(epoch, "labelled", cases=new)
+        return refused
+
+    def _event(self, epoch: int, event: str, **content: Any) -> None:
+        if self.ranks.rank == 0:
+            with self.log_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": time.time(), "epoch": epoch, "event": event, **content}) + "\n")

@@ -1,0 +1,37 @@
+"""What all tests share. nnU-Net reads some variables when it is imported, so they are set before anything else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("nnUNet_def_n_proc", "1")
+os.environ.setdefault("nnUNet_n_proc_DA", "0")
+os.environ.setdefault("nnUNet_compile", "f")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+for _variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer"):
+    os.environ.pop(_variable, None)  # a test must never touch the folders of whoever runs it
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with real scans and source models; tests that need it are skipped, by name, where it is absent."""
+    named = os.environ.get("NNUNET_ACTIVE_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not (folder / "models").is_dir():
+        pytest.skip(f"no real scans at {folder}; set NNUNET_ACTIVE_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty nnUNet_raw, nnUNet_preprocessed and nnUNet_results in a folder of the test's own; returns that folder."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    return tmp_path
