@@ -56,10 +56,11 @@ def literal_distances(scores: dict[int, list[np.ndarray]], pairs: list[tuple[int
     return [np.mean([wasserstein_distance(a, b) for a, b in zip(scores[i], scores[j], strict=True)]) for i, j in pairs]
 
 
-def seconds(function: Callable, *arguments) -> tuple[float, object]:
-    start = time.perf_counter()
+def seconds(function: Callable, *arguments) -> tuple[np.ndarray, object]:
+    """Return (wall-clock time, processor time over all threads) in seconds, and the result."""
+    start = np.array([time.perf_counter(), time.process_time()])
     result = function(*arguments)
-    return time.perf_counter() - start, result
+    return np.array([time.perf_counter(), time.process_time()]) - start, result
 
 
 def main() -> None:
@@ -99,10 +100,11 @@ def main() -> None:
         rows.append((pca_time, pair_time, pca_time + pair_time, our_time, (pca_time + pair_time) / our_time))
         deviations = np.abs([distances[pair] / w - 1 for pair, w in zip(pairs, exact, strict=True)])
     pca_time, pair_time, literal_time, our_time, ratio = np.median(rows, axis=0)
+    ratios = [row[4][0] for row in rows]
     rho_time, _ = seconds(lambda: neighbour_density(distances, default_radius(distances)))
 
     many = np.random.default_rng(1).standard_normal((1000, channels, case_signature(images[0]).shape[1]))
-    many_time = np.median([seconds(pairwise_distances, many)[0] for _ in range(args.repeats)])
+    many_time = np.median([seconds(pairwise_distances, many)[0][0] for _ in range(args.repeats)])
 
     how = "run in full, once" if args.full else f"extrapolated from {len(cases)} cases and {len(pairs)} pairs"
     print(
@@ -114,13 +116,14 @@ def main() -> None:
     )
     print(f"\n| {'step':<58} | {'median of ' + str(repeats):>14} |\n|{'-' * 60}|{'-' * 16}|")
     table = [
-        ("literal recipe: PCA per volume*", f"{pca_time:.1f} s"),
-        ("literal recipe: Wasserstein per pair*", f"{pair_time:.1f} s"),
-        ("literal recipe, total", f"{literal_time:.1f} s"),
-        (f"ours: signatures and distances (all, n_jobs={args.n_jobs})", f"{our_time:.2f} s"),
-        ("ours: radius and density", f"{rho_time * 1e3:.2f} ms"),
-        ("ratio (>= 40)", f"{ratio:.0f} x"),
-        (f"ratio, smallest and largest of {repeats}", f"{min(r[4] for r in rows):.0f}-{max(r[4] for r in rows):.0f} x"),
+        ("literal recipe: PCA per volume*", f"{pca_time[0]:.1f} s"),
+        ("literal recipe: Wasserstein per pair*", f"{pair_time[0]:.1f} s"),
+        ("literal recipe, total", f"{literal_time[0]:.1f} s"),
+        (f"ours: signatures and distances (all, n_jobs={args.n_jobs})", f"{our_time[0]:.2f} s"),
+        ("ours: radius and density", f"{rho_time[0] * 1e3:.2f} ms"),
+        ("ratio (>= 40)", f"{ratio[0]:.0f} x"),
+        ("the same in processor time", f"{ratio[1]:.0f} x"),
+        (f"ratio, smallest and largest of {repeats}", f"{min(ratios):.0f}-{max(ratios):.0f} x"),
         (f"largest relative deviation over {len(pairs)} pairs (<= 0.5 %)", f"{100 * deviations.max():.4f} %"),
         (f"distances alone, 1000 cases x {channels} channels", f"{many_time:.2f} s"),
     ]

@@ -45,7 +45,9 @@ class Round:
 
     def scores(self) -> pd.DataFrame:
         """``scores.csv``: one row per candidate, one column per component."""
-        return pd.read_csv(self.folder / "scores.csv", dtype={"case": str}).set_index("case")
+        # only an empty cell is missing: pandas would also take a case named NA for a missing one
+        table = pd.read_csv(self.folder / "scores.csv", dtype={"case": str}, keep_default_na=False, na_values=[""])
+        return table.set_index("case")
 
 
 class Campaign:
@@ -139,11 +141,16 @@ class Campaign:
         try:
             state = json.loads(file.read_text())
             found = state["format"]
-        except (ValueError, KeyError, UnicodeDecodeError) as error:
-            raise CampaignError(f"{file} is not a campaign file ({error}); restore it from a backup.") from error
-        if found > FORMAT:
-            raise CampaignError(f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active.")
-        return cls(folder, state)
+            if found > FORMAT:
+                raise CampaignError(
+                    f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active."
+                )
+            campaign = cls(folder, state)
+            campaign.pool([])  # whatever else must be there
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise CampaignError(f"{file} is not a campaign file ({reason}); restore it from a backup.") from error
+        return campaign
 
     @contextmanager
     def lock(self, wait: bool = False) -> Iterator[None]:

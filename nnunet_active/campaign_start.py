@@ -16,7 +16,7 @@ from nnunet_active.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.oracle import FolderOracle, Oracle, RetrospectiveOracle
 from nnunet_active.raw_dataset import read_pool_folders
 from nnunet_active.settings import Settings
-from nnunet_active.splits import define_fold
+from nnunet_active.splits import define_fold, read_splits
 from nnunet_active.strategies.registry import get_strategy
 
 Log = Callable[[str], None]
@@ -89,7 +89,7 @@ def start_campaign(
         MissingInput, CampaignError: see the message.
     """
     get_strategy(settings.strategy, **settings.strategy_options)  # an unknown name shows before anything is written
-    if fold != "all" and not fold.isdigit():
+    if fold != "all" and not fold.isdecimal():
         raise CampaignError(f"-f {fold} is neither a number nor 'all'.")
     store = open_store(dataset, plans, configuration)
     labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
@@ -103,9 +103,13 @@ def start_campaign(
     generated = None
     if kind == "retrospective" and len(labelled) >= 5:
         generated = generate_crossval_split(sorted(labelled), seed=12345, n_splits=5)  # as nnUNetTrainer.do_split does
-    definition = define_fold(folder, fold, raw_root() / dataset, generated)
-    if definition is None and fold not in ("all", "0") and not (folder / "splits_final.json").is_file():
-        raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f 0 or -f all.")
+    raw = raw_root() / dataset
+    definition = define_fold(folder, fold, raw, generated)
+    # a definition in the raw folder stands for all folds, also for those of later campaigns
+    other_folds = read_splits(raw / "splits_final.json") or generated
+    known = len(read_splits(folder / "splits_final.json") or other_folds or [])
+    if definition is None and fold != "all" and int(fold) > known:
+        raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
     val = sorted(set(definition.val) & set(labelled)) if definition else []
     train = set(definition.train) if definition else set(labelled)
     if kind == "folder":
@@ -130,7 +134,7 @@ def start_campaign(
         initial=initial,
         val=val,
         excluded=excluded,
-        other_folds=generated,
+        other_folds=other_folds,
         split_origin=definition.origin if definition else "",
     )
     log(

@@ -44,7 +44,7 @@ def dataset_name(id_or_name: str | int) -> str:
     text = str(id_or_name)
     if text.startswith("Dataset"):
         return text
-    if not text.isdigit():
+    if not text.isdecimal():
         raise MissingInput(f"-d {text} is neither a data set number nor a name such as Dataset204_GliomaTarget.")
     found = [str(name) for name in find_candidate_datasets(int(text))]
     if not found:

@@ -107,7 +107,8 @@ def density_of_cases(
     radius = density.default_radius(distances)
     rho = density.neighbour_density(distances, radius)
     counts = ", ".join(f"{n}: {c}" for n, c in density.neighbour_histogram(distances, radius).items())
-    log(
-        f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
-    )
+    if missing:
+        log(
+            f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
+        )
     return pd.Series(rho, index=cases, name="density")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -43,6 +44,11 @@ class Ranks:
                 outcome[0] = action()
             except BaseException as error:  # else the other ranks would wait for ever
                 outcome[1] = error
+            try:
+                pickle.loads(pickle.dumps(outcome))
+            except Exception:  # as above: the broadcast itself would fail on one side
+                what = outcome[1] if outcome[1] is not None else outcome[0]
+                outcome = [None, RuntimeError(f"rank 0 cannot tell the other processes of {what!r}")]
         distributed.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise outcome[1]

@@ -9,6 +9,7 @@ from typing import Any
 from nnunet_active.errors import CampaignError
 
 ORACLES = ("retrospective", "folder")
+MODALITIES = ("zero", "replicate")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Settings:
             raise CampaignError(f"The initial learning rate {self.initial_lr} makes no sense; it must be positive.")
         if self.oracle not in ORACLES:
             raise CampaignError(f"--oracle {self.oracle} is unknown; choose one of {', '.join(ORACLES)}.")
+        if self.modality not in MODALITIES:
+            raise CampaignError(f"--modality {self.modality} is unknown; choose one of {', '.join(MODALITIES)}.")
         last = self.epoch_of_query(self.queries)
         if self.epochs is not None and last >= self.epochs:
             raise CampaignError(

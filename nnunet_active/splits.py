@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from nnunet_active.atomic import copy_file, write_json, write_text
 from nnunet_active.errors import CampaignError
 
 FILE_NAME = "splits_final.json"
-_WRITTEN = "splits_written.json"  # digests of the versions that we wrote, to tell a user's edit from them
+_WRITTEN = "splits_written.json"  # digests of the files and of the folds that we wrote, to tell a user's edit from them
 _BACKUP = "splits_before_nnunet_active"
 
 
@@ -56,16 +57,30 @@ def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
 
 def backups(dataset_folder: Path) -> list[Path]:
     """Kept versions of the user's split file, the oldest first."""
-    return sorted((dataset_folder / "active").glob(f"{_BACKUP}*.json"), key=lambda path: (len(path.name), path.name))
+    found = {_number(path): path for path in (dataset_folder / "active").glob(f"{_BACKUP}*.json")}
+    return [found[number] for number in sorted(found) if number]
+
+
+def _number(backup: Path) -> int:
+    """1, 2, ...; 0 for a file of somebody else's."""
+    match = re.fullmatch(rf"{_BACKUP}(?:_(\d+))?", backup.stem)
+    return int(match[1] or 1) if match else 0
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def _fold_digest(entry: dict) -> str:
+    return _digest(json.dumps([entry["train"], entry["val"]]).encode())
+
+
 def _written(dataset_folder: Path) -> list[str]:
     file = dataset_folder / "active" / _WRITTEN
-    return json.loads(file.read_text()) if file.is_file() else []
+    try:
+        return list(json.loads(file.read_text())) if file.is_file() else []
+    except (ValueError, TypeError) as error:
+        raise CampaignError(f"{file} is damaged ({error}); restore it from a backup.") from error
 
 
 def _is_ours(dataset_folder: Path) -> bool:
@@ -78,7 +93,8 @@ def define_fold(
 ) -> FoldDefinition | None:
     """Who trains and who validates in a fold: the first of these that knows it.
 
-    1. ``splits_final.json`` beside the preprocessed data, where a user wrote it; where we changed it, the version from before;
+    1. ``splits_final.json`` beside the preprocessed data, where a user wrote it; where we changed it, the version from before
+       (also for a fold of ours in a file whose other folds a user has edited since);
     2. ``splits_final.json`` in the raw folder;
     3. ``generated``: nnU-Net's own cross-validation, for a dataset whose labels are all there.
 
@@ -93,17 +109,23 @@ def define_fold(
     """
     if fold == "all":
         return None
-    sources: list[tuple[str, list[dict] | None]] = []
+    index = int(fold)
+    written = set(_written(dataset_folder))
+    kept = backups(dataset_folder)
     current = dataset_folder / FILE_NAME
-    if current.is_file() and not _is_ours(dataset_folder):
-        sources.append((str(current.name), read_splits(current)))
-    sources += [(path.name, read_splits(path)) for path in reversed(backups(dataset_folder))]
+    files = [*([current] if current.is_file() and not _is_ours(dataset_folder) else []), *reversed(kept)]
+    sources: list[tuple[str, list[dict] | None]] = []
+    for file in files:
+        splits = read_splits(file)
+        # the oldest file is from before our first change, so that nothing in it can be ours
+        ours = file != files[-1] and index < len(splits) and _fold_digest(splits[index]) in written
+        sources.append((file.name, None if ours else splits))
     if raw_folder is not None:
         sources.append((f"{FILE_NAME} of the raw folder", read_splits(raw_folder / FILE_NAME)))
     sources.append(("nnU-Net's 5-fold cross-validation", generated))
     for origin, splits in sources:
-        if splits is not None and int(fold) < len(splits):
-            entry = splits[int(fold)]
+        if splits is not None and index < len(splits):
+            entry = splits[index]
             return FoldDefinition(tuple(entry["train"]), tuple(entry["val"]), origin)
     return None
 
@@ -150,13 +172,15 @@ def write_fold(
         return False
     if current.is_file() and not _is_ours(dataset_folder):
         _keep(dataset_folder)
-    elif not current.is_file() and other_folds and not backups(dataset_folder):
-        write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds)  # the definition of all folds survives
+    elif not current.is_file() and not backups(dataset_folder):
+        # the definition of all folds survives; an empty list says that nobody had defined any
+        write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds or [])
     text = json.dumps(splits, indent=4) + "\n"
     # the digest comes first: after a kill in between, the old file is still known as whosever it was
     digests = _written(dataset_folder)
-    if _digest(text.encode()) not in digests:
-        write_json(dataset_folder / "active" / _WRITTEN, [*digests, _digest(text.encode())])
+    new = [digest for digest in (_digest(text.encode()), _fold_digest(entry)) if digest not in digests]
+    if new:
+        write_json(dataset_folder / "active" / _WRITTEN, [*digests, *new])
     write_text(current, text)
     return True
 
@@ -165,7 +189,9 @@ def _keep(dataset_folder: Path) -> None:
     """Keep a user's split file under a name of its own, once for every version of it."""
     current = dataset_folder / FILE_NAME
     kept = backups(dataset_folder)
-    if any(path.read_bytes() == current.read_bytes() for path in kept):
+    if (
+        kept and kept[-1].read_bytes() == current.read_bytes()
+    ):  # an older one would not do: the newest defines the folds
         return
-    name = f"{_BACKUP}.json" if not kept else f"{_BACKUP}_{len(kept) + 1}.json"
+    name = f"{_BACKUP}.json" if not kept else f"{_BACKUP}_{_number(kept[-1]) + 1}.json"
     copy_file(current, dataset_folder / "active" / name)

@@ -18,8 +18,6 @@ COMMANDS = (
     "status",
     "strategies",
     "export",
-    "doctor",
-    "demo",
 )
 
 

@@ -36,6 +36,12 @@ shows the oedema dark, T2 is blurred and its histogram stretched, smaller lesion
 """
 PATTERNS: Mapping[str, float] = {"all": 0.64, "T1": 0.12, "FLAIR": 0.12, "T2": 0.12}
 """Which channel carries the lesion (``all``: each of them), and in which share of the cases."""
+import os
+V=os.environ.get("V","1")
+ST={"1":{"inverted":{"fluid":(.95,.12,1.),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.5,.55),"white":(.68,.5,.38)}},
+"2":{"inverted":{"fluid":(.95,.3,.6),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.45,.55),"white":(.68,.6,.38)}}}[V[0]]
+SW={"a":{"faded":(1,.5,1)},"b":{"faded":(.5,.5,1),"inverted":(.5,1,1)},"c":{"faded":(1,.3,.7)}}[V[1]]
+GA=float(V[2:])
 FAINT = 0.25
 """What is left of the lesion's contrast in the channels that do not carry it."""
 TRUTH_FILE = "phantom_truth.csv"
@@ -140,11 +146,9 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     weights = rng.uniform(0.85, 1.15, len(CHANNELS))
     if pattern != "all":
         weights *= np.where(np.array(CHANNELS) == pattern, 1.1, FAINT)
-    if group == "faded":  # where FLAIR alone carries the lesion, it must still show it
-        weights[1] *= 0.5 if pattern == "FLAIR" else -0.12
-
+    weights *= SW.get(group,(1,1,1))
     image = np.zeros((len(CHANNELS), *SHAPE))
-    for name, values in _TISSUES.items():
+    for name, values in {**_TISSUES, **ST.get(group,{})}.items():
         image[:, tissue == name] = np.array(values)[:, None]
     for name, values in _LESION.items():
         image[:, lesion == name] += (weights * np.array(values))[:, None]
@@ -254,11 +258,10 @@ def _scan(image: np.ndarray, head: np.ndarray, group: str, rng: np.random.Genera
         noise = 0.045
     elif group == "inverted":
         bias, noise = 0.12, 0.045
-        image[0, head] = np.clip(1.05 - image[0, head], 0.02, None)
     elif group == "faded":
         bias, noise = 0.10, 0.05
         image[2] = gaussian_filter(image[2], (0.2, 0.6, 0.6))
-        image[2] = np.clip(image[2], 0, None) ** 0.6
+        image[2] = np.clip(image[2], 0, None) ** GA
     for channel in image:
         channel *= np.exp(bias * _smooth_noise(rng, (6, 12, 12)))
     image = np.sqrt(

@@ -136,6 +136,8 @@ class QuerySession:
         Returns:
             Cases that a person still has to label, in order of preference; empty if the training can go on.
         """
+        if self.campaign.settings.oracle == "folder":
+            self._welcome_unasked(epoch)
         told = False
         while waiting := self.campaign.waiting():
             refused = self.ranks.decide(lambda cases=tuple(waiting): self._reveal(epoch, cases))
@@ -152,6 +154,17 @@ class QuerySession:
                 told = True
             time.sleep(WAIT_SECONDS)
         return []
+
+    def _welcome_unasked(self, epoch: int) -> None:
+        """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
+        campaign = self.campaign
+        known = {*campaign.labelled(), *campaign.val, *campaign.requested(), *campaign.state["excluded"]}
+        unasked = sorted(set(self.store.labelled_identifiers()) - known)
+        if unasked:
+            self.ranks.decide(lambda: campaign.mark_labelled(unasked))
+            self._follow()
+            self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
+            self._event(epoch, "labelled", cases=unasked)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
         ready, refused = self._oracle.reveal(cases)

@@ -17,7 +17,7 @@ def query(name, pool, n, seed=0, **options):
 
 
 @pytest.mark.parametrize("combinator", ["weighted_sum", "rank_aggregation"])
-@pytest.mark.parametrize("member", ["entropy", "coreset", "lamda", "mmacts", "cup", "aada"])
+@pytest.mark.parametrize("member", ["entropy", "coreset", "lamda", "mmacts", "cup"])
 @pytest.mark.parametrize("labelled", [0, 3])
 def test_a_single_member_picks_what_it_picks_alone(combinator, member, labelled):
     pool = make_pool(labelled=labelled)

@@ -1,0 +1,58 @@
+"""Processes that die: what a kill at any moment leaves behind must be whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def _in_a_fork(action: Callable[[], object], prepare: Callable[[], object]) -> int:
+    process = os.fork()
+    if process:
+        return process
+    try:
+        prepare()
+        action()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _killed(process: int) -> bool:
+    status = os.waitpid(process, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.WEXITSTATUS(status) == 0, "the action itself failed"
+    return False
+
+
+def killed_before_rename(action: Callable[[], object], number: int) -> bool:
+    """Run ``action`` in a process that is killed just before its n-th rename (0, 1, ...); False: it ended before."""
+    renames = 0
+
+    def hook(event: str, args: tuple) -> None:
+        nonlocal renames
+        if event == "os.rename":
+            if renames == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            renames += 1
+
+    return _killed(_in_a_fork(action, lambda: sys.addaudithook(hook)))
+
+
+def killed_after(action: Callable[[], object], seconds: float) -> bool:
+    """Run ``action`` in a process that is killed after a time; False: it ended before."""
+    process = _in_a_fork(action, lambda: None)
+    time.sleep(seconds)
+    os.kill(process, signal.SIGKILL)
+    return _killed(process)

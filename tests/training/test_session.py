@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+import tiny_source
+import torch
+from tiny_target import NAME, PLANS, make_target
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_start import start_campaign
+from nnunet_active.errors import CampaignError
+from nnunet_active.settings import Settings
+from nnunet_active.training.session import QuerySession
+
+
+def session_of(target, said):
+    plans = json.loads((target.preprocessed / f"{PLANS}.json").read_text())
+    dataset_json = json.loads((target.preprocessed / "dataset.json").read_text())
+    campaign = Campaign.open(target.preprocessed, "0")
+    return QuerySession(campaign, target.store, plans, dataset_json, said.append, target.root / "log.jsonl")
+
+
+def network():
+    source = tiny_source.source_model()
+    return tiny_source.random_network(source.plans, "3d_fullres", source.dataset_json)
+
+
+def test_a_query_is_made_once_and_only_where_it_is_due(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=2, stride=3, epochs=9))
+    session, saved = session_of(target, []), []
+    session.begin()
+    for epoch in (0, 0, 1, 2, 3, 4, 6):
+        session.query_if_due(epoch, network(), torch.device("cpu"), lambda epoch=epoch: saved.append(epoch))
+        assert session.take_up_labels(epoch) == []
+    session.end()
+    assert saved == [0, 3]
+    assert [one.epoch for one in session.campaign.rounds] == [0, 3]
+    events = [json.loads(line) for line in (target.root / "log.jsonl").read_text().splitlines()]
+    assert [event["event"] for event in events] == ["query", "labelled", "query", "labelled"]
+
+
+def test_the_state_of_all_generators_depends_on_the_seed_and_the_epoch_alone(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(seed=3))
+    session = session_of(target, [])
+
+    def draw(epoch):
+        session.seed(epoch)
+        return random.random(), np.random.rand(), torch.rand(1).item()  # noqa: NPY002 - what nnU-Net draws from
+
+    first = draw(5)
+    draw(6)
+    assert draw(5) == first
+    assert draw(6) != first
+
+
+def test_a_label_that_nobody_asked_for_is_trained_on_as_well(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=1), "folder")
+    target.label("case_3")
+    target.preprocess()
+    said: list[str] = []
+    session = session_of(target, said)
+    session.begin()
+    assert session.take_up_labels(0) == []
+    session.end()
+    assert session.campaign.labelled(0) == ["case_0", "case_3"]
+    assert any("without being asked" in sentence and "case_3" in sentence for sentence in said)
+
+
+def test_two_sessions_on_one_campaign_exclude_each_other(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings())
+    one, other = session_of(target, []), session_of(target, [])
+    one.begin()
+    with pytest.raises(CampaignError, match="is in use by process"):
+        other.begin()
+    one.end()
+    other.begin()
+    other.end()
