@@ -46,8 +46,8 @@ class Round:
     def scores(self) -> pd.DataFrame:
         """``scores.csv``: one row per candidate, one column per component."""
         # only an empty cell is missing: pandas would also take a case named NA for a missing one
-        table = pd.read_csv(self.folder / "scores.csv", dtype={"case": str}, keep_default_na=False, na_values=[""])
-        return table.set_index("case")
+        how = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+        return pd.read_csv(self.folder / "scores.csv", dtype={"case": str}, **how).set_index("case")
 
 
 class Campaign:

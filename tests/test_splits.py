@@ -18,7 +18,7 @@ CASES = [f"case_{i}" for i in range(8)]
 cases = st.lists(st.sampled_from(CASES), unique=True)
 folds = st.fixed_dictionaries({"train": cases, "val": cases})
 split_files = st.lists(folds, min_size=1, max_size=4)
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=25, deadline=None)
 
 
 @contextmanager

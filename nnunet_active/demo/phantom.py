@@ -28,7 +28,7 @@ SHAPE = (12, 48, 48)
 """Voxels of a case as (Z, Y, X)."""
 SPACING = (6.0, 4.0, 4.0)
 """Millimetres between voxels as (Z, Y, X)."""
-TARGET_GROUPS: Mapping[str, float] = {"near": 0.45, "inverted": 0.3, "faded": 0.25}
+TARGET_GROUPS: Mapping[str, float] = {"near": 0.3, "inverted": 0.35, "faded": 0.35}
 """Groups of target cases and their shares.
 
 ``near``: as the source, a little noisier. ``inverted``: tissue contrast of T1 upside down and a bias field. ``faded``: FLAIR
@@ -37,10 +37,10 @@ shows the oedema dark, T2 is blurred and its histogram stretched, smaller lesion
 PATTERNS: Mapping[str, float] = {"all": 0.64, "T1": 0.12, "FLAIR": 0.12, "T2": 0.12}
 """Which channel carries the lesion (``all``: each of them), and in which share of the cases."""
 import os
-V=os.environ.get("V","1")
+V=os.environ.get("V","1c1")
 ST={"1":{"inverted":{"fluid":(.95,.12,1.),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.5,.55),"white":(.68,.5,.38)}},
 "2":{"inverted":{"fluid":(.95,.3,.6),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.45,.55),"white":(.68,.6,.38)}}}[V[0]]
-SW={"a":{"faded":(1,.5,1)},"b":{"faded":(.5,.5,1),"inverted":(.5,1,1)},"c":{"faded":(1,.3,.7)}}[V[1]]
+SW={"a":{"faded":(1,.5,1)},"b":{"faded":(.5,.5,1),"inverted":(.5,1,1)},"c":{"faded":(.6,.4,.9),"inverted":(.5,.7,1)}}[V[1]]
 GA=float(V[2:])
 FAINT = 0.25
 """What is left of the lesion's contrast in the channels that do not carry it."""
