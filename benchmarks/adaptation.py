@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def train(command: list[str], log: Path, kill_at_epoch: int | None) -> None:
         print("$", " ".join(command), f"  # killed at epoch {kill_at_epoch}", flush=True)
         with log.open("a") as file:
             process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-        while process.poll() is None and f"Epoch {kill_at_epoch} \n" not in log.read_text():
+        while process.poll() is None and not re.search(rf"Epoch {kill_at_epoch}\s*$", log.read_text(), re.M):
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.05
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
@@ -31,31 +30,26 @@ class Measured:
     Attributes:
         wall: seconds from start to end.
         cpu: processor seconds of the process and of all its descendants that it waited for.
-        tree_mib: largest sum over the process tree of the proportional set sizes (pages that several processes share are
-            counted once), sampled every 0.1 s, so that a short peak may be missed; 0 where there is no /proc.
-        own_mib: peak resident set of the largest single process, from the operating system, exact.
+        peak_mib: largest sum over the process tree of the anonymous memory (heap and stacks, which spawned processes do not
+            share; the code of libraries, which they do share, is not in it). Sampled every 0.05 s from /proc (Linux), so
+            that a very short peak may be missed.
+        rss_mib: the same for the resident set sizes; shared library pages count once per process.
         output: what it printed on stdout.
     """
 
     wall: float
     cpu: float
-    tree_mib: float
-    own_mib: float
+    peak_mib: float
+    rss_mib: float
     output: str
-
-    @property
-    def peak_mib(self) -> float:
-        """The larger of the two: never less than either measurement."""
-        return max(self.tree_mib, self.own_mib)
 
 
 def run_measured(command: Sequence[str], **environment: str) -> Measured:
     """Run ``command`` with one thread; stops the benchmark if it fails."""
-    environment = {**os.environ, **ONE_THREAD, **environment}
     start = time.perf_counter()
     process = subprocess.Popen(
         list(command),
-        env=environment,
+        env={**os.environ, **ONE_THREAD, **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -74,20 +68,25 @@ def run_measured(command: Sequence[str], **environment: str) -> Measured:
     sampler.stop()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{output}\n{errors[0]}")
-    own = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    return Measured(wall, usage.ru_utime + usage.ru_stime, sampler.peak_kib / 1024, own, output)
+    anonymous, resident = (sampler.peaks[name] / 1024 for name in ("Anonymous", "Rss"))
+    return Measured(wall, usage.ru_utime + usage.ru_stime, anonymous, resident, output)
 
 
 class _TreeSampler(threading.Thread):
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
         self.session = session
-        self.peak_kib = 0
+        self.peaks = {"Anonymous": 0, "Rss": 0}
         self._ended = threading.Event()
 
     def run(self) -> None:
         while not self._ended.wait(SAMPLE_SECONDS):
-            self.peak_kib = max(self.peak_kib, sum(_pss_kib(process) for process in self._members()))
+            totals = dict.fromkeys(self.peaks, 0)
+            for process in self._members():
+                for name, kib in _sizes(process).items():
+                    if name in totals:
+                        totals[name] += kib
+            self.peaks = {name: max(self.peaks[name], total) for name, total in totals.items()}
 
     def stop(self) -> None:
         self._ended.set()
@@ -97,15 +96,14 @@ class _TreeSampler(threading.Thread):
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError, ValueError, IndexError):
-                fields = (process / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == self.session:
+                if int((process / "stat").read_text().rpartition(")")[2].split()[3]) == self.session:
                     found.append(process)
         return found
 
 
-def _pss_kib(process: Path) -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):  # it may end at any moment
-        for line in (process / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
+def _sizes(process: Path) -> dict[str, int]:
+    """The entries of ``smaps_rollup`` in KiB."""
+    with contextlib.suppress(OSError, ValueError):  # it may end at any moment
+        lines = (process / "smaps_rollup").read_text().splitlines()[1:]
+        return {line.partition(":")[0]: int(line.split()[1]) for line in lines}
+    return {}

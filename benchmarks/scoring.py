@@ -3,18 +3,20 @@
     python benchmarks/scoring.py --csv benchmarks/results/scoring.csv
     python benchmarks/scoring.py --large --repeats 2 --csv benchmarks/results/scoring_large.csv
 
-Real glioma cases (203 -> 204, three MR channels) and their source models, one thread, CPU, mirroring off; with ``--large`` one stretched case
-of 160 x 256 x 256 voxels and four classes, ``2d``. Every measurement is made in a fresh process; the ways that are compared take turns, and
-medians are reported, because the machine may be shared: then the processor time (of all processes together) is the steadier figure.
+Real glioma cases (203 -> 204, three MR channels) and their source models, one thread, CPU, mirroring off; with ``--large``
+one stretched case of 160 x 256 x 256 voxels and four classes, ``2d``. Repeated in fresh processes, the ways that are compared
+take turns, and medians are reported. The machine may be shared: then the processor time (of all processes of a way
+together) is the steadier figure.
 
 * **forward**: ``nnUNetPredictor.predict_sliding_window_return_logits`` on arrays that are in memory already.
-* **score**: ``nnunet_active.pool_scoring.score_cases``, reading of the preprocessed cases, all statistics and the embedding included.
-* **predict**: ``nnUNetv2_predict_from_modelfolder --save_probabilities --disable_tta -npp 1 -nps 1`` on the raw cases, then a process that reads the
-  ``.npz`` files and computes the mean entropy with NumPy. With nnU-Net's default of three and three workers it needs more memory.
+* **score**: ``nnunet_active.pool_scoring.score_cases``: reading the preprocessed cases, all statistics and the embedding
+  included. Forward and score take turns case by case in one process.
+* **predict**: ``nnUNetv2_predict_from_modelfolder --save_probabilities --disable_tta -npp 1 -nps 1`` on the raw cases, then a
+  process that reads the ``.npz`` files and computes the mean entropy with NumPy. (With nnU-Net's default of three workers
+  each it needs more memory.) It is compared with the whole process that scores, start-up included. "Beyond a tiny case"
+  subtracts the same command on an image of 8 x 32 x 32 voxels, that is the start-up of Python, torch and the workers.
 
-Peak memory of *score* is the peak resident set of its process or the sampled proportional set size, whichever is larger; that of *predict* the
-sampled sum of the proportional set sizes over its processes (a short peak may be missed, which is in favour of *predict*).
-"Beyond a tiny case" subtracts the same command on an image of 8 x 32 x 32 voxels, that is the start-up of Python, torch and the workers.
+Peak memory: see ``measuring.Measured``.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from measuring import Measured, run_measured
 from workspace import (
@@ -40,11 +44,16 @@ from workspace import (
     write_resized_case,
 )
 
+if TYPE_CHECKING:
+    from nnunet_active.cases import CaseStore
+    from nnunet_active.inference import SlidingWindow
+
 CONFIGURATIONS = ("2d", "3d_fullres")
 TINY = "tiny"
 LARGE_SHAPE = (160, 256, 256)
 SPACING = (2.0, 2.0, 5.0)  # that of the source model, so that neither way has to resample
 FOUR_CLASSES = {"background": 0, "tumour": 1, "second": 2, "third": 3}
+PREDICT = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
 READ_AND_COMPUTE = """
 import sys, pathlib, numpy as np
 for file in sorted(pathlib.Path(sys.argv[1]).glob("*.npz")):
@@ -54,7 +63,7 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*.npz")):
 
 
 def child(way: str, preprocessed: str, configuration: str, cases: list[str]) -> None:
-    """Measured inside: the work alone, without the start of Python and the loading of the network."""
+    """What a measured process does."""
     import torch
 
     from nnunet_active.cases import CaseStore
@@ -71,22 +80,34 @@ def child(way: str, preprocessed: str, configuration: str, cases: list[str]) -> 
     carry_over(network, source, plans, dataset_json)
     window = SlidingWindow(network, plans, configuration, dataset_json, torch.device("cpu"))
     store = CaseStore(folder, plans, configuration)
-    wall = cpu = 0.0
-    entropy: dict[str, float] = {}
-    if way == "forward":
-        predictor = window._predictor  # stock nnUNetPredictor, use_mirroring=False
-        for case in cases:
-            image = torch.from_numpy(store.load_image(case))
-            before, before_cpu = time.perf_counter(), time.process_time()
-            predictor.predict_sliding_window_return_logits(image)
-            wall, cpu = wall + time.perf_counter() - before, cpu + time.process_time() - before_cpu
-    else:
-        before, before_cpu = time.perf_counter(), time.process_time()
-        scored = score_cases(window, store, cases, progress=False)
-        wall, cpu = time.perf_counter() - before, time.process_time() - before_cpu
-        assert not scored.problems, scored.problems
-        entropy = scored.table["mean_entropy"].to_dict()
-    print(json.dumps({"wall": wall, "cpu": cpu, "entropy": entropy}))
+    if way == "pair":
+        print(json.dumps(pair(window, store, cases)))
+        return
+    scored = score_cases(window, store, cases, progress=False)
+    assert not scored.problems, scored.problems
+    print(json.dumps(scored.table["mean_entropy"].to_dict()))
+
+
+def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str, list[float]]:
+    """Wall and processor seconds of both ways on the same cases, in turns; the first case is warmed up for both."""
+    import torch
+
+    from nnunet_active.pool_scoring import score_cases
+
+    predictor = window._predictor  # the stock nnUNetPredictor, use_mirroring=False
+    spent = {"forward": [0.0, 0.0], "score": [0.0, 0.0]}
+    score_cases(window, store, cases[:1], progress=False)
+    for number, case in enumerate(cases):
+        image = torch.from_numpy(store.load_image(case))
+        for way in ("forward", "score") if number % 2 else ("score", "forward"):
+            wall, cpu = time.perf_counter(), time.process_time()
+            if way == "forward":
+                predictor.predict_sliding_window_return_logits(image)
+            else:
+                score_cases(window, store, [case], progress=False)
+            spent[way][0] += time.perf_counter() - wall
+            spent[way][1] += time.process_time() - cpu
+    return spent
 
 
 class Bench:
@@ -96,57 +117,44 @@ class Bench:
         self.workspace, self.scratch = workspace, scratch
         self.rows: list[dict] = []
 
-    def ours(self, way: str, configuration: str, cases: list[str], experiment: str) -> tuple[Measured, dict]:
+    def _child(self, way: str, configuration: str, cases: list[str]) -> Measured:
         arguments = ["--child", way, str(self.workspace.preprocessed), configuration, *cases]
-        measured = run_measured([sys.executable, __file__, *arguments])
-        inside = json.loads(measured.output.splitlines()[-1])
-        self._note(experiment, way, configuration, cases, measured, inside["wall"], inside["cpu"])
-        return measured, inside
+        return run_measured([sys.executable, __file__, *arguments])
 
-    def predict(self, configuration: str, cases: list[str], experiment: str) -> tuple[Measured, dict]:
+    def pair(self, configuration: str, cases: list[str]) -> None:
+        measured = self._child("pair", configuration, cases)
+        for way, (wall, cpu) in json.loads(measured.output.splitlines()[-1]).items():
+            self._note("forward", way, configuration, cases, replace(measured, wall=wall, cpu=cpu))
+
+    def score(self, configuration: str, cases: list[str], experiment: str) -> dict[str, float]:
+        measured = self._child("score", configuration, cases)
+        self._note(experiment, "score", configuration, cases, measured)
+        return json.loads(measured.output.splitlines()[-1])
+
+    def predict(self, configuration: str, cases: list[str], experiment: str) -> dict[str, float]:
         with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
             images = self.workspace.links_to(cases, Path(folder) / "images")
             output = Path(folder) / "output"
-            command = (
-                "from nnunetv2.inference.predict_from_raw_data import predict_entry_point_modelfolder as main; main()"
-            )
-            model = str(self.workspace.models[configuration])
-            flags = ["-i", str(images), "-o", str(output), "-m", model, "-f", "0", "-device", "cpu"]
-            flags += ["-npp", "1", "-nps", "1", "--save_probabilities", "--disable_tta", "--disable_progress_bar"]
-            first = run_measured([sys.executable, "-c", command, *flags])
+            flags = ["-i", str(images), "-o", str(output), "-m", str(self.workspace.models[configuration]), "-f", "0"]
+            flags += ["-device", "cpu", "-npp", "1", "-nps", "1"]
+            flags += ["--save_probabilities", "--disable_tta", "--disable_progress_bar"]
+            first = run_measured([sys.executable, "-c", PREDICT, *flags])
             second = run_measured([sys.executable, "-c", READ_AND_COMPUTE, str(output)])
         entropy = {line.split()[0]: float(line.split()[1]) for line in second.output.splitlines()}
         assert len(entropy) == len(cases), (entropy, first.output)
-        total = Measured(
-            first.wall + second.wall,
-            first.cpu + second.cpu,
-            max(first.tree_mib, second.tree_mib),
-            max(first.own_mib, second.own_mib),
-            second.output,
-        )
+        peaks = [max(getattr(first, name), getattr(second, name)) for name in ("peak_mib", "rss_mib")]
+        total = Measured(first.wall + second.wall, first.cpu + second.cpu, *peaks, second.output)
         self._note(experiment, "predict", configuration, cases, total)
-        return total, {"entropy": entropy}
+        return entropy
 
-    def _note(
-        self,
-        experiment: str,
-        way: str,
-        configuration: str,
-        cases: list[str],
-        measured: Measured,
-        inside_wall: float | None = None,
-        inside_cpu: float | None = None,
-    ) -> None:
+    def _note(self, experiment: str, way: str, configuration: str, cases: list[str], measured: Measured) -> None:
         row = {"experiment": experiment, "way": way, "configuration": configuration, "cases": len(cases)}
-        row |= {"work_wall_s": inside_wall, "work_cpu_s": inside_cpu}
-        row |= {"process_wall_s": measured.wall, "process_cpu_s": measured.cpu}
-        row |= {"tree_pss_mib": measured.tree_mib, "largest_rss_mib": measured.own_mib}
-        self.rows.append(row)
+        self.rows.append(row | {name: value for name, value in asdict(measured).items() if name != "output"})
 
     def of(self, column: str, experiment: str, way: str, configuration: str, cases: int | None = None) -> float:
         """Median of a column over the repeats."""
         found = [
-            (max(row["tree_pss_mib"], row["largest_rss_mib"]) if column == "peak_mib" else row[column])
+            row[column]
             for row in self.rows
             if (row["experiment"], row["way"], row["configuration"]) == (experiment, way, configuration)
             and cases in (None, row["cases"])
@@ -165,13 +173,12 @@ def against_forward(bench: Bench, configurations: list[str], cases: list[str], r
     rows = []
     for configuration in configurations:
         for _ in range(repeats):
-            bench.ours("forward", configuration, cases, "forward")
-            bench.ours("score", configuration, cases, "forward")
-        wall, cpu = (
-            [bench.of(column, "forward", way, configuration) for way in ("forward", "score")]
-            for column in ("work_wall_s", "work_cpu_s")
-        )
-        rows.append((configuration, len(cases), *wall, wall[1] / wall[0], *cpu, cpu[1] / cpu[0]))
+            bench.pair(configuration, cases)
+        row: list = [configuration, len(cases)]
+        for column in ("wall", "cpu"):
+            forward, score = (bench.of(column, "forward", way, configuration) for way in ("forward", "score"))
+            row += [forward, score, score / forward]
+        rows.append(tuple(row))
     header = ("configuration", "cases", "forward s", "score s", "ratio (<= 1.15)")
     header += ("forward cpu s", "score cpu s", "ratio of cpu time (<= 1.15)")
     table("Scoring against nnU-Net's bare sliding-window forward pass", header, rows)
@@ -181,36 +188,18 @@ def against_predict(bench: Bench, configurations: list[str], cases: list[str], r
     rows, entropies = [], []
     for configuration in configurations:
         for _ in range(repeats):
-            for few in (cases, [TINY]):
-                experiment = "tiny" if few == [TINY] else "predict"
-                _, theirs = bench.predict(configuration, few, experiment)
-                _, ours = bench.ours("score", configuration, few, experiment)
-            _, forward = bench.ours("forward", configuration, cases, "predict")
-        _, theirs = bench.predict(configuration, cases, "entropy")
-        _, ours = bench.ours("score", configuration, cases, "entropy")
-        entropies += [(configuration, case, theirs["entropy"][case], ours["entropy"][case]) for case in cases]
-        forward_cpu = bench.of("work_cpu_s", "predict", "forward", configuration)
-        for name, column in (("s", "process_wall_s"), ("cpu s", "process_cpu_s"), ("peak MiB", "peak_mib")):
-            theirs, ours = (bench.of(column, "predict", way, configuration) for way in ("predict", "score"))
+            theirs = bench.predict(configuration, cases, "predict")
+            ours = bench.score(configuration, cases, "predict")
+            bench.predict(configuration, [TINY], "tiny")
+            bench.score(configuration, [TINY], "tiny")
+        entropies += [(configuration, case, theirs[case], ours[case]) for case in cases]
+        for name, column in (("s", "wall"), ("cpu s", "cpu"), ("peak MiB", "peak_mib"), ("peak RSS MiB", "rss_mib")):
+            predict, score = (bench.of(column, "predict", way, configuration) for way in ("predict", "score"))
             small = [bench.of(column, "tiny", way, configuration) for way in ("predict", "score")]
-            beyond = (theirs - small[0], ours - small[1])
-            rows.append((configuration, len(cases), name, theirs, ours, ours / theirs, *beyond, beyond[1] / beyond[0]))
-            if name == "cpu s":
-                without = (theirs - forward_cpu, ours - forward_cpu)
-                rows.append(
-                    (
-                        configuration,
-                        len(cases),
-                        "cpu s without the forward pass",
-                        *without,
-                        without[1] / without[0],
-                        "",
-                        "",
-                        "",
-                    )
-                )
+            beyond = (predict - small[0], score - small[1])
+            rows.append((configuration, len(cases), name, predict, score, score / predict, *beyond))
     header = ("configuration", "cases", "measure", "predict", "score", "ratio (<= 0.5)")
-    header += ("predict beyond a tiny case", "score beyond it", "ratio")
+    header += ("predict beyond a tiny case", "score beyond it")
     table("Scoring against nnUNetv2_predict --save_probabilities and reading the files", header, rows)
     table(
         "Mean entropy both ways (voxels of the raw image, float32 / of the preprocessed one)",
@@ -224,7 +213,7 @@ def memory(bench: Bench, configurations: list[str], few: list[str], many: list[s
     for configuration in configurations:
         for _ in range(repeats):
             for cases in (few, many):
-                bench.ours("score", configuration, cases, "memory")
+                bench.score(configuration, cases, "memory")
         peaks = [bench.of("peak_mib", "memory", "score", configuration, len(cases)) for cases in (few, many)]
         rows.append((configuration, *peaks, peaks[1] / peaks[0]))
     header = ("configuration", f"peak MiB, {len(few)} cases", f"peak MiB, {len(many)} cases", "ratio (about 1)")

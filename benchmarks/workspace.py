@@ -36,10 +36,12 @@ class Workspace:
 
     @property
     def raw(self) -> Path:
+        """The raw data set."""
         return self.root / "nnUNet_raw" / self.dataset
 
     @property
     def preprocessed(self) -> Path:
+        """Its preprocessed copy."""
         return self.root / "nnUNet_preprocessed" / self.dataset
 
     def add_images(self, case: str, images: Iterable[Path]) -> None:
@@ -49,6 +51,7 @@ class Workspace:
             (self.raw / "imagesTr" / f"{case}_{channel:04d}{ENDING}").symlink_to(image.resolve())
 
     def add_glioma_cases(self, cases: Iterable[str]) -> None:
+        """Link the images of these cases of the glioma target."""
         for case in cases:
             self.add_images(
                 case, sorted((test_data() / "nnUNet_raw" / GLIOMA / "imagesTr").glob(f"{case}_????{ENDING}"))

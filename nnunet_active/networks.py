@@ -84,10 +84,14 @@ def find_trainer_class(name: str) -> type[nnUNetTrainer] | None:
     return None
 
 
+def stock_ancestor(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
+    """The nearest class in a trainer's ancestry, itself included, that comes with nnU-Net."""
+    return next(ancestor for ancestor in trainer.__mro__ if ancestor.__module__.split(".")[0] == "nnunetv2")
+
+
 def stock_trainer_name(name: str) -> str:
-    """Name of the nearest ancestor that comes with nnU-Net, so that the model predicts where only nnU-Net is installed."""
-    trainer = find_trainer_class(name) or nnUNetTrainer
-    return next(cls.__name__ for cls in trainer.__mro__ if cls.__module__.startswith("nnunetv2."))
+    """Name of a trainer's nearest stock ancestor, so that the model predicts where only nnU-Net is installed."""
+    return stock_ancestor(find_trainer_class(name) or nnUNetTrainer).__name__
 
 
 def label_manager(plans: dict, dataset_json: dict) -> LabelManager:

@@ -36,7 +36,7 @@ def write_user_splits(folder: Path) -> None:
 
 def create(folder: Path, fold: str = "0", **how) -> Campaign:
     how = {"val": VAL, "excluded": EXCLUDED, **how}
-    settings = how.pop("settings", Settings(budget=5, query_size=2, stride=2, epochs=7))
+    settings = how.pop("settings", Settings(budget=3, query_size=2, stride=2, epochs=5))
     return Campaign.create(folder, fold, "3d_fullres", "nnUNetActivePlans", settings, **how)
 
 
@@ -110,7 +110,7 @@ def uninterrupted(tmp_path_factory) -> dict:
     write_user_splits(folder)
     train(folder)
     campaign = Campaign.open(folder, 0)
-    assert [len(one.requested) for one in campaign.rounds] == [2, 2, 1] and campaign.exhausted
+    assert [len(one.requested) for one in campaign.rounds] == [2, 1] and campaign.exhausted
     assert read_splits(folder / FILE_NAME)[0] == {"train": sorted(campaign.requested()), "val": list(VAL)}
     return content(folder)
 
@@ -130,7 +130,7 @@ def test_a_kill_at_any_write_goes_on_to_the_same_end(tmp_path, uninterrupted):
         assert content(folder) == uninterrupted
         shutil.rmtree(folder)
         number += 1
-    assert number > 20
+    assert number > 12
     assert content(folder) == uninterrupted
 
 
@@ -386,7 +386,7 @@ def test_a_later_format_asks_for_an_update(tmp_path):
         lambda text: text.replace('"settings"', '"set_tings"'),
         lambda text: text.replace('"rounds": []', '"rounds": null'),
         lambda text: text.replace('"labelled"', '"lab"'),
-        lambda text: text.replace('"budget": 5', '"budget": "five"'),
+        lambda text: text.replace('"budget": 3', '"budget": "five"'),
         lambda text: text.replace('"excluded"', '"ex"'),
     ],
 )

@@ -18,6 +18,8 @@ COMMANDS = (
     "status",
     "strategies",
     "export",
+    "doctor",
+    "demo",
 )
 
 

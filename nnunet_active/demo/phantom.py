@@ -37,11 +37,34 @@ shows the oedema dark, T2 is blurred and its histogram stretched, smaller lesion
 PATTERNS: Mapping[str, float] = {"all": 0.64, "T1": 0.12, "FLAIR": 0.12, "T2": 0.12}
 """Which channel carries the lesion (``all``: each of them), and in which share of the cases."""
 import os
-V=os.environ.get("V","1c1")
-ST={"1":{"inverted":{"fluid":(.95,.12,1.),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.5,.55),"white":(.68,.5,.38)}},
-"2":{"inverted":{"fluid":(.95,.3,.6),"grey":(.7,.58,.55),"white":(.48,.46,.38),"scalp":(.5,.75,.6)},"faded":{"fluid":(.18,.95,1.),"grey":(.48,.45,.55),"white":(.68,.6,.38)}}}[V[0]]
-SW={"a":{"faded":(1,.5,1)},"b":{"faded":(.5,.5,1),"inverted":(.5,1,1)},"c":{"faded":(.6,.4,.9),"inverted":(.5,.7,1)}}[V[1]]
-GA=float(V[2:])
+
+V = os.environ.get("V", "1c1")
+ST = {
+    "1": {
+        "inverted": {
+            "fluid": (0.95, 0.12, 1.0),
+            "grey": (0.7, 0.58, 0.55),
+            "white": (0.48, 0.46, 0.38),
+            "scalp": (0.5, 0.75, 0.6),
+        },
+        "faded": {"fluid": (0.18, 0.95, 1.0), "grey": (0.48, 0.5, 0.55), "white": (0.68, 0.5, 0.38)},
+    },
+    "2": {
+        "inverted": {
+            "fluid": (0.95, 0.3, 0.6),
+            "grey": (0.7, 0.58, 0.55),
+            "white": (0.48, 0.46, 0.38),
+            "scalp": (0.5, 0.75, 0.6),
+        },
+        "faded": {"fluid": (0.18, 0.95, 1.0), "grey": (0.48, 0.45, 0.55), "white": (0.68, 0.6, 0.38)},
+    },
+}[V[0]]
+SW = {
+    "a": {"faded": (1, 0.5, 1)},
+    "b": {"faded": (0.5, 0.5, 1), "inverted": (0.5, 1, 1)},
+    "c": {"faded": (0.6, 0.4, 0.9), "inverted": (0.5, 0.7, 1)},
+}[V[1]]
+GA = float(V[2:])
 FAINT = 0.25
 """What is left of the lesion's contrast in the channels that do not carry it."""
 TRUTH_FILE = "phantom_truth.csv"
@@ -146,9 +169,9 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     weights = rng.uniform(0.85, 1.15, len(CHANNELS))
     if pattern != "all":
         weights *= np.where(np.array(CHANNELS) == pattern, 1.1, FAINT)
-    weights *= SW.get(group,(1,1,1))
+    weights *= SW.get(group, (1, 1, 1))
     image = np.zeros((len(CHANNELS), *SHAPE))
-    for name, values in {**_TISSUES, **ST.get(group,{})}.items():
+    for name, values in {**_TISSUES, **ST.get(group, {})}.items():
         image[:, tissue == name] = np.array(values)[:, None]
     for name, values in _LESION.items():
         image[:, lesion == name] += (weights * np.array(values))[:, None]

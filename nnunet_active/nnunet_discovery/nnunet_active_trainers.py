@@ -1,6 +1,7 @@
 """What the stock nnU-Net finds by name (``nnUNetv2_train ... -tr NAME``). The classes live elsewhere, so that they pickle."""
 
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
+from nnunet_active.trainers.nnUNetTrainerActiveAdamW import nnUNetTrainerActiveAdamW
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 
-__all__ = ["nnUNetTrainerActive", "nnUNetTrainerMmActS"]
+__all__ = ["nnUNetTrainerActive", "nnUNetTrainerActiveAdamW", "nnUNetTrainerMmActS"]

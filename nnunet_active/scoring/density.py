@@ -20,8 +20,6 @@ The bins are narrow towards 0 and 1 (edges (1 − cos πb/B)/2), where heavy tai
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
@@ -91,7 +89,6 @@ def case_signature(
     size: int = DEFAULT_SIZE,
     explained_variance: float = DEFAULT_EXPLAINED_VARIANCE,
     bins: int = DEFAULT_BINS,
-    n_jobs: int = 1,
 ) -> np.ndarray:
     """Compute the signature of each modality of one case.
 
@@ -100,7 +97,6 @@ def case_signature(
         size: see ``volume_signature``.
         explained_variance: see ``volume_signature``.
         bins: see ``volume_signature``.
-        n_jobs: threads, at most one per modality is of use.
 
     Returns:
         float64 of shape (M, bins).
@@ -112,13 +108,13 @@ def case_signature(
     if image.ndim != 4 or len(image) == 0:
         raise ValueError(f"expected an image of shape (M, Z, Y, X) with M >= 1, found shape {image.shape}")
 
-    def signature(modality: int) -> np.ndarray:
+    signatures = []
+    for modality, volume in enumerate(image):
         try:
-            return volume_signature(image[modality], size, explained_variance, bins)
+            signatures.append(volume_signature(volume, size, explained_variance, bins))
         except ValueError as error:
             raise ValueError(f"modality {modality}: {error}") from error
-
-    return np.stack(_map(signature, range(len(image)), n_jobs))
+    return np.stack(signatures)
 
 
 def pairwise_distances(signatures: np.ndarray) -> np.ndarray:
@@ -303,10 +299,3 @@ def _checked_distances(distances: np.ndarray) -> np.ndarray:
 def _check_radius(radius: float) -> None:
     if not radius >= 0:
         raise ValueError(f"expected a radius of 0 or more, found {radius}")
-
-
-def _map(function: Callable[[int], np.ndarray], items: range, n_jobs: int) -> list[np.ndarray]:
-    if n_jobs <= 1 or len(items) == 1:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(n_jobs, len(items))) as threads:  # the work is BLAS and sorting, which release the lock
-        return list(threads.map(function, items))

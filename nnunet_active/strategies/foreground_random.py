@@ -11,8 +11,8 @@ class ForegroundRandomStrategy(QueryStrategy):
     """Random among cases with predicted foreground, every class covered; hard to beat.
 
     Each step takes the class that the picks so far cover least (ties: at random) and draws uniformly among the cases in
-    which that class is predicted; then among all cases with predicted foreground; then among the rest.
-    utility(x) = 2 * 1[class predicted in x] + 1[foreground predicted in x] + U[0, 1).
+    which that class is predicted; cases without any predicted foreground come last.
+    utility(x) = 1[class predicted in x] + U[0, 1).
 
     Adapted to whole cases: nnActive draws patches from the (known) foreground; here the prediction decides, and the
     classes take turns (our choice). Classes come from the array ``class_volume`` (n, C; channel 0 is background), else all
@@ -27,17 +27,16 @@ class ForegroundRandomStrategy(QueryStrategy):
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         present = predicted_classes(pool)
-        foreground = present.any(axis=1)
         steps = Steps(pool, n)
         covered = np.zeros(present.shape[1])
         while steps.remaining:
             open_classes = np.flatnonzero(present[~steps.picked].any(axis=0))
-            utility = foreground + rng.random(len(pool))
+            utility = rng.random(len(pool))
             if len(open_classes):
                 least = open_classes[covered[open_classes] == covered[open_classes].min()]
-                utility = utility + 2.0 * present[:, rng.choice(least)]
+                utility = utility + present[:, rng.choice(least)]
             covered += present[steps.pick(utility)]
-        return steps.selection({"foreground": foreground, "predicted_classes": present.sum(axis=1)})
+        return steps.selection({"predicted_classes": present.sum(axis=1)})
 
 
 def predicted_classes(pool: ScoredPool) -> np.ndarray:

@@ -8,18 +8,18 @@ from pathlib import Path
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_active.networks import stock_ancestor
 
-def stock_trainer_name(trainer_class: type[nnUNetTrainer]) -> str:
+
+def name_in_checkpoint(trainer_class: type[nnUNetTrainer]) -> str:
     """Name of the nearest ancestor that ships with nnU-Net and builds the same network; else the class's own name.
 
     ``nnUNetv2_predict`` builds the network by the trainer that a checkpoint names. Our trainers train stock networks, so naming the
     stock ancestor lets a colleague predict without this package.
     """
-    for ancestor in trainer_class.__mro__:
-        if ancestor.__module__.split(".")[0] == "nnunetv2":
-            same = ancestor.build_network_architecture is trainer_class.build_network_architecture
-            return ancestor.__name__ if same else trainer_class.__name__
-    return trainer_class.__name__
+    ancestor = stock_ancestor(trainer_class)
+    same = ancestor.build_network_architecture is trainer_class.build_network_architecture
+    return ancestor.__name__ if same else trainer_class.__name__
 
 
 def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], details: dict) -> None:
@@ -32,7 +32,7 @@ def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], de
         details: added under the key ``nnunet_active``; nnU-Net ignores keys that it does not know.
     """
     checkpoint = torch.load(temporary, map_location="cpu", weights_only=False)  # written by this very process
-    checkpoint["trainer_name"] = stock_trainer_name(trainer_class)
+    checkpoint["trainer_name"] = name_in_checkpoint(trainer_class)
     checkpoint["nnunet_active"] = {"trainer_name": trainer_class.__name__, **details}
     torch.save(checkpoint, temporary)
     with temporary.open("rb+") as file:

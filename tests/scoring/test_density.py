@@ -189,12 +189,11 @@ def test_a_parameter_out_of_range_is_refused(parameters: dict) -> None:
         volume_signature(head(0), **parameters)
 
 
-def test_a_case_holds_one_signature_per_modality_with_or_without_threads() -> None:
+def test_a_case_holds_one_signature_per_modality() -> None:
     image = np.stack([head(0), head(1), head(2)])
     expected = np.stack([volume_signature(v, 24, bins=100) for v in image])
     assert expected.shape == (3, 100) and expected.dtype == np.float64
-    for n_jobs in (1, 2):
-        np.testing.assert_array_equal(case_signature(image, 24, bins=100, n_jobs=n_jobs), expected)
+    np.testing.assert_array_equal(case_signature(image, 24, bins=100), expected)
     with pytest.raises(ValueError, match="shape"):
         case_signature(image[0])
 

@@ -88,6 +88,15 @@ def test_aada_on_a_target_like_its_source_is_entropy():
     assert indices(selection) == [59, 58, 57, 56, 55]
 
 
+def test_aada_weighs_both_domains_equally_however_few_source_points_there_are():
+    z = np.concatenate([np.random.default_rng(0).normal(0, 0.1, size=(5, 2)), np.full((95, 2), 3.0)])
+    pool = dataclasses.replace(
+        from_embedding(z, mean_entropy=np.ones(100)), source_summary={"centroids": np.zeros((1, 2))}
+    )
+    probability = query("aada", pool, 1).components["source_probability"]
+    assert (probability[:5] > 0.5).all() and (probability[5:] < 0.5).all()
+
+
 # ugtst
 
 

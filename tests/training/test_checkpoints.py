@@ -5,7 +5,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
-from nnunet_active.training.checkpoints import restamp, stock_trainer_name
+from nnunet_active.training.checkpoints import name_in_checkpoint, restamp
 from nnunet_active.training.query_mixin import ActiveQueryMixin
 
 
@@ -20,12 +20,12 @@ class ActiveBatchNorm(ActiveQueryMixin, nnUNetTrainerBN):
 
 
 def test_a_trainer_of_stock_networks_goes_by_the_name_of_its_nearest_stock_ancestor():
-    assert stock_trainer_name(nnUNetTrainerMmActS) == "nnUNetTrainer"
-    assert stock_trainer_name(ActiveBatchNorm) == "nnUNetTrainerBN"
+    assert name_in_checkpoint(nnUNetTrainerMmActS) == "nnUNetTrainer"
+    assert name_in_checkpoint(ActiveBatchNorm) == "nnUNetTrainerBN"
 
 
 def test_a_trainer_with_a_network_of_its_own_keeps_its_own_name():
-    assert stock_trainer_name(OwnNetwork) == "OwnNetwork"
+    assert name_in_checkpoint(OwnNetwork) == "OwnNetwork"
 
 
 def test_restamping_keeps_everything_else_and_leaves_no_temporary_file(tmp_path):

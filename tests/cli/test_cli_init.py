@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import tiny_target
+from tiny_target import NAME
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.cli.main import main
+
+COMMON = ("-d", NAME, "-c", "3d_fullres")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """One target with labels for all cases, one with none for two of them; tests work on copies."""
+    folders = {}
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, labelled, unlabelled in (("all", 6, 0), ("some", 1, 2)):
+            root = tmp_path_factory.mktemp(kind)
+            for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+                (root / variable).mkdir()
+                patch.setenv(variable, str(root / variable))
+            tiny_target.make_target(root, labelled, unlabelled)
+            folders[kind] = root
+    return folders
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    def copy(kind: str):
+        shutil.copytree(made[kind], nnunet_folders, dirs_exist_ok=True)
+        return nnunet_folders / "nnUNet_preprocessed" / NAME
+
+    return copy
+
+
+def init(*flags: str) -> int:
+    return main(["init", *COMMON, *flags])
+
+
+def test_with_all_labels_there_the_campaign_is_retrospective_on_nnunets_own_folds(target, capsys):
+    folder = target("all")
+    assert init() == 0
+    campaign = Campaign.open(folder, 0)
+    assert campaign.settings.oracle == "retrospective" and campaign.settings.strategy == "mmacts"
+    assert campaign.state["split_origin"] == "nnU-Net's 5-fold cross-validation"
+    assert campaign.initial == () and len(campaign.val) in (1, 2)
+    assert len(campaign.pool(f"case_{i}" for i in range(6))) == 6 - len(campaign.val)
+    out = capsys.readouterr().out
+    assert f"Next: nnUNetv2_train {NAME} 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans" in out
+
+
+def test_with_labels_missing_the_campaign_waits_for_files(target, capsys):
+    folder = target("some")
+    assert init("--strategy", "random", "-f", "all", "--budget", "2") == 0
+    campaign = Campaign.open(folder, "all")
+    assert campaign.settings.oracle == "folder" and campaign.initial == ("case_0",)
+    assert campaign.pool(f"case_{i}" for i in range(3)) == ["case_1", "case_2"]
+    out = capsys.readouterr().out
+    assert "WARNING: no labelled case is held out" in out and "-tr nnUNetTrainerActive" in out
+
+
+def test_the_flags_become_the_settings(target):
+    folder = target("all")
+    flags = "--strategy assft --strategy-option lambda_=0.5 --strategy-option gap=anchor --stride 3 --epochs 20"
+    more = "--iterations 2 --val-iterations 1 --budget 4 --query-size 2 --lr 0.1 --modality replicate --wait --seed 5"
+    assert init(*flags.split(), *more.split(), "--oracle", "folder") == 0
+    assert Campaign.open(folder, 0).settings.to_json() == {
+        "strategy": "assft",
+        "strategy_options": {"lambda_": 0.5, "gap": "anchor"},
+        "oracle": "folder",
+        "budget": 4,
+        "query_size": 2,
+        "one_off": False,
+        "stride": 3,
+        "epochs": 20,
+        "iterations": 2,
+        "val_iterations": 1,
+        "initial_lr": 0.1,
+        "modality": "replicate",
+        "wait": True,
+        "seed": 5,
+    }
+
+
+def test_a_second_start_is_refused_and_restart_keeps_the_first(target, capsys):
+    folder = target("all")
+    assert init("--seed", "1") == 0
+    assert init("--seed", "2") == 2
+    assert "--restart" in capsys.readouterr().err and Campaign.open(folder, 0).settings.seed == 1
+    assert init("--seed", "2", "--restart") == 0
+    assert Campaign.open(folder, 0).settings.seed == 2
+    (kept,) = (folder / "active").glob("fold_0_until_*")
+    assert json.loads((kept / "campaign.json").read_text())["settings"]["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--strategy", "magic"], "magic"),
+        (["--strategy-option", "radius"], "--strategy-option radius has no '='"),
+        (["--budget", "0"], "--budget 0 makes no sense"),
+        (["--epochs", "50"], "raise --epochs"),
+        (["-f", "first"], "-f first is neither a number nor 'all'"),
+        (["-f", "9"], "Nothing defines fold 9"),
+        (["-p", "nnUNetPlans"], "nnUNetPlans.json was not found"),
+        (["-c", "3d_lowres"], "no configuration 3d_lowres"),
+        (["-m", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_started_is_said_in_one_line_and_nothing_is_written(target, capsys, flags, said):
+    folder = target("all")
+    before = sorted(folder.rglob("*"))
+    assert init(*flags) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_definition_of_the_folds_in_the_raw_folder_is_followed_in_all_folds(target, nnunet_folders):
+    folder = target("all")
+    raw = [
+        {"train": ["case_0", "case_1", "case_2"], "val": ["case_3"]},
+        {"train": ["case_3", "case_4"], "val": ["case_0"]},
+    ]
+    (nnunet_folders / "nnUNet_raw" / NAME / "splits_final.json").write_text(json.dumps(raw))
+    assert init() == 0
+    campaign = Campaign.open(folder, 0)
+    assert campaign.val == ("case_3",) and campaign.pool(f"case_{i}" for i in range(6)) == raw[0]["train"]
+    with campaign.lock():
+        campaign.mark_labelled(["case_1"])
+    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": ["case_1"], "val": ["case_3"]}, raw[1]]
+    assert init("-f", "1") == 0
+    assert Campaign.open(folder, 1).val == ("case_0",)
+    assert Campaign.open(folder, 1).pool(f"case_{i}" for i in range(6)) == raw[1]["train"]
+
+
+def test_a_restart_after_labels_came_chooses_from_the_same_cases_again(target):
+    folder = target("all")
+    assert init() == 0
+    campaign = Campaign.open(folder, 0)
+    cases = [f"case_{i}" for i in range(6)]
+    pool = campaign.pool(cases)
+    with campaign.lock():
+        campaign.mark_labelled(pool[:2])
+    splits = json.loads((folder / "splits_final.json").read_text())
+    splits[1]["train"] = splits[1]["train"][:-1]  # and the user edits another fold
+    (folder / "splits_final.json").write_text(json.dumps(splits))
+    assert init("--restart") == 0
+    assert Campaign.open(folder, 0).pool(cases) == pool

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.cli.main import main
+from nnunet_active.settings import Settings
+from nnunet_active.status import campaign_status, format_status
+
+NAME = "Dataset204_GliomaTarget"
+
+
+@pytest.fixture
+def campaign(nnunet_folders) -> Campaign:
+    folder = nnunet_folders / "nnUNet_preprocessed" / NAME
+    folder.mkdir()
+    return Campaign.create(folder, "0", "3d_fullres", "nnUNetActivePlans", Settings(), val=["v"])
+
+
+@pytest.mark.parametrize("dataset", ["204", NAME])
+def test_the_status_is_printed_for_people_and_as_json_for_scripts(campaign, dataset, capsys):
+    assert main(["status", "-d", dataset]) == 0
+    assert capsys.readouterr().out == format_status(campaign_status(campaign)) + "\n"
+    assert main(["status", "-d", dataset, "-f", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == campaign_status(campaign)
+
+
+def test_reading_writes_nothing(campaign, capsys):
+    before = sorted(campaign.folder.rglob("*"))
+    with campaign.lock():  # also while a training holds it
+        assert main(["status", "-d", "204"]) == 0
+    assert sorted(campaign.folder.rglob("*")) == [*sorted({*before} | {*campaign.folder.glob(".lock")})]
+
+
+def test_a_fold_without_a_campaign_names_the_command_that_starts_one(campaign, capsys):
+    assert main(["status", "-d", "204", "-f", "3"]) == 2
+    assert "There is no campaign for fold 3" in capsys.readouterr().err
