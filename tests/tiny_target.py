@@ -65,6 +65,7 @@ def make_target(
     name: str = "3d_fullres",
     labels: dict | None = None,
     source_labels: dict | None = None,
+    residual: bool = False,
     **more,
 ) -> Target:
     """Raw data, source model, plans, preprocessed cases, below ``root`` (see the fixture nnunet_folders)."""
@@ -80,7 +81,7 @@ def make_target(
         if seed < labelled:
             target.label(f"case_{seed}", seed)
     (raw / "labelsTr").mkdir(exist_ok=True)
-    source = tiny_source.source_model(labels=source_labels or labels, name=name, **more)
+    source = tiny_source.source_model(labels=source_labels or labels, name=name, residual=residual, **more)
     tiny_source.write_trained(source, target.model)
     SourceModelPlanner(raw, target.model, [name]).write()
     target.preprocess()

@@ -41,7 +41,7 @@ class Schedule:
     """Length and step size of a short training: ``epochs`` × ``iterations`` steps of AdamW, learning rate poly from ``lr``."""
 
     epochs: int = 8
-    iterations: int = 75
+    iterations: int = 90
     val_iterations: int = 4
     lr: float = 3e-3
 

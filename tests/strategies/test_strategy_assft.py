@@ -164,3 +164,9 @@ def test_anchors_lie_among_the_surest_cases():
     assert (anchors >= surest.min(axis=0) - 1e-9).all() and (anchors <= surest.max(axis=0) + 1e-9).all()
     by_source = dataclasses.replace(pool, scores=pool.scores.assign(source_mean_entropy=-pool.scores["mean_entropy"]))
     assert not np.allclose(pseudo_source_anchors(by_source, z, 3, 0.2, np.random.default_rng(0)), anchors)
+
+
+def test_a_case_without_an_entropy_is_no_anchor_while_there_are_others():
+    pool = make_pool(n=10, columns={"mean_entropy": [np.nan] * 2 + [0.5] * 8}).sorted()
+    z = np.where(np.isnan(pool.scores["mean_entropy"].to_numpy())[:, None], 1000.0, pool.embedding())
+    assert pseudo_source_anchors(pool, z, 3, 0.8, np.random.default_rng(0)).max() < 100

@@ -66,9 +66,11 @@ def test_the_published_settings_are_the_defaults_of_the_mmacts_trainer(nnunet_fo
     assert (settings.strategy, settings.budget, settings.stride, settings.queries) == ("mmacts", 3, 40, 3)
 
 
-@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
-def test_training_queries_between_epochs_and_trains_on_what_is_labelled_by_then(nnunet_folders, name):
-    target = make_target(nnunet_folders, name=name)
+@pytest.mark.parametrize(
+    ("name", "residual"), [("3d_fullres", False), ("2d", False), ("3d_lowres", False), ("3d_fullres", True)]
+)
+def test_training_queries_between_epochs_and_trains_on_what_is_labelled_by_then(nnunet_folders, name, residual):
+    target = make_target(nnunet_folders, name=name, residual=residual)
     start(target)
     trainer = trainer_of(target)
     splits: list[list[str]] = []
@@ -364,18 +366,62 @@ def test_the_mixin_leaves_the_constructor_as_nnunet_reads_it():
     assert ours == list(inspect.signature(nnUNetTrainer.__init__).parameters)
 
 
-@pytest.mark.stock
-def test_background_augmentation_workers_see_the_new_case_and_the_process_ends(nnunet_folders, monkeypatch):
+def test_stock_plans_and_the_users_own_stock_training_need_no_plan_and_no_init(nnunet_folders):
+    import tiny_source
+
+    target = make_target(nnunet_folders)
+    plans = json.loads((target.preprocessed / f"{PLANS}.json").read_text())
+    plans["plans_name"] = "nnUNetPlans"
+    del plans["source_models"]
+    (target.preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
+    own = tiny_source.source_model(seed=3)
+    tiny_source.write_trained(own, target.results / NAME / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    trainer = get_trainer_from_args(
+        NAME, "3d_fullres", 0, "nnUNetTrainerMmActS", "nnUNetPlans", device=torch.device("cpu")
+    )
+    trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
+    trainer.initialize()
+    for key, value in trainer.network.state_dict().items():
+        torch.testing.assert_close(value, own.weights[key], msg=key)
+    trainer.run_training()
+    assert len(campaign_of(target).requested()) == 1
+
+
+def test_validation_alone_knows_the_folds_of_the_campaign(nnunet_folders):
     target = make_target(nnunet_folders)
     start(target, epochs=2)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
-    command = [str(Path(sys.executable).parent / "nnUNetv2_train"), NAME, "3d_fullres", "0"]
-    run = subprocess.run(
-        [*command, "-tr", "nnUNetTrainerMmActS", "-p", PLANS, "-device", "cpu"],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "Mean Validation Dice" in run.stdout
+    trained = trainer_of(target)
+    trained.run_training()
+    again = get_trainer_from_args(NAME, "3d_fullres", 0, "nnUNetTrainerMmActS", PLANS, device=torch.device("cpu"))
+    maybe_load_checkpoint(again, False, True)
+    assert again.do_split() == trained.do_split()
+
+
+@pytest.mark.stock
+def test_the_stock_commands_train_with_workers_find_the_best_configuration_and_predict(nnunet_folders, monkeypatch):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2)
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")  # background workers must see the new case, and end
+    programs = Path(sys.executable).parent
+
+    def call(program: str, *arguments: str) -> str:
+        command = [str(programs / program), *arguments, "-tr", "nnUNetTrainerMmActS", "-p", PLANS]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    shown = call("nnUNetv2_train", NAME, "3d_fullres", "0", "-device", "cpu")
+    assert "Mean Validation Dice" in shown
     assert len(campaign_of(target).labelled()) == 2
+    best = call(
+        "nnUNetv2_find_best_configuration", NAME, "-c", "3d_fullres", "-f", "0", "--disable_ensembling", "-np", "1"
+    )
+    assert "nnUNetTrainerMmActS__nnUNetActivePlans__3d_fullres" in best
+    images, output = nnunet_folders / "images", nnunet_folders / "predicted"
+    images.mkdir()
+    for channel in range(3):
+        name = f"case_0_{channel:04d}.nii.gz"
+        (images / name).symlink_to(target.raw / "imagesTr" / name)
+    where = ["-i", str(images), "-o", str(output), "-d", NAME, "-c", "3d_fullres", "-f", "0"]
+    call("nnUNetv2_predict", *where, "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1")
+    assert (output / "case_0.nii.gz").is_file()
