@@ -12,7 +12,9 @@ nnU-Net's own function. Prints the mean absolute difference of the probabilities
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import io
 import json
 import os
 import sys
@@ -36,7 +38,8 @@ def our_trainer(workspace: Workspace, configuration: str):
     trainer = nnUNetTrainerMmActS(
         {**plans, "continue_training": False}, configuration, "all", glioma_dataset_json(), torch.device("cpu")
     )
-    trainer.initialize()
+    with contextlib.redirect_stdout(io.StringIO()):  # it logs what it was given
+        trainer.initialize()
     return trainer
 
 

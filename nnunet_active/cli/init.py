@@ -77,9 +77,10 @@ def _options(pairs: list[str]) -> dict:
 
 def run(args: argparse.Namespace) -> int:
     """Write the campaign and print the training command."""
-    from nnunet_active.campaign_start import start_campaign
+    from nnunet_active.campaign_start import open_store, read_plans, start_campaign
+    from nnunet_active.networks import build_network
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder
-    from nnunet_active.source_model import read_source_model, save_source_model, source_folder
+    from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
 
     dataset = dataset_name(args.dataset)
     settings = Settings(
@@ -100,10 +101,15 @@ def run(args: argparse.Namespace) -> int:
     source = None
     if args.model is not None:
         source = read_source_model(args.model, args.configuration, args.source_fold, trust=args.trust_checkpoint)
+        open_store(dataset, args.plans, args.configuration)
+        plans = read_plans(dataset, args.plans)
+        dataset_json = json.loads((preprocessed_folder(dataset) / "dataset.json").read_text())
+        # what does not fit shows before anything is written
+        report = carry_over(build_network(plans, args.configuration, dataset_json), source, plans, dataset_json)
+        print(f"Source network: {source.origin}, fold {source.fold}", *report.lines(), sep="\n  ")
     start_campaign(dataset, args.configuration, args.plans, args.fold, settings, args.oracle, args.restart)
     if source is not None:
         save_source_model(source, source_folder(preprocessed_folder(dataset), args.plans, args.configuration))
-        print(f"Source network: {source.origin}, fold {source.fold}.")
     trainer = "nnUNetTrainerMmActS" if args.strategy == "mmacts" else "nnUNetTrainerActive"
     print(f"Next: nnUNetv2_train {args.dataset} {args.configuration} {args.fold} -tr {trainer} -p {args.plans}")
     return 0

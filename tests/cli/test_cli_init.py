@@ -151,3 +151,31 @@ def test_a_restart_after_labels_came_chooses_from_the_same_cases_again(target):
     (folder / "splits_final.json").write_text(json.dumps(splits))
     assert init("--restart") == 0
     assert Campaign.open(folder, 0).pool(cases) == pool
+
+
+def test_a_model_that_does_not_fit_is_refused_before_anything_is_written(nnunet_folders, capsys):
+    import tiny_source
+    from tiny_target import NAME, make_target
+
+    target = make_target(nnunet_folders)
+    other = tiny_source.source_model(residual=True)
+    tiny_source.write_trained(other, nnunet_folders / "other")
+    kept = sorted((target.preprocessed / "active").rglob("*"))
+    assert main(["init", "-d", NAME, "-c", "3d_fullres", "-m", str(nnunet_folders / "other")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert sorted((target.preprocessed / "active").rglob("*")) == kept
+
+
+def test_a_model_of_ones_own_is_kept_beside_the_plans(nnunet_folders, capsys):
+    import tiny_source
+    import torch
+    from tiny_target import NAME, PLANS, make_target
+
+    target = make_target(nnunet_folders)
+    other = tiny_source.source_model(seed=9)
+    tiny_source.write_trained(other, nnunet_folders / "other")
+    assert main(["init", "-d", NAME, "-c", "3d_fullres", "-m", str(nnunet_folders / "other")]) == 0
+    kept = target.preprocessed / "active" / "source" / f"{PLANS}__3d_fullres" / "fold_0" / "checkpoint_final.pth"
+    weights = torch.load(kept, weights_only=False)["network_weights"]
+    assert all(torch.equal(weights[key], value) for key, value in other.weights.items())
+    assert "Channels matched by name" in capsys.readouterr().out
