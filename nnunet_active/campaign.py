@@ -217,7 +217,10 @@ class Campaign:
 
     def query_due(self, epoch: int) -> bool:
         """Whether the next query belongs before ``epoch``."""
-        return not self.exhausted and epoch == self.settings.epoch_of_query(len(self.rounds) + 1)
+        if self.exhausted:
+            return False
+        # later multiples of the stride, too: where the pool was empty at first, new scans may have come in since
+        return epoch >= self.settings.epoch_of_query(len(self.rounds) + 1) and epoch % self.settings.stride == 0
 
     # --- what changes it ---------------------------------------------------------------------------------------------------------
 

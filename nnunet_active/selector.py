@@ -199,7 +199,7 @@ def describe_round(made: Round) -> list[str]:
         ]
         election = selection["dominant_modality"][case]
         first = f"; open {election['name']} first" + (
-            "" if election["decided"] else " (nothing predicted: channel order)"
+            "" if election["decided"] else " (no channel alone agrees: channel order)"
         )
         lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
     return lines + [f"  note: {note}" for note in selection["notes"]]

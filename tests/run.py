@@ -1,6 +1,6 @@
 """The tests as the README runs them: lint first, then all tests that are no long experiments, on all cores.
 
-    .venv/bin/python tests/run.py [pytest arguments]
+.venv/bin/python tests/run.py [pytest arguments]
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ class AnyOrder(RuleBasedStateMachine):
         candidates = self.campaign.pool(CASES)
         picks = data.draw(st.lists(st.sampled_from(candidates), unique=True, min_size=1, max_size=3))
         epoch = len(self.campaign.rounds)
-        assert self.campaign.query_due(epoch) and not self.campaign.query_due(epoch + 1)
+        assert self.campaign.query_due(epoch) and not self.campaign.query_due(epoch - 1)
         file = self.campaign.folder / "campaign.json"
         before = file.read_text()
         with self.campaign.lock():
@@ -307,11 +307,11 @@ def test_labels_count_from_the_epoch_of_their_query(tmp_path):
     assert campaign.waiting() == ["case_03"]
 
 
-def test_queries_are_due_before_their_epoch_alone_until_the_budget_is_spent(tmp_path):
+def test_queries_are_due_at_multiples_of_the_stride_from_their_own_epoch_on_until_the_budget_is_spent(tmp_path):
     campaign = create(tmp_path, settings=Settings(budget=2, stride=3, epochs=10))
-    assert [epoch for epoch in range(10) if campaign.query_due(epoch)] == [0]
+    assert [epoch for epoch in range(10) if campaign.query_due(epoch)] == [0, 3, 6, 9]
     query(campaign, 0, ["case_00"])
-    assert [epoch for epoch in range(10) if campaign.query_due(epoch)] == [3]
+    assert [epoch for epoch in range(10) if campaign.query_due(epoch)] == [3, 6, 9]
     query(campaign, 3, ["case_01"])
     assert campaign.exhausted and not any(map(campaign.query_due, range(10)))
 

@@ -45,7 +45,11 @@ def test_a_split_file_in_the_raw_folder_defines_the_folds_and_is_never_written(n
     content = file.read_bytes()
     campaign, _ = start()
     assert campaign.val == ("case_4",)
-    assert campaign.pool(target.store.identifiers()) == ["case_0", "case_1", "case_2"]  # case_3 was left out by the user
+    assert campaign.pool(target.store.identifiers()) == [
+        "case_0",
+        "case_1",
+        "case_2",
+    ]  # case_3 was left out by the user
     campaign.mark_labelled(["case_1"])
     assert file.read_bytes() == content
 
@@ -65,7 +69,9 @@ def test_restart_keeps_the_campaign_so_far_under_another_name(nnunet_folders):
         start()
     campaign, _ = start(restart=True, budget=5)
     assert Campaign.open(target.preprocessed, "0").settings.budget == campaign.settings.budget == 5
-    kept = [folder.name for folder in (target.preprocessed / "active").iterdir() if folder.name.startswith("fold_0_until_")]
+    kept = [
+        folder.name for folder in (target.preprocessed / "active").iterdir() if folder.name.startswith("fold_0_until_")
+    ]
     assert len(kept) == 1
 
 

@@ -31,7 +31,10 @@ def clean_python(tmp_path_factory) -> Path:
     (wheel,) = work.glob("nnunet_active-*.whl")
     subprocess.run([str(python), "-m", "pip", "install", *quiet, str(wheel)], check=True)
     own = subprocess.run(
-        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], capture_output=True, text=True, check=True
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     # a plain path in a .pth file: nnU-Net is found there, an editable install of this package is not
     (Path(own.stdout.strip()) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -100,9 +100,10 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     tissue = _head(rng)
     lesion = _lesion(tissue, scanner.lesion_radius, rng)
     weights = rng.uniform(0.85, 1.15, len(CHANNELS))
-    if pattern != "all":
-        weights *= np.where(np.array(CHANNELS) == pattern, 1.1, FAINT)
-    weights *= np.array(scanner.lesion_contrast)
+    shown = np.array(scanner.lesion_contrast)
+    if pattern != "all":  # the channel that carries the lesion shows it in full on every scanner
+        shown = np.where(np.array(CHANNELS) == pattern, 1.1, FAINT * shown)
+    weights *= shown
 
     image = np.zeros((len(CHANNELS), *SHAPE))
     for name, values in {**_TISSUES, **scanner.tissues}.items():

@@ -76,7 +76,8 @@ def volume_signature(
     if scale == 0:
         return np.zeros(bins)
     rows = _resized(volume, size).reshape(size * size, size)
-    rows -= rows.mean(axis=0)  # in place: the array is our own, and large temporary ones cost more than the arithmetic
+    # A float32 mean along the first axis adds up one by one and loses digits; in two steps of size numbers it keeps them.
+    rows -= rows.reshape(size, size, size).mean(axis=0).mean(axis=0)  # in place: the array is our own, and large temporary ones cost more than the arithmetic
     # Intensities lie within ±1 here: what remains below this is rounding of single precision, not a difference between rows.
     if max(rows.max(), -rows.min()) < 1e-6:
         return np.zeros(bins)

@@ -21,7 +21,7 @@ class ModalityElection:
     Attributes:
         channel: index of the dominant channel.
         dice: (M,) mean foreground Dice of each channel alone with the prediction from all channels.
-        decided: False where the prediction was empty, every Dice is 0 and the channel order decided.
+        decided: False where every Dice is 0 (nothing predicted, or nothing in common), so that the channel order decided.
     """
 
     channel: int
@@ -79,4 +79,4 @@ def elect_dominant_modality(
         return ModalityElection(0, (1.0,), True)
     reference = predict(image)
     dice = tuple(mean_class_dice(predict(keep_one_channel(image, m, how)), reference) for m in range(image.shape[0]))
-    return ModalityElection(int(np.argmax(dice)), dice, bool(reference.any()))
+    return ModalityElection(int(np.argmax(dice)), dice, max(dice) > 0)
