@@ -113,8 +113,8 @@ def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str,
 class Bench:
     """Runs the ways on a workspace and keeps every measurement."""
 
-    def __init__(self, workspace: Workspace, scratch: Path) -> None:
-        self.workspace, self.scratch = workspace, scratch
+    def __init__(self, workspace: Workspace, scratch: Path, file: Path | None = None) -> None:
+        self.workspace, self.scratch, self.file = workspace, scratch, file
         self.rows: list[dict] = []
 
     def _child(self, way: str, configuration: str, cases: list[str]) -> Measured:
@@ -150,6 +150,18 @@ class Bench:
     def _note(self, experiment: str, way: str, configuration: str, cases: list[str], measured: Measured) -> None:
         row = {"experiment": experiment, "way": way, "configuration": configuration, "cases": len(cases)}
         self.rows.append(row | {name: value for name, value in asdict(measured).items() if name != "output"})
+        self._write()
+
+    def _write(self) -> None:
+        """After every measurement, so that a run that is stopped keeps what it has."""
+        if self.file is None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[0]))
+            writer.writeheader()
+            for row in self.rows:
+                writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
 
     def of(self, column: str, experiment: str, way: str, configuration: str, cases: int | None = None) -> float:
         """Median of a column over the repeats."""
@@ -255,22 +267,13 @@ def main() -> None:
         before = time.perf_counter()
         workspace.prepare(dataset_json)
         print(f"Planned and preprocessed in {time.perf_counter() - before:.1f} s (once, before all of these).")
-        bench = Bench(workspace, scratch)
+        bench = Bench(workspace, scratch, args.csv)
         if "forward" in only:
             against_forward(bench, args.configurations, cases, args.repeats)
         if "predict" in only:
             against_predict(bench, args.configurations, cases, args.repeats)
         if "memory" in only:
             memory(bench, args.configurations, everyone[:4], everyone[:24], args.repeats)
-    if args.csv:
-        args.csv.parent.mkdir(parents=True, exist_ok=True)
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(bench.rows[0]))
-            writer.writeheader()
-            writer.writerows(
-                {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
-                for row in bench.rows
-            )
 
 
 if __name__ == "__main__":

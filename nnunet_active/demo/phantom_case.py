@@ -28,7 +28,7 @@ lesions faintly, T2 is blurred, large lesions.
 """
 PATTERNS: Mapping[str, float] = {"all": 0.64, "T1": 0.12, "FLAIR": 0.12, "T2": 0.12}
 """Which channel carries the lesion (``all``: each of them), and in which share of the cases."""
-FAINT = 0.25
+FAINT = 0.2
 """What is left of the lesion's contrast in the channels that do not carry it."""
 
 # Mean intensities per tissue as (T1, FLAIR, T2); 0 is air, about 1 the brightest tissue.
@@ -45,6 +45,8 @@ _LESION = {
     "core": (-0.42, 0.10, 0.62),
     "rim": (0.40, 0.26, 0.12),
 }
+# Its contrast in the one channel that carries it; T1 needs more, since the tissue varies most there.
+_ALONE = (1.6, 1.1, 1.1)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ _SCANNERS = {
         tissues={
             "scalp": (0.50, 0.75, 0.60),
             "fluid": (0.95, 0.12, 1.00),
-            "grey": (0.70, 0.58, 0.55),
+            "grey": (0.64, 0.58, 0.55),
             "white": (0.48, 0.46, 0.38),
         },
     ),
@@ -102,7 +104,7 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     weights = rng.uniform(0.85, 1.15, len(CHANNELS))
     shown = np.array(scanner.lesion_contrast)
     if pattern != "all":  # the channel that carries the lesion shows it in full on every scanner
-        shown = np.where(np.array(CHANNELS) == pattern, 1.1, FAINT * shown)
+        shown = np.where(np.array(CHANNELS) == pattern, _ALONE, FAINT * shown)
     weights *= shown
 
     image = np.zeros((len(CHANNELS), *SHAPE))

@@ -28,8 +28,8 @@ from skimage.transform import resize
 
 DEFAULT_SIZE = 128
 DEFAULT_EXPLAINED_VARIANCE = 0.75
-# On brain, heart and hippocampus scans the largest relative error of W is 0.07 % with 512 bins, 0.03 % with 1024, 0.01 % with
-# 2048; as many bins of equal width err five to ten times as much.
+# On brain, heart and hippocampus scans the bins' largest relative error of W is 0.07 % with 512 of them, 0.03 % with 1024, 0.01 %
+# with 2048; as many bins of equal width err five to ten times as much. The rest, single precision, adds less than 0.01 %.
 DEFAULT_BINS = 2048
 
 
@@ -77,7 +77,8 @@ def volume_signature(
         return np.zeros(bins)
     rows = _resized(volume, size).reshape(size * size, size)
     # A float32 mean along the first axis adds up one by one and loses digits; in two steps of size numbers it keeps them.
-    rows -= rows.reshape(size, size, size).mean(axis=0).mean(axis=0)  # in place: the array is our own, and large temporary ones cost more than the arithmetic
+    column_means = rows.reshape(size, size, size).mean(axis=0).mean(axis=0)
+    rows -= column_means  # in place: the array is our own, and large temporary ones cost more than the arithmetic
     # Intensities lie within ±1 here: what remains below this is rounding of single precision, not a difference between rows.
     if max(rows.max(), -rows.min()) < 1e-6:
         return np.zeros(bins)

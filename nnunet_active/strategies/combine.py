@@ -55,7 +55,9 @@ class _Combination(QueryStrategy):
             for i, (member, seed) in enumerate(zip(self.members, seeds, strict=True)):
                 if step and not member.batch_aware:
                     continue
-                answer = _first_step(member, pool_left, n, np.random.default_rng([int(seed), step]))
+                member_rng = np.random.default_rng([int(seed), step])
+                # The first answer was checked with all of query(); what is left of that pool is in order and as sound.
+                answer = member._select(pool_left, 1, member_rng) if step else _first_step(member, pool, n, member_rng)
                 utilities[i, left] = answer.utilities.to_numpy()[0]
                 if step == 0:
                     components[f"{i}_{member.name}"] = utilities[i].copy()

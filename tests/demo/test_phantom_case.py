@@ -13,10 +13,12 @@ def _cases(group: str, pattern: str, n: int = 4) -> list[p.PhantomCase]:
 @pytest.mark.parametrize("group", ["source", *p.TARGET_GROUPS])
 @pytest.mark.parametrize("channel", p.CHANNELS)
 def test_the_channel_of_the_pattern_shows_the_lesion_clearest_for_every_scanner(group, channel):
-    for case in _cases(group, channel):
+    ratios = []
+    for case in _cases(group, channel, 6):
         assert case.truth["dominant_channel"] == channel
         others = [case.truth[f"contrast_{other}"] for other in p.CHANNELS if other != channel]
-        assert case.truth[f"contrast_{channel}"] > 1.3 * max(others)
+        ratios.append(case.truth[f"contrast_{channel}"] / max(others))
+    assert np.median(ratios) > 1.5
 
 
 def test_in_the_source_flair_shows_the_oedema_bright_and_t1_the_core_with_a_bright_rim():

@@ -162,6 +162,13 @@ def test_moving_cases_to_the_labelled_ones_loses_none(labelled):
     assert len(moved.labelled_arrays["embedding"]) == labelled + 2
 
 
+def test_picks_count_as_labelled_even_where_the_labelled_cases_have_no_arrays():
+    pool = dataclasses.replace(make_pool(n=6, labelled=3), labelled_arrays={})
+    moved = pool.moved_to_labelled(np.arange(6) == 2)
+    assert moved.labelled_cases == (pool.cases[2],)
+    assert np.array_equal(moved.labelled_arrays["embedding"], pool.arrays["embedding"][[2]])
+
+
 def test_a_column_is_a_copy_with_its_gaps_filled():
     pool = from_embedding(np.zeros((3, 2)), mean_entropy=[1.0, np.nan, np.inf])
     values = pool.column("mean_entropy", missing=-1.0)
