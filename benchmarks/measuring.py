@@ -30,17 +30,18 @@ class Measured:
     Attributes:
         wall: seconds from start to end.
         cpu: processor seconds of the process and of all its descendants that it waited for.
-        peak_mib: largest sum over the process tree of the anonymous memory (heap and stacks, which spawned processes do not
-            share; the code of libraries, which they do share, is not in it). Sampled every 0.05 s from /proc (Linux), so
-            that a very short peak may be missed.
-        rss_mib: the same for the resident set sizes; shared library pages count once per process.
+        peak_mib: largest sum over the process tree of the anonymous memory (heap and stacks), from ``Pss_Anon`` in /proc (Linux):
+            pages that a fork shares with its parent count once, the code of libraries does not count. Sampled every 0.05 s,
+            so that a very short peak may be missed.
+        pss_mib: the same for all pages (``Pss``), library code included; that part is smaller while other processes of the
+            machine use the same libraries.
         output: what it printed on stdout.
     """
 
     wall: float
     cpu: float
     peak_mib: float
-    rss_mib: float
+    pss_mib: float
     output: str
 
 
@@ -68,15 +69,15 @@ def run_measured(command: Sequence[str], **environment: str) -> Measured:
     sampler.stop()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed:\n{output}\n{errors[0]}")
-    anonymous, resident = (sampler.peaks[name] / 1024 for name in ("Anonymous", "Rss"))
-    return Measured(wall, usage.ru_utime + usage.ru_stime, anonymous, resident, output)
+    anonymous, everything = (sampler.peaks[name] / 1024 for name in ("Pss_Anon", "Pss"))
+    return Measured(wall, usage.ru_utime + usage.ru_stime, anonymous, everything, output)
 
 
 class _TreeSampler(threading.Thread):
     def __init__(self, session: int) -> None:
         super().__init__(daemon=True)
         self.session = session
-        self.peaks = {"Anonymous": 0, "Rss": 0}
+        self.peaks = {"Pss_Anon": 0, "Pss": 0}
         self._ended = threading.Event()
 
     def run(self) -> None:

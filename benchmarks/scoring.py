@@ -142,7 +142,7 @@ class Bench:
             second = run_measured([sys.executable, "-c", READ_AND_COMPUTE, str(output)])
         entropy = {line.split()[0]: float(line.split()[1]) for line in second.output.splitlines()}
         assert len(entropy) == len(cases), (entropy, first.output)
-        peaks = [max(getattr(first, name), getattr(second, name)) for name in ("peak_mib", "rss_mib")]
+        peaks = [max(getattr(first, name), getattr(second, name)) for name in ("peak_mib", "pss_mib")]
         total = Measured(first.wall + second.wall, first.cpu + second.cpu, *peaks, second.output)
         self._note(experiment, "predict", configuration, cases, total)
         return entropy
@@ -205,7 +205,12 @@ def against_predict(bench: Bench, configurations: list[str], cases: list[str], r
             bench.predict(configuration, [TINY], "tiny")
             bench.score(configuration, [TINY], "tiny")
         entropies += [(configuration, case, theirs[case], ours[case]) for case in cases]
-        for name, column in (("s", "wall"), ("cpu s", "cpu"), ("peak MiB", "peak_mib"), ("peak RSS MiB", "rss_mib")):
+        for name, column in (
+            ("s", "wall"),
+            ("cpu s", "cpu"),
+            ("peak MiB", "peak_mib"),
+            ("peak MiB with libraries", "pss_mib"),
+        ):
             predict, score = (bench.of(column, "predict", way, configuration) for way in ("predict", "score"))
             small = [bench.of(column, "tiny", way, configuration) for way in ("predict", "score")]
             beyond = (predict - small[0], score - small[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
 from nnunet_active.scoring.embedding import EmbeddingRecorder, unwrap
+from nnunet_active.scoring.ensemble import mutual_information
 from nnunet_active.scoring.statistics import CaseScores, score_logits
 
 
@@ -25,10 +27,17 @@ class SlidingWindow:
         configuration: name of the configuration.
         dataset_json: content of the target's ``dataset.json``.
         device: where to predict.
+        mirror_axes: spatial axes that :meth:`mutual_information` mirrors; None: all of the network's.
     """
 
     def __init__(
-        self, network: nn.Module, plans: dict, configuration: str, dataset_json: dict, device: torch.device
+        self,
+        network: nn.Module,
+        plans: dict,
+        configuration: str,
+        dataset_json: dict,
+        device: torch.device,
+        mirror_axes: tuple[int, ...] | None = None,
     ) -> None:
         self.network = unwrap(network)
         manager = PlansManager(plans)
@@ -42,6 +51,8 @@ class SlidingWindow:
             self._predictor.manual_initialization(
                 self.network, manager, manager.get_configuration(configuration), None, dataset_json, "", None
             )
+        self._dimensions = len(manager.get_configuration(configuration).patch_size)
+        self.mirror_axes = tuple(range(self._dimensions)) if mirror_axes is None else tuple(mirror_axes)
         self.labels = manager.get_label_manager(dataset_json)
 
     @property
@@ -84,6 +95,25 @@ class SlidingWindow:
         scores = score_logits(logits, voxel_mm3, self.regions)
         scores.arrays["embedding"] = recorder.embedding()
         return scores
+
+    def mutual_information(self, image: np.ndarray) -> float:
+        """BALD over mirrored passes: the plain one and one per mirrored in-plane or spatial axis, each flipped back; in nats.
+
+        Args:
+            image: preprocessed image (M, Z, Y, X) float32.
+
+        Raises:
+            ValueError: NaN or infinite output.
+        """
+
+        def members() -> Iterator[Tensor]:
+            yield self.logits(image)
+            for axis in self.mirror_axes:
+                # axis 0 is the channel; a 2-D network never mirrors across slices
+                position = 4 - self._dimensions + axis
+                yield torch.flip(self.logits(np.ascontiguousarray(np.flip(image, position))), (position,))
+
+        return mutual_information(members(), self.regions)
 
     def predicted_classes(self, image: np.ndarray) -> np.ndarray:
         """Arg-max map (Z, Y, X) uint8/int16, or (R, Z, Y, X) bool for regions, of a preprocessed image."""

@@ -36,6 +36,7 @@ def score_cases(
     ranks: Ranks | None = None,
     embedding: bool = True,
     progress: bool = True,
+    ensemble: bool = False,
 ) -> PoolScores:
     """One forward pass per case; one case is held at a time. A case that cannot be scored is named and set aside.
 
@@ -46,6 +47,7 @@ def score_cases(
         ranks: shares the cases out over the processes of a distributed training; every rank gets all results.
         embedding: also take embeddings.
         progress: show a bar (on rank 0).
+        ensemble: also take the mutual information of mirrored passes, at the cost of one more pass per axis.
     """
     ranks = ranks or Ranks()
     rows: dict[str, dict[str, float]] = {}
@@ -54,7 +56,10 @@ def score_cases(
     mine = ranks.mine(sorted(cases))
     for case in tqdm(mine, desc="Scoring cases", disable=not (progress and ranks.rank == 0 and len(mine))):
         try:
-            scores = window.score(store.load_image(case), float(np.prod(store.spacing(case))), embedding)
+            image = store.load_image(case)
+            scores = window.score(image, float(np.prod(store.spacing(case))), embedding)
+            if ensemble:
+                scores.scalars["mutual_information"] = window.mutual_information(image)
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             if "out of memory" in str(error).lower():  # not the case's fault, and the next one would fail as well
                 raise

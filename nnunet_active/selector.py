@@ -46,7 +46,7 @@ def build_pool(
     wanted = strategy.needs | strategy.uses
     network_wanted = bool(wanted & {"predictions", "embedding", "class_mean", "ensemble"})
     if network_wanted:
-        scored = score_cases(window, store, candidates, ranks)
+        scored = score_cases(window, store, candidates, ranks, ensemble="ensemble" in wanted)
         for sentence in scored.problems.values():
             log(f"WARNING: {sentence}")
     else:

@@ -9,7 +9,7 @@ import tiny_source
 import torch
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign_start import start_campaign
+from nnunet_active.campaign_start import set_aside, start_campaign
 from nnunet_active.errors import EmptyPool
 from nnunet_active.inference import SlidingWindow
 from nnunet_active.selector import run_query
@@ -67,8 +67,8 @@ def test_the_density_looks_at_the_whole_training_pool_also_after_cases_were_take
     pd.testing.assert_series_equal(before[after.index].sort_index(), after.sort_index())
 
 
-@pytest.mark.parametrize("name", sorted(set(available_strategies()) - {"bald"}))
-def test_every_registered_strategy_queries_by_name_twice_in_a_row(setting, name):
+@pytest.mark.parametrize("name", sorted(available_strategies()))
+def test_every_registered_strategy_queries_by_name_and_never_reads_a_withheld_label(setting, name):
     target, window = setting
     campaign = start(strategy=name)
     first = query(campaign, target, window)
@@ -76,6 +76,23 @@ def test_every_registered_strategy_queries_by_name_twice_in_a_row(setting, name)
     second = query(campaign, target, window, epoch=40)
     assert len({*first.requested, *second.requested}) == 2
     json.dumps(second.selection(), allow_nan=False)
+
+    for file in target.store.folder.glob("*_seg.b2nd"):
+        file.write_bytes(b"poison")
+    for file in (target.raw / "labelsTr").iterdir():
+        file.write_bytes(b"poison")
+    set_aside(campaign.folder, log=lambda text: None)
+    again = query(start(strategy=name), target, window)
+    assert again.requested == first.requested
+
+
+def test_bald_asks_mirrored_passes(setting):
+    target, window = setting
+    made = query(start(strategy="bald"), target, window)
+    information = made.scores()["mutual_information"]
+    assert (information >= 0).all()
+    assert information.idxmax() == made.requested[0]
+    assert information[made.requested[0]] > 0
 
 
 def test_an_empty_pool_is_said_as_such(setting):

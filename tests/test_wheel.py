@@ -60,7 +60,7 @@ def test_the_wheel_in_a_clean_environment_trains_with_the_stock_command_and_quer
     program = str(clean_python.parent / "nnunet_active")
     discovery = call(clean_python, program, "trainers").strip()
     assert Path(discovery).is_relative_to(clean_python.parents[1])
-    settings = "--budget 2 --stride 1 --epochs 2 --iterations 2 --val-iterations 1".split()
+    settings = ["--budget", "2", "--stride", "1", "--epochs", "2", "--iterations", "2", "--val-iterations", "1"]
     call(clean_python, program, "init", "-d", NAME, "-c", "3d_fullres", "-f", "0", *settings)
     shown = call(
         clean_python,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ActiveError as error:
         print(f"nnunet_active {args.command}: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # nnunet_active strategies | head
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush
+        return 0
     except KeyboardInterrupt:
         print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
         return 130

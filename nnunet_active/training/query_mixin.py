@@ -208,7 +208,13 @@ class ActiveQueryMixin:
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
-        self.session.query_if_due(self.current_epoch, self.network, self.device, self._save_before_query)
+        self.session.query_if_due(
+            self.current_epoch,
+            self.network,
+            self.device,
+            self._save_before_query,
+            self.inference_allowed_mirroring_axes,
+        )
         waiting = self.session.take_up_labels(self.current_epoch)
         if waiting:
             self._stop_for_labels(waiting)

@@ -92,7 +92,12 @@ class QuerySession:
         torch.manual_seed(seed)
 
     def query_if_due(
-        self, epoch: int, network: nn.Module, device: torch.device, before: Callable[[], None] = lambda: None
+        self,
+        epoch: int,
+        network: nn.Module,
+        device: torch.device,
+        before: Callable[[], None] = lambda: None,
+        mirror_axes: tuple[int, ...] | None = None,
     ) -> None:
         """Make the query that belongs before ``epoch``, unless it has been made already.
 
@@ -101,6 +106,7 @@ class QuerySession:
             network: the current network.
             device: where to predict.
             before: called first if a query is made (saves a checkpoint that resumes exactly here).
+            mirror_axes: axes that may be mirrored where a strategy asks for an ensemble.
         """
         campaign = self.campaign
         if not campaign.query_due(epoch):
@@ -111,7 +117,7 @@ class QuerySession:
         self.log(f"Query {number} of {campaign.settings.queries}: {len(candidates)} cases to choose from")
         start = time.perf_counter()
         try:
-            window = SlidingWindow(network, self.plans, campaign.configuration, self.dataset_json, device)
+            window = SlidingWindow(network, self.plans, campaign.configuration, self.dataset_json, device, mirror_axes)
             made = run_query(
                 campaign,
                 self.store,

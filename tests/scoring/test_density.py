@@ -342,3 +342,16 @@ def test_a_negative_or_missing_radius_is_refused(radius: float) -> None:
             neighbour_density(LINE, radius, soft)
     with pytest.raises(ValueError, match="quantile"):
         default_radius(LINE, radius)
+
+
+def test_the_distance_between_two_signatures_is_that_of_an_independent_optimal_transport_solver():
+    ot = pytest.importorskip("ot", reason="POT is in the test extra")
+    rng = np.random.default_rng(5)
+    a, b = rng.standard_normal((8, 8, 8)), 1.5 * rng.standard_normal((8, 8, 8)) ** 3
+    scores = []
+    for volume in (a, b):
+        rows = volume.reshape(64, 8)
+        scores.append(PCA(n_components=0.75).fit_transform(rows).ravel())
+    expected = ot.wasserstein_1d(scores[0], scores[1], p=1)
+    signatures = np.stack([case_signature(v[None], size=8) for v in (a, b)])
+    assert pairwise_distances(signatures)[0, 1] == pytest.approx(expected, rel=5e-3)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nnunet_active.scoring.ensemble import mutual_information
+
+
+def logits_of(foreground: float) -> torch.Tensor:
+    """Two classes, one voxel."""
+    return torch.tensor([math.log(1 - foreground), math.log(foreground)]).reshape(2, 1, 1, 1)
+
+
+def entropy(p: float) -> float:
+    return -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+
+def test_two_members_by_hand():
+    expected = entropy(0.5) - (entropy(0.9) + entropy(0.1)) / 2
+    assert mutual_information([logits_of(0.9), logits_of(0.1)]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_members_that_agree_share_no_information_however_uncertain_they_are():
+    member = torch.randn(3, 4, 5, 6)
+    assert mutual_information([member] * 3) == pytest.approx(0, abs=1e-6)
+
+
+def test_members_that_are_certain_and_contradict_each_other_reach_ln_2():
+    assert mutual_information([logits_of(1 - 1e-9), logits_of(1e-9)]) == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_it_equals_a_plain_computation_and_does_not_depend_on_the_order():
+    members = [torch.randn(3, 4, 5, 6) for _ in range(3)]
+    p = torch.stack([m.softmax(0) for m in members]).double()
+    h = -(p * p.log()).sum(1).mean()
+    mean = p.mean(0)
+    expected = float(-(mean * mean.log()).sum(0).mean() - h)
+    assert mutual_information(members) == pytest.approx(expected, rel=1e-4)
+    assert mutual_information(members[::-1]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_regions_add_the_entropies_of_their_heads():
+    one, other = torch.full((2, 1, 1, 1), 2.0), torch.full((2, 1, 1, 1), -2.0)
+    p = 1 / (1 + math.exp(-2.0))
+    assert mutual_information([one, other], regions=True) == pytest.approx(2 * (entropy(0.5) - entropy(p)), abs=1e-6)
+
+
+def test_the_members_are_not_changed_and_none_is_an_error():
+    member = torch.randn(2, 2, 2, 2)
+    before = member.clone()
+    mutual_information([member], regions=True)
+    assert torch.equal(member, before)
+    with pytest.raises(ValueError, match="at least one member"):
+        mutual_information([])
+    with pytest.raises(ValueError, match="NaN"):
+        mutual_information([torch.full((2, 1, 1, 1), float("nan"))])
