@@ -4,8 +4,8 @@
 
 Steps: ``nnunet_active plan``, ``preprocess``, ``init``, the stock ``nnUNetv2_train`` (killed in the middle and continued with ``--c``
 where ``--kill-at-epoch`` is given), the stock ``nnUNetv2_predict`` for the adapted model and ``nnUNetv2_predict_from_modelfolder`` for
-the source model, both without mirroring. Dice and IoU are nnU-Net's own (``compute_metrics``), averaged over cases, on the fold's
-held-out cases and on every case that was never trained on.
+the source model (fitted to the target's channels), both without mirroring. Dice and IoU are nnU-Net's own (``compute_metrics``),
+averaged over cases, on the fold's held-out cases and on every case that was never trained on.
 """
 
 from __future__ import annotations
@@ -136,6 +136,24 @@ def prepare(args: argparse.Namespace, work: Path) -> tuple[Path, Path]:
     return raw, DATA / "models" / source / f"nnUNetTrainer__nnUNetPlans__{args.configuration}"
 
 
+def carried_over(name: str, configuration: str, work: Path) -> Path:
+    """The source network as it is before the first epoch, fitted to the target's channels, as a stock model folder."""
+    from dataclasses import replace
+
+    from nnunet_active.networks import build_network
+    from nnunet_active.source_model import carry_over, read_source_model, save_source_model
+
+    base = Path(os.environ["nnUNet_preprocessed"]) / name
+    plans, dataset_json = (json.loads((base / file).read_text()) for file in ("nnUNetActivePlans.json", "dataset.json"))
+    source = read_source_model(base / "active" / "source" / f"nnUNetActivePlans__{configuration}")
+    network = build_network(plans, configuration, dataset_json)
+    carry_over(network, source, plans, dataset_json)
+    model = work / "source_carried_over"
+    carried = replace(source, plans=plans, dataset_json=dataset_json, weights=network.state_dict(), fold="0")
+    save_source_model(replace(carried, trainer_name="nnUNetTrainer"), model)
+    return model
+
+
 def main() -> None:
     args = arguments()
     work = args.work or Path(tempfile.mkdtemp(prefix="adaptation_"))
@@ -169,22 +187,17 @@ def main() -> None:
     seconds = time.perf_counter() - start
     predict = ["--disable_tta", "-device", args.device, "-npp", "1", "-nps", "1"]
     folders = {"source": work / "predicted_source", "adapted": work / "predicted_adapted"}
-    kept = os.environ["nnUNet_preprocessed"] + f"/{name}/active/source/nnUNetActivePlans__{c}"
     images = work / "images"
     images.mkdir(exist_ok=True)
     channels = json.loads((raw / "dataset.json").read_text())["channel_names"]
-    same_channels = list(channels.values()) == list(
-        json.loads((Path(kept) / "dataset.json").read_text())["channel_names"].values()
-    )
     for file in (raw / "labelsTr").glob("*.nii.gz"):
         for channel in range(len(channels)):
             shutil.copy(raw / "imagesTr" / file.name.replace(".nii.gz", f"_{channel:04d}.nii.gz"), images)
-    if same_channels or len(channels) == 1:
-        run(
-            str(programs / "nnUNetv2_predict_from_modelfolder"),
-            *("-i", str(images), "-o", str(folders["source"]), "-m", kept, "-f", "0", *predict),
-            log=log,
-        )
+    run(
+        str(programs / "nnUNetv2_predict_from_modelfolder"),
+        *("-i", str(images), "-o", str(folders["source"]), "-m", str(carried_over(name, c, work)), "-f", "0", *predict),
+        log=log,
+    )
     run(
         str(programs / "nnUNetv2_predict"),
         *("-i", str(images), "-o", str(folders["adapted"]), "-d", name, "-c", c, "-f", f, "-tr", trainer),

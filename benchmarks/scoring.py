@@ -4,7 +4,7 @@
     python benchmarks/scoring.py --large --repeats 2 --csv benchmarks/results/scoring_large.csv
 
 Real glioma cases (203 -> 204, three MR channels) and their source models, one thread, CPU, mirroring off; with ``--large``
-one stretched case of 160 x 256 x 256 voxels and four classes, ``2d``. Repeated in fresh processes, the ways that are compared
+two stretched cases of 160 x 256 x 256 voxels and four classes, ``2d``. Repeated in fresh processes, the ways that are compared
 take turns, and medians are reported. The machine may be shared: then the processor time (of all processes of a way
 together) is the steadier figure.
 
@@ -12,9 +12,10 @@ together) is the steadier figure.
 * **score**: ``nnunet_active.pool_scoring.score_cases``: reading the preprocessed cases, all statistics and the embedding
   included. Forward and score take turns case by case in one process.
 * **predict**: ``nnUNetv2_predict_from_modelfolder --save_probabilities --disable_tta -npp 1 -nps 1`` on the raw cases, then a
-  process that reads the ``.npz`` files and computes the mean entropy with NumPy. (With nnU-Net's default of three workers
-  each it needs more memory.) It is compared with the whole process that scores, start-up included. "Beyond a tiny case"
-  subtracts the same command on an image of 8 x 32 x 32 voxels, that is the start-up of Python, torch and the workers.
+  process that reads the ``.npz`` files and computes the mean entropy with NumPy. It is compared with the whole process that
+  scores, start-up included. With ``--stock_defaults`` the flags are nnU-Net's own: mirroring, three workers each.
+  "Beyond a tiny case" subtracts the same command on an image of 8 x 32 x 32 voxels, that is the start-up of Python, torch and
+  the workers. "Without the forward pass" subtracts the processor time of *forward*, which both ways have to spend.
 
 Peak memory: see ``measuring.Measured``.
 """
@@ -113,8 +114,8 @@ def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str,
 class Bench:
     """Runs the ways on a workspace and keeps every measurement."""
 
-    def __init__(self, workspace: Workspace, scratch: Path, file: Path | None = None) -> None:
-        self.workspace, self.scratch, self.file = workspace, scratch, file
+    def __init__(self, workspace: Workspace, scratch: Path, file: Path | None, defaults: bool) -> None:
+        self.workspace, self.scratch, self.file, self.defaults = workspace, scratch, file, defaults
         self.rows: list[dict] = []
 
     def _child(self, way: str, configuration: str, cases: list[str]) -> Measured:
@@ -136,8 +137,9 @@ class Bench:
             images = self.workspace.links_to(cases, Path(folder) / "images")
             output = Path(folder) / "output"
             flags = ["-i", str(images), "-o", str(output), "-m", str(self.workspace.models[configuration]), "-f", "0"]
-            flags += ["-device", "cpu", "-npp", "1", "-nps", "1"]
-            flags += ["--save_probabilities", "--disable_tta", "--disable_progress_bar"]
+            flags += ["-device", "cpu", "--save_probabilities", "--disable_progress_bar"]
+            if not self.defaults:
+                flags += ["-npp", "1", "-nps", "1", "--disable_tta"]
             first = run_measured([sys.executable, "-c", PREDICT, *flags])
             second = run_measured([sys.executable, "-c", READ_AND_COMPUTE, str(output)])
         entropy = {line.split()[0]: float(line.split()[1]) for line in second.output.splitlines()}
@@ -204,6 +206,8 @@ def against_predict(bench: Bench, configurations: list[str], cases: list[str], r
             ours = bench.score(configuration, cases, "predict")
             bench.predict(configuration, [TINY], "tiny")
             bench.score(configuration, [TINY], "tiny")
+        bench.pair(configuration, cases)
+        forward = bench.of("cpu", "forward", "forward", configuration, len(cases))
         entropies += [(configuration, case, theirs[case], ours[case]) for case in cases]
         for name, column in (
             ("s", "wall"),
@@ -215,6 +219,11 @@ def against_predict(bench: Bench, configurations: list[str], cases: list[str], r
             small = [bench.of(column, "tiny", way, configuration) for way in ("predict", "score")]
             beyond = (predict - small[0], score - small[1])
             rows.append((configuration, len(cases), name, predict, score, score / predict, *beyond))
+            if name == "cpu s" and not bench.defaults:
+                rest = (predict - forward, score - forward)
+                rows.append(
+                    (configuration, len(cases), "cpu s without the forward pass", *rest, rest[1] / rest[0], "", "")
+                )
     header = ("configuration", "cases", "measure", "predict", "score", "ratio (<= 0.5)")
     header += ("predict beyond a tiny case", "score beyond it")
     table("Scoring against nnUNetv2_predict --save_probabilities and reading the files", header, rows)
@@ -242,7 +251,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=8, help="real cases, those with the most voxels first")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("-c", dest="configurations", nargs="+", default=list(CONFIGURATIONS))
-    parser.add_argument("--large", action="store_true", help="one stretched case with four classes (2d) instead")
+    parser.add_argument("--large", action="store_true", help="two stretched cases with four classes (2d) instead")
+    parser.add_argument("--stock_defaults", action="store_true", help="predict with mirroring and three workers each")
     parser.add_argument("--only", choices=("forward", "predict", "memory"), nargs="+")
     parser.add_argument("--csv", type=Path, help="write every measurement to this file")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -262,8 +272,9 @@ def main() -> None:
                 glioma_model("2d"), FOUR_CLASSES, scratch / "nnUNetTrainer__nnUNetPlans__2d"
             )
             workspace = Workspace(scratch, "Dataset904_Large", {"2d": model})
-            workspace.add_images("large", write_resized_case(everyone[0], LARGE_SHAPE, SPACING, scratch / "large"))
-            cases, dataset_json = ["large"], {**glioma_dataset_json(), "labels": FOUR_CLASSES}
+            cases, dataset_json = everyone[:2], {**glioma_dataset_json(), "labels": FOUR_CLASSES}
+            for case in cases:
+                workspace.add_images(case, write_resized_case(case, LARGE_SHAPE, SPACING, scratch / "large"))
         else:
             workspace = Workspace(scratch, GLIOMA, {name: glioma_model(name) for name in args.configurations})
             cases, dataset_json = everyone[: args.cases], glioma_dataset_json()
@@ -272,7 +283,7 @@ def main() -> None:
         before = time.perf_counter()
         workspace.prepare(dataset_json)
         print(f"Planned and preprocessed in {time.perf_counter() - before:.1f} s (once, before all of these).")
-        bench = Bench(workspace, scratch, args.csv)
+        bench = Bench(workspace, scratch, args.csv, args.stock_defaults)
         if "forward" in only:
             against_forward(bench, args.configurations, cases, args.repeats)
         if "predict" in only:
