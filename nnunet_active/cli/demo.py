@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--random-draws", type=int, default=1, help="how many random triples (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (default: all cores)"
+        "--threads", type=int, default=1, help="threads of torch (default: 1; on a busy machine more are slower)"
     )
 
 
