@@ -217,7 +217,7 @@ def check_folders(environment: Mapping[str, str]) -> Iterator[Check]:
 
 def check_external_trainers(environment: Mapping[str, str]) -> Check:
     """Whether ``nnUNet_extTrainer`` names the folder in which stock nnU-Net finds our trainers."""
-    from nnunet_active.cli.trainers import discovery_folder
+    from nnunet_active.nnunet_discovery import discovery_folder
 
     name, own = "nnUNet_extTrainer", discovery_folder()
     value = environment.get(name, "")

@@ -12,8 +12,8 @@ import pytest
 
 from nnunet_active import doctor
 from nnunet_active.cli import doctor as command
-from nnunet_active.cli.trainers import discovery_folder
 from nnunet_active.errors import MissingInput
+from nnunet_active.nnunet_discovery import discovery_folder
 
 PACKAGE = Path(doctor.__file__).resolve().parents[1]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from nnunet_active.nnunet_discovery import discovery_folder
 
 HELP = "Print the folder that nnUNet_extTrainer has to name, so that nnUNetv2_train finds our trainers"
 
@@ -11,13 +12,6 @@ HELP = "Print the folder that nnUNet_extTrainer has to name, so that nnUNetv2_tr
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--export``: the whole shell line."""
     parser.add_argument("--export", action="store_true", help="print the shell command that sets the variable")
-
-
-def discovery_folder() -> Path:
-    """The folder with the one module that re-exports the trainers."""
-    import nnunet_active.nnunet_discovery as discovery
-
-    return Path(discovery.__file__).resolve().parent
 
 
 def run(args: argparse.Namespace) -> int:

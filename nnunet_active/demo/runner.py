@@ -25,9 +25,9 @@ from tqdm import tqdm
 from nnunet_active.atomic import write_json
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import open_store, read_plans, start_campaign
-from nnunet_active.cli.trainers import discovery_folder
 from nnunet_active.demo.evaluation import Evaluation, evaluate
 from nnunet_active.errors import MissingInput
+from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.nnunet_paths import preprocessed_folder, results_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.preprocessing import preprocess_dataset

@@ -15,7 +15,7 @@ from tiny_target import NAME, PLANS, Target, make_target
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import start_campaign
-from nnunet_active.cli.trainers import discovery_folder
+from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.settings import Settings
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
