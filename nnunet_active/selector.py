@@ -53,12 +53,11 @@ def build_pool(
         scored = PoolScores(pd.DataFrame(index=sorted(candidates)), {}, {})
     if scored.table.empty and network_wanted:
         raise EmptyPool("No unlabelled case is left that can be scored.")
-    labelled = sorted(set(campaign.labelled()) & set(store.identifiers()))
+    stored = set(store.identifiers())
+    labelled = sorted(set(campaign.labelled()) & stored)
     known = score_cases(window, store, labelled, ranks) if "embedding" in wanted and labelled else None
     if "density" in wanted:
-        everyone = sorted(
-            {*campaign.pool(store.identifiers()), *campaign.requested(), *campaign.initial} & set(store.identifiers())
-        )
+        everyone = sorted({*campaign.pool(stored), *campaign.requested(), *campaign.initial} & stored)
         cache = campaign.dataset_folder / "active" / f"density_{campaign.plans}_{campaign.configuration}.npz"
         scored.table["density"] = density_of_cases(store, everyone, cache, ranks, log)
     source = _first_embeddings(campaign, list(scored.table.index))

@@ -43,11 +43,8 @@ def run(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     work = args.folder or Path(tempfile.mkdtemp(prefix="nnunet_active_demo_"))
     runner.use_folder(work)
-    plan = runner.Plan(budget=args.budget, seed=args.seed, random_draws=args.random_draws)
-    changes = {key: getattr(args, key) for key in ("epochs", "iterations") if getattr(args, key) is not None}
-    if "epochs" in changes:
-        changes["stride"] = max(1, changes["epochs"] // args.budget)
-    plan = type(plan)(**{**plan.__dict__, **changes})
+    given = {key: getattr(args, key) for key in ("epochs", "iterations") if getattr(args, key) is not None}
+    plan = runner.Plan(budget=args.budget, seed=args.seed, random_draws=args.random_draws, **given)
     if args.raw is None:
         test: list[str] = []
         raw, model, images, labels = _phantom(args, runner)

@@ -24,11 +24,11 @@ from tqdm import tqdm
 
 from nnunet_active.atomic import write_json
 from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import open_store, read_plans, start_campaign
+from nnunet_active.campaign_start import open_store, start_campaign
 from nnunet_active.demo.evaluation import Evaluation, evaluate
 from nnunet_active.errors import MissingInput
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.nnunet_paths import preprocessed_folder, results_root
+from nnunet_active.nnunet_paths import preprocessed_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.preprocessing import preprocess_dataset
 from nnunet_active.raw_dataset import RawDataset
@@ -41,15 +41,19 @@ PLANS = "nnUNetActivePlans"
 
 @dataclass(frozen=True)
 class Plan:
-    """How long the adaptations train. ``stride`` epochs between two queries, AdamW with ``lr``."""
+    """How long the adaptations train, with AdamW and ``lr``; the queries are spread evenly over the epochs."""
 
     budget: int = 3
     epochs: int = 9
-    stride: int = 3
     iterations: int = 50
     lr: float = 1e-3
     seed: int = 0
     random_draws: int = 1
+
+    @property
+    def stride(self) -> int:
+        """Epochs between two queries."""
+        return max(1, self.epochs // max(1, self.budget))  # a budget of 0 is refused by the settings
 
 
 @dataclass
@@ -144,7 +148,7 @@ def compare(target: Comparison, plan: Plan, test: list[str], log: Callable[[str]
         for draw in range(plan.random_draws)
     ]
     runs += [("mmActS", "mmacts", 0), ("all labels", "random", 0)]
-    train = sorted(set(pool) - set(held_out)) if not test else pool
+    train = sorted(set(pool) - set(held_out))
     write_json(
         preprocessed_folder(target.dataset) / "splits_final.json", [{"train": train, "val": held_out}] * len(runs)
     )
@@ -254,8 +258,3 @@ def save(rows: list[Row], file: Path) -> None:
             for row in rows
         ],
     )
-
-
-def used_plans(dataset: str, configuration: str) -> dict:
-    """The configuration that was trained, for the closing words."""
-    return read_plans(dataset, PLANS)["configurations"][configuration] | {"results": str(results_root())}
