@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +20,14 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active import __version__
-from nnunet_active.atomic import atomic_folder, write_json
+from nnunet_active.atomic import write_json
+from nnunet_active.campaign_round import Round, round_folder, write_round
 from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.lock import hold
 from nnunet_active.settings import Settings
 from nnunet_active.splits import write_fold
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Round:
-    """One query: its number (from 1), the epoch before which it was made, and what it asked for, in order of preference."""
-
-    number: int
-    epoch: int
-    requested: tuple[str, ...]
-    folder: Path
-
-    def selection(self) -> dict[str, Any]:
-        """Content of ``selection.json``."""
-        return json.loads((self.folder / "selection.json").read_text())
-
-    def scores(self) -> pd.DataFrame:
-        """``scores.csv``: one row per candidate, one column per component."""
-        # only an empty cell is missing: pandas would also take a case named NA for a missing one
-        how = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
-        return pd.read_csv(self.folder / "scores.csv", dtype={"case": str}, **how).set_index("case")
 
 
 class Campaign:
@@ -167,10 +147,9 @@ class Campaign:
     def recover(self) -> None:
         """Adopt round folders that a kill kept out of ``campaign.json``, and bring ``splits_final.json`` in line."""
         known = len(self.state["rounds"])
-        while (self.folder / f"round_{known + 1:03d}" / "selection.json").is_file():
+        while (file := round_folder(self.folder, known + 1) / "selection.json").is_file():
             known += 1
-            selection = json.loads((self.folder / f"round_{known:03d}" / "selection.json").read_text())
-            self.state["rounds"].append({key: selection[key] for key in ("number", "epoch", "requested")})
+            self.state["rounds"].append(Round.from_entry(json.loads(file.read_text()), self.folder).entry())
             self._save()
         self.write_split()
 
@@ -179,12 +158,7 @@ class Campaign:
     @property
     def rounds(self) -> list[Round]:
         """All rounds so far, the oldest first."""
-        return [
-            Round(
-                entry["number"], entry["epoch"], tuple(entry["requested"]), self.folder / f"round_{entry['number']:03d}"
-            )
-            for entry in self.state["rounds"]
-        ]
+        return [Round.from_entry(entry, self.folder) for entry in self.state["rounds"]]
 
     @property
     def initial(self) -> tuple[str, ...]:
@@ -202,8 +176,32 @@ class Campaign:
         return sorted({*self.initial, *revealed})
 
     def waiting(self) -> list[str]:
-        """Cases that were asked for and have no label yet, in order of preference."""
-        return [case for case in self.requested() if case not in self.state["labelled"]]
+        """Cases that were asked for and have no label yet, in order of preference; declined ones are not among them."""
+        return [case for case in self.requested() if case not in self.state["labelled"] and case not in self.declined]
+
+    @property
+    def declined(self) -> dict[str, str]:
+        """Cases that were asked for and that nobody can label, with the reason."""
+        return dict(self.state.get("declined", {}))
+
+    @property
+    def budget(self) -> int:
+        """Cases to ask for in all: that of the settings and what later selections added."""
+        return self.settings.budget + self.state.get("extra_budget", 0)
+
+    @property
+    def ingested(self) -> dict[str, dict[str, Any]]:
+        """What is known of the labels that came back: see :meth:`record_label`."""
+        return dict(self.state.get("ingested", {}))
+
+    def handoff_folder(self, number: int) -> Path | None:
+        """Where the hand-off folder of a round was written, if it was."""
+        folder = self.state.get("handoff", {}).get(str(number))
+        return None if folder is None else Path(folder)
+
+    def predictions_folder(self, number: int) -> Path:
+        """Archive of what the model predicted for the cases of a round, before anybody edited it (original geometry)."""
+        return round_folder(self.folder / "predictions", number)
 
     def pool(self, cases: Iterable[str]) -> list[str]:
         """Of ``cases``, those that may still be queried, sorted: never one of ``val``, never one asked for before."""
@@ -212,15 +210,27 @@ class Campaign:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget is spent."""
-        return len(self.rounds) >= self.settings.queries
+        """Whether the budget is spent; a case that was declined costs nothing."""
+        return self.size_of_next_query() == 0
+
+    def size_of_next_query(self) -> int:
+        """Cases that the next query asks for: the query size, or what is left of the budget."""
+        left = max(0, self.budget - len(set(self.requested()) - set(self.declined)))
+        return left if self.settings.one_off else min(self.settings.query_size, left)
 
     def query_due(self, epoch: int) -> bool:
-        """Whether the next query belongs before ``epoch``."""
+        """Whether the next query belongs before ``epoch`` of a training.
+
+        After rounds between trainings the first one is due after a stride: the network has then learnt from their labels. A round
+        whose cases were all declined does not count, so that a replacement is asked for at once.
+        """
         if self.exhausted:
             return False
+        rounds = self.rounds
+        made = sum(one.made_by == "training" and not set(one.requested) <= set(self.declined) for one in rounds)
+        earlier = any(one.made_by == "select" for one in rounds)
         # later multiples of the stride, too: where the pool was empty at first, new scans may have come in since
-        return epoch >= self.settings.epoch_of_query(len(self.rounds) + 1) and epoch % self.settings.stride == 0
+        return epoch >= self.settings.epoch_of_query(made + earlier + 1) and epoch % self.settings.stride == 0
 
     # --- what changes it ---------------------------------------------------------------------------------------------------------
 
@@ -233,34 +243,22 @@ class Campaign:
         worklist: pd.DataFrame,
         arrays: Mapping[str, np.ndarray],
         details: Mapping[str, Any],
+        made_by: str = "training",
     ) -> Round:
-        """Record a query, whole or not at all.
+        """Record a query, whole or not at all; see :func:`~nnunet_active.campaign_round.write_round` for the tables.
 
         Args:
             epoch: epoch before which it was made.
             requested: the picks in order.
-            scores: one row per candidate (index: case id).
-            utilities: one row per greedy step, one column per candidate.
-            worklist: one row per pick, for the annotator.
-            arrays: first axis aligned with ``scores.index``; saved as ``embeddings.npz``.
-            details: further content of ``selection.json``.
+            scores, utilities, worklist, arrays, details: content of the round's files.
+            made_by: ``training`` or ``select``.
         """
-        number = len(self.rounds) + 1
-        requested = list(requested)
-        folder = self.folder / f"round_{number:03d}"
-        with atomic_folder(folder) as temporary:
-            scores.to_csv(temporary / "scores.csv", index_label="case")
-            worklist.to_csv(temporary / "worklist.csv", index=False)
-            np.savez_compressed(temporary / "embeddings.npz", cases=np.array(scores.index, dtype=str), **arrays)
-            steps = [
-                {case: float(value) for case, value in row.items() if pd.notna(value)}
-                for _, row in utilities.iterrows()
-            ]
-            content = {"number": number, "epoch": epoch, "requested": requested, **details, "utilities": steps}
-            (temporary / "selection.json").write_text(json.dumps(content, indent=2) + "\n")
-        self.state["rounds"].append({"number": number, "epoch": epoch, "requested": requested})
+        number = len(self.state["rounds"]) + 1
+        one = Round(number, epoch, tuple(requested), round_folder(self.folder, number), made_by)
+        write_round(one, scores, utilities, worklist, arrays, details)
+        self.state["rounds"].append(one.entry())
         self._save()
-        return self.rounds[-1]
+        return one
 
     def mark_labelled(self, cases: Iterable[str]) -> list[str]:
         """Cases whose label is there from now on; ``splits_final.json`` follows. Returns the new ones."""
@@ -271,6 +269,41 @@ class Campaign:
             self._save()
         self.write_split()
         return new
+
+    def extend(self, cases: int) -> None:
+        """Raise the budget by a number of cases."""
+        self.state["extra_budget"] = self.state.get("extra_budget", 0) + cases
+        self._save()
+
+    def decline(self, cases: Iterable[str], reason: str = "") -> list[str]:
+        """Nobody can label these cases: they wait no longer, are never asked for again, and cost nothing of the budget.
+
+        Returns:
+            Those that were waiting; others are left as they are.
+        """
+        waiting = set(self.waiting())
+        declined = [case for case in cases if case in waiting]
+        if declined:
+            self.state["declined"] = {**self.declined, **dict.fromkeys(declined, reason)}
+            self._save()
+        return declined
+
+    def exclude(self, cases: Iterable[str]) -> None:
+        """Cases that are never to be asked for."""
+        excluded = sorted({*self.state["excluded"], *cases})
+        if excluded != self.state["excluded"]:
+            self.state["excluded"] = excluded
+            self._save()
+
+    def record_label(self, case: str, facts: Mapping[str, Any]) -> None:
+        """Keep what is known of a label that came back (JSON types): time, file, digest, Dice and volumes per class."""
+        self.state.setdefault("ingested", {})[case] = dict(facts)
+        self._save()
+
+    def record_handoff(self, number: int, folder: Path) -> None:
+        """Keep where the hand-off folder of a round is."""
+        self.state.setdefault("handoff", {})[str(number)] = str(folder)
+        self._save()
 
     def write_split(self) -> None:
         """Bring this fold of ``splits_final.json`` in line with the labelled cases (idempotent)."""

@@ -115,7 +115,7 @@ def run_query(
 
     def decide() -> Round:
         rng = np.random.default_rng([settings.seed, number])
-        selection = strategy.query(pool, settings.size_of_query(number), rng)
+        selection = strategy.query(pool, campaign.size_of_next_query(), rng)
         elections = {
             case: elect_dominant_modality(window.predicted_classes, store.load_image(case), settings.modality)
             for case in selection.picks

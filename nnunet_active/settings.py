@@ -10,6 +10,7 @@ from nnunet_active.errors import CampaignError
 
 ORACLES = ("retrospective", "folder")
 MODALITIES = ("zero", "replicate")
+RESTARTS = ("never", "source")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,12 @@ class Settings:
         initial_lr: initial learning rate of the one poly schedule over all epochs; None leaves it to the trainer class.
         modality: how one channel alone is shown to the network in the election of the dominant modality (``zero``, ``replicate``).
         wait: with the folder oracle, wait for the labels instead of stopping.
+        fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`; empty: the papers' plain recipe.
+        pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_labels.PseudoLabelSettings`; None leaves semi-supervised
+            training to the trainer class, which is off but for ASSFT.
+        restart: at each query of a training go on (``never``) or begin again from the source weights (``source``); None leaves it
+            to the trainer class.
+        folds: number of folds of a cross-validation among the labelled cases; 1: none.
         seed: of everything random: the strategy, and the training where nnU-Net's augmentation runs in the main process.
     """
 
@@ -47,10 +54,14 @@ class Settings:
     initial_lr: float | None = 0.01
     modality: str = "zero"
     wait: bool = False
+    fine_tuning: dict[str, Any] = field(default_factory=dict)
+    pseudo_labels: dict[str, Any] | None = None
+    restart: str | None = None
+    folds: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("budget", "query_size", "stride", "epochs", "iterations", "val_iterations"):
+        for name in ("budget", "query_size", "stride", "epochs", "iterations", "val_iterations", "folds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it must be at least 1.")
@@ -60,6 +71,8 @@ class Settings:
             raise CampaignError(f"--oracle {self.oracle} is unknown; choose one of {', '.join(ORACLES)}.")
         if self.modality not in MODALITIES:
             raise CampaignError(f"--modality {self.modality} is unknown; choose one of {', '.join(MODALITIES)}.")
+        if self.restart is not None and self.restart not in RESTARTS:
+            raise CampaignError(f"--restart-from {self.restart} is unknown; choose one of {', '.join(RESTARTS)}.")
         last = self.epoch_of_query(self.queries)
         if self.epochs is not None and last >= self.epochs:
             raise CampaignError(

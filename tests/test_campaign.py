@@ -428,3 +428,65 @@ def test_another_process_on_the_same_campaign_is_told(tmp_path):
         os.waitpid(process, 0)
     with Campaign.open(tmp_path, 0).lock():
         pass
+
+
+def select(campaign: Campaign, picks: list[str]) -> None:
+    """A round between trainings."""
+    scores = pd.DataFrame({"mean_entropy": 1.0}, index=sorted(picks))
+    utilities = pd.DataFrame(np.ones((1, len(picks))), columns=sorted(picks))
+    campaign.append_round(0, picks, scores, utilities, pd.DataFrame({"case": picks}), {}, {}, made_by="select")
+
+
+def test_a_declined_case_waits_no_longer_is_never_asked_for_again_and_is_replaced_at_once(tmp_path):
+    campaign = create(tmp_path, settings=Settings(budget=2, stride=2, epochs=9))
+    query(campaign, 0, ["case_00"], CASES)
+    assert campaign.decline(["case_00", "case_01"], "the scan shows a phantom") == ["case_00"]
+    assert campaign.waiting() == [] and "case_00" not in campaign.pool(CASES)
+    assert not campaign.exhausted and campaign.query_due(0)
+    query(campaign, 0, ["case_01"])
+    assert Campaign.open(tmp_path, "0").declined == {"case_00": "the scan shows a phantom"}
+    assert campaign.waiting() == ["case_01"] and not campaign.query_due(0) and campaign.query_due(2)
+    query(campaign, 2, ["case_02"])
+    assert campaign.exhausted
+
+
+def test_a_case_that_has_its_label_cannot_be_declined(tmp_path):
+    campaign = create(tmp_path)
+    query(campaign, 0, ["case_00", "case_01"])
+    campaign.mark_labelled(["case_00"])
+    assert campaign.decline(["case_00"]) == [] and campaign.labelled() == ["case_00"]
+
+
+def test_rounds_between_trainings_are_there_from_the_first_epoch_and_delay_the_trainings_own_query_by_a_stride(
+    tmp_path,
+):
+    campaign = create(tmp_path, settings=Settings(budget=2, query_size=2, stride=3, epochs=9))
+    select(campaign, ["case_00", "case_01"])
+    campaign.mark_labelled(["case_00", "case_01"])
+    assert campaign.labelled(epoch=0) == ["case_00", "case_01"]
+    assert campaign.exhausted and not any(map(campaign.query_due, range(9)))
+    campaign.extend(1)
+    assert campaign.size_of_next_query() == 1
+    assert [epoch for epoch in range(9) if campaign.query_due(epoch)] == [3, 6]
+    assert [one.made_by for one in Campaign.open(tmp_path, "0").rounds] == ["select"]
+
+
+def test_a_round_between_trainings_that_a_kill_kept_out_of_the_campaign_file_is_adopted_as_such(tmp_path):
+    campaign = create(tmp_path)
+    before = (campaign.folder / "campaign.json").read_bytes()
+    select(campaign, ["case_00"])
+    (campaign.folder / "campaign.json").write_bytes(before)
+    with (again := Campaign.open(tmp_path, "0")).lock():
+        assert [(one.requested, one.made_by) for one in again.rounds] == [(("case_00",), "select")]
+
+
+def test_what_came_back_and_where_it_was_handed_off_is_kept(tmp_path):
+    campaign = create(tmp_path)
+    query(campaign, 0, ["case_00"])
+    campaign.record_handoff(1, tmp_path / "to_annotate")
+    campaign.record_label("case_00", {"dice": {"tumour": 0.5}})
+    campaign.exclude(["case_03"])
+    again = Campaign.open(tmp_path, "0")
+    assert again.handoff_folder(1) == tmp_path / "to_annotate" and again.handoff_folder(2) is None
+    assert again.ingested == {"case_00": {"dice": {"tumour": 0.5}}}
+    assert "case_03" not in again.pool(CASES) and "case_09" not in again.pool(CASES)
