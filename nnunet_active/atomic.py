@@ -58,7 +58,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         for content in temporary.rglob("*"):
-            if content.is_file():
+            if content.is_file() and not content.is_symlink():  # what a link points to is not ours to touch
                 with content.open("rb+") as file:
                     os.fsync(file.fileno())
         umask = os.umask(0)

@@ -9,6 +9,7 @@ os.environ.setdefault("nnUNet_def_n_proc", "1")
 os.environ.setdefault("nnUNet_n_proc_DA", "0")
 os.environ.setdefault("nnUNet_compile", "f")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("BLOSC_NTHREADS", "1")  # its threads do not survive the forks of the tests that kill processes
 for _variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer"):
     os.environ.pop(_variable, None)  # a test must never touch the folders of whoever runs it
 

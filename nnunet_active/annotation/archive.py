@@ -1,0 +1,133 @@
+"""The archive: what the network predicted for a requested case, before anybody edited it. What is in a hand-off folder is made from it,
+so that both always agree, and a case that is in the archive needs no second pass of the network.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from nnunet_active.annotation.geometry import (
+    map_ending,
+    read_in_file_order,
+    space_of,
+    to_file_order,
+    write_label_like,
+    write_map_like,
+)
+from nnunet_active.annotation.original_space import to_original_space
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import BadCase
+from nnunet_active.raw_dataset import RawCase
+
+
+@dataclass(frozen=True)
+class Archived:
+    """The files of a case in the archive, and what they hold, (Z, Y, X) in the order of the files.
+
+    Attributes:
+        label_file: the label map; its voxels are ``label``.
+        uncertainty_file: the uncertainty map; its voxels are ``uncertainty``.
+        companions: further files that the data set's writer made (``CASE.json`` beside a TIFF).
+    """
+
+    label_file: Path
+    uncertainty_file: Path
+    label: np.ndarray
+    uncertainty: np.ndarray
+    companions: tuple[Path, ...] = ()
+
+
+class Archive:
+    """A folder with ``CASE<ending>`` and ``CASE_uncertainty<map ending>`` per case.
+
+    Args:
+        folder: where they lie or will lie.
+        store: the preprocessed images; knows the plans.
+        dataset_json: labels and file ending.
+        predict: maps a preprocessed image (M, Z, Y, X) float32 to logits (C, Z, Y, X).
+    """
+
+    def __init__(
+        self, folder: Path, store: CaseStore, dataset_json: dict, predict: Callable[[np.ndarray], Tensor]
+    ) -> None:
+        self.folder = folder
+        self.store = store
+        self.dataset_json = dataset_json
+        self.predict = predict
+        self.ending: str = dataset_json["file_ending"]
+        self.reader = store.plans_manager.image_reader_writer_class
+
+    def uncertainty_name(self, case: str) -> str:
+        """Name of a case's uncertainty map."""
+        return f"{case}_uncertainty{map_ending(self.ending)}"
+
+    def get(self, case: RawCase) -> Archived:
+        """The prediction of a case: from the archive if it is there and fits the image, else predicted now.
+
+        Raises:
+            BadCase: the image cannot be read, or the network's output cannot be used.
+            MissingInput: the case is not preprocessed.
+        """
+        found = self._read(case)
+        if found is None:
+            self._predict(case)
+            found = self._read(case)
+        if found is None:
+            raise BadCase(
+                f"Case {case.identifier}: the prediction in {self.folder} does not have the size of its image."
+            )
+        return found
+
+    def _read(self, case: RawCase) -> Archived | None:
+        label_file = self.folder / f"{case.identifier}{self.ending}"
+        uncertainty_file = self.folder / self.uncertainty_name(case.identifier)
+        if not (label_file.is_file() and uncertainty_file.is_file()):
+            return None
+        try:
+            label = read_in_file_order(label_file, self.ending, self.reader)
+            uncertainty = read_in_file_order(uncertainty_file, map_ending(self.ending)).astype(np.float32, copy=False)
+            space = space_of(case.images[0], self.ending, label.shape)
+        except Exception:  # the image libraries raise quite different things; a damaged file is predicted anew
+            return None
+        if not label.shape == uncertainty.shape == space.size[::-1]:
+            return None
+        # readers of formats without geometry give floats
+        label = label.astype(np.uint8 if label.max(initial=0) < 256 else np.uint16, copy=False)
+        companion = self.folder / f"{case.identifier}.json"
+        return Archived(label_file, uncertainty_file, label, uncertainty, (companion,) if companion.is_file() else ())
+
+    def _predict(self, case: RawCase) -> None:
+        """Predict a case and write its files, the label map last; a kill leaves no label map or a whole one."""
+        name = case.identifier
+        properties = self.store.properties(name)
+        logits = self.predict(self.store.load_image(name))
+        label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
+        del logits
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{name}.", suffix=".tmp"))
+        try:
+            write_map_like(
+                to_file_order(uncertainty, properties),
+                case.images[0],
+                temporary / self.uncertainty_name(name),
+                self.ending,
+                level=3,
+            )
+            label_name = f"{name}{self.ending}"
+            write_label_like(label, case.images[0], temporary / label_name, self.ending, self.reader, properties)
+            for file in sorted(temporary.iterdir(), key=lambda file: file.name == label_name):
+                with file.open("rb+") as content:
+                    os.fsync(content.fileno())
+                os.replace(file, self.folder / file.name)
+        except (ValueError, RuntimeError) as error:
+            raise BadCase(f"Case {name}: the prediction cannot be written like {case.images[0]} ({error}).") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

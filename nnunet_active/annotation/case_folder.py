@@ -1,0 +1,177 @@
+"""One case's folder in a hand-off folder: written whole, completed where files are missing, and never changed where a person worked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nnunet_active.annotation.archive import Archived
+from nnunet_active.annotation.geometry import Space, carries_geometry, read_in_file_order, space_of
+from nnunet_active.annotation.itksnap import Layer, workspace
+from nnunet_active.annotation.labels import Label
+from nnunet_active.annotation.looking import worth_looking
+from nnunet_active.annotation.records import HandoffCase, voxel_digest
+from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
+from nnunet_active.atomic import atomic_file, copy_file, write_json, write_text
+
+RECORD = ".case.json"  # in the case's own folder, so that folder and record appear in one step
+
+
+class CaseFolder:
+    """Files of one case.
+
+    Args:
+        folder: the hand-off folder.
+        case: which case.
+        ending: the data set's file ending.
+        channels: names of the channels.
+        labels: names and colours of the labels.
+        reader: the data set's reader class.
+    """
+
+    def __init__(
+        self, folder: Path, case: HandoffCase, ending: str, channels: list[str], labels: list[Label], reader: type
+    ) -> None:
+        self.case = case
+        self.name = case.raw.identifier
+        self.folder = folder / self.name
+        self.ending = ending
+        self.channels = channels
+        self.labels = labels
+        self.reader = reader
+        self.label_name = f"{self.name}{ending}"
+        self.segmentation_name = f"{self.name}.seg.nrrd"
+
+    def read_record(self) -> dict[str, Any] | None:
+        """What was noted when the case was handed over, or None."""
+        try:
+            return json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def is_edited(self, entry: dict[str, Any]) -> bool:
+        """Whether somebody changed one of the two label files; one that cannot be read counts as changed."""
+        label, segmentation = self.folder / self.label_name, self.folder / self.segmentation_name
+        if segmentation.is_file() and _sha256(segmentation) != entry["segmentation_sha256"]:
+            return True
+        if not label.is_file() or _sha256(label) == entry["label_sha256"]:
+            return False
+        try:
+            return voxel_digest(read_in_file_order(label, self.ending, self.reader)) != entry["digest"]
+        except Exception:  # the image libraries raise quite different things
+            return True
+
+    def images(self) -> dict[str, Path]:
+        """File name in the folder -> image file."""
+        return {f"{self.name}_{index:04d}{self.ending}": file for index, file in enumerate(self.case.raw.images)}
+
+    def place_images(self, place: Path, copy_images: bool) -> None:
+        """Link or copy the images into ``place``; a link becomes a copy where that is wanted, and a broken one is made anew."""
+        for name, file in self.images().items():
+            target = place / name
+            if target.is_file() and not (copy_images and target.is_symlink()):
+                continue
+            if not copy_images:
+                target.unlink(missing_ok=True)
+                try:
+                    target.symlink_to(os.path.abspath(file))
+                    continue
+                except OSError:
+                    pass  # Windows and some network drives have no links for ordinary users
+            copy_file(file, target)
+
+    def write(self, place: Path, archived: Archived, round_number: int | None) -> dict[str, Any]:
+        """Write everything but the images into ``place`` and return the record.
+
+        Args:
+            place: an empty folder that becomes the case's folder.
+            archived: the prediction.
+            round_number: noted in the record.
+        """
+        space = space_of(self.case.raw.images[0], self.ending, archived.label.shape)
+        self._fill(place, archived, space)
+        entry = self._record(place, archived, space, round_number)
+        write_json(place / RECORD, entry)
+        return entry
+
+    def complete(self, archived: Callable[[], Archived], entry: dict[str, Any]) -> None:
+        """Write what is missing in the case's folder; what is there stays as it is."""
+        names = [self.label_name, self.segmentation_name, Path(entry["uncertainty_file"]).name]
+        if carries_geometry(self.ending):
+            names.append(f"{self.name}.itksnap")
+        if all((self.folder / name).is_file() for name in names):
+            return
+        found = archived()
+        self._fill(self.folder, found, space_of(self.case.raw.images[0], self.ending, found.label.shape))
+
+    def _fill(self, place: Path, archived: Archived, space: Space) -> None:
+        for file in (*archived.companions, archived.uncertainty_file, archived.label_file):
+            if not (place / file.name).is_file():
+                copy_file(file, place / file.name)
+        if not (place / self.segmentation_name).is_file():
+            nrrd = self.case.raw.images[0] if self.ending.lower() == ".nrrd" else None
+            with atomic_file(place / self.segmentation_name) as temporary:
+                write_seg_nrrd(archived.label, self.labels, space, temporary, nrrd)
+        file = place / f"{self.name}.itksnap"
+        if carries_geometry(self.ending) and not file.is_file():
+            write_text(file, self._workspace(archived, space))
+
+    def _workspace(self, archived: Archived, space: Space) -> str:
+        names = dict(zip(self.images(), self.channels, strict=False))
+        first = next((name for name, channel in names.items() if channel == self.case.open_first), next(iter(names)))
+        order = [first, *(name for name in names if name != first)]
+        layers = [Layer(self.folder / name, names[name]) for name in order]
+        layers.append(Layer(self.folder / archived.uncertainty_file.name, "uncertainty", "Hot", sticky=True))
+        return workspace(self.folder, layers, self.folder / self.label_name, self.labels, space.size)
+
+    def _record(self, place: Path, archived: Archived, space: Space, round_number: int | None) -> dict[str, Any]:
+        looking = worth_looking(archived.label, archived.uncertainty, space.spacing)
+        planes = space.planes()
+        voxel_mm3 = abs(float(_determinant(space)))
+        return {
+            "label_file": f"{self.name}/{self.label_name}",
+            "digest": voxel_digest(archived.label),
+            "label_sha256": _sha256(place / self.label_name),
+            "segmentation_file": f"{self.name}/{self.segmentation_name}",
+            "segmentation_sha256": _sha256(place / self.segmentation_name),
+            "uncertainty_file": f"{self.name}/{archived.uncertainty_file.name}",
+            "images": [
+                {"file": f"{self.name}/{name}", "channel": channel}
+                for name, channel in zip(self.images(), self.channels, strict=False)
+            ],
+            "open_first": self.case.open_first,
+            "rank": self.case.rank,
+            "round": round_number,
+            # counted from 1, for people; a 2-D image has no slices to choose from
+            "slices": {
+                plane: [index + 1 for index in found]
+                for plane, found, length in zip(planes, looking.slices, space.size, strict=True)
+                if 1 not in space.size and found and length > 1
+            },
+            "axes": dict(zip(planes, "xyz", strict=True)),
+            "most_uncertain": {
+                "voxel": list(looking.voxel),
+                "position_mm": list(space.position(looking.voxel)),
+                "mean_nats": round(looking.nats, 4),
+            },
+            "volumes_mm3": {
+                label.name: round(float((archived.label == label.value).sum()) * voxel_mm3, 3) for label in self.labels
+            },
+        }
+
+
+def _determinant(space: Space) -> float:
+    (a, b, c), (d, e, f), (g, h, i) = space.affine[:3, :3]
+    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

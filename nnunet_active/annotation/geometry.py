@@ -1,0 +1,195 @@
+"""Label maps and uncertainty maps that lie exactly where the original image lies, in the image's own format.
+
+NIfTI and NRRD: the header's own fields are copied (see ``nifti`` and ``nrrd``). MetaImage and GIPL: SimpleITK writes them, which for
+these formats gives back the same numbers. PNG, TIFF and BMP carry no geometry; the data set's own reader and writer handles them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnunet_active.annotation.nifti import read_nifti_header, write_nifti_like
+from nnunet_active.annotation.nrrd import read_nrrd_geometry, write_nrrd
+
+_NIFTI = (".nii", ".nii.gz")
+_BY_ITK = (".mha", ".gipl")
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI counts to the right and to the front, ITK to the left and to the back
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where an image lies, in ITK's terms (mm, left-posterior-superior), always 3-D: a 2-D image is one slice.
+
+    Attributes:
+        size: voxels along (x, y, z).
+        affine: (4, 4) float64, voxel index (x, y, z, 1) to mm.
+        known: whether the file says so; False for formats without geometry, which get unit steps.
+    """
+
+    size: tuple[int, int, int]
+    affine: np.ndarray
+    known: bool = True
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Mm along (x, y, z)."""
+        return tuple(float(n) for n in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    def position(self, voxel: tuple[int, ...]) -> tuple[float, float, float]:
+        """Mm of a voxel index (x, y, z)."""
+        return tuple(float(n) for n in (self.affine @ (*voxel, 1.0))[:3])
+
+    def planes(self) -> tuple[str, str, str]:
+        """For each axis (x, y, z) the anatomical plane that its slices come closest to: sagittal, coronal or axial."""
+        axes = io_orientation(self.affine)[:, 0]
+        return tuple(("sagittal", "coronal", "axial")[int(axis)] for axis in axes)
+
+
+def carries_geometry(ending: str) -> bool:
+    """Whether files with this ending say where they lie."""
+    return ending.lower() in (*_NIFTI, *_BY_ITK, ".nrrd")
+
+
+def map_ending(ending: str) -> str:
+    """Ending of an uncertainty map for images with ``ending``: that format where it can hold the same geometry, else NIfTI."""
+    return ending if ending.lower() in (".nrrd", ".mha") else ".nii.gz"
+
+
+def space_of(image: Path, ending: str, shape: tuple[int, ...]) -> Space:
+    """Where an image lies; only its header is read.
+
+    Args:
+        image: the file.
+        ending: the data set's file ending.
+        shape: (Z, Y, X) of its voxels in the order of the file, for formats without geometry.
+
+    Raises:
+        RuntimeError, ValueError: its header cannot be read.
+    """
+    if not carries_geometry(ending):
+        return Space(tuple(shape[::-1]), np.eye(4), known=False)
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(image))
+        reader.ReadImageInformation()
+    except RuntimeError:
+        if ending.lower() not in _NIFTI:
+            raise
+        # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO does not
+        header = read_nifti_header(image)
+        return Space(tuple(shape[::-1]), _FLIP @ header.get_best_affine())
+    dimension = min(reader.GetDimension(), 3)
+    size, affine = [1, 1, 1], np.eye(4)
+    direction = np.reshape(reader.GetDirection(), (reader.GetDimension(), -1))[:dimension, :dimension]
+    size[:dimension] = reader.GetSize()[:dimension]
+    affine[:dimension, :dimension] = direction * np.asarray(reader.GetSpacing()[:dimension])
+    affine[:dimension, 3] = reader.GetOrigin()[:dimension]
+    return Space(tuple(size), affine)
+
+
+def to_file_order(array: np.ndarray, properties: dict) -> np.ndarray:
+    """Voxels as the file stores them, from voxels as the data set's reader orders them; only reorienting readers differ.
+
+    Args:
+        array: (Z, Y, X).
+        properties: what the reader noted about the image.
+    """
+    if "reoriented_affine" in properties.get("nibabel_stuff", {}):
+        stored = io_orientation(properties["nibabel_stuff"]["original_affine"])
+        change = ornt_transform(axcodes2ornt("RAS"), stored)
+        return np.ascontiguousarray(apply_orientation(array.transpose(), change).transpose())
+    stuff = properties.get("sitk_stuff", {})
+    if "original_orientation" in stuff and len(stuff["spacing"]) == 3:
+        image = sitk.GetImageFromArray(array)
+        image.SetDirection(stuff["direction"])
+        return sitk.GetArrayFromImage(sitk.DICOMOrient(image, stuff["original_orientation"]))
+    return array
+
+
+def write_label_like(
+    array: np.ndarray, image: Path, target: Path, ending: str, reader: type[BaseReaderWriter], properties: dict
+) -> None:
+    """Write a label map beside an image: same size, origin, spacing and direction, bit for bit.
+
+    Args:
+        array: (Z, Y, X) uint8 or uint16, in the reader's order.
+        image: file of the first channel.
+        target: ends with ``ending``.
+        ending: the data set's file ending.
+        reader: the data set's reader class, which writes formats without geometry.
+        properties: what the reader noted about the image.
+
+    Raises:
+        ValueError, RuntimeError: the image cannot be read, or has another size.
+    """
+    if carries_geometry(ending):
+        write_map_like(to_file_order(array, properties), image, target, ending)
+    else:
+        reader().write_seg(array, str(target), properties)
+
+
+def write_map_like(array: np.ndarray, image: Path, target: Path, ending: str, level: int = 6) -> None:
+    """Write voxels with the geometry of an image, in the format that the target's ending says.
+
+    Args:
+        array: (Z, Y, X) uint8, uint16 or float32, in the order in which the image stores them.
+        image: where the geometry comes from.
+        target: NIfTI, or with the image's own ending.
+        ending: ending of the image.
+        level: of the compression.
+
+    Raises:
+        ValueError, RuntimeError: the image cannot be read, or has another size.
+    """
+    kind = ending.lower()
+    if kind in _NIFTI:
+        write_nifti_like(array, image, target, level)
+    elif kind == ".nrrd":
+        write_nrrd(array, read_nrrd_geometry(image), target, level=level)
+    else:
+        space = space_of(image, ending, array.shape)
+        if space.size != array.shape[::-1]:
+            raise ValueError(f"its voxels {space.size} (x, y, z) are not those of the prediction {array.shape[::-1]}")
+        sitk.WriteImage(_itk_image(array, image, ending), str(target), True)
+
+
+def _itk_image(array: np.ndarray, image: Path, ending: str) -> sitk.Image:
+    if not carries_geometry(ending):
+        return sitk.GetImageFromArray(array)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(image))
+    reader.ReadImageInformation()
+    written = sitk.GetImageFromArray(array[0] if reader.GetDimension() == 2 else array)
+    written.SetSpacing(reader.GetSpacing())
+    written.SetOrigin(reader.GetOrigin())
+    written.SetDirection(reader.GetDirection())
+    return written
+
+
+def read_in_file_order(file: Path, ending: str, reader: type[BaseReaderWriter] | None = None) -> np.ndarray:
+    """Voxels (Z, Y, X) of a label or uncertainty map, in the order in which the file stores them.
+
+    Args:
+        file: what to read.
+        ending: its ending.
+        reader: the data set's reader class, for formats without geometry.
+
+    Raises:
+        Exception: whatever the image library raises for a damaged file.
+    """
+    if ending.lower() in _NIFTI:
+        voxels = np.asarray(nibabel.load(file).dataobj).transpose()
+    elif carries_geometry(ending):
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    else:
+        voxels = reader().read_seg(str(file))[0]
+    while voxels.ndim > 3 and voxels.shape[0] == 1:
+        voxels = voxels[0]
+    return np.ascontiguousarray(voxels[None] if voxels.ndim == 2 else voxels)

@@ -1,0 +1,151 @@
+"""The hand-off folder: one folder per requested case, and what the annotator's programs need to open them.
+
+Per case: first the archive (see ``archive``), then the case's folder, which appears in one step, then its entry in ``handoff.json``. A
+killed run therefore leaves cases that are whole and cases that are not there; the same call goes on. A case that is there is left as it
+is: only files that are missing are written again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nnunet_active.annotation.archive import Archive
+from nnunet_active.annotation.case_folder import CaseFolder
+from nnunet_active.annotation.geometry import map_ending
+from nnunet_active.annotation.itksnap import label_descriptions
+from nnunet_active.annotation.labels import Label, labels_of
+from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
+from nnunet_active.annotation.worklist import write_readme, write_worklist
+from nnunet_active.atomic import atomic_folder, write_json, write_text
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import ActiveError, BadCase, MissingInput
+
+
+def write_handoff(
+    folder: Path,
+    cases: Sequence[HandoffCase],
+    predict: Callable[[np.ndarray], Tensor],
+    store: CaseStore,
+    dataset_json: dict,
+    archive: Path,
+    copy_images: bool = False,
+    log: Callable[[str], None] = print,
+    *,
+    fold: str = "0",
+    round_number: int | None = None,
+) -> HandoffReport:
+    """Write (or complete) a hand-off folder. Cases that are in it from an earlier call stay, with their entries.
+
+    Args:
+        folder: where to; made if it is not there.
+        cases: whom to hand over; ``worklist.csv`` lists them.
+        predict: maps a preprocessed image (M, Z, Y, X) float32 to logits (C, Z, Y, X); called once per case that is not archived.
+        store: the preprocessed images; all cases must be in it.
+        dataset_json: labels, channels, file ending.
+        archive: folder for the untouched predictions and uncertainty maps.
+        copy_images: copy the images instead of linking to them, for a folder that travels.
+        log: where to tell what was done.
+        fold: of the campaign, noted in ``handoff.json``.
+        round_number: of the campaign, noted in ``handoff.json``.
+
+    Returns:
+        The report. A case that cannot be handed over is in its ``problems``, and the others go on.
+
+    Raises:
+        MissingInput: ``handoff.json`` is there but cannot be used.
+    """
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in (folder, Path(archive)):
+        _remove_leftovers(place)
+    report = HandoffReport(folder)
+    labels = labels_of(dataset_json)
+    names = dataset_json.get("channel_names") or dataset_json["modality"]
+    channels = [str(names[key]) for key in sorted(names, key=int)]
+    content = _content(folder, store.dataset_folder.name, fold, round_number, dataset_json["file_ending"], labels)
+    predictions = Archive(Path(archive), store, dataset_json, predict)
+    for case in sorted(cases, key=lambda one: one.rank):
+        name = case.raw.identifier
+        place = CaseFolder(folder, case, predictions.ending, channels, labels, predictions.reader)
+        try:
+            entry = _hand_over(place, predictions, content["cases"].get(name), copy_images, round_number, report)
+        except (ActiveError, OSError) as error:
+            problem = str(error) if isinstance(error, ActiveError) else f"Case {name} is not handed over: {error}."
+            report.problems[name] = problem
+            log(f"WARNING: {problem}")
+            continue
+        if content["cases"].get(name) != entry:
+            content["cases"][name] = entry
+            write_json(folder / HANDOFF_FILE, content)
+    write_json(folder / HANDOFF_FILE, content)
+    write_worklist(folder, cases, content["cases"])
+    write_readme(folder, content, channels, map_ending(predictions.ending), len(content["cases"]))
+    write_text(folder / "labels_itksnap.txt", label_descriptions(labels))
+    script = resources.files("nnunet_active.annotation").joinpath("open_in_slicer.py").read_text(encoding="utf-8")
+    write_text(folder / "open_in_slicer.py", script)
+    return report
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files and folders of killed runs."""
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _content(
+    folder: Path, dataset: str, fold: str, round_number: int | None, ending: str, labels: Sequence[Label]
+) -> dict[str, Any]:
+    """``handoff.json`` as it is, brought up to date above the cases."""
+    there = read_handoff(folder) if (folder / HANDOFF_FILE).is_file() else {"cases": {}}
+    if there["cases"] and there.get("dataset") != dataset:
+        raise MissingInput(
+            f"{folder} is the hand-off folder of {there.get('dataset')}, not of {dataset}; name another folder."
+        )
+    return {
+        "format": FORMAT,
+        "dataset": dataset,
+        "fold": str(fold),
+        "round": round_number,
+        "file_ending": ending,
+        "labels": [{"value": one.value, "name": one.name, "colour": list(one.colour)} for one in labels],
+        "cases": there["cases"],
+    }
+
+
+def _hand_over(
+    place: CaseFolder,
+    predictions: Archive,
+    known: dict[str, Any] | None,
+    copy_images: bool,
+    round_number: int | None,
+    report: HandoffReport,
+) -> dict[str, Any]:
+    """One case; returns its entry in ``handoff.json``."""
+    raw = place.case.raw
+    entry = place.read_record() or known
+    if place.folder.is_dir() and entry is not None:
+        place.place_images(place.folder, copy_images)
+        edited = place.is_edited(entry)
+        place.complete(lambda: predictions.get(raw), entry)
+        (report.edited if edited else report.untouched).append(place.name)
+        return entry
+    if place.folder.exists():
+        raise BadCase(
+            f"Case {place.name} is not handed over: {place.folder} is there, but was not made by a hand-off; move it away."
+        )
+    archived = predictions.get(raw)
+    with atomic_folder(place.folder) as temporary:
+        place.place_images(temporary, copy_images)
+        entry = place.write(temporary, archived, round_number)
+    report.written.append(place.name)
+    return entry

@@ -1,0 +1,81 @@
+"""NIfTI files whose header says of space exactly what another file's header says, bit for bit.
+
+ITK and nibabel both compute a matrix from the header and, on writing, a header from the matrix; each way rounds. Here the fields of
+the original are copied as they are: size, spacing, handedness, units, both forms (``qform``, ``sform``) and their codes.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from nnunet_active.annotation.nrrd import pad_shape
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GEOMETRY = (
+    *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
+_SINGLE_FILE = {nibabel.Nifti1Header: (352, b"n+1"), nibabel.Nifti2Header: (544, b"n+2")}  # where voxels begin, magic
+
+
+def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
+    """The header as it is, unchecked and uncorrected, in little-endian order; the content decides whether it is compressed.
+
+    Raises:
+        ValueError: the file is no NIfTI file.
+    """
+    with Path(file).open("rb") as content:
+        compressed = content.read(2) == _GZIP_MAGIC
+    with gzip.open(file) if compressed else Path(file).open("rb") as content:
+        start = content.read(540)
+    length = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    kind = nibabel.Nifti1Header if 348 in length else nibabel.Nifti2Header if 540 in length else None
+    if kind is None or len(start) < kind.template_dtype.itemsize:
+        raise ValueError("it is no NIfTI file")
+    return kind(start[: kind.template_dtype.itemsize], check=False).as_byteswapped("<")
+
+
+def nifti_shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
+    """Voxels along x, y, z ..., from ``dim``."""
+    return tuple(int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])])
+
+
+def write_nifti_like(array: np.ndarray, reference: Path, target: Path, level: int = 6) -> None:
+    """Write voxels with the geometry of ``reference``; nothing else of its header is taken over (no names, no descriptions).
+
+    Args:
+        array: (Z, Y, X) in the order in which the file stores them.
+        reference: the NIfTI file to take the geometry from.
+        target: ends with ``.nii`` or ``.nii.gz``.
+        level: of the compression.
+
+    Raises:
+        ValueError: ``reference`` is no NIfTI file, or has another size.
+    """
+    original = read_nifti_header(reference)
+    shape = nifti_shape(original)
+    if pad_shape(shape) != array.shape[::-1]:
+        raise ValueError(f"its voxels {shape} (x, y, z) are not those of the prediction {array.shape[::-1]}")
+    header = type(original)(endianness="<", check=False)
+    for field in _GEOMETRY:
+        header[field] = original[field]
+    header.set_data_dtype(array.dtype)
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"], header["magic"] = _SINGLE_FILE[type(original)]
+    voxels = np.ascontiguousarray(
+        array, dtype=array.dtype.newbyteorder("<")
+    )  # (Z, Y, X) in C order is x fastest, as NIfTI has it
+    padding = bytes(int(header["vox_offset"]) - len(header.binaryblock))
+    with Path(target).open("wb") as file:
+        if str(target).lower().endswith(".gz"):
+            # no name and no time in the file: the same voxels give the same bytes
+            with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as compressed:
+                compressed.write(header.binaryblock + padding)
+                compressed.write(voxels.data)
+        else:
+            file.write(header.binaryblock + padding)
+            file.write(voxels.data)

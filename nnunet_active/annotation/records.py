@@ -1,0 +1,104 @@
+"""What a hand-off folder knows about itself: ``handoff.json``, and the digest that tells an edited label from an untouched one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_active.errors import MissingInput
+from nnunet_active.raw_dataset import RawCase
+
+FORMAT = 1
+HANDOFF_FILE = "handoff.json"
+
+
+@dataclass(frozen=True)
+class HandoffCase:
+    """A case to hand to the annotator.
+
+    Attributes:
+        raw: its image files.
+        open_first: name of the channel to look at first.
+        rank: its place in the worklist, from 1.
+        facts: further columns of the worklist (numbers or short texts), e.g. the utility.
+    """
+
+    raw: RawCase
+    open_first: str
+    rank: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class HandoffReport:
+    """What was done.
+
+    Attributes:
+        folder: the hand-off folder.
+        written: cases whose files were written now.
+        untouched: cases that were there already, with the prediction as it was handed over.
+        edited: cases whose label somebody has edited; nothing of them was written.
+        problems: case -> sentence; the case is not in the folder (or as it was before).
+    """
+
+    folder: Path
+    written: list[str] = field(default_factory=list)
+    untouched: list[str] = field(default_factory=list)
+    edited: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def voxel_digest(array: np.ndarray) -> str:
+    """SHA-256 (hex) of a label map's shape, type and voxels, the same for every file format and compression.
+
+    The type is uint8 where every value is below 256 and uint16 otherwise, whatever the array's own type is (nnU-Net reads
+    labels as float32), so that only shape and values matter.
+
+    Args:
+        array: (Z, Y, X), or (1, Z, Y, X) as nnU-Net's readers return it; whole numbers from 0 to 65535.
+
+    Raises:
+        ValueError: values that are no label: negative, broken or larger.
+    """
+    array = np.asarray(array)
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    smallest, largest = (array.min(), array.max()) if array.size else (0, 0)
+    if not (smallest >= 0 and largest <= 65535):
+        raise ValueError(f"label values from {smallest} to {largest} are outside 0 to 65535")
+    voxels = array.astype(np.uint8 if largest < 256 else np.uint16)
+    if array.dtype.kind == "f" and not np.array_equal(voxels, array):
+        raise ValueError("label values must be whole numbers")
+    digest = hashlib.sha256(f"{voxels.shape} {voxels.dtype.name}".encode())
+    digest.update(np.ascontiguousarray(voxels, dtype=voxels.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+def read_handoff(folder: Path) -> dict[str, Any]:
+    """Content of ``handoff.json``.
+
+    Raises:
+        MissingInput: the folder has none, or one that cannot be used.
+    """
+    file = Path(folder) / HANDOFF_FILE
+    if not file.is_file():
+        raise MissingInput(
+            f"{file} was not found; {folder} is not a hand-off folder, write it with nnunet_active annotate."
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        found = content["format"]
+        cases = content["cases"]
+        if not isinstance(cases, dict):
+            raise TypeError("cases")
+    except (ValueError, KeyError, TypeError) as error:
+        raise MissingInput(f"{file} is damaged ({error}); delete it and run nnunet_active annotate again.") from error
+    if found > FORMAT:
+        raise MissingInput(f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active.")
+    return content

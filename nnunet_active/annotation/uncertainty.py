@@ -1,0 +1,39 @@
+"""How unsure the network is, voxel by voxel: the entropy of its output in nats."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_SLAB_VOXELS = 2**20
+# Steps of the stored map, our choice: far below what an eye or a mean can tell, and the file becomes several times smaller.
+STEP_NATS = 2.0**-14
+_LOWEST_LOG = math.log(1e-10)
+
+
+def entropy_map(logits: Tensor, regions: bool = False) -> np.ndarray:
+    """H(v) = -sum_c p_c ln p_c of the softmax; for regions the sum of the heads' binary entropies (the joint entropy of independent
+    labels, our choice), as in ``scoring.statistics``. Slab by slab, so that no second copy of the logits is made.
+
+    Args:
+        logits: (C, Z, Y, X), any float type.
+        regions: sigmoid heads instead of a softmax.
+
+    Returns:
+        (Z, Y, X) float32, rounded to steps of 2**-14 nats.
+    """
+    flat = logits.reshape(logits.shape[0], -1)
+    entropy = torch.empty(flat.shape[1])
+    for start in range(0, flat.shape[1], _SLAB_VOXELS):
+        part = flat[:, start : start + _SLAB_VOXELS].float()
+        if regions:
+            p = torch.sigmoid(part)
+            slab = (torch.special.entr(p) + torch.special.entr(torch.sigmoid(-part))).sum(0)
+        else:
+            logs = torch.log_softmax(part, 0)
+            slab = -(logs.exp() * logs.clamp_min(_LOWEST_LOG)).sum(0)
+        entropy[start : start + _SLAB_VOXELS] = ((slab / STEP_NATS).round() * STEP_NATS).cpu()
+    return entropy.reshape(logits.shape[1:]).numpy()

@@ -1,0 +1,87 @@
+"""What a person reads in a hand-off folder: ``worklist.csv`` and ``README.txt``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.annotation.geometry import carries_geometry
+from nnunet_active.annotation.records import HandoffCase
+from nnunet_active.atomic import write_text
+
+_README = """\
+Scans to label: data set {dataset}{round}
+{underline}
+{count} case(s), the most useful first: see worklist.csv. Each has a folder of its own:
+
+  CASE/CASE_0000{ending} ...      the images, one per channel ({channels})
+  CASE/CASE{ending}               what the network predicts: correct this file, or replace it
+  CASE/CASE.seg.nrrd{pad}the same prediction as a 3D Slicer segmentation: correct this one instead, if you use 3D Slicer
+  CASE/CASE_uncertainty{map_ending}  how unsure the network is, voxel by voxel (entropy in nats; 0 is certain, {coin} a coin toss)
+
+Labels: {labels}.
+
+3D Slicer   Slicer --python-script open_in_slicer.py
+            opens case by case at the most uncertain place, with the labels' names and colours; Ctrl+Shift+N saves and goes on.
+{itksnap}Others      open the images and CASE/CASE{ending} as the segmentation.
+
+Save in the place where the file was. One of the two label files of a case is enough. You may stop at any time: what is finished can
+be taken in, the rest stays on the list:
+
+  nnunet_active ingest -d {number} --from THIS_FOLDER
+
+A prediction that needs no change has to be confirmed there (--accept-unchanged CASE), because a file nobody has touched does not count
+as a label. Slices in worklist.csv count from 1, as in ITK-SNAP (3D Slicer and most libraries count from 0).
+"""
+
+
+_ITKSNAP = """\
+ITK-SNAP    open CASE/CASE.itksnap. The segmentation is CASE/CASE{ending}: save it under that name.
+            If the labels have no names, load labels_itksnap.txt: Segmentation, Import Label Descriptions.
+"""
+
+
+def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
+    """Write ``worklist.csv``: one row per case, in the order of rank."""
+    rows = []
+    for case in sorted(cases, key=lambda one: one.rank):
+        entry = entries.get(case.raw.identifier)
+        if entry is None:
+            continue
+        row: dict[str, Any] = {
+            "rank": case.rank,
+            "case": case.raw.identifier,
+            "open_first": case.open_first,
+            "label_file": entry["label_file"],
+        }
+        row |= {f"{plane}_slices": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
+        row |= {f"predicted_cm3_{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
+        row |= {name: value for name, value in case.facts.items() if name not in row}
+        rows.append(row)
+    write_text(folder / "worklist.csv", pd.DataFrame(rows).to_csv(index=False))
+
+
+def write_readme(
+    folder: Path, content: Mapping[str, Any], channels: Sequence[str], map_ending: str, count: int
+) -> None:
+    """Write ``README.txt`` for whoever opens the folder without knowing where it came from."""
+    ending, number = content["file_ending"], content["round"]
+    dataset = content["dataset"]
+    text = _README.format(
+        dataset=dataset,
+        number=dataset.removeprefix("Dataset")[:3] if dataset.startswith("Dataset") else dataset,
+        round=f", round {number}" if number else "",
+        underline="=" * 60,
+        count=count,
+        ending=ending,
+        itksnap=_ITKSNAP.format(ending=ending) if carries_geometry(ending) else "",
+        pad=" " * max(2, len(ending) + 6),
+        map_ending=map_ending,
+        channels=", ".join(channels),
+        coin="0.69",
+        labels=", ".join(f"{label['value']} {label['name']}" for label in content["labels"]) or "none",
+    )
+    write_text(folder / "README.txt", text)

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import csv
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tifffile
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from skimage import io
+from tiny_spaces import (
+    DIRECTIONS,
+    MARKER,
+    SHAPE,
+    SPACING,
+    add_case,
+    itk_geometry,
+    make_store,
+    see_bright,
+    voxels,
+    write_itk,
+    write_nifti,
+)
+
+from nnunet_active.annotation import read_handoff, voxel_digest, write_handoff
+from nnunet_active.annotation.nifti import read_nifti_header
+from nnunet_active.errors import MissingInput
+from nnunet_active.label_files import read_label
+
+ALL = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+
+
+class Handoff:
+    """One data set of one or more cases, and the call."""
+
+    def __init__(self, root: Path, files, reader="SimpleITKIO", ending=".nii.gz", **how) -> None:
+        self.root = root
+        self.store, self.description = make_store(root / "preprocessed" / "Dataset903_Space", reader, ending, **how)
+        self.cases = [add_case(self.store, self.description, file, rank=n) for n, file in enumerate(files, 1)]
+        self.folder, self.archive = root / "handoff", root / "predictions" / "round_001"
+        self.predicted = 0
+        self.log: list[str] = []
+
+    def predict(self, image):
+        self.predicted += 1
+        return see_bright(image)
+
+    def __call__(self, **how):
+        return write_handoff(
+            self.folder,
+            how.pop("cases", self.cases),
+            how.pop("predict", self.predict),
+            self.store,
+            self.description,
+            self.archive,
+            log=self.log.append,
+            round_number=how.pop("round_number", 1),
+            **how,
+        )
+
+    def file(self, name: str, case: str = "c") -> Path:
+        return self.folder / case / name
+
+
+def nifti_handoff(root: Path, *cases: str, direction="oblique", **how) -> Handoff:
+    files = [
+        write_nifti(root / "images" / f"{case}_0000.nii.gz", DIRECTIONS[direction], array=voxels(n))
+        for n, case in enumerate(cases or ("c",))
+    ]
+    return Handoff(root, files, **how)
+
+
+def state_of(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.read_bytes())
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def point_of_largest(file: Path) -> tuple[float, ...]:
+    image = sitk.ReadImage(str(file))
+    array = sitk.GetArrayFromImage(image)
+    (place,) = np.argwhere(array == array.max()).tolist()
+    return image.TransformIndexToPhysicalPoint(place[::-1])
+
+
+@ALL
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient"])
+def test_a_bright_voxel_is_predicted_where_it_is_in_the_scan(tmp_path, direction, reader):
+    """The whole way: reader, crop, transposed axes, network, back, file; the header is the scan's, bit for bit."""
+    image = write_nifti(tmp_path / "images" / "c_0000.nii.gz", direction, codes=(1, 2))
+    handoff = Handoff(tmp_path, [image], reader, transpose=(2, 0, 1), spacing=spacing_for(reader, direction))
+    assert handoff().written == ["c"]
+    for name in ("c.nii.gz", "c_uncertainty.nii.gz"):
+        written = handoff.file(name)
+        one, other = read_nifti_header(image), read_nifti_header(written)
+        for field in (
+            "dim",
+            "pixdim",
+            "qform_code",
+            "sform_code",
+            "quatern_b",
+            "qoffset_x",
+            "srow_x",
+            "srow_y",
+            "srow_z",
+        ):
+            assert one[field].tobytes() == other[field].tobytes()
+        assert itk_geometry(written) == itk_geometry(image)
+    assert point_of_largest(handoff.file("c.nii.gz")) == point_of_largest(image)
+    uncertainty = nibabel.load(handoff.file("c_uncertainty.nii.gz")).get_fdata()
+    assert np.count_nonzero(uncertainty > 0.1) == 6 and uncertainty.transpose()[MARKER] < 1e-3
+    assert nibabel.load(handoff.file("c_uncertainty.nii.gz")).get_data_dtype() == np.float32
+
+
+def spacing_for(reader: str, direction: np.ndarray) -> tuple[float, ...]:
+    """The spacing as the reader sees it: axes of a permuted scan change places in a reader that reorients."""
+    if "Reorient" not in reader:
+        return SPACING
+    nearest = np.abs(direction).argmax(axis=1)
+    return tuple(SPACING[axis] for axis in nearest)
+
+
+@ALL
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_so_it_is_for_metaimage_and_nrrd(tmp_path, direction, ending):
+    image = write_itk(tmp_path / "images" / f"c_0000{ending}", direction)
+    handoff = Handoff(tmp_path, [image], ending=ending)
+    handoff()
+    for name in (f"c{ending}", f"c_uncertainty{ending}"):
+        assert itk_geometry(handoff.file(name)) == itk_geometry(image)
+        assert itk_geometry(handoff.archive / name) == itk_geometry(image)
+    assert point_of_largest(handoff.file(f"c{ending}")) == point_of_largest(image)
+
+
+@ALL
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_the_slicer_segmentation_lies_on_the_scan_and_has_names_and_colours(tmp_path, direction, ending):
+    write = write_nifti if ending == ".nii.gz" else write_itk
+    image = write(tmp_path / "images" / f"c_0000{ending}", direction)
+    handoff = Handoff(tmp_path, [image], ending=ending)
+    handoff()
+    file = handoff.file("c.seg.nrrd")
+    found = sitk.ReadImage(str(file))
+    for one, other in zip(itk_geometry(file), itk_geometry(image), strict=True):
+        assert np.allclose(one, other, rtol=1e-14, atol=1e-12)
+    if ending == ".nrrd":
+        assert itk_geometry(file) == itk_geometry(image)
+    assert np.allclose(point_of_largest(file), point_of_largest(image), atol=1e-9)
+    assert [found.GetMetaData(f"Segment{n}_Name") for n in (0, 1)] == ["oedema", "core"]
+    assert [found.GetMetaData(f"Segment{n}_LabelValue") for n in (0, 1)] == ["1", "2"]
+    colours = [tuple(map(float, found.GetMetaData(f"Segment{n}_Color").split())) for n in (0, 1)]
+    assert colours[0] != colours[1] and all(0 <= part <= 1 for colour in colours for part in colour)
+    z, y, x = MARKER
+    assert found.GetMetaData("Segment0_Extent") == f"{x} {x} {y} {y} {z} {z}"
+    assert found.GetMetaData("Segment1_Extent") == "0 -1 0 -1 0 -1"
+    assert found.GetMetaData("Segmentation_MasterRepresentation") == "Binary labelmap"
+
+
+def test_slicers_own_package_reads_the_segmentation(tmp_path):
+    slicerio = pytest.importorskip("slicerio")
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    found = slicerio.read_segmentation(str(handoff.file("c.seg.nrrd")))
+    assert slicerio.segment_names(found) == ["oedema", "core"]
+    assert [segment["labelValue"] for segment in found["segments"]] == [1, 2]
+    assert found["voxels"].transpose()[MARKER] == 1 and found["voxels"].sum() == 1
+    assert found["containedRepresentationNames"] == ["Binary labelmap"]
+    image = sitk.ReadImage(str(handoff.file("c_0000.nii.gz")))
+    left = np.diag([1.0, 1, 1, 1])
+    assert np.allclose(left @ found["ijkToLPS"] @ (0, 0, 0, 1), (*image.TransformIndexToPhysicalPoint((0, 0, 0)), 1))
+    assert np.allclose((found["ijkToLPS"] @ (9, 11, 8, 1))[:3], image.TransformIndexToPhysicalPoint((9, 11, 8)))
+
+
+def test_the_folder_holds_what_the_annotator_needs_and_says_so(tmp_path):
+    handoff = nifti_handoff(tmp_path, "b", "a b-1.2")
+    report = handoff(fold="0")
+    assert report.written == ["b", "a b-1.2"] and not report.problems
+    assert {file.name for file in handoff.folder.iterdir()} == {
+        *("b", "a b-1.2", "README.txt", "worklist.csv", "labels_itksnap.txt", "handoff.json", "open_in_slicer.py"),
+    }
+    assert {file.name for file in (handoff.folder / "b").iterdir()} == {
+        *("b_0000.nii.gz", "b.nii.gz", "b.seg.nrrd", "b_uncertainty.nii.gz", "b.itksnap", ".case.json"),
+    }
+    content = read_handoff(handoff.folder)
+    assert {key: content[key] for key in ("format", "dataset", "fold", "round", "file_ending")} == {
+        **{"format": 1, "dataset": "Dataset903_Space", "fold": "0", "round": 1, "file_ending": ".nii.gz"},
+    }
+    entry = content["cases"]["b"]
+    assert entry["label_file"] == "b/b.nii.gz" and entry["open_first"] == "T1"
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(handoff.folder / entry["label_file"])))
+    assert entry["digest"] == voxel_digest(label)
+    assert entry["volumes_mm3"] == pytest.approx({"oedema": np.prod(SPACING), "core": 0}, abs=1e-3)
+    z, y, x = MARKER
+    assert entry["slices"]["sagittal"][0] in (x, x + 1, x + 2) and entry["slices"]["axial"][0] in (z, z + 1, z + 2)
+    image = sitk.ReadImage(str(handoff.file("b_0000.nii.gz", "b")))
+    place = entry["most_uncertain"]
+    assert place["position_mm"] == pytest.approx(image.TransformIndexToPhysicalPoint(place["voxel"]), abs=1e-4)
+    assert np.abs(np.subtract(place["voxel"], (x, y, z))).max() <= 3
+    with (handoff.folder / "worklist.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["b", "a b-1.2"] and rows[0]["label_file"] == "b/b.nii.gz"
+    assert int(rows[0]["axial_slices"].split()[0]) == entry["slices"]["axial"][0]
+    assert "ingest -d 903" in (handoff.folder / "README.txt").read_text()
+    assert (handoff.archive / "b.nii.gz").read_bytes() == handoff.file("b.nii.gz", "b").read_bytes()
+
+
+def test_images_are_links_that_become_copies_on_demand(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    image = handoff.cases[0].raw.images[0]
+    image.chmod(0o444)
+    before = image.stat()
+    handoff()
+    link = handoff.file("c_0000.nii.gz")
+    assert link.is_symlink() and link.resolve() == image.resolve()
+    handoff(copy_images=True)
+    assert not link.is_symlink() and link.read_bytes() == image.read_bytes()
+    after = image.stat()
+    assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
+    link.unlink()
+    link.symlink_to(tmp_path / "moved away")
+    handoff()
+    assert link.resolve() == image.resolve()
+
+
+def test_where_there_are_no_links_the_images_are_copied(tmp_path, monkeypatch):
+    def refuse(*_args, **_how):
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    copied = handoff.file("c_0000.nii.gz")
+    assert not copied.is_symlink() and copied.read_bytes() == handoff.cases[0].raw.images[0].read_bytes()
+
+
+@ALL
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_both_label_files_are_taken_for_the_untouched_prediction_when_they_come_back(tmp_path, direction, ending):
+    write = write_nifti if ending == ".nii.gz" else write_itk
+    image = write(tmp_path / "images" / f"c_0000{ending}", direction)
+    handoff = Handoff(tmp_path, [image], ending=ending)
+    handoff()
+    digest = read_handoff(handoff.folder)["cases"]["c"]["digest"]
+    for name in (f"c{ending}", "c.seg.nrrd"):
+        label = read_label("c", handoff.file(name), image, handoff.description, SimpleITKIO, ending)
+        assert voxel_digest(label.voxels) == digest
+
+
+def test_the_same_call_again_changes_nothing_and_asks_no_network(tmp_path):
+    handoff = nifti_handoff(tmp_path, "a", "b")
+    handoff()
+    before = state_of(tmp_path)
+    report = handoff()
+    after = state_of(tmp_path)
+    assert handoff.predicted == 2 and report.untouched == ["a", "b"] and not report.written
+    assert {name: content for name, (_, content) in before.items()} == {
+        name: content for name, (_, content) in after.items()
+    }
+    in_cases = [name for name in before if name.startswith(("handoff/a/", "handoff/b/", "predictions"))]
+    assert in_cases and all(before[name] == after[name] for name in in_cases)
+
+
+@pytest.mark.parametrize("edited", ["a.nii.gz", "a.seg.nrrd"])
+def test_what_an_annotator_edited_is_never_overwritten(tmp_path, edited):
+    handoff = nifti_handoff(tmp_path, "a", "b")
+    handoff()
+    image = sitk.ReadImage(str(handoff.file(edited, "a")))
+    image[2, 2, 2] = 2
+    sitk.WriteImage(image, str(handoff.file(edited, "a")))
+    handoff.file("a.itksnap", "a").write_text("what ITK-SNAP saved")
+    handoff.file("a_uncertainty.nii.gz", "a").unlink()
+    before = state_of(handoff.folder / "a")
+    digest = read_handoff(handoff.folder)["cases"]["a"]["digest"]
+    report = handoff(predict=lambda image: see_bright(np.roll(image, 2, axis=3)))
+    after = state_of(handoff.folder / "a")
+    assert report.edited == ["a"] and report.untouched == ["b"]
+    assert after.pop("a_uncertainty.nii.gz")  # what was missing is there again
+    assert after == before
+    assert read_handoff(handoff.folder)["cases"]["a"]["digest"] == digest
+
+
+def test_a_label_saved_again_without_a_change_is_not_edited(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    file = handoff.file("c.nii.gz")
+    before = file.read_bytes()
+    sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(file)), sitk.sitkInt16), str(file))
+    assert file.read_bytes() != before
+    assert handoff().untouched == ["c"]
+
+
+def test_an_edited_case_without_any_record_is_still_left_alone(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    for record in (handoff.folder / "handoff.json", handoff.file(".case.json")):
+        record.unlink()
+    handoff.file("c.nii.gz").write_bytes(b"the annotator's")
+    report = handoff()
+    assert "move it away" in report.problems["c"]
+    assert handoff.file("c.nii.gz").read_bytes() == b"the annotator's"
+
+
+def test_a_lost_handoff_json_comes_back_from_the_cases(tmp_path):
+    handoff = nifti_handoff(tmp_path, "a", "b")
+    handoff()
+    content = read_handoff(handoff.folder)
+    (handoff.folder / "handoff.json").unlink()
+    handoff()
+    assert read_handoff(handoff.folder) == content
+
+
+def test_a_case_that_was_deleted_comes_back_as_it_was_from_the_archive(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    before = {name: content for name, (_, content) in state_of(handoff.folder / "c").items()}
+    for file in handoff.file("").iterdir():
+        file.unlink()
+    handoff.file("").rmdir()
+    assert handoff().written == ["c"] and handoff.predicted == 1
+    assert {name: content for name, (_, content) in state_of(handoff.folder / "c").items()} == before
+
+
+def test_a_later_round_in_the_same_folder_keeps_the_cases_of_the_first(tmp_path):
+    handoff = nifti_handoff(tmp_path, "a", "b")
+    handoff(cases=handoff.cases[:1])
+    handoff(cases=handoff.cases[1:], round_number=2)
+    content = read_handoff(handoff.folder)
+    assert {case: entry["round"] for case, entry in content["cases"].items()} == {"a": 1, "b": 2}
+    assert content["round"] == 2
+
+
+def test_one_bad_case_is_named_and_the_others_go_on(tmp_path):
+    handoff = nifti_handoff(tmp_path, "a", "b", "d")
+
+    def predict(image):
+        logits = handoff.predict(image)
+        if handoff.predicted == 1:
+            logits[0, 0, 0, 0] = np.nan
+        return logits
+
+    write_nifti(handoff.cases[1].raw.images[0], DIRECTIONS["identity"], array=voxels()[:-1])  # since preprocessing
+    report = handoff(predict=predict)
+    assert report.written == ["d"]
+    assert "NaN" in report.problems["a"] and "not those of the prediction" in report.problems["b"]
+    assert list(read_handoff(handoff.folder)["cases"]) == ["d"] and len(handoff.log) == 2
+    assert not list(handoff.archive.glob(".*")) and not (handoff.archive / "a.nii.gz").exists()
+
+
+def test_a_folder_of_another_data_set_is_refused(tmp_path):
+    one, other = nifti_handoff(tmp_path / "one"), nifti_handoff(tmp_path / "other")
+    one()
+    other.folder = one.folder
+    content = json.loads((one.folder / "handoff.json").read_text())
+    (one.folder / "handoff.json").write_text(json.dumps({**content, "dataset": "Dataset001_Else"}))
+    with pytest.raises(MissingInput, match="Dataset001_Else"):
+        other()
+
+
+def test_regions_are_painted_as_nnunet_does_and_named(tmp_path):
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    handoff = nifti_handoff(tmp_path, labels=labels, regions_class_order=[1, 2])
+
+    def predict(image):
+        bright = see_bright(image)[1] > 0
+        return (2.0 * bright - 1).expand(2, *bright.shape) * 9  # both regions at the marker
+
+    handoff(predict=predict)
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(handoff.file("c.nii.gz"))))
+    assert label[MARKER] == 2 and np.count_nonzero(label) == 1
+    uncertainty = sitk.GetArrayFromImage(sitk.ReadImage(str(handoff.file("c_uncertainty.nii.gz"))))
+    p = 1 / (1 + np.exp(-9.0))
+    assert uncertainty[MARKER] == pytest.approx(-2 * (p * np.log(p) + (1 - p) * np.log(1 - p)), abs=1e-4)
+    segmentation = sitk.ReadImage(str(handoff.file("c.seg.nrrd")))
+    assert [segmentation.GetMetaData(f"Segment{n}_Name") for n in range(3)] == ["whole", "core", "ignore"]
+
+
+def test_pictures_are_handed_over_by_their_own_reader(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture = (voxels()[4] / 5).clip(0, 255).astype(np.uint8)
+    picture[MARKER[1:]] = 255
+    io.imsave(folder / "c_0000.png", picture, check_contrast=False)
+    handoff = Handoff(tmp_path, [folder / "c_0000.png"], "NaturalImage2DIO", ".png", spacing=(1, 1, 999))
+    assert handoff().written == ["c"]
+    label = io.imread(handoff.file("c.png"))
+    assert label.shape == SHAPE[1:] and np.argwhere(label).tolist() == [list(MARKER[1:])]
+    uncertainty = nibabel.load(handoff.file("c_uncertainty.nii.gz")).get_fdata()
+    assert uncertainty.shape == (*SHAPE[:0:-1], 1) and uncertainty.max() > 0.3
+    assert sitk.ReadImage(str(handoff.file("c.seg.nrrd"))).GetSize() == (*SHAPE[:0:-1], 1)
+    assert not handoff.file("c.itksnap").exists()
+    assert read_handoff(handoff.folder)["cases"]["c"]["slices"] == {}
+    assert handoff().untouched == ["c"]
+
+
+def test_tiff_stacks_are_handed_over_with_their_spacing(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tifffile.imwrite(folder / "c_0000.tif", voxels())
+    (folder / "c.json").write_text(json.dumps({"spacing": [3.5, 1.25, 0.5]}))
+    handoff = Handoff(tmp_path, [folder / "c_0000.tif"], "Tiff3DIO", ".tif", spacing=(0.5, 1.25, 3.5))
+    assert handoff().written == ["c"]
+    label = tifffile.imread(handoff.file("c.tif"))
+    assert np.argwhere(label).tolist() == [list(MARKER)]
+    assert json.loads(handoff.file("c.json").read_text()) == {"spacing": [3.5, 1.25, 0.5]}
+    assert handoff().untouched == ["c"]
+
+
+def test_a_workspace_names_files_that_are_there(tmp_path):
+    handoff = nifti_handoff(tmp_path, direction="flipped")
+    handoff()
+    registry = ElementTree.parse(handoff.file("c.itksnap")).getroot()
+    paths = [Path(entry.get("value")) for entry in registry.iter("entry") if entry.get("key") == "AbsolutePath"]
+    assert [path.name for path in paths] == ["c_0000.nii.gz", "c_uncertainty.nii.gz", "c.nii.gz"]
+    assert all(path.is_file() and path.parent == handoff.folder / "c" for path in paths)
+
+
+def test_nothing_is_handed_over_as_quietly(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    report = handoff(cases=[])
+    assert not report.written and read_handoff(handoff.folder)["cases"] == {}

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_active.annotation import HandoffCase
+from nnunet_active.annotation.worklist import write_readme, write_worklist
+from nnunet_active.raw_dataset import RawCase
+
+
+def case(name: str, rank: int, **facts) -> HandoffCase:
+    return HandoffCase(RawCase(name, (Path("x.nii.gz"),), None), "FLAIR", rank, facts)
+
+
+def entry(name: str, **volumes: float) -> dict:
+    return {"label_file": f"{name}/{name}.nii.gz", "slices": {"axial": [7, 3]}, "volumes_mm3": volumes}
+
+
+def test_the_worklist_is_sorted_by_rank_and_has_the_facts(tmp_path):
+    cases = [case("b", 2, utility=0.5, minutes=12), case("a", 1, utility=0.75), case("set aside", 3)]
+    write_worklist(tmp_path, cases, {"a": entry("a", tumour=12345.0), "b": entry("b", tumour=0.0), "c": entry("c")})
+    table = pd.read_csv(tmp_path / "worklist.csv")
+    assert table["case"].tolist() == ["a", "b"] and table["rank"].tolist() == [1, 2]
+    assert table["axial_slices"].tolist() == ["7 3", "7 3"]
+    assert table["predicted_cm3_tumour"].tolist() == [12.345, 0]
+    assert table["utility"].tolist() == [0.75, 0.5] and table["minutes"].isna().tolist() == [True, False]
+
+
+def test_an_empty_worklist_is_written_too(tmp_path):
+    write_worklist(tmp_path, [], {})
+    assert (tmp_path / "worklist.csv").is_file()
+
+
+def test_the_readme_tells_what_the_files_are(tmp_path):
+    content = {
+        **{"file_ending": ".nrrd", "round": 2, "dataset": "Dataset204_Glioma"},
+        "labels": [{"value": 1, "name": "tumour"}],
+    }
+    write_readme(tmp_path, content, ["T1", "FLAIR"], ".nrrd", 3)
+    text = (tmp_path / "README.txt").read_text()
+    for part in (
+        "Glioma, round 2",
+        "CASE/CASE.nrrd",
+        "T1, FLAIR",
+        "1 tumour",
+        "-d 204",
+        "3 case(s)",
+        "CASE_uncertainty.nrrd",
+    ):
+        assert part in text
+    assert "{" not in text and "CASE.itksnap" in text
+    write_readme(tmp_path, {**content, "file_ending": ".png"}, ["colour"], ".nii.gz", 3)
+    assert "itksnap" not in (tmp_path / "README.txt").read_text()
