@@ -1,0 +1,48 @@
+"""``nnunet_active report``: one HTML file about a campaign."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_active.cli.arguments import add_dataset, add_fold
+
+HELP = "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``-o`` and ``--no-images``."""
+    add_dataset(parser)
+    add_fold(parser)
+    parser.add_argument(
+        "-o", dest="output", type=Path, metavar="FILE.html", help="default: report.html in the campaign's folder"
+    )
+    parser.add_argument("--no-images", action="store_true", help="leave out the slices; names of cases stay")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the file and say where it is."""
+    from nnunet_active.campaign import Campaign
+    from nnunet_active.campaign_start import read_plans
+    from nnunet_active.errors import ActiveError
+    from nnunet_active.next_step import adopted
+    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, results_root
+    from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.report import write_report
+
+    dataset = dataset_name(args.dataset)
+    folder = preprocessed_folder(dataset)
+    campaign = adopted(Campaign.open(folder, args.fold))
+    file = args.output or campaign.folder / "report.html"
+    if file.is_dir():
+        raise ActiveError(f"{file} is a folder; name a file with -o, e.g. -o {file / 'report.html'}.")
+    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
+    try:
+        write_report(campaign, raw, read_plans(dataset, campaign.plans), results_root(), file, not args.no_images)
+    except OSError as error:
+        raise ActiveError(
+            f"{file} cannot be written ({error.strerror or error}); name another file with -o."
+        ) from error
+    holds = "the names of cases" if args.no_images else "images and names of cases"
+    print(f"Report: {file} ({file.stat().st_size / 1e6:.1f} MB; it holds {holds})")
+    return 0

@@ -1,0 +1,78 @@
+"""How much the experts changed what the network had predicted, label by label as they came in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.report.plots import dice_plot, volume_plot
+
+
+def agreement(campaign: Campaign, metric: bool = True) -> dict[str, Any]:
+    """Table and plots of ``campaign.ingested``.
+
+    Args:
+        campaign: an opened campaign.
+        metric: whether volumes are mm³; else they are numbers of pixels.
+
+    Returns:
+        ``rows`` in the order in which the labels came in (case, round, time, corrections, changed voxels and, per class, Dice,
+        predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (class -> mean Dice), and, where there is
+        something to draw, ``dice_svg`` and ``volume_svg``.
+    """
+    entries = sorted(campaign.ingested.items(), key=lambda item: str(item[1].get("time", "")))
+    number = {case: one.number for one in campaign.rounds for case in one.requested}
+    classes = list(
+        dict.fromkeys(
+            name
+            for _, facts in entries
+            for key in ("dice", "volume_predicted_mm3", "volume_label_mm3")
+            for name in _of(facts, key)
+        )
+    )
+    factor, unit = (1000.0, "cm³") if metric else (1.0, "pixels")
+
+    def scaled(volume: float | None) -> float | None:
+        return None if volume is None else volume / factor
+
+    rows = [
+        {
+            "case": case,
+            "round": number.get(case),
+            "time": str(facts.get("time", ""))[:16].replace("T", " "),
+            "corrections": facts.get("corrections") or 0,
+            "changed_voxels": facts.get("changed_voxels"),
+            "classes": [
+                {
+                    "name": name,
+                    "dice": _of(facts, "dice").get(name),
+                    "predicted": scaled(_of(facts, "volume_predicted_mm3").get(name)),
+                    "label": scaled(_of(facts, "volume_label_mm3").get(name)),
+                }
+                for name in classes
+            ],
+        }
+        for case, facts in entries
+    ]
+    dice = {name: [row["classes"][i]["dice"] for row in rows] for i, name in enumerate(classes)}
+    known = {name: [value for value in values if value is not None] for name, values in dice.items()}
+    means = {name: sum(values) / len(values) for name, values in known.items() if values}
+    pairs = {
+        name: [
+            (label / factor, predicted / factor)
+            for _, facts in entries
+            if (label := _of(facts, "volume_label_mm3").get(name)) is not None
+            and (predicted := _of(facts, "volume_predicted_mm3").get(name)) is not None
+        ]
+        for name in classes
+    }
+    content: dict[str, Any] = {"rows": rows, "classes": classes, "means": means, "unit": unit}
+    if means:
+        content["dice_svg"] = dice_plot([case for case, _ in entries], dice, "dice")
+    if any(pairs.values()):
+        content["volume_svg"] = volume_plot(pairs, unit, "volume")
+    return content
+
+
+def _of(facts: dict[str, Any], key: str) -> dict[str, float | None]:
+    return facts.get(key) or {}

@@ -1,0 +1,253 @@
+"""One requested case for the page: why it was chosen, where to look, and the slices through its most uncertain place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_active.annotation.geometry import map_ending
+from nnunet_active.annotation.looking import WorthLooking, worth_looking
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import BadCase
+from nnunet_active.explanation import explain_choice
+from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.report import slices
+from nnunet_active.report.ranking import as_text, case_status
+from nnunet_active.report.volumes import Volume, has_geometry, read_channels, read_map
+from nnunet_active.returned_labels import handoff_content
+from nnunet_active.round_table import Query
+
+_TILTED = 5.0  # degrees; less is not worth a sentence
+
+
+def case_card(
+    campaign: Campaign, query: Query, case: str, raw: RawDataset, plans: dict, pictures: bool = True
+) -> dict[str, Any]:
+    """Everything that the page says of one case.
+
+    Args:
+        campaign: an opened campaign.
+        query: the round that asked for the case.
+        case: identifier.
+        raw: where its images are.
+        plans: content of the plans file.
+        pictures: False leaves the images out.
+
+    Returns:
+        ``case``, ``status``, ``open_first``, ``facts`` (sentences), ``notes`` (what is missing), ``factors`` and ``scores`` (see
+        :func:`~nnunet_active.explanation.explain_choice`); with pictures also ``views``, ``channels`` and ``legend``.
+    """
+    known = explain_choice(query, case) or {}
+    election = known.get("open_first") or {}
+    card: dict[str, Any] = {
+        "case": case,
+        "round": query.number,
+        "status": case_status(campaign, case),
+        "open_first": election.get("name", ""),
+        "facts": [
+            *_why(known, query),
+            *(_open_first(election) if len(raw.channel_names) > 1 else ()),
+            *_volumes(query, case, has_geometry(raw.file_ending)),
+        ],
+        "notes": [],
+        "factors": known.get("factors", []),
+        "scores": known.get("scores", []),
+        "views": [],
+        "channels": [],
+        "legend": [],
+    }
+    if case in campaign.declined:
+        card["facts"].append(f"Declined: {campaign.declined[case] or 'no reason was given'}.")
+    card["facts"] += _look_first(campaign, query.number, case)
+    if not pictures:
+        return card
+    if case not in raw.cases:
+        card["notes"].append(raw.problems.get(case, f"The images of {case} were not found in {raw.name}."))
+        return card
+    try:
+        _add_pictures(card, campaign, query.number, raw, plans)
+    except BadCase as error:
+        card["notes"].append(f"Pictures are missing: {error}")
+    return card
+
+
+def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: RawDataset, plans: dict) -> None:
+    case = card["case"]
+    views: list[slices.View] = []
+    shape: tuple[int, ...] = ()
+    several = len(raw.channel_names) > 1
+    windows = ct_windows(plans, campaign.configuration)
+    for index, channel in enumerate(read_channels(raw.cases[case].images, plans)):
+        if not views:
+            prediction, uncertainty = _maps(card, campaign.predictions_folder(number), raw.file_ending, channel, plans)
+            place = _place(card, channel, prediction, uncertainty)
+            views = slices.make_views(channel, place)
+            card["views"] = [_view(view, prediction, uncertainty, raw.dataset_json) for view in views]
+            card["legend"] = list(dict.fromkeys(name for view in card["views"] for name in view["outlines"]))
+            if channel.tilt > _TILTED:
+                card["notes"].append(
+                    f"The scan is tilted by up to {channel.tilt:.0f} degrees; the slices follow its own axes, and the letters name the "
+                    f"nearest side."
+                )
+            shape = channel.voxels.shape
+        elif channel.voxels.shape != shape:
+            raise BadCase(f"the channels of {case} differ in shape.")
+        window = windows.get(index) or slices.grey_window(channel.voxels)
+        name = raw.channel_names[index] if index < len(raw.channel_names) else f"channel {index}"
+        planes = [slices.grey_picture(view.cut(channel.voxels), window) for view in views]
+        card["channels"].append({"name": name, "first": several and name == card["open_first"], "pictures": planes})
+    card["channels"].sort(key=lambda channel: not channel["first"])
+
+
+def _place(
+    card: dict[str, Any], channel: Volume, prediction: Volume | None, uncertainty: Volume | None
+) -> tuple[int, ...]:
+    """Where the slices meet, with the sentence that says why there."""
+    found = _most_uncertain(prediction, uncertainty)
+    if found is not None and found.nats > 0:
+        place = found.voxel[::-1]
+        words = f"The slices meet where the network is least certain ({found.nats:.2f} nats on average around it): "
+    elif prediction is not None and (place := slices.largest_section(prediction.voxels)):
+        words = "No uncertainty is known, so the slices meet in the largest section of the prediction: "
+    else:
+        place = tuple(length // 2 for length in channel.voxels.shape)
+        nothing = "" if prediction is None else "Nothing is predicted: "
+        words = f"{nothing}{'t' if nothing else 'T'}he slices meet in the middle, "
+    i, j, k = (index + 1 for index in channel.file_index(place))
+    sentence = f"{words}voxel ({i}, {j}, {k}), counted from 1"
+    position = channel.patient_position(place)
+    if position is not None:
+        parts = [f"{pair[int(mm < 0)]} {abs(mm):.0f}" for mm, pair in zip(position, ("LR", "PA", "SI"), strict=True)]
+        sentence += f"; {', '.join(parts)} mm in 3D Slicer"
+    card["facts"].append(sentence + ".")
+    return place
+
+
+def _most_uncertain(prediction: Volume | None, uncertainty: Volume | None) -> WorthLooking | None:
+    """The place at which the hand-off folder opens a case as well; anywhere, where the prediction is not known."""
+    if uncertainty is None:
+        return None
+    known = np.nan_to_num(uncertainty.voxels, posinf=0, neginf=0).astype(np.float32)
+    predicted = np.zeros(known.shape, dtype=np.uint8) if prediction is None else prediction.voxels
+    return worth_looking(predicted, known, uncertainty.spacing[::-1], count=0)
+
+
+def _view(
+    view: slices.View, prediction: Volume | None, uncertainty: Volume | None, dataset_json: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "number": view.number,
+        "letters": view.letters,
+        "rows": view.shape[0],
+        "columns": view.shape[1],
+        "height_mm": view.size_mm[0],
+        "width_mm": view.size_mm[1],
+        "mark": view.mark,
+        "uncertainty": None if uncertainty is None else slices.uncertainty_picture(view.cut(uncertainty.voxels)),
+        "outlines": {} if prediction is None else slices.outlines(view.cut(prediction.voxels), dataset_json["labels"]),
+    }
+
+
+def ct_windows(plans: dict, configuration: str) -> dict[int, tuple[float, float]]:
+    """Channel -> (black, white) where the plans normalise as CT: the foreground's own range and half as much on either side."""
+    schemes = plans["configurations"].get(configuration, {}).get("normalization_schemes", [])
+    known = plans.get("foreground_intensity_properties_per_channel", {})
+    windows = {}
+    for index, scheme in enumerate(schemes):
+        range_ = known.get(str(index), {})
+        if scheme == "CTNormalization" and {"percentile_00_5", "percentile_99_5"} <= set(range_):
+            low, high = float(range_["percentile_00_5"]), float(range_["percentile_99_5"])
+            windows[index] = (low - (high - low) / 2, high + (high - low) / 2)
+    return windows
+
+
+def _maps(
+    card: dict[str, Any], archive: Path, ending: str, channel: Volume, plans: dict
+) -> tuple[Volume | None, Volume | None]:
+    """Archived prediction and uncertainty map of a case; what is missing or does not fit is noted."""
+    names = {
+        "prediction": f"{card['case']}{ending}",
+        "uncertainty map": f"{card['case']}_uncertainty{map_ending(ending)}",
+    }
+    if not any((archive / name).is_file() for name in names.values()):
+        annotate = (
+            "The prediction has not been written yet; nnunet_active annotate does that, and makes the hand-off folder."
+        )
+        without = "What the network predicted was not kept for this case, so the slices show the image alone."
+        card["notes"].append(annotate if card["status"] == "waiting" else without)
+        return None, None
+    found: list[Volume | None] = []
+    for what, name in names.items():
+        found.append(None)
+        try:
+            volume = read_map(archive / name, plans, turn=channel.affine is not None)
+        except BadCase as error:
+            card["notes"].append(str(error))
+            continue
+        if volume.voxels.shape == channel.voxels.shape:
+            found[-1] = volume
+        else:
+            card["notes"].append(
+                f"The {what} has the shape {volume.voxels.shape} and the image {channel.voxels.shape}; it is not drawn."
+            )
+    return found[0], found[1]
+
+
+def _why(known: Mapping[str, Any], query: Query) -> list[str]:
+    if "utility" not in known:
+        return [f"Asked for in round {query.number}."]
+    order = f"choice {known['position']} of {known['asked_for']}" if known["asked_for"] > 1 else "the only choice"
+    words = f"Asked for in round {query.number} ({order}) by the strategy {known['strategy']}"
+    if known["must_include"]:
+        return [f"{words}, because the user named it."]
+    if known["utility"] is None:
+        return [words + "."]
+    rank = known["utility_rank"]
+    place = "the highest" if rank == 1 else f"number {rank}"
+    return [f"{words}: utility {as_text(known['utility'])}, {place} of {known['candidates']} at the start."]
+
+
+def _open_first(election: Mapping[str, Any]) -> list[str]:
+    if not election:
+        return []
+    if not election.get("decided", True):
+        return [
+            f"Open {election['name']} first (no channel alone agrees with all together, so this is just the first one)."
+        ]
+    best = f", Dice {max(election['dice']):.2f}" if election.get("dice") else ""
+    return [
+        f"Open {election['name']} first: alone it leads the network closest to what it predicts from all channels{best}."
+    ]
+
+
+def _volumes(query: Query, case: str, metric: bool) -> list[str]:
+    row = query.scores.loc[case]
+    voxels, mm3 = row.get("foreground_voxels"), row.get("foreground_mm3")
+    if voxels is None or not np.isfinite(voxels):
+        return []
+    if not voxels:
+        return ["The network finds nothing in this case."]
+    # the voxels were counted in the preprocessed image
+    each, digits, unit = (mm3 / voxels / 1000, 1, "cm³") if metric and mm3 is not None else (1, 0, "pixels")
+    classes = {n.removeprefix("voxels_"): row[n] for n in row.index if n.startswith("voxels_") and np.isfinite(row[n])}
+    if len(classes) < 2:
+        return [f"Predicted: {voxels * each:.{digits}f} {unit}."]
+    return [f"Predicted: {', '.join(f'{name} {value * each:.{digits}f}' for name, value in classes.items())} {unit}."]
+
+
+def _look_first(campaign: Campaign, number: int, case: str) -> list[str]:
+    """The slices that the hand-off folder recommends, where it can be read."""
+    entry = handoff_content(campaign.handoff_folder(number)).get(case) or {}
+    wanted = entry.get("slices")
+    if not isinstance(wanted, Mapping):
+        return []
+    parts = [
+        f"{axis} {', '.join(map(str, places)) if isinstance(places, (list, tuple)) else places}"
+        for axis, places in wanted.items()
+        if places not in (None, [], "")
+    ]
+    return [f"Slices worth looking at first, counted from 1: {'; '.join(parts)}."] if parts else []

@@ -1,0 +1,173 @@
+"""Which slices of a case to show, and the pieces of their pictures: grey image, uncertainty, outline of the prediction.
+
+The pieces stay apart, so that the page can put one uncertainty picture and one outline over every channel and can hide them. Pictures
+keep the voxels of the slice (thinned out above ``LARGEST`` pixels); their true proportions are given in mm.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from skimage.measure import approximate_polygon, find_contours
+
+from nnunet_active.label_agreement import class_masks
+from nnunet_active.report.volumes import Volume
+
+LARGEST = 256  # pixels on the longer side: ten cases of four channels stay below 10 MB, were they pure noise
+TOP_OF_SCALE = float(np.log(2))  # nats; two classes that are equally likely
+_LEVELS = 16
+
+# name, axis that is cut, letters at left, right, top, bottom (radiological convention: the patient's right is on the left)
+VIEWS = (
+    ("axial", 0, ("R", "L", "A", "P")),
+    ("coronal", 1, ("R", "L", "S", "I")),
+    ("sagittal", 2, ("A", "P", "S", "I")),
+)
+
+
+@dataclass(frozen=True)
+class View:
+    """One direction of looking at a case.
+
+    Attributes:
+        name: ``axial``, ``coronal``, ``sagittal``; ``image`` for a single slice.
+        axis: array axis that is cut.
+        position: index along it.
+        number: of the slice as the file counts, from 1; what viewers show.
+        letters: at left, right, top and bottom; empty where the geometry is not known.
+        shape: rows and columns of the slice in voxels.
+        size_mm: height and width.
+        mark: row and column of the place.
+    """
+
+    name: str
+    axis: int
+    position: int
+    number: int
+    letters: tuple[str, ...]
+    shape: tuple[int, int]
+    size_mm: tuple[float, float]
+    mark: tuple[float, float]
+
+    def cut(self, voxels: np.ndarray) -> np.ndarray:
+        """The slice (rows, columns) of an array (Z, Y, X), the head upwards."""
+        plane = np.take(voxels, self.position, axis=self.axis)
+        return plane if self.axis == 0 else plane[::-1]
+
+
+def largest_section(prediction: np.ndarray) -> tuple[int, int, int] | None:
+    """Middle of the foreground in the slice (Z) that has most of it; None where nothing is predicted."""
+    foreground = prediction > 0
+    areas = foreground.sum(axis=(1, 2))
+    if not areas.any():
+        return None
+    z = int(areas.argmax())
+    rows, columns = np.nonzero(foreground[z])
+    return z, int(np.median(rows)), int(np.median(columns))
+
+
+def make_views(volume: Volume, place: tuple[int, int, int]) -> list[View]:
+    """The three orthogonal views through a place, or the one there is of a single slice."""
+    views = []
+    shape = volume.voxels.shape
+    for name, axis, letters in VIEWS:
+        rows, columns = (i for i in range(3) if i != axis)
+        if shape[0] == 1 and axis > 0:
+            continue
+        row = place[rows] if axis == 0 else shape[rows] - 1 - place[rows]
+        views.append(
+            View(
+                name="image" if shape[0] == 1 and volume.affine is None else name,
+                axis=axis,
+                position=place[axis],
+                number=_number_in_file(volume, place, axis),
+                letters=letters if volume.affine is not None else (),
+                shape=(shape[rows], shape[columns]),
+                size_mm=(shape[rows] * volume.spacing[rows], shape[columns] * volume.spacing[columns]),
+                mark=(row + 0.5, place[columns] + 0.5),
+            )
+        )
+    return views
+
+
+def _number_in_file(volume: Volume, place: tuple[int, int, int], axis: int) -> int:
+    here = np.array(volume.file_index(place))
+    further = np.array(volume.file_index([index + (i == axis) for i, index in enumerate(place)]))
+    return int(here[np.argmax(np.abs(further - here))]) + 1
+
+
+def grey_window(voxels: np.ndarray) -> tuple[float, float]:
+    """Values shown as black and white: the 1st percentile of all voxels, and the 99.5th of those above it."""
+    sample = voxels.ravel()[:: max(1, voxels.size // 2_000_000)]
+    sample = sample[np.isfinite(sample)].astype(np.float64)
+    if not sample.size:
+        return 0.0, 1.0
+    low = float(np.percentile(sample, 1))
+    above = sample[sample > low]
+    return low, float(np.percentile(above, 99.5)) if above.size else low + 1.0
+
+
+def grey_picture(plane: np.ndarray, window: tuple[float, float]) -> str:
+    """A slice as a PNG data address, black at the lower end of the window and white at the upper."""
+    low, high = window[0], max(window[1], window[0] + 1e-6)
+    grey = np.nan_to_num((plane.astype(np.float64) - low) / (high - low), posinf=1, neginf=0)
+    return _png(Image.fromarray((np.clip(grey, 0, 1) * 255).round().astype(np.uint8)))
+
+
+def uncertainty_picture(plane: np.ndarray) -> str | None:
+    """Uncertainty in nats as a PNG data address: clear at 0, yellow to red at ``TOP_OF_SCALE``; None where there is none."""
+    share = np.clip(np.nan_to_num(plane, posinf=0, neginf=0) / TOP_OF_SCALE, 0, 1)
+    levels = (share * (_LEVELS - 1)).round().astype(np.uint8)
+    if not levels.any():
+        return None
+    picture = Image.fromarray(levels)
+    picture.putpalette([value for level in range(_LEVELS) for value in _colour(level)[:3]])
+    return _png(picture, transparency=bytes(_colour(level)[3] for level in range(_LEVELS)))
+
+
+def scale_colours() -> list[str]:
+    """The colours of the uncertainty scale from 0 upwards, for the legend."""
+    return ["rgba({}, {}, {}, {:.2f})".format(*_colour(i)[:3], _colour(i)[3] / 255) for i in range(_LEVELS)]
+
+
+def _colour(level: int) -> tuple[int, int, int, int]:
+    share = level / (_LEVELS - 1)
+    yellow, red = np.array([240, 228, 66]), np.array([213, 60, 0])  # both are told from grey by every kind of eye
+    mixed = yellow + (red - yellow) * share
+    return (*(int(v) for v in mixed), int(255 * min(0.72, 1.3 * share)))
+
+
+def outlines(plane: np.ndarray, labels: Mapping[str, Any]) -> dict[str, str]:
+    """The border of every predicted class or region in a slice, as an SVG path in voxel coordinates (origin: upper left corner).
+
+    Args:
+        plane: (rows, columns) label values.
+        labels: as in ``dataset.json``: class -> value, or region -> values.
+    """
+    paths = {}
+    for name, inside in class_masks(plane, dict(labels)).items():
+        if inside.any():
+            padded = np.pad(inside, 1).astype(np.float32)  # so that a border at the edge of the picture closes
+            lines = [approximate_polygon(line, 0.25) for line in find_contours(padded, 0.5)]
+            paths[name] = "".join(
+                "M" + "L".join(f"{x - 0.5:.1f} {y - 0.5:.1f}" for y, x in line) + "Z" for line in lines
+            )
+    return paths
+
+
+def _png(picture: Image.Image, **options: bytes) -> str:
+    factor = LARGEST / max(picture.size)
+    if factor < 1:
+        size = tuple(max(1, round(side * factor)) for side in picture.size)
+        picture = picture.resize(size, Image.Resampling.NEAREST if picture.mode == "P" else Image.Resampling.LANCZOS)
+    if picture.mode == "L":  # 128 shades: the eye sees no more, and the file is an eighth smaller
+        picture = picture.point([round(255 * (shade // 2) / 127) for shade in range(256)])
+    file = io.BytesIO()
+    picture.save(file, format="PNG", optimize=True, **options)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")

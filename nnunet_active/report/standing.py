@@ -1,0 +1,66 @@
+"""The first screen of the page: where the campaign stands and what comes next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import ActiveError
+from nnunet_active.next_step import next_step
+
+TITLES = {
+    "select": "Ask for the next cases",
+    "annotate": "Write the hand-off folder for the annotator",
+    "label": "Label the waiting cases",
+    "ingest": "Take the finished labels back",
+    "preprocess": "Preprocess new scans",
+    "train": "Train",
+    "done": "Nothing is left to do",
+}
+
+
+def standing(campaign: Campaign) -> dict[str, Any]:
+    """Counts, the bar of the budget, warnings, and the next step with its command.
+
+    Returns:
+        ``labelled``, ``initial``, ``held_out``, ``waiting``, ``declined``, ``rounds``, ``budget``, ``asked``; ``bar`` (name,
+        count, share in percent); ``step`` (title, why, command, also); ``warnings``.
+    """
+    waiting, declined = campaign.waiting(), campaign.declined
+    asked = [case for case in campaign.requested() if case not in declined]
+    back = len(asked) - len(waiting)
+    left = max(0, campaign.budget - len(asked))
+    parts = [("labelled on request", back), ("waiting for a label", len(waiting)), ("not asked for yet", left)]
+    total = max(1, sum(count for _, count in parts))
+    warnings = []
+    if not campaign.val:
+        warnings.append(
+            "No labelled case is held out, so no validation can tell how good the adapted network is on new cases."
+        )
+    return {
+        "labelled": len(campaign.labelled()),
+        "initial": len(campaign.initial),
+        "held_out": len(campaign.val),
+        "waiting": waiting,
+        "declined": declined,
+        "rounds": len(campaign.rounds),
+        "budget": campaign.budget,
+        "asked": len(asked),
+        "bar": [(name, count, round(100 * count / total, 2)) for name, count in parts],
+        "step": _step(campaign),
+        "warnings": warnings,
+    }
+
+
+def _step(campaign: Campaign) -> dict[str, Any]:
+    try:
+        step = next_step(campaign.dataset_folder.name, campaign.fold)
+    except (ActiveError, OSError) as error:
+        return {"title": "The next step is not known", "why": [str(error)], "command": "", "also": []}
+    # its first sentence counts what the page counts itself
+    return {
+        "title": TITLES.get(step.kind, step.kind),
+        "why": [line.strip() for line in step.why[1:]],
+        "command": step.command,
+        "also": step.also,
+    }
