@@ -19,6 +19,11 @@ from nnunet_active.errors import BadCase, BadCaseIdentifier, MissingInput
 from nnunet_active.raw_dataset import check_case_identifier
 
 
+# nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
+# ever. nnU-Net itself works with one thread per process, too.
+blosc2.set_nthreads(1)
+
+
 class CaseStore:
     """Reads ``nnUNet_preprocessed/DatasetXXX/<data_identifier>`` and ``<data_identifier>_pool``.
 
@@ -68,21 +73,36 @@ class CaseStore:
             MissingInput: the case is not stored.
             BadCase: its file cannot be read.
         """
-        stem = self._stored_in(case) / case
+        file = self.image_file(case)
         try:
-            if _with(stem, ".b2nd").is_file():
-                image = blosc2.open(str(_with(stem, ".b2nd")), mode="r", dparams={"nthreads": 1})[:]
-            elif _with(stem, ".npy").is_file():
-                image = np.load(_with(stem, ".npy"))
+            if file.suffix == ".b2nd":
+                image = blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:]
+            elif file.suffix == ".npy":
+                image = np.load(file)
             else:
-                with np.load(_with(stem, ".npz")) as archive:  # members are read one by one: "seg" stays closed
+                with np.load(file) as archive:  # members are read one by one: "seg" stays closed
                     image = archive["data"]
         except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
             raise BadCase(
-                f"The preprocessed image of case {case} in {stem.parent} cannot be read ({error}); "
+                f"The preprocessed image of case {case} in {file.parent} cannot be read ({error}); "
                 f"delete the files {case}.* there and run nnunet_active preprocess again."
             ) from error
         return np.ascontiguousarray(image, dtype=np.float32)
+
+    def image_file(self, case: str) -> Path:
+        """The file that :meth:`load_image` reads.
+
+        Raises:
+            MissingInput: the case is not stored.
+        """
+        stem = self._stored_in(case) / case
+        files = (_with(stem, ending) for ending in (".b2nd", ".npy", ".npz"))
+        return next((file for file in files if file.is_file()), _with(stem, ".npz"))
+
+    def image_state(self, case: str) -> tuple[int, int]:
+        """Size in bytes and modification time in ns of that file: what tells a changed image without reading it."""
+        status = self.image_file(case).stat()
+        return status.st_size, status.st_mtime_ns
 
     def properties(self, case: str) -> dict:
         """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``."""

@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 DEFAULT_CHECKPOINT = "checkpoint_final.pth"
+SUMMARY = "source_summary.npz"
+"""Beside ``plans.json``: what ``nnunet_active summarize-source`` wrote."""
 _FALLBACK_CHECKPOINTS = ("checkpoint_best.pth", "checkpoint_latest.pth")
 
 
@@ -58,6 +60,7 @@ class SourceModel:
         checkpoint: file name of the checkpoint that was read.
         folds_found: all folds of the model, in the order in which they would be taken.
         notes: sentences about choices that were made while reading.
+        summary: content of ``source_summary.npz`` (see ``nnunet_active.source_summary``), or None if the model came without one.
     """
 
     plans: dict
@@ -72,6 +75,7 @@ class SourceModel:
     checkpoint: str = DEFAULT_CHECKPOINT
     folds_found: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    summary: bytes | None = None
 
 
 def read_source_model(
@@ -146,13 +150,14 @@ def read_source_model(
         checkpoint=checkpoint,
         folds_found=tuple(found),
         notes=tuple(notes),
+        summary=store.read(model, SUMMARY),
     )
 
 
 def save_source_model(source: SourceModel, folder: str | Path) -> None:
     """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
 
-    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` (if the source has one) and
+    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
     ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
     """
     folder = Path(folder)
@@ -164,6 +169,8 @@ def save_source_model(source: SourceModel, folder: str | Path) -> None:
             write_json(new / "dataset.json", source.dataset_json)
             if source.fingerprint is not None:
                 write_json(new / "dataset_fingerprint.json", source.fingerprint)
+            if source.summary is not None:
+                (new / SUMMARY).write_bytes(source.summary)
             write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
         if folder.exists():
             aside = folder.rename(Path(scratch) / "old")

@@ -8,7 +8,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
-from nnunet_active.inference import SlidingWindow
+from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.scoring.divergence import mean_divergence
+from nnunet_active.scoring.ensemble import mutual_information
 from nnunet_active.scoring.statistics import score_logits
 
 CPU = torch.device("cpu")
@@ -18,12 +20,14 @@ REGIONS = {"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_c
 class Case:
     """A tiny network with its plans and a window on it."""
 
-    def __init__(self, name: str = "3d_fullres", labels: dict | None = None, wrap=lambda net: net, **how) -> None:
+    def __init__(
+        self, name: str = "3d_fullres", labels: dict | None = None, wrap=lambda net: net, seed: int = 0, **how
+    ) -> None:
         more = {key: value for key, value in (labels or {}).items() if key != "labels"}
         self.description = tiny_source.dataset_json(labels=(labels or {}).get("labels"), **more)
         self.plans = tiny_source.plans((name,))
         self.name = name
-        self.network = tiny_source.random_network(self.plans, name, self.description, **how)
+        self.network = tiny_source.random_network(self.plans, name, self.description, seed, **how)
         self.window = SlidingWindow(wrap(self.network), self.plans, name, self.description, CPU)
 
     def by_nnunet(self, image: np.ndarray, **how) -> torch.Tensor:
@@ -192,3 +196,122 @@ def test_a_network_without_encoder_or_decoder_is_scored_without_an_embedding():
 def test_nothing_is_printed(capsys):
     Case().window.score(image(), 1.0)
     assert capsys.readouterr() == ("", "")
+
+
+# ---- what else a pass can bring ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
+def test_everything_at_once_is_what_each_is_alone(name, labels):
+    case, other = Case(name, labels), Case(name, labels, seed=1)
+    plain = case.window.score(image(), 1.0)
+    scores = case.window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=other.window)
+    assert {key: scores.scalars[key] for key in plain.scalars} == plain.scalars
+    np.testing.assert_array_equal(scores.arrays["embedding"], plain.arrays["embedding"])
+    heads = len(plain.arrays["class_volume"])
+    assert scores.arrays["class_mean"].shape == (heads, 8) and scores.arrays["entropy_histogram"].shape == (8,)
+    absent = plain.arrays["class_volume"] == 0
+    assert not scores.arrays["class_mean"][absent].any() and scores.arrays["class_mean"][~absent].any()
+    assert scores.scalars["mutual_information"] == case.window.mutual_information(image()) > 0
+    gap = mean_divergence(other.window.logits(image()), case.window.logits(image()), labels is not None)
+    assert scores.scalars["kl_source"] == gap > 0
+    assert case.window.score(image(), 1.0, source=case.window).scalars["kl_source"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_network_that_only_nnunet_would_compile_is_still_recorded(monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "t")
+    case = Case()
+    assert case.window._predictor.network is case.network
+    assert case.window.score(image(), 1.0).arrays["embedding"].shape == (8,)
+
+
+# ---- digest -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_follows_the_weights_and_what_else_decides_the_output():
+    case, same, other = Case(), Case(), Case(seed=1)
+    assert case.window.digest == same.window.digest != other.window.digest
+    assert len(case.window.digest) == 32
+    before = case.window.digest
+    case.window.score(image(), 1.0)
+    assert case.window.digest == before
+    with torch.no_grad():
+        case.network.decoder.seg_layers[-1].bias.data[0] += 1e-3  # also past autograd's own count of changes
+    assert case.window.digest != before
+
+    def digest(plans: dict, **how) -> str:
+        return SlidingWindow(same.network, plans, "3d_fullres", same.description, CPU, **how).digest
+
+    finer = tiny_source.plans()
+    finer["configurations"]["3d_fullres"]["spacing"] = [1.0, 1.0, 1.0]
+    larger_batch = tiny_source.plans()
+    larger_batch["configurations"]["3d_fullres"]["batch_size"] = 9
+    assert digest(finer) != before != digest(tiny_source.plans(), mirror_axes=(0,))
+    assert digest(larger_batch) == before
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_network_has_the_digest_of_the_plain_one_also_with_deep_supervision(wrap):
+    assert Case(wrap=wrap).window.digest == Case(deep_supervision=True).window.digest == Case().window.digest
+
+
+# ---- ensembles --------------------------------------------------------------------------------------------------------------
+
+
+def folds(name: str = "3d_fullres", labels: dict | None = None) -> list[SlidingWindow]:
+    return [Case(name, labels, seed=seed).window for seed in range(3)]
+
+
+@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
+def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(name, labels):
+    members = folds(name, labels)
+    window = EnsembleWindow(members)
+    turn = torch.sigmoid if labels else (lambda logits: logits.softmax(0))
+    expected = torch.stack([turn(member.logits(image()).float()) for member in members]).mean(0)
+    found = window.logits(image())
+    torch.testing.assert_close(turn(found.float()), expected, rtol=1e-5, atol=1e-6)
+    classes = window.predicted_classes(image())
+    assert np.array_equal(classes, (expected > 0.5).numpy() if labels else expected.argmax(0).numpy())
+    assert window.regions is (labels is not None)
+    scores = window.score(image(), 2.0)
+    assert scores.scalars == pytest.approx(score_logits(found, 2.0, labels is not None).scalars, nan_ok=True)
+
+
+@pytest.mark.parametrize("labels", [None, REGIONS])
+def test_an_ensembles_disagreement_is_that_of_its_members_and_its_embedding_the_firsts(labels):
+    members = folds(labels=labels)
+    window = EnsembleWindow(members)
+    expected = mutual_information([member.logits(image()) for member in members], labels is not None)
+    assert window.mutual_information(image()) == pytest.approx(expected, rel=1e-6)
+    scores = window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=members[1])
+    assert scores.scalars["mutual_information"] == pytest.approx(expected, rel=1e-6)
+    first = members[0].score(image(), 1.0)
+    np.testing.assert_array_equal(scores.arrays["embedding"], first.arrays["embedding"])
+    absent = scores.arrays["class_volume"] == 0
+    assert (scores.arrays["class_mean"] == 0).all(1).tolist() == absent.tolist()
+    assert scores.scalars["kl_source"] == pytest.approx(
+        mean_divergence(members[1].logits(image()), window.logits(image()), labels is not None)
+    )
+
+
+def test_an_ensemble_of_one_is_that_member():
+    (member,) = folds()[:1]
+    window = EnsembleWindow([member])
+    assert window.digest == member.digest and window.network is member.network
+    assert torch.equal(window.logits(image()), member.logits(image()))
+    assert window.mutual_information(image()) == member.mutual_information(image()) > 0
+    assert window.score(image(), 1.0, ensemble=True).scalars == member.score(image(), 1.0, ensemble=True).scalars
+
+
+def test_the_digest_of_an_ensemble_knows_its_members_and_the_first():
+    members = folds()
+    digest = EnsembleWindow(members).digest
+    assert digest == EnsembleWindow(folds()).digest
+    assert digest not in {EnsembleWindow(members[:2]).digest, EnsembleWindow(members[::-1]).digest, members[0].digest}
+
+
+def test_an_ensemble_of_nobody_or_of_different_heads_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        EnsembleWindow([])
+    with pytest.raises(ValueError, match="different heads"):
+        EnsembleWindow([Case().window, Case(labels=REGIONS).window])

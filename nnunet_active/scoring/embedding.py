@@ -39,6 +39,11 @@ def deepest_stage(network: nn.Module) -> nn.Module:
     return stages[-1] if stages is not None and len(stages) else encoder
 
 
+def deepest_features(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """The deepest feature map (B, d, ...) in what :func:`deepest_stage` put out; encoders that return all stages end with it."""
+    return output[-1] if isinstance(output, (list, tuple)) else output
+
+
 class EmbeddingRecorder:
     """Context manager that averages the deepest encoder features of all forward passes made inside it.
 
@@ -70,7 +75,7 @@ class EmbeddingRecorder:
             self._handle = None
 
     def _record(self, module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> None:
-        features = output[-1] if isinstance(output, (list, tuple)) else output
+        features = deepest_features(output)
         pooled = features.detach().float().flatten(2).mean(2).sum(0)
         self._sum = pooled if self._sum is None else self._sum + pooled
         self._patches += features.shape[0]

@@ -26,11 +26,26 @@ probability of a voxel is the mean over heads of max(p, 1 - p), its margin the m
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+SCALARS = (
+    "mean_entropy",
+    "foreground_voxels",
+    "foreground_mm3",
+    "foreground_entropy",
+    "class_balanced_entropy",
+    "soft_foreground_entropy",
+    "confidence",
+    "mean_margin",
+    "mean_max_probability",
+    "voxels",
+)
+"""Names of the scalars of every case, in their order."""
 
 LOWEST_PROBABILITY = 1e-10
 _LOWEST_LOG = math.log(LOWEST_PROBABILITY)
@@ -44,7 +59,8 @@ class CaseScores:
     Attributes:
         scalars: the columns of the module's table plus ``voxels`` (N), as Python floats.
         arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks) and, where an embedding
-            was taken, ``embedding`` (d,) float32.
+            was taken, ``embedding`` (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in
+            equal bins from 0 to its maximum, ln C (regions: C ln 2).
     """
 
     scalars: dict[str, float]
@@ -77,9 +93,10 @@ class ScoreAccumulator:
     Args:
         heads: number of output channels C.
         regions: sigmoid heads (region-based training) instead of a softmax.
+        entropy_bins: bins of the entropy histogram; 0: none is taken.
     """
 
-    def __init__(self, heads: int, regions: bool = False) -> None:
+    def __init__(self, heads: int, regions: bool = False, entropy_bins: int = 0) -> None:
         self.heads = heads
         self.regions = regions
         self.voxels = 0
@@ -91,6 +108,8 @@ class ScoreAccumulator:
         self.group_confidence = np.zeros(groups)
         self.class_volume = np.zeros(heads, dtype=np.int64)
         self.class_entropy = np.zeros(heads)
+        self.entropy_histogram = np.zeros(entropy_bins, dtype=np.int64)
+        self._highest_entropy = heads * math.log(2) if regions else math.log(max(heads, 2))
 
     def update(self, logits: Tensor) -> None:
         """Add a slab.
@@ -120,6 +139,9 @@ class ScoreAccumulator:
         if not self.regions:
             self.class_volume += volume
             self.class_entropy += group_entropy
+        if bins := len(self.entropy_histogram):
+            which = (entropy * (bins / self._highest_entropy)).long().clamp_(0, bins - 1)
+            self.entropy_histogram += torch.bincount(which, minlength=bins).cpu().numpy()
 
     def _softmax(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         if self.heads == 2:  # one sigmoid instead of a softmax over two: the usual case of one target class
@@ -175,25 +197,33 @@ class ScoreAccumulator:
             "mean_max_probability": self.totals["max_probability"] / self.voxels,
             "voxels": float(self.voxels),
         }
-        return CaseScores(
-            {name: float(value) for name, value in scalars.items()}, {"class_volume": self.class_volume.copy()}
-        )
+        arrays = {"class_volume": self.class_volume.copy()}
+        if len(self.entropy_histogram):
+            arrays["entropy_histogram"] = self.entropy_histogram.copy()
+        return CaseScores({name: float(scalars[name]) for name in SCALARS}, arrays)
 
 
-def score_logits(logits: Tensor, voxel_mm3: float, regions: bool = False) -> CaseScores:
+def slabs(logits: Tensor) -> Iterator[slice]:
+    """Slices of the first spatial axis of (C, Z, Y, X) that together cover it, each of few enough voxels to be quick."""
+    per_slice = max(1, int(np.prod(logits.shape[2:])))
+    step = max(1, _SLAB_VOXELS // per_slice)
+    for start in range(0, logits.shape[1], step):
+        yield slice(start, start + step)
+
+
+def score_logits(logits: Tensor, voxel_mm3: float, regions: bool = False, entropy_bins: int = 0) -> CaseScores:
     """Statistics of one case from its logits, slab by slab along the first spatial axis.
 
     Args:
         logits: (C, Z, Y, X) of any float dtype, on any device; never copied as a whole.
         voxel_mm3: volume of one voxel in mm³.
         regions: sigmoid heads instead of a softmax.
+        entropy_bins: also take ``entropy_histogram``, of so many bins.
 
     Raises:
         ValueError: NaN or infinite logits, or an empty array.
     """
-    accumulator = ScoreAccumulator(logits.shape[0], regions)
-    per_slice = max(1, int(np.prod(logits.shape[2:])))
-    step = max(1, _SLAB_VOXELS // per_slice)
-    for start in range(0, logits.shape[1], step):
-        accumulator.update(logits[:, start : start + step])
+    accumulator = ScoreAccumulator(logits.shape[0], regions, entropy_bins)
+    for part in slabs(logits):
+        accumulator.update(logits[:, part])
     return accumulator.result(voxel_mm3)

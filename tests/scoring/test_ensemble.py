@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nnunet_active.scoring.ensemble import mutual_information
+from nnunet_active.scoring.ensemble import MeanPrediction, mutual_information
 
 
 def logits_of(foreground: float) -> torch.Tensor:
@@ -56,3 +56,39 @@ def test_the_members_are_not_changed_and_none_is_an_error():
         mutual_information([])
     with pytest.raises(ValueError, match="NaN"):
         mutual_information([torch.full((2, 1, 1, 1), float("nan"))])
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_the_logits_of_the_mean_give_back_the_mean_of_the_probabilities(regions, monkeypatch):
+    monkeypatch.setattr("nnunet_active.scoring.statistics._SLAB_VOXELS", 40)
+    generator = torch.Generator().manual_seed(0)
+    members = [(4 * torch.randn(3, 6, 5, 7, generator=generator)).half() for _ in range(3)]
+    mean = MeanPrediction(regions, entropies=False)
+    for member in members:
+        mean.add(member)
+    logits = mean.logits()
+    turn = (lambda x: x.float().sigmoid()) if regions else (lambda x: x.float().softmax(0))
+    expected = torch.stack([turn(member) for member in members]).mean(0)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(turn(logits), expected, rtol=1e-5, atol=1e-6)
+    if not regions:
+        assert torch.equal(logits.argmax(0), expected.argmax(0))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_members_that_are_as_sure_as_can_be_give_finite_logits(regions):
+    mean = MeanPrediction(regions)
+    for _ in range(2):
+        mean.add(torch.tensor([65504.0, -65504.0]).reshape(2, 1, 1, 1).half())
+    logits = mean.logits()
+    assert torch.isfinite(logits).all() and logits[0] > logits[1]
+
+
+def test_a_mean_of_nobody_is_refused():
+    for ask in (MeanPrediction().logits, MeanPrediction().mutual_information):
+        with pytest.raises(ValueError, match="at least one"):
+            ask()
+    mean = MeanPrediction(entropies=False)
+    mean.add(torch.zeros(2, 1, 1, 1))
+    with pytest.raises(ValueError, match="entropies"):
+        mean.mutual_information()

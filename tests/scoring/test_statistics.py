@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from nnunet_active.scoring.statistics import CaseScores, ScoreAccumulator, score_logits, voxel_entropy
+from nnunet_active.scoring.statistics import SCALARS, CaseScores, ScoreAccumulator, score_logits, voxel_entropy
 
 FOREGROUND = torch.tensor([0.5, 0.1, 0.0, 0.8], dtype=torch.float64)
 GOLDEN = 0.37965814  # mmActS E2
@@ -302,3 +302,30 @@ def test_an_empty_array_is_refused():
     for shape in ((3, 0, 4, 4), (3, 4, 0, 4)):
         with pytest.raises(ValueError, match="no voxel"):
             score_logits(torch.zeros(shape), 1.0)
+
+
+@pytest.mark.parametrize(("heads", "regions"), [(2, False), (4, False), (3, True)])
+def test_the_entropy_histogram_counts_every_voxel_in_bins_up_to_the_highest_entropy(heads, regions):
+    logits = 3 * torch.randn(heads, 5, 6, 7, generator=torch.Generator().manual_seed(0))
+    scores = score_logits(logits, 1.0, regions, entropy_bins=16)
+    histogram = scores.arrays["entropy_histogram"]
+    if regions:
+        p = logits.double().sigmoid()
+        entropy = -(p * p.log() + (1 - p) * (1 - p).log()).sum(0)
+    else:
+        p = logits.double().softmax(0)
+        entropy = -(p * p.log()).sum(0)
+    highest = heads * math.log(2) if regions else math.log(heads)
+    expected, _ = np.histogram(entropy.numpy(), bins=16, range=(0, highest))
+    assert histogram.dtype == np.int64 and histogram.sum() == 5 * 6 * 7
+    assert np.abs(histogram - expected).sum() <= 2  # a voxel on an edge may fall to either side in single precision
+    assert scores.scalars == score_logits(logits, 1.0, regions).scalars
+
+
+def test_a_voxel_of_highest_entropy_falls_into_the_last_bin():
+    histogram = score_logits(torch.zeros(3, 2, 2, 2), 1.0, entropy_bins=8).arrays["entropy_histogram"]
+    assert histogram.tolist() == [0] * 7 + [8]
+
+
+def test_the_names_of_the_scalars_are_those_of_the_table():
+    assert tuple(score_logits(torch.zeros(2, 2, 2, 2), 1.0).scalars) == SCALARS

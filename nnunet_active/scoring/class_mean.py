@@ -1,0 +1,98 @@
+r"""Embeddings of the predicted classes: the deepest encoder features, averaged over where a class is predicted.
+
+``z_c(x) = sum_i w_c(i) f(i) / sum_i w_c(i)``, i over the cells of the deepest feature map in all patches of the sliding window, f(i)
+the features of a cell, w_c(i) the share of the cell's voxels whose prediction in that patch is c (our reading of the "class-weighted
+pooled feature" of STDR and of BADGE's gradients, on whole cases). Taken by forward hooks during the scoring pass.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
+
+from nnunet_active.scoring.embedding import deepest_features, deepest_stage, unwrap
+
+
+class ClassMeanRecorder:
+    """Context manager that pools the deepest encoder features by the class predicted there, over all passes made inside it.
+
+    Args:
+        network: with an ``encoder``; its output has to be the logits (deep supervision off).
+        regions: sigmoid heads, predicted where above 0, instead of a softmax.
+
+    Raises:
+        ValueError: no encoder.
+    """
+
+    def __init__(self, network: nn.Module, regions: bool = False) -> None:
+        self._network = unwrap(network)
+        self._stage = deepest_stage(network)
+        self._regions = regions
+        self._features: Tensor | None = None
+        self._sum: Tensor | None = None
+        self._weight: Tensor | None = None
+        self._plain: Tensor | None = None
+        self._cells = 0
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def __enter__(self) -> ClassMeanRecorder:
+        self._handles = [
+            self._stage.register_forward_hook(self._keep),
+            self._network.register_forward_hook(self._pool),
+        ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._features = None
+
+    def _keep(self, module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> None:
+        self._features = deepest_features(output)
+
+    def _pool(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if self._features is None or not isinstance(output, Tensor):
+            return
+        features, self._features = self._features.detach().float(), None
+        pool = adaptive_avg_pool3d if features.ndim == 5 else adaptive_avg_pool2d
+        label = None if self._regions else output.detach().argmax(1, keepdim=True)
+        size = tuple(features.shape[2:])
+        shares = [  # one class at a time: a one-hot volume of all classes would be larger than the network's output
+            pool((output[:, c : c + 1] > 0 if label is None else label == c).float(), size).flatten(2)
+            for c in range(output.shape[1])
+        ]
+        weight = torch.cat(shares, 1)  # (B, C, cells)
+        flat = features.flatten(2)  # (B, d, cells)
+        pooled = torch.einsum("bci,bdi->cd", weight, flat)
+        if self._sum is None:
+            self._sum, self._weight = torch.zeros_like(pooled), torch.zeros_like(weight[0, :, 0])
+            self._plain = torch.zeros_like(pooled[0])
+        self._sum += pooled
+        self._weight += weight.sum((0, 2))
+        self._plain += flat.sum((0, 2))
+        self._cells += flat.shape[0] * flat.shape[2]
+
+    def class_mean(self, class_volume: np.ndarray) -> np.ndarray:
+        """The mean features of each class, (C, d) float32; zeros exactly where ``class_volume`` is 0.
+
+        A class that the merged prediction of all patches holds, but no single patch, has the mean of all features.
+
+        Args:
+            class_volume: (C,) voxels of each class in the merged prediction.
+
+        Raises:
+            ValueError: no forward pass was made inside the context, or one whose output was not one tensor.
+        """
+        if self._sum is None:
+            raise ValueError("the encoder was not run, so that there is no embedding")
+        total, weight = self._sum.cpu().numpy().astype(np.float64), self._weight.cpu().numpy().astype(np.float64)
+        plain = self._plain.cpu().numpy().astype(np.float64) / self._cells
+        mean = np.where(weight[:, None] > 0, total / np.maximum(weight, 1e-12)[:, None], plain)
+        return np.where(np.asarray(class_volume)[:, None] > 0, mean, 0.0).astype(np.float32)

@@ -1,0 +1,113 @@
+r"""How far a pseudo-label can be trusted: the network's confidence in it, and the case's distance to what was labelled.
+
+ASSFT (arXiv 2509.10784) keeps pseudo-labels "based on predictive confidence and semantic distance to labeled samples"; its equations
+are not public text, so these are our reading:
+
+* conf(x) = mean over the predicted foreground of max_c p(v)  (the column ``confidence`` of :mod:`nnunet_active.scoring.statistics`)
+* dist(x) = min over labelled l of 1 - cos(z(x), z(l)), in [0, 2], z the embedding by the network that made the pseudo-label
+* rule ``rank`` (default): among the n eligible cases, the ceil(q n) most confident AND the ceil(f n) nearest
+* rule ``threshold``: conf >= tau_c AND dist <= tau_d
+
+Our choices where nothing is said: a case without predicted foreground is not eligible unless asked for, and then has the mean of
+max_c p over all voxels for its confidence; cases that are equal at a cut-off are all in, so that neither the order of the cases nor
+their names decide; the cosine to a zero embedding is 0; where no case is labelled, or there is no embedding, confidence decides alone.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+RULES = ("rank", "threshold")
+_TIE = 1e-9  # confidences and cosines come from float32; a difference at that level is none
+
+
+def semantic_distance(z: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine distance of each case to the nearest labelled one.
+
+    Args:
+        z: (n, d) embeddings of the cases.
+        labelled: (m, d) embeddings of the labelled cases by the same network.
+
+    Returns:
+        dist (n,) float64 in [0, 2], and the index (n,) of that labelled case (the first of equals); without any: NaN and -1.
+
+    Raises:
+        ValueError: the widths differ.
+
+    >>> semantic_distance(np.array([[1.0, 0], [0, 2], [0, 0]]), np.array([[3.0, 0]]))[0].tolist()
+    [0.0, 1.0, 1.0]
+    """
+    z, labelled = (np.asarray(values, dtype=np.float64) for values in (z, labelled))
+    if not len(labelled):
+        return np.full(len(z), np.nan), np.full(len(z), -1)
+    if z.ndim != 2 or labelled.ndim != 2 or z.shape[1] != labelled.shape[1]:
+        raise ValueError(
+            f"embeddings of shape {z.shape} cannot be compared with labelled ones of shape {labelled.shape}"
+        )
+    distance = 1.0 - _unit(z) @ _unit(labelled).T
+    nearest = distance.argmin(axis=1)
+    return distance[np.arange(len(z)), nearest].clip(0.0, 2.0), nearest
+
+
+def reliability(
+    confidence: np.ndarray,
+    distance: np.ndarray,
+    empty: np.ndarray,
+    rule: str = "rank",
+    confident_fraction: float = 0.5,
+    nearer_fraction: float = 0.5,
+    tau_c: float = 0.9,
+    tau_d: float = 0.5,
+    allow_empty: bool = False,
+) -> pd.DataFrame:
+    """Which of n pseudo-labels are reliable.
+
+    Args:
+        confidence: (n,) conf(x); NaN is never confident.
+        distance: (n,) dist(x); NaN everywhere: no distance is known and it does not count; NaN for some: these are never near.
+        empty: (n,) bool: nothing is predicted.
+        rule: ``rank`` or ``threshold``.
+        confident_fraction: q, of the eligible cases.
+        nearer_fraction: f, of the eligible cases.
+        tau_c: least confidence of ``threshold``.
+        tau_d: greatest distance of ``threshold``.
+        allow_empty: empty predictions are eligible.
+
+    Returns:
+        One row per case: bool ``eligible``, ``confident``, ``near``, ``reliable`` (all three).
+
+    Raises:
+        ValueError: unknown rule.
+    """
+    if rule not in RULES:
+        raise ValueError(f"the rule is '{rule}'; it must be one of {', '.join(RULES)}")
+    confidence, distance = (np.asarray(values, dtype=np.float64) for values in (confidence, distance))
+    eligible = np.isfinite(confidence) & (~np.asarray(empty, dtype=bool) | allow_empty)
+    if rule == "threshold":
+        confident, near = confidence >= tau_c, distance <= tau_d
+    else:
+        confident = _lowest(-confidence, eligible, confident_fraction)
+        near = _lowest(distance, eligible, nearer_fraction)
+    if not np.isfinite(distance).any():
+        near = np.ones(len(distance), dtype=bool)
+    columns = {"eligible": eligible, "confident": confident & eligible, "near": near & eligible}
+    return pd.DataFrame({**columns, "reliable": eligible & confident & near})
+
+
+def _lowest(values: np.ndarray, eligible: np.ndarray, fraction: float) -> np.ndarray:
+    """The ceil(fraction n) lowest of the n eligible values, and whatever equals the last of them."""
+    known = np.sort(values[eligible & np.isfinite(values)])
+    # 0.1 * 30 is 3.0000000000000004 to a computer, and still 3 cases
+    count = min(len(known), math.ceil(fraction * int(eligible.sum()) - 1e-9))
+    if count < 1:
+        return np.zeros(len(values), dtype=bool)
+    cut = known[count - 1]
+    return eligible & (values <= cut + _TIE * max(1.0, abs(cut)))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
