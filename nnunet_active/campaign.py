@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ import pandas as pd
 from nnunet_active import __version__
 from nnunet_active.atomic import write_json
 from nnunet_active.campaign_round import Round, round_folder, write_round
+from nnunet_active.cross_validation import assign, split_entries
 from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.lock import hold
 from nnunet_active.settings import Settings
-from nnunet_active.splits import write_fold
+from nnunet_active.splits import write_folds
 
 FORMAT = 1
 
@@ -61,6 +63,8 @@ class Campaign:
         excluded: Iterable[str] = (),
         other_folds: list[dict] | None = None,
         split_origin: str = "",
+        save: bool = True,
+        made_by: str = "init",
     ) -> Campaign:
         """Start a campaign.
 
@@ -75,6 +79,8 @@ class Campaign:
             excluded: cases that the user's split file leaves out; never queried.
             other_folds: content of a fresh ``splits_final.json`` for the other folds.
             split_origin: who defined the fold, for people.
+            save: whether to write it; False is for looking at what it would ask for.
+            made_by: ``init``, or ``select``: then the budget is not a plan, it grows with every round.
 
         Raises:
             CampaignError: there is a campaign of this fold already.
@@ -97,11 +103,15 @@ class Campaign:
             "excluded": sorted(excluded),
             "split_origin": split_origin,
             "other_folds": other_folds,
+            "made_by": made_by,
             "rounds": [],
             "labelled": {},
         }
+        if settings.folds > 1:
+            state["fold_of"] = assign({}, state["initial"], settings.folds, str(fold))
         campaign = cls(folder, state)
-        campaign._save()
+        if save:
+            campaign._save()
         return campaign
 
     @classmethod
@@ -141,6 +151,7 @@ class Campaign:
         """
         with hold(self.folder, wait):
             self.state = Campaign.open(self.dataset_folder, self.fold).state
+            self.settings = Settings.from_json(self.state["settings"])
             self.recover()
             yield
 
@@ -275,6 +286,16 @@ class Campaign:
         self.state["extra_budget"] = self.state.get("extra_budget", 0) + cases
         self._save()
 
+    def leave_to_training(self) -> None:
+        """What is left of the budget is for the next training to ask for (only a hint for whoever plans the next step)."""
+        self.state["left_to_training"] = self.budget
+        self._save()
+
+    @property
+    def is_left_to_training(self) -> bool:
+        """Whether the next training is to ask, and has not done so yet."""
+        return self.state.get("left_to_training") == self.budget and not self.exhausted
+
     def decline(self, cases: Iterable[str], reason: str = "") -> list[str]:
         """Nobody can label these cases: they wait no longer, are never asked for again, and cost nothing of the budget.
 
@@ -305,10 +326,28 @@ class Campaign:
         self.state.setdefault("handoff", {})[str(number)] = str(folder)
         self._save()
 
+    def set_folds(self, folds: int) -> None:
+        """Divide the labelled cases among folds of cross-validation from now on (see ``cross_validation.switch_on``)."""
+        self.settings = replace(self.settings, folds=folds)
+        self.state["settings"]["folds"] = folds
+        self._save()
+        self.write_split()
+
+    def _assign_folds(self) -> None:
+        """Every labelled case gets its fold, once, in the order in which the labels came."""
+        if self.settings.folds > 1:
+            known = self.state.get("fold_of", {})
+            arrivals = [*self.initial, *self.state["labelled"]]
+            fold_of = assign(known, arrivals, self.settings.folds, self.fold)
+            if fold_of != known:
+                self.state["fold_of"] = fold_of
+                self._save()
+
     def write_split(self) -> None:
         """Bring this fold of ``splits_final.json`` in line with the labelled cases (idempotent)."""
+        self._assign_folds()
         if self.labelled():
-            write_fold(self.dataset_folder, self.fold, self.labelled(), self.val, self.state["other_folds"])
+            write_folds(self.dataset_folder, split_entries(self), self.state["other_folds"])
 
     def _save(self) -> None:
         write_json(self.folder / "campaign.json", self.state)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -11,13 +13,16 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cases import CaseStore
+from nnunet_active.cross_validation import check_folds
 from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.oracle import FolderOracle, Oracle, RetrospectiveOracle
+from nnunet_active.pseudo_labels import PseudoLabelSettings
 from nnunet_active.raw_dataset import read_pool_folders
 from nnunet_active.settings import Settings
 from nnunet_active.splits import define_fold, read_splits
 from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.training.fine_tuning import FineTuning
 
 Log = Callable[[str], None]
 
@@ -72,6 +77,9 @@ def start_campaign(
     oracle: str | None = None,
     restart: bool = False,
     log: Log = print,
+    save: bool = True,
+    made_by: str = "init",
+    percent: Mapping[str, float] | None = None,
 ) -> Campaign:
     """Look at the labels and splits, decide who may be queried, and write ``campaign.json``.
 
@@ -84,11 +92,16 @@ def start_campaign(
         oracle: ``retrospective``, ``folder``, or None: retrospective if every case has a label, else folder.
         restart: set an existing campaign aside (its folder is renamed, nothing is deleted).
         log: where to tell what was decided.
+        save: False decides and writes nothing.
+        made_by: ``init`` or ``select``.
+        percent: settings (``budget``, ``query_size``) that are given in percent of the cases to choose from, rounded up.
 
     Raises:
         MissingInput, CampaignError: see the message.
     """
     get_strategy(settings.strategy, **settings.strategy_options)  # an unknown name shows before anything is written
+    FineTuning.of(settings.fine_tuning)
+    PseudoLabelSettings.of(settings.pseudo_labels)
     if fold != "all" and not fold.isdecimal():
         raise CampaignError(f"-f {fold} is neither a number nor 'all'.")
     store = open_store(dataset, plans, configuration)
@@ -104,7 +117,10 @@ def start_campaign(
     if kind == "retrospective" and len(labelled) >= 5:
         generated = generate_crossval_split(sorted(labelled), seed=12345, n_splits=5)  # as nnUNetTrainer.do_split does
     raw = raw_root() / dataset
-    definition = define_fold(folder, fold, raw, generated)
+    check_folds(folder, fold, settings.folds, raw, generated)
+    if settings.folds > 1:  # nobody else defined any: cases get their folds as their labels arrive
+        generated = None
+    definition = define_fold(folder, fold, raw, generated) if settings.folds <= 1 else None
     # a definition in the raw folder stands for all folds, also for those of later campaigns
     other_folds = read_splits(raw / "splits_final.json") or generated
     known = len(read_splits(folder / "splits_final.json") or other_folds or [])
@@ -122,7 +138,9 @@ def start_campaign(
         queryable = sorted(set(labelled) - set(val) - set(excluded))
     # a case that the user holds out is never asked for, also while it has no label yet
     excluded = sorted({*excluded, *((set(definition.val) & set(unlabelled)) if definition else ())})
-    content = {**settings.to_json(), "oracle": kind}
+    pool = len(set(queryable) - set(excluded))
+    counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
+    settings = replace(settings, oracle=kind, **counts)
     if restart:
         set_aside(Campaign.folder_of(folder, fold), log)
     campaign = Campaign.create(
@@ -130,20 +148,27 @@ def start_campaign(
         fold,
         configuration,
         plans,
-        Settings.from_json(content),
+        settings,
         initial=initial,
         val=val,
         excluded=excluded,
         other_folds=other_folds,
         split_origin=definition.origin if definition else "",
+        save=save,
+        made_by=made_by,
     )
     log(
-        f"Campaign of {dataset} {configuration} fold {fold}: {len(set(queryable) - set(excluded))} cases to choose from, "
+        f"Campaign of {dataset} {configuration} fold {fold}: {pool} cases to choose from, "
         f"{len(initial)} labelled from the start, {len(val)} held out"
         + (f" ({definition.origin})" if definition else "")
         + f"; oracle {kind}, strategy {settings.strategy}, budget {settings.budget}."
     )
-    if not val:
+    if settings.folds > 1:
+        log(
+            f"Each labelled case belongs to one of {settings.folds} folds from its arrival on; splits_final.json holds them "
+            f"all as soon as every fold has a case."
+        )
+    elif not val:
         log(
             "WARNING: no labelled case is held out, so validation runs on the training cases and says nothing about new ones."
         )

@@ -20,10 +20,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import blosc2
+import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
 from nnunet_active.cases import CaseStore, case_files
+from nnunet_active.label_preprocessing import save_with_known_image
 from nnunet_active.raw_dataset import RawCase
 
 _TEMPORARY_ENDING = ".incoming"
@@ -81,20 +84,23 @@ def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
 def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:
     """Preprocess one case with the plans' own preprocessor into the store, and drop its pool copy if it is labelled.
 
-    The arrays and their files are those of ``nnUNetv2_preprocess``, made by the same function.
+    The arrays and their files are those of ``nnUNetv2_preprocess``, made by the same function. Where the pool holds the image as
+    it is now, only the label is preprocessed.
     """
     target = store.folder if with_label else store.pool_folder
     record = source_record(case, with_label, store, dataset_json)  # before reading: a later change is then noticed
     with _temporary_folder(target) as temporary, contextlib.redirect_stdout(io.StringIO()):
-        preprocessor = store.configuration_manager.preprocessor_class(verbose=False)
-        preprocessor.run_case_save(
-            str(temporary / case.identifier),
-            [str(file) for file in case.images],
-            str(case.label) if with_label else None,
-            store.plans_manager,
-            store.configuration_manager,
-            dataset_json,
-        )
+        output = str(temporary / case.identifier)
+        image = pool_image(case, store, dataset_json) if with_label else None
+        if image is None or not save_with_known_image(output, case, image, store, dataset_json):
+            store.configuration_manager.preprocessor_class(verbose=False).run_case_save(
+                output,
+                [str(file) for file in case.images],
+                str(case.label) if with_label else None,
+                store.plans_manager,
+                store.configuration_manager,
+                dataset_json,
+            )
         properties_file = str(temporary / f"{case.identifier}.pkl")
         properties = load_pickle(properties_file)
         properties[RECORD_KEY] = record
@@ -106,6 +112,17 @@ def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
         _move_in(temporary, target, case.identifier, with_label, old_format)
     if with_label:
         drop_pool_copy(store, case.identifier)
+
+
+def pool_image(case: RawCase, store: CaseStore, dataset_json: dict) -> np.ndarray | None:
+    """The preprocessed image from the pool, float32 (M, Z, Y, X), where it is that of the case's files as they are now."""
+    if not is_current(case, False, store, dataset_json):
+        return None
+    file = store.pool_folder / f"{case.identifier}.b2nd"
+    try:
+        return np.ascontiguousarray(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:], dtype=np.float32)
+    except Exception:  # blosc2 raises quite different things for a damaged file: it is made anew
+        return None
 
 
 def drop_pool_copy(store: CaseStore, case: str) -> None:

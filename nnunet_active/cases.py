@@ -18,7 +18,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunet_active.errors import BadCase, BadCaseIdentifier, MissingInput
 from nnunet_active.raw_dataset import check_case_identifier
 
-
 # nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
 # ever. nnU-Net itself works with one thread per process, too.
 blosc2.set_nthreads(1)

@@ -35,6 +35,10 @@ class CampaignError(ActiveError):
     """A campaign that is not there, is in use, or contradicts what was asked."""
 
 
+class CampaignInUse(CampaignError):
+    """Another process holds the campaign."""
+
+
 class EmptyPool(ActiveError):
     """No unlabelled case is left to choose from: a normal end, not a failure."""
 

@@ -175,7 +175,7 @@ def check_label(
 def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, Geometry]:
     """Read one file as nnU-Net does, and make sure that it is whole and that all voxels are finite."""
     try:
-        not_finite = _count_not_finite_in_nifti(file)
+        not_finite = count_not_finite_in_nifti(file)
         with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence here
             if kind == "label":
                 array, properties = reader().read_seg(str(file))
@@ -192,7 +192,7 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     return array, Geometry(tuple(array.shape[1:]), spacing, _affine(properties))
 
 
-def _count_not_finite_in_nifti(file: Path) -> int:
+def count_not_finite_in_nifti(file: Path) -> int:
     """NaN and infinite voxels of a NIfTI file; raises if the file ends too early.
 
     ITK, which nnU-Net reads NIfTI with by default, hides both: a truncated file is filled up with zeros, and NaN

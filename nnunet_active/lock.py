@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from nnunet_active.atomic import write_json
-from nnunet_active.errors import CampaignError
+from nnunet_active.errors import CampaignInUse
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
         wait: wait for the other process instead of refusing.
 
     Raises:
-        CampaignError: another process holds it; says which process, on which host, since when.
+        CampaignInUse: another process holds it; says which process, on which host, since when.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -33,7 +33,7 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
-        raise CampaignError(
+        raise CampaignInUse(
             f"{folder} is in use by {_describe(holder)}; wait until it has ended, or stop it, and run the same command again."
         ) from None
     try:

@@ -77,6 +77,7 @@ class HeadMapping:
         indices: for each target output its source output, or None for a class that the source does not know.
         trained: False if nothing of the source's heads can be used; then the network keeps its own initial heads.
         reason: why ``trained`` is False, a sentence; empty otherwise.
+        names_differ: whether other names in ``dataset.json`` could change that.
     """
 
     source: tuple[str, ...]
@@ -84,6 +85,7 @@ class HeadMapping:
     indices: tuple[int | None, ...]
     trained: bool = True
     reason: str = ""
+    names_differ: bool = True
 
     @property
     def dropped(self) -> tuple[str, ...]:
@@ -102,6 +104,10 @@ class HeadMapping:
 
     def sentences(self) -> list[str]:
         """What was matched, what is new and what is lost, for people."""
+        if not self.trained and not self.names_differ:
+            return [
+                f"{self.reason} All output layers start untrained, so predictions say nothing before the first training."
+            ]
         if not self.trained:
             return [
                 f"{self.reason} All output layers start untrained, so the first query is made by an untrained head; if "

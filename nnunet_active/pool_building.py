@@ -18,7 +18,7 @@ from nnunet_active.pool_scoring import Log, PoolScores, density_of_cases, score_
 from nnunet_active.ranks import Ranks
 from nnunet_active.safe_checkpoint import weights_digest
 from nnunet_active.score_cache import ScoreCache
-from nnunet_active.source_model import SourceModel, carry_over
+from nnunet_active.source_model import SourceModel, carry_over, head_is_trained
 from nnunet_active.source_summary import read_summary, summary_file
 from nnunet_active.strategies.base import QueryStrategy, ScoredPool
 from nnunet_active.training.source_weights import find_source
@@ -144,6 +144,7 @@ def build_pool(
         scored.table["density"] = density_of_cases(store, everyone, file, ranks, log)
     if ranks.rank == 0:
         cache.prune()
+    source_head = source is None or head_is_trained(source, window.plans, window.dataset_json)
     pool = ScoredPool(
         scores=scored.table,
         arrays=scored.arrays,

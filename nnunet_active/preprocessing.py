@@ -24,7 +24,7 @@ from nnunet_active.atomic import copy_file
 from nnunet_active.case_writer import drop_pool_copy, is_current, remove_leftovers, write_case
 from nnunet_active.cases import CaseStore, is_whole
 from nnunet_active.errors import ActiveError, BadCase
-from nnunet_active.image_checks import allowed_label_values, check_image, check_label
+from nnunet_active.image_checks import Geometry, allowed_label_values, check_image, check_label
 from nnunet_active.raw_dataset import RawCase, RawDataset
 
 _FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
@@ -117,7 +117,9 @@ def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list
     with _only_one_writer(store):
         if _is_settled(case, store, dataset_json, PreprocessingReport()):
             return []
-        geometry, warnings = _checked_image(case, store)
+        # a pool copy that is current says that the image was checked as it is now
+        known = case.label is not None and is_current(case, False, store, dataset_json)
+        geometry, warnings = (None, []) if known else _checked_image(case, store)
         if case.label is not None:
             warnings += _checked_label(case, store, dataset_json, geometry)
         _write(case, case.label is not None, store, dataset_json)
@@ -254,7 +256,7 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
     return checked.geometry, list(checked.warnings)
 
 
-def _checked_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: object) -> list[str]:
+def _checked_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: Geometry | None) -> list[str]:
     reader, allowed = store.plans_manager.image_reader_writer_class, allowed_label_values(dataset_json)
     ignore = dataset_json["labels"].get("ignore")
     return check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore)

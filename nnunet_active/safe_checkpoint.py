@@ -31,13 +31,14 @@ def _numpy_globals() -> list[Any]:
     return allowed + [type(np.dtype(number)) for number in dict.fromkeys(numbers)]
 
 
-def load_checkpoint(file: Path, where: str, trust: bool = False) -> dict:
+def load_checkpoint(file: Path, where: str, trust: bool = False, mmap: bool = False) -> dict:
     """Read a checkpoint of nnU-Net onto the CPU.
 
     Args:
         file: the checkpoint.
         where: how messages call it (it may have come out of a zip).
         trust: go on with the full pickle where ``weights_only=True`` refuses, which can run code stored in the file.
+        mmap: leave the tensors in the file until they are used, for whoever wants the rest; needs PyTorch 1.6's format.
 
     Raises:
         UnsafeCheckpoint: the file holds objects other than tensors, numbers and text, and ``trust`` is False.
@@ -46,7 +47,7 @@ def load_checkpoint(file: Path, where: str, trust: bool = False) -> dict:
     damaged = f"{where} cannot be read, it is truncated or is not a checkpoint; copy it again from the trained model"
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         foreign = _foreign_objects(file, str(error))
         if not foreign:

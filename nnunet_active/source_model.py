@@ -19,8 +19,12 @@ from torch import Tensor, nn
 from nnunet_active.atomic import atomic_file, atomic_folder, write_json
 from nnunet_active.errors import ActiveError, IncompatibleSource, MissingInput
 from nnunet_active.model_files import FOLD, FolderStore, ZipStore
+from nnunet_active.name_mapping import HeadMapping
 from nnunet_active.networks import build_network, channel_names, find_trainer_class, head_names, stock_trainer_name
+from nnunet_active.nnssl_model import CONFIGURATION as NNSSL_CONFIGURATION
+from nnunet_active.nnssl_model import find_nnssl_checkpoint, read_nnssl
 from nnunet_active.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.weight_transfer import TransferReport, map_channels, map_heads, transfer_weights
 
 __all__ = [
@@ -61,6 +65,7 @@ class SourceModel:
         folds_found: all folds of the model, in the order in which they would be taken.
         notes: sentences about choices that were made while reading.
         summary: content of ``source_summary.npz`` (see ``nnunet_active.source_summary``), or None if the model came without one.
+        encoder_only: only the encoder is trained (a self-supervised one); decoder and heads are as they were initialised.
     """
 
     plans: dict
@@ -76,6 +81,7 @@ class SourceModel:
     folds_found: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     summary: bytes | None = None
+    encoder_only: bool = False
 
 
 def read_source_model(
@@ -90,7 +96,7 @@ def read_source_model(
     Args:
         path: a trained model folder (``.../nnUNetTrainer__nnUNetPlans__3d_fullres``), a ``fold_X`` folder or a checkpoint
             in it, a folder that holds several of them (``nnUNet_results/DatasetXXX_Name``), or the zip that
-            ``nnUNetv2_export_model_to_zip`` writes.
+            ``nnUNetv2_export_model_to_zip`` writes; or a checkpoint of nnssl, see :mod:`nnunet_active.nnssl_model`.
         configuration: which configuration; needed only where there are several.
         fold: a number or ``"all"``; by default the lowest number that has the checkpoint, and ``all`` only if there is
             nothing else.
@@ -110,6 +116,8 @@ def read_source_model(
             f"The source model {path} was not found; give the trained model folder "
             f"(.../nnUNetTrainer__nnUNetPlans__3d_fullres) or the zip from nnUNetv2_export_model_to_zip."
         )
+    if (found_nnssl := _read_encoder(path, configuration, trust)) is not None:
+        return found_nnssl
     if path.is_file() and path.suffix == ".pth":
         path, checkpoint = path.parent, path.name
     if path.is_dir() and (match := FOLD.fullmatch(path.name)):
@@ -137,6 +145,7 @@ def read_source_model(
         )
     _check_configuration(plans, trained, store.describe(model, "plans.json"))
     axes = content.get("inference_allowed_mirroring_axes")
+    ours = content.get("nnunet_active")
     return SourceModel(
         plans=plans,
         dataset_json=dataset_json,
@@ -151,6 +160,7 @@ def read_source_model(
         folds_found=tuple(found),
         notes=tuple(notes),
         summary=store.read(model, SUMMARY),
+        encoder_only=isinstance(ours, dict) and bool(ours.get("encoder_only")),
     )
 
 
@@ -196,6 +206,8 @@ def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None
         "trainer_name": trainer_name,
         "inference_allowed_mirroring_axes": source.mirror_axes,
     }
+    if source.encoder_only:
+        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
     with atomic_file(file) as temporary:
         torch.save(content, temporary)
 
@@ -213,8 +225,57 @@ def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_jso
         IncompatibleSource: the networks differ in more than channels and classes; ``network`` is then unchanged.
     """
     channels = map_channels(channel_names(source.dataset_json), channel_names(dataset_json))
-    heads = map_heads(head_names(source.plans, source.dataset_json), head_names(plans, dataset_json))
-    return transfer_weights(network, source.weights, channels, heads)
+    heads = _map_heads(source, plans, dataset_json)
+    weights = _with_own_decoder(network, source.weights) if source.encoder_only else source.weights
+    return transfer_weights(network, weights, channels, heads)
+
+
+def head_is_trained(source: SourceModel, plans: dict, dataset_json: dict) -> bool:
+    """Whether the source's segmentation head says something about the target's classes."""
+    return _map_heads(source, plans, dataset_json).trained
+
+
+def _map_heads(source: SourceModel, plans: dict, dataset_json: dict) -> HeadMapping:
+    theirs, own = head_names(source.plans, source.dataset_json), head_names(plans, dataset_json)
+    if not source.encoder_only:
+        return map_heads(theirs, own)
+    reason = "The source is a pre-trained encoder without a segmentation head."
+    return HeadMapping(tuple(theirs), tuple(own), (None,) * len(own), trained=False, reason=reason, names_differ=False)
+
+
+def _with_own_decoder(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The source's encoder; of its untrained rest what fits, and the network's own where it does not."""
+    own = unwrap(network).state_dict()
+    rest = {key: value for key, value in own.items() if "encoder" not in key.split(".")}
+    fits = {key: weights[key] for key, value in rest.items() if key in weights and weights[key].shape == value.shape}
+    return {key: value for key, value in weights.items() if "encoder" in key.split(".")} | rest | fits
+
+
+def _read_encoder(path: Path, configuration: str | None, trust: bool) -> SourceModel | None:
+    """A checkpoint of nnssl as a source model, or None where ``path`` is none."""
+    file = find_nnssl_checkpoint(path)
+    found = read_nnssl(file, trust) if file is not None else None
+    if found is None:
+        return None
+    if configuration not in (None, NNSSL_CONFIGURATION):
+        raise MissingInput(
+            f"{file} was pre-trained in three dimensions; it is a source for {NNSSL_CONFIGURATION}, not for {configuration}."
+        )
+    return SourceModel(
+        plans=found.plans,
+        dataset_json=found.dataset_json,
+        fingerprint=None,
+        configuration=NNSSL_CONFIGURATION,
+        fold="0",
+        weights=found.weights,
+        mirror_axes=(0, 1, 2),
+        trainer_name="nnUNetTrainer",
+        origin=str(file),
+        checkpoint=file.name,
+        folds_found=("0",),
+        notes=found.notes,
+        encoder_only=True,
+    )
 
 
 def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, configuration: str) -> Path:

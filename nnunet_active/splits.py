@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,38 +137,49 @@ def write_fold(
     val: Iterable[str],
     other_folds: list[dict] | None = None,
 ) -> bool:
-    """Set one fold in ``splits_final.json`` in one step; the other folds stay as they are.
+    """Set one fold in ``splits_final.json`` in one step, see :func:`write_folds`; ``"all"`` is in no split file.
+
+    Returns:
+        Whether the file changed.
+    """
+    return fold != "all" and write_folds(dataset_folder, {int(fold): (train, val)}, other_folds)
+
+
+def write_folds(
+    dataset_folder: Path,
+    folds: Mapping[int, tuple[Iterable[str], Iterable[str]]],
+    other_folds: list[dict] | None = None,
+) -> bool:
+    """Set some folds in ``splits_final.json`` in one step; the other folds stay as they are.
 
     Where nobody validates, ``val`` becomes ``train`` (as nnU-Net does for fold ``all``): stock nnU-Net cannot train without.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
-        fold: a number as text. ``"all"`` is in no split file: nothing is written.
-        train: labelled cases.
-        val: held-out labelled cases.
+        folds: number of the fold -> labelled cases, held-out labelled cases.
         other_folds: what the file holds where it does not exist yet.
 
     Returns:
         Whether the file changed.
 
     Raises:
-        CampaignError: the fold's predecessors are unknown, so that the list would have a hole.
+        CampaignError: the folds' predecessors are unknown, so that the list would have a hole.
     """
-    if fold == "all":
-        return False
     current = dataset_folder / FILE_NAME
     splits = read_splits(current)
     if splits is None:
         splits = [dict(entry) for entry in other_folds or []]
-    index = int(fold)
-    if index > len(splits):
-        raise CampaignError(
-            f"{current} knows {len(splits)} fold(s), so fold {fold} cannot be added; begin with -f {len(splits)} or -f all."
-        )
-    train = sorted(train)
-    entry = {"train": train, "val": sorted(val) or list(train)}
-    splits[index : index + 1] = [entry]
-    if read_splits(current) == splits:
+    entries = []
+    for index, (train, val) in sorted(folds.items()):
+        if index > len(splits):
+            raise CampaignError(
+                f"{current} knows {len(splits)} fold(s), so fold {index} cannot be added; begin with -f {len(splits)} or -f all."
+            )
+        train = sorted(train)
+        entry = {"train": train, "val": sorted(val) or list(train)}
+        splits[index : index + 1] = [entry]
+        entries.append(entry)
+    if not entries or read_splits(current) == splits:
         return False
     if current.is_file() and not _is_ours(dataset_folder):
         _keep(dataset_folder)
@@ -176,9 +187,10 @@ def write_fold(
         # the definition of all folds survives; an empty list says that nobody had defined any
         write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds or [])
     text = json.dumps(splits, indent=4) + "\n"
-    # the digest comes first: after a kill in between, the old file is still known as whosever it was
+    # the digests come first: after a kill in between, the old file is still known as whosever it was
     digests = _written(dataset_folder)
-    new = [digest for digest in (_digest(text.encode()), _fold_digest(entry)) if digest not in digests]
+    made = [_digest(text.encode()), *map(_fold_digest, entries)]
+    new = [digest for digest in dict.fromkeys(made) if digest not in digests]
     if new:
         write_json(dataset_folder / "active" / _WRITTEN, [*digests, *new])
     write_text(current, text)

@@ -25,8 +25,10 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
                 {
                     "round": one.number,
                     "epoch": one.epoch,
+                    "made_by": one.made_by,
                     "case": case,
                     "labelled": case in campaign.state["labelled"],
+                    "declined": case in campaign.declined,
                     "utility": float(row["utility"]),
                     "rank_of": int(selection["candidates"]),
                     "components": components,
@@ -41,12 +43,13 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         "fold": campaign.fold,
         "strategy": settings.strategy,
         "oracle": settings.oracle,
-        "budget": settings.budget,
+        "budget": campaign.budget,
         "rounds_done": len(campaign.rounds),
         "rounds_planned": settings.queries,
         "labelled_from_start": len(campaign.initial),
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),
+        "declined": campaign.declined,
         "held_out": list(campaign.val),
         "cases": cases,
     }
@@ -56,7 +59,7 @@ def format_status(status: dict[str, Any]) -> str:
     """The same for a terminal."""
     lines = [
         f"{status['dataset']} {status['configuration']} fold {status['fold']} ({status['plans']}): {status['strategy']}, "
-        f"oracle {status['oracle']}, round {status['rounds_done']} of {status['rounds_planned']}",
+        f"oracle {status['oracle']}, {_rounds(status)}, budget {status['budget']}",
         f"{len(status['labelled'])} labelled ({status['labelled_from_start']} from the start), "
         f"{len(status['waiting'])} waiting for a label, {len(status['held_out'])} held out",
     ]
@@ -66,9 +69,9 @@ def format_status(status: dict[str, Any]) -> str:
         [
             {
                 "round": entry["round"],
-                "epoch": entry["epoch"],
+                "asked": "between" if entry["made_by"] == "select" else f"epoch {entry['epoch']}",
                 "case": entry["case"],
-                "label": "there" if entry["labelled"] else "waiting",
+                "label": "there" if entry["labelled"] else "declined" if entry["declined"] else "waiting",
                 "open first": entry["open_first"],
                 "utility": f"{entry['utility']:.4g}",
                 **{name: f"{value:.4g}" for name, value in entry["components"].items()},
@@ -77,3 +80,10 @@ def format_status(status: dict[str, Any]) -> str:
         ]
     ).fillna("")
     return "\n".join([*lines, "", table.to_string(index=False)])
+
+
+def _rounds(status: dict[str, Any]) -> str:
+    """Rounds between trainings are not planned ahead."""
+    planned = not any(entry["made_by"] == "select" for entry in status["cases"])
+    done = status["rounds_done"]
+    return f"round {done} of {status['rounds_planned']}" if planned else f"{done} rounds"

@@ -169,6 +169,11 @@ class SourceModelPlanner:
         _adopt_trainer_architecture(source, manager, configured)
         channels = map_channels(channel_names(source.dataset_json), self.dataset.channel_names)
         configuration = deepcopy(configured.configuration)
+        if configuration["spacing"] is None:
+            raise IncompatibleSource(
+                f"{source.origin} was pre-trained without resampling, so it names no spacing to plan with; plan the data set with "
+                f"nnU-Net (nnUNetv2_plan_and_preprocess), and name the encoder with nnunet_active init -m."
+            )
         for key in ("inherits_from", "next_stage", "previous_stage"):
             configuration.pop(key, None)
         configuration["data_identifier"] = f"{self.plans_name}_{source.configuration}"

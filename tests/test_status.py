@@ -53,8 +53,10 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
         {
             "round": 1,
             "epoch": 0,
+            "made_by": "training",
             "case": "b",
             "labelled": True,
+            "declined": False,
             "utility": 2.0,
             "rank_of": 3,
             "components": {"uncertainty": 0.5, "density": 4.0},
@@ -63,8 +65,10 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
         {
             "round": 2,
             "epoch": 10,
+            "made_by": "training",
             "case": "001",
             "labelled": False,
+            "declined": False,
             "utility": 1.0,
             "rank_of": 2,
             "components": {"uncertainty": 0.125},  # it has no density here
@@ -85,6 +89,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
         "labelled_from_start": 1,
         "labelled": ["b", "start"],
         "waiting": ["001"],
+        "declined": {},
         "held_out": ["v1", "v2"],
     }
 
@@ -92,13 +97,13 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
 def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(after_two_rounds):
     lines = format_status(campaign_status(after_two_rounds)).splitlines()
     assert lines[0] == (
-        "Dataset204_GliomaTarget 3d_fullres fold 0 (nnUNetActivePlans): mmacts, oracle retrospective, round 2 of 3"
+        "Dataset204_GliomaTarget 3d_fullres fold 0 (nnUNetActivePlans): mmacts, oracle retrospective, round 2 of 3, budget 3"
     )
     assert lines[1] == "2 labelled (1 from the start), 1 waiting for a label, 2 held out"
     assert [line.split() for line in lines[3:]] == [
-        ["round", "epoch", "case", "label", "open", "first", "utility", "uncertainty", "density"],
-        ["1", "0", "b", "there", "FLAIR", "2", "0.5", "4"],
-        ["2", "10", "001", "waiting", "T1ce", "1", "0.125"],
+        ["round", "asked", "case", "label", "open", "first", "utility", "uncertainty", "density"],
+        ["1", "epoch", "0", "b", "there", "FLAIR", "2", "0.5", "4"],
+        ["2", "epoch", "10", "001", "waiting", "T1ce", "1", "0.125"],
     ]
 
 
@@ -106,3 +111,17 @@ def test_before_the_first_query_the_text_says_so(campaign):
     status = campaign_status(campaign)
     assert status["cases"] == [] and status["rounds_done"] == 0
     assert format_status(status).endswith("No query has been made yet.")
+
+
+def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_rounds):
+    after_two_rounds.decline(["001"], "moved")
+    after_two_rounds.extend(1)
+    details = {"candidates": 1, "dominant_modality": {"c": {"name": "T1", "channel": 0}}}
+    table = pd.DataFrame({"utility": [1.0]}, index=["c"])
+    after_two_rounds.append_round(
+        0, ["c"], table, pd.DataFrame([table["utility"]]), pd.DataFrame({"case": ["c"]}), {}, details, "select"
+    )
+    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    assert lines[0].endswith("3 rounds, budget 4")
+    assert lines[-2].split()[:5] == ["2", "epoch", "10", "001", "declined"]
+    assert lines[-1].split()[:4] == ["3", "between", "c", "waiting"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser
+from typing import Any
+
+from nnunet_active.errors import CampaignError
 
 DEFAULT_PLANS = "nnUNetActivePlans"
 
@@ -41,3 +45,24 @@ def add_device(parser: ArgumentParser) -> None:
     parser.add_argument(
         "-device", choices=("cuda", "cpu", "mps"), default="cuda", help="device for the network (default: cuda)"
     )
+
+
+def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` texts as a dictionary; a value is JSON where it can be read as such, else text.
+
+    Raises:
+        CampaignError: a text without ``=``.
+
+    >>> parse_options("--strategy-option", ["radius=0.5", "gap=anchor"])
+    {'radius': 0.5, 'gap': 'anchor'}
+    """
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise CampaignError(f"{flag} {pair} has no '='; write NAME=VALUE.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options

@@ -6,8 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans
-from nnunet_active.settings import ORACLES, Settings
+from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans, parse_options
+from nnunet_active.settings import ORACLES, RESTARTS, Settings
+from nnunet_active.training.fine_tuning import RECIPES, recipe
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
 
@@ -21,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_fold(parser)
     parser.add_argument("-m", dest="model", type=Path, help="source model, where plans exist already (stock plans)")
     parser.add_argument("--source-fold", help="fold of the source model (default: the first one there)")
+    parser.add_argument(
+        "--source-summary", type=Path, metavar="FILE", help="what summarize-source wrote for this source model"
+    )
     parser.add_argument("--trust-checkpoint", action="store_true", help="load a source checkpoint that may run code")
     parser.add_argument("--strategy", default=default.strategy, help=f"query strategy (default: {default.strategy})")
     parser.add_argument(
@@ -35,14 +39,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("epochs", "epochs in all"),
         ("iterations", "training iterations per epoch"),
         ("val_iterations", "validation iterations per epoch"),
-        ("budget", "cases to query in all"),
-        ("query_size", "cases per query"),
+        ("folds", "folds of a cross-validation among the labelled cases, with -f 0 or -f all; 1: none"),
     ):
         value = getattr(default, name)
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, type=int, default=value, help=f"{text} (default: {value})")
+    for name, text in (("budget", "cases to query in all"), ("query_size", "cases per query")):
+        value = getattr(default, name)
+        flag = f"--{name.replace('_', '-')}"
+        text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
+        parser.add_argument(flag, type=_count, default=value, metavar="N|N%", help=text)
     parser.add_argument(
         "--lr", type=float, default=default.initial_lr, help=f"initial learning rate (default: {default.initial_lr})"
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=tuple(RECIPES),
+        default="plain",
+        help="named way of fine-tuning (default: plain, the papers')",
+    )
+    parser.add_argument(
+        "--fine-tuning",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one setting of the fine-tuning, on top of the recipe; repeatable",
+    )
+    parser.add_argument(
+        "--restart-from",
+        choices=RESTARTS,
+        help="at each query of a training go on (never) or begin again from the source weights (source); default: the trainer's",
+    )
+    parser.add_argument(
+        "--pseudo-labels",
+        action="append",
+        metavar="on|off|NAME=VALUE",
+        help="semi-supervised training: on, off, or on with a setting (repeatable); default: the trainer's, off but for ASSFT",
     )
     parser.add_argument("--one-off", action="store_true", help="take the whole budget in the first query")
     parser.add_argument(
@@ -60,35 +92,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _options(pairs: list[str]) -> dict:
-    from nnunet_active.errors import CampaignError
+def _count(text: str) -> int | str:
+    """A number of cases, or a percentage as it was given."""
+    if not text.endswith("%"):
+        return int(text)
+    if not 0 < float(text[:-1]) <= 100:
+        raise ValueError
+    return text
 
-    options = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise CampaignError(f"--strategy-option {pair} has no '='; write NAME=VALUE.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
+
+def _pseudo_labels(given: list[str] | None) -> dict | None:
+    if given is None:
+        return None
+    if "off" in given:
+        return {"share": 0}
+    return parse_options("--pseudo-labels", [one for one in given if one != "on"])
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the campaign and print the training command."""
+    from dataclasses import replace
+
     from nnunet_active.campaign_start import open_store, read_plans, start_campaign
     from nnunet_active.networks import build_network
-    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder
+    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, results_root
+    from nnunet_active.safe_checkpoint import weights_digest
     from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
+    from nnunet_active.source_summary import read_summary
+    from nnunet_active.training.source_weights import find_source
 
     dataset = dataset_name(args.dataset)
+    counts = {"budget": args.budget, "query_size": args.query_size}
+    percent = {name: float(value[:-1]) for name, value in counts.items() if isinstance(value, str)}
     settings = Settings(
         strategy=args.strategy,
-        strategy_options=_options(args.strategy_option),
-        budget=args.budget,
-        query_size=args.query_size,
+        strategy_options=parse_options("--strategy-option", args.strategy_option),
+        **{name: value for name, value in counts.items() if name not in percent},
         one_off=args.one_off,
+        folds=args.folds,
         stride=args.stride,
         epochs=args.epochs,
         iterations=args.iterations,
@@ -96,6 +137,9 @@ def run(args: argparse.Namespace) -> int:
         initial_lr=args.lr,
         modality=args.modality,
         wait=args.wait,
+        fine_tuning={**recipe(args.recipe), **parse_options("--fine-tuning", args.fine_tuning)},
+        pseudo_labels=_pseudo_labels(args.pseudo_labels),
+        restart=args.restart_from,
         seed=args.seed,
     )
     source = None
@@ -107,9 +151,16 @@ def run(args: argparse.Namespace) -> int:
         # what does not fit shows before anything is written
         report = carry_over(build_network(plans, args.configuration, dataset_json), source, plans, dataset_json)
         print(f"Source network: {source.origin}, fold {source.fold}", *report.lines(), sep="\n  ")
-    start_campaign(dataset, args.configuration, args.plans, args.fold, settings, args.oracle, args.restart)
+    if args.source_summary is not None:
+        found = (preprocessed_folder(dataset), args.plans, args.configuration, args.fold, results_root())
+        source = source or find_source(*found)
+        read_summary(args.source_summary, weights_digest(source.weights))
+        source = replace(source, summary=args.source_summary.read_bytes())
+    start_campaign(
+        dataset, args.configuration, args.plans, args.fold, settings, args.oracle, args.restart, percent=percent
+    )
     if source is not None:
         save_source_model(source, source_folder(preprocessed_folder(dataset), args.plans, args.configuration))
-    trainer = "nnUNetTrainerMmActS" if args.strategy == "mmacts" else "nnUNetTrainerActive"
+    trainer = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}.get(args.strategy, "nnUNetTrainerActive")
     print(f"Next: nnUNetv2_train {args.dataset} {args.configuration} {args.fold} -tr {trainer} -p {args.plans}")
     return 0

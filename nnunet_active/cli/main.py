@@ -16,11 +16,20 @@ COMMANDS = (
     "plan",
     "preprocess",
     "init",
+    "select",
+    "annotate",
+    "ingest",
+    "next",
     "status",
+    "explain",
+    "pseudo",
+    "report",
     "strategies",
     "export",
+    "summarize-source",
     "doctor",
     "demo",
+    "benchmark",
 )
 
 
@@ -31,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnunet_active {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = importlib.import_module(f"nnunet_active.cli.{name}")
+        module = importlib.import_module(f"nnunet_active.cli.{name.replace('-', '_')}")
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

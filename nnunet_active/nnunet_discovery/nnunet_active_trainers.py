@@ -2,6 +2,7 @@
 
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerActiveAdamW import nnUNetTrainerActiveAdamW
+from nnunet_active.trainers.nnUNetTrainerASSFT import nnUNetTrainerASSFT
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 
-__all__ = ["nnUNetTrainerActive", "nnUNetTrainerActiveAdamW", "nnUNetTrainerMmActS"]
+__all__ = ["nnUNetTrainerASSFT", "nnUNetTrainerActive", "nnUNetTrainerActiveAdamW", "nnUNetTrainerMmActS"]

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from nnunet_active.strategies.anchors import has_source_summary, source_centroids
+from nnunet_active.strategies.anchors import has_source_summary, source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
 
 
@@ -15,10 +15,11 @@ class AadaStrategy(QueryStrategy):
 
     utility(x) = (1 - D(x)) / D(x) * H(x), D(x) = probability that x comes from the source.
 
-    D is a logistic regression (both domains weighted equally, standardised inputs) between the target's embeddings and
-    the source summary: ``samples`` draws for each centroid from its Gaussian where ``covariances`` are there, else the
-    centroids themselves. D is kept within [``clip``, 1 - ``clip``], so that the weight is finite. Without a source summary
-    the rule reduces to H (mean voxel entropy), and a note says so.
+    D is a logistic regression (both domains weighted equally, standardised inputs) between the target's embeddings (by the
+    frozen source network where they are there, since that is the summary's space) and the source summary: ``samples`` draws
+    for each centroid from its Gaussian where ``covariances`` are there, else the centroids themselves. D is kept within
+    [``clip``, 1 - ``clip``], so that the weight is finite. Without a source summary the rule reduces to H (mean voxel
+    entropy), and a note says so.
 
     Adapted: AADA trains D against the feature extractor with source images; here the source is a summary and the network
     stays as it is (our choice). A case without a finite entropy counts as 0.
@@ -28,7 +29,7 @@ class AadaStrategy(QueryStrategy):
     name = "aada"
     needs = frozenset({"predictions"})
     batch_aware = False
-    uses = frozenset({"embedding", "source_summary"})
+    uses = frozenset({"embedding", "source_embedding", "source_summary"})
     columns = ("mean_entropy",)
     paper = "AADA, Su et al., WACV 2020"
     cost = "O(n d)"
@@ -41,7 +42,7 @@ class AadaStrategy(QueryStrategy):
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         entropy = pool.column("mean_entropy")
         notes: tuple[str, ...] = ()
-        if has_source_summary(pool) and "embedding" in pool.arrays:
+        if has_source_summary(pool) and {"embedding", "source_embedding"} & pool.arrays.keys():
             source = self._source_probability(pool, rng)
         else:
             source = np.full(len(pool), 0.5)
@@ -54,7 +55,7 @@ class AadaStrategy(QueryStrategy):
         return steps.selection({"entropy": entropy, "source_probability": source, "weight": weight}, notes)
 
     def _source_probability(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
-        target = pool.embedding()
+        target = source_side_embedding(pool)
         source = self._source_points(pool, target.shape[1], rng)
         x = np.concatenate([source, target])
         is_source = np.arange(len(x)) < len(source)

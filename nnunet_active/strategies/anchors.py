@@ -14,6 +14,11 @@ def has_source_summary(pool: ScoredPool) -> bool:
     return pool.source_summary is not None and len(pool.source_summary.get("centroids", ())) > 0
 
 
+def source_side_embedding(pool: ScoredPool) -> np.ndarray:
+    """Embeddings in the space of the source summary, float64 (n, d): by the frozen source network, else by the current one."""
+    return pool.embedding("source_embedding" if "source_embedding" in pool.arrays else "embedding")
+
+
 def source_centroids(pool: ScoredPool, width: int) -> np.ndarray:
     """The summary's centroids, float64 (k, width).
 
@@ -35,10 +40,11 @@ def pseudo_source_anchors(
     """Anchors (k', d): k-means centroids of the ``fraction`` of cases with the lowest entropy under the source model.
 
     The cases that the source model is surest of look most like what it was trained on (our choice, after ASSFT's
-    description). The entropy is the column ``source_mean_entropy``, or ``mean_entropy`` where that is not kept. At
-    least ``min(k, n)`` cases are used; ties go by case identifier.
+    description). The entropy is the column ``source_mean_entropy``, or ``mean_entropy`` where that is not kept or the source has
+    no trained head. At least ``min(k, n)`` cases are used; ties go by case identifier.
     """
-    column = "source_mean_entropy" if "source_mean_entropy" in pool.scores.columns else "mean_entropy"
+    by_source = "source_mean_entropy" in pool.scores.columns and pool.source_head_trained
+    column = "source_mean_entropy" if by_source else "mean_entropy"
     entropy = pool.column(column, missing=np.inf)
     count = min(len(pool), max(k, int(np.ceil(fraction * len(pool)))))
     surest = np.argsort(entropy, kind="stable")[:count]

@@ -7,7 +7,12 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.anchors import pseudo_source_anchors, source_centroids
+from nnunet_active.strategies.anchors import (
+    has_source_summary,
+    pseudo_source_anchors,
+    source_centroids,
+    source_side_embedding,
+)
 from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
 from nnunet_active.strategies.geometry import cosine_distance, minmax, nearest_distance, unit_rows
 
@@ -17,6 +22,7 @@ CHOICES = {
     "dkd": ("product", "sum"),
     "region": ("predicted", "class_balanced", "soft"),
     "combine": ("sum", "product"),
+    "empty": ("mean", "highest"),
 }
 REGION_COLUMN = {
     "predicted": "foreground_entropy",
@@ -41,11 +47,17 @@ class AssftStrategy(QueryStrategy):
     * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where ``greedy`` counts the picks so far as labelled and
       ``static`` does not; with nothing labelled yet, the distance to the candidates' mean
     * ASD = mean voxel entropy over ``region``: ``predicted`` foreground (column foreground_entropy), ``class_balanced``
-      (class_balanced_entropy) or ``soft`` (soft_foreground_entropy, also the value where nothing is predicted)
+      (class_balanced_entropy: the mean over the predicted classes) or ``soft`` (soft_foreground_entropy)
     * support: a(x) = (f a(x) + n0 mean(a)) / (f + n0), f = predicted foreground voxels, n0 = ``support``: a handful of uncertain
-      voxels cannot win by itself, an empty prediction has the pool's mean; ``floor``: with fewer voxels ASD is the
-      pool's minimum
+      voxels cannot win by itself; ``floor``: with fewer voxels ASD is the pool's minimum
+    * nothing predicted: the pool's mean, or with ``empty="highest"`` the pool's highest ASD, for targets that are in every
+      scan. (With ``support=0`` and ``empty="mean"``: soft_foreground_entropy.)
     * ``combine="product"``: Q = n(DKD) * n(ASD)^lambda
+    * an untrained head (a self-supervised encoder as the source, before the first training; no class in common): ASD says
+      nothing, so Q = n(DKD) alone. KD is then the distance to the source summary; without one it is not known, and DKD = n(Div).
+
+    The defaults ``class_balanced`` and 100 voxels have the best rank correlation with the true error of those tried on two real
+    pairs (``docs/assft.md``).
 
     Arrays: ``embedding`` is zt, the current network's; ``source_embedding`` is z0, the frozen source network's; without
     it z0 = zt (true in round 1; a note says so). Cost: O(n (k + m + b) d).
@@ -63,9 +75,10 @@ class AssftStrategy(QueryStrategy):
         gap: str = "anchor",
         diversity: str = "greedy",
         dkd: str = "product",
-        region: str = "predicted",
-        support: float = 500.0,
+        region: str = "class_balanced",
+        support: float = 100.0,
         floor: float = 0.0,
+        empty: str = "mean",
         anchors: int = 8,
         anchor_fraction: float = 0.2,
         temperature: float = 1.0,
@@ -81,65 +94,92 @@ class AssftStrategy(QueryStrategy):
             region: ``predicted``, ``class_balanced`` or ``soft``.
             support: n0, in voxels; 0 switches the shrinkage off.
             floor: fewest predicted foreground voxels for an ASD of one's own.
+            empty: ASD where nothing is predicted: ``mean`` or ``highest``.
             anchors: number of pseudo-source anchors.
             anchor_fraction: share of the surest cases that the anchors come from.
             temperature: tau of ``drift``.
         """
-        options = {"gap": gap, "diversity": diversity, "dkd": dkd, "region": region, "combine": combine}
+        options = {"gap": gap, "diversity": diversity, "dkd": dkd, "region": region, "combine": combine, "empty": empty}
         for option, value in options.items():
             if value not in CHOICES[option]:
                 raise ActiveError(f"assft: {option} is '{value}'; choose one of {', '.join(CHOICES[option])}.")
         self.lambda_ = lambda_
         self.combine, self.gap, self.diversity, self.dkd, self.region = combine, gap, diversity, dkd, region
-        self.support, self.floor = support, floor
+        self.support, self.floor, self.empty = support, floor, empty
         self.anchors, self.anchor_fraction, self.temperature = anchors, anchor_fraction, temperature
         self.columns = (REGION_COLUMN[region], "foreground_voxels")
         if gap == "anchor":
             self.columns += ("mean_entropy",)
         if gap == "prediction":
             self.columns += ("kl_source",)
+            self.needs = self.needs | {"prediction_gap"}
+        else:
+            self.uses = self.uses | {"source_embedding", "source_summary"}
         if gap == "source":
             self.needs = self.needs | {"source_summary"}
+            self.uses = self.uses - {"source_summary"}
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
-        notes: tuple[str, ...] = ()
-        if "source_embedding" not in pool.arrays and self.gap in ("anchor", "drift", "source"):
-            notes += ("No embedding by the source network: the current network's is used, as in round 1.",)
-        knowledge_gap = self._knowledge_gap(pool, rng)
-        if self.gap == "drift" and not minmax(knowledge_gap).any():
-            notes += ("The network has not drifted from the source: the knowledge gap is zero for every case.",)
-        difficulty = self._difficulty(pool)
+        notes: list[str] = []
+        knowledge_gap = self._knowledge_gap(pool, rng, notes)
+        difficulty = self._difficulty(pool) if pool.head_trained else np.zeros(len(pool))
         z = unit_rows(pool.embedding())
         diversity, has_reference = self._first_diversity(z, pool)
-        gap, hard = minmax(knowledge_gap), minmax(difficulty)
-        first_diversity = diversity
+        components = {"knowledge_gap": knowledge_gap, "diversity": diversity, "difficulty": difficulty}
+        gap, hard = None if knowledge_gap is None else minmax(knowledge_gap), minmax(difficulty)
+        if knowledge_gap is None:
+            components["knowledge_gap"] = np.zeros(len(pool))
         steps = Steps(pool, n)
-        for _ in range(n):
-            spread = minmax(diversity)
-            picked = steps.pick(self._score(gap * spread if self.dkd == "product" else gap + spread, hard))
+        for step in range(n):
+            dkd = minmax(self._dkd(gap, minmax(diversity)))
+            if step == 0:
+                components |= {"dkd": dkd, "asd": hard}
+            picked = steps.pick(self._score(dkd, hard) if pool.head_trained else dkd)
             if self.diversity == "greedy":
                 to_pick = cosine_distance(z, z[picked])
                 diversity = np.minimum(diversity, to_pick) if has_reference else to_pick
                 has_reference = True
-        components = {"knowledge_gap": knowledge_gap, "diversity": first_diversity, "difficulty": difficulty}
-        return steps.selection(components, notes)
+        return steps.selection(components, tuple(notes))
+
+    def _dkd(self, gap: np.ndarray | None, spread: np.ndarray) -> np.ndarray:
+        if gap is None:
+            return spread
+        return gap * spread if self.dkd == "product" else gap + spread
 
     def _score(self, dkd: np.ndarray, hard: np.ndarray) -> np.ndarray:
         if self.combine == "sum":
-            return minmax(dkd) + self.lambda_ * hard
-        return minmax(dkd) * hard**self.lambda_
+            return dkd + self.lambda_ * hard
+        return dkd * hard**self.lambda_
 
-    def _knowledge_gap(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
-        if self.gap == "prediction":
+    def _knowledge_gap(self, pool: ScoredPool, rng: np.random.Generator, notes: list[str]) -> np.ndarray | None:
+        """KD, or None where nothing is known of it; adds to ``notes`` whatever was done in place of what was asked."""
+        kind = self.gap
+        if not pool.head_trained:
+            notes.append("The segmentation head is untrained: DKD decides alone, ASD does not count in this query.")
+            if not has_source_summary(pool):
+                notes.append(
+                    "Without a trained head or a source summary the knowledge gap is unknown: DKD is the diversity."
+                )
+                return None
+            kind = "source"
+        elif kind == "prediction" and not pool.source_head_trained:
+            notes.append("The source has no trained head to compare predictions with: the gap 'anchor' is used.")
+            kind = "anchor"
+        if kind == "prediction":
             return pool.column("kl_source")
-        z0 = pool.embedding("source_embedding" if "source_embedding" in pool.arrays else "embedding")
-        if self.gap == "source":
+        if "source_embedding" not in pool.arrays:
+            notes.append("No embedding by the source network: the current network's is used, as in round 1.")
+        z0 = source_side_embedding(pool)
+        if kind == "source":
             return nearest_distance(z0, source_centroids(pool, z0.shape[1]))
-        if self.gap == "anchor":
+        if kind == "anchor":
             return nearest_distance(z0, pseudo_source_anchors(pool, z0, self.anchors, self.anchor_fraction, rng))
         then, now = (softmax(z / self.temperature, axis=1) for z in (z0, pool.embedding()))
         # scipy gives the square root of the divergence, and NaN for a tiny negative rounding error.
-        return np.nan_to_num(jensenshannon(then, now, axis=1)) ** 2
+        drift = np.nan_to_num(jensenshannon(then, now, axis=1)) ** 2
+        if not minmax(drift).any():
+            notes.append("The network has not drifted from the source: the knowledge gap is zero for every case.")
+        return drift
 
     def _difficulty(self, pool: ScoredPool) -> np.ndarray:
         foreground = np.maximum(pool.column("foreground_voxels"), 0.0)
@@ -154,6 +194,8 @@ class AssftStrategy(QueryStrategy):
         enough = foreground >= self.floor
         if self.floor > 0 and enough.any():
             own = np.where(enough, own, own.min())
+        if self.empty == "highest":
+            own = np.where(foreground > 0, own, own.max())
         return own
 
     def _first_diversity(self, z: np.ndarray, pool: ScoredPool) -> tuple[np.ndarray, bool]:

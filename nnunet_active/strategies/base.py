@@ -18,8 +18,20 @@ import pandas as pd
 
 from nnunet_active.errors import ActiveError, EmptyPool
 
-NEEDS = frozenset({"predictions", "embedding", "density", "source_summary", "ensemble", "class_mean"})
-"""The words that ``needs`` and ``uses`` are made of."""
+NEEDS = frozenset(
+    {
+        "predictions",
+        "embedding",
+        "density",
+        "source_summary",
+        "ensemble",
+        "class_mean",
+        "entropy_histogram",
+        "source_embedding",
+        "prediction_gap",
+    }
+)
+"""The words that ``needs`` and ``uses`` are made of; ``docs/how-to-add-a-strategy.md`` says what each brings."""
 
 MAX_UTILITY_BYTES = 1 << 30
 """Above this size the utilities of the later greedy steps are not kept (the picks are the same)."""
@@ -40,11 +52,13 @@ class ScoredPool:
         arrays: first axis aligned with ``scores.index``: ``embedding`` (n, d), ``source_embedding`` (n, d),
             ``class_volume`` (n, C) in voxels, ``class_mean`` (n, C, d), ``entropy_histogram`` (n, bins), where available.
         labelled_cases: identifiers of the cases that have been labelled so far.
-        labelled_arrays: first axis aligned with ``labelled_cases``: ``embedding`` (m, d).
+        labelled_arrays: first axis aligned with ``labelled_cases``: ``embedding`` (m, d), ``source_embedding`` (m, d).
         source_summary: ``centroids`` (k, d) and optionally ``covariances`` (k, d, d) of source-domain embeddings.
         round_index: the current round, from 1.
         rounds: the number of rounds planned.
         budget: the number of cases to be labelled in all rounds together, if known.
+        head_trained: False where the network's segmentation head is still as it was initialised, so that predictions say nothing.
+        source_head_trained: the same of the source network.
     """
 
     scores: pd.DataFrame
@@ -55,6 +69,8 @@ class ScoredPool:
     round_index: int = 1
     rounds: int = 1
     budget: int | None = None
+    head_trained: bool = True
+    source_head_trained: bool = True
 
     def __len__(self) -> int:
         """The number of candidates."""
@@ -239,12 +255,12 @@ class QueryStrategy(ABC):
 
     def _check_needs(self, pool: ScoredPool) -> None:
         missing = [f"score column '{name}'" for name in self.columns if name not in pool.scores.columns]
-        for word, column in (("density", "density"), ("ensemble", "mutual_information")):
+        columns = {"density": "density", "ensemble": "mutual_information", "prediction_gap": "kl_source"}
+        for word, column in columns.items():
             if word in self.needs and column not in pool.scores.columns and column not in self.columns:
                 missing.append(f"score column '{column}'")
-        missing += [
-            f"array '{word}'" for word in ("embedding", "class_mean") if word in self.needs and word not in pool.arrays
-        ]
+        arrays = ("embedding", "class_mean", "entropy_histogram", "source_embedding")
+        missing += [f"array '{word}'" for word in arrays if word in self.needs and word not in pool.arrays]
         if "source_summary" in self.needs and not _has_centroids(pool):
             missing.append("source summary ('centroids' of source-domain embeddings)")
         if missing:

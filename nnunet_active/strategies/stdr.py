@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.strategies.anchors import has_source_summary, pseudo_source_anchors, source_centroids
+from nnunet_active.strategies.anchors import (
+    has_source_summary,
+    pseudo_source_anchors,
+    source_centroids,
+    source_side_embedding,
+)
 from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
 from nnunet_active.strategies.geometry import nearest_distance
 
@@ -17,15 +22,16 @@ class StdrStrategy(QueryStrategy):
 
     * v(x) = class-weighted pooled feature: the mean over the predicted classes of ``class_mean`` (n, C, d), so that a small
       tumour weighs as much as the background; the plain ``embedding`` where there is no ``class_mean`` (our reading).
-    * source points: the centroids shipped beside the source model (compared with ``embedding``, the space they live in);
-      else pseudo-source anchors, k-means centroids of v over the cases of lowest entropy (our choice).
+    * source points: the centroids shipped beside the source model (compared with ``source_embedding``, the space they live in, or
+      with ``embedding`` where that is missing); else pseudo-source anchors, k-means centroids of v over the cases of lowest entropy
+      under the source model (our choice).
 
     utility = s in the first half, -s in the second. Paper: STDR, TMI 2024. Cost: O(n k d).
     """
 
     name = "stdr"
     needs = frozenset({"predictions", "embedding"})
-    uses = frozenset({"class_mean", "source_summary"})
+    uses = frozenset({"class_mean", "source_embedding", "source_summary"})
     columns = ("mean_entropy",)
     paper = "STDR, IEEE TMI 2024"
     cost = "O(n k d)"
@@ -38,7 +44,7 @@ class StdrStrategy(QueryStrategy):
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         notes: tuple[str, ...] = ()
         if has_source_summary(pool):
-            feature = pool.embedding()
+            feature = source_side_embedding(pool)
             points = source_centroids(pool, feature.shape[1])
         else:
             feature = class_weighted_feature(pool)

@@ -26,6 +26,7 @@ class UgtstStrategy(QueryStrategy):
 
     name = "ugtst"
     needs = frozenset({"predictions", "embedding"})
+    uses = frozenset({"entropy_histogram"})
     columns = ("mean_entropy",)
     paper = "UGTST, MICCAI 2024"
     cost = "O(n log n + b n d)"

@@ -38,3 +38,26 @@ def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], de
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     temporary.replace(final)
+
+
+def own_details(checkpoint: str | Path | dict) -> dict:
+    """What :func:`restamp` added to a checkpoint; empty for one of another trainer."""
+    if not isinstance(checkpoint, dict):
+        checkpoint = torch.load(
+            checkpoint, map_location="cpu", weights_only=False
+        )  # just read by nnU-Net in the same way
+    return checkpoint.get("nnunet_active", {})
+
+
+FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
+
+
+def make_way(written: Path) -> None:
+    """Rename the final checkpoint of an earlier training once a new one has written its first; drop it when the new one ends.
+
+    ``nnUNetv2_train --c`` prefers a final checkpoint to the latest one, so that of the training before would be taken for this one's.
+    """
+    if written.name == LATEST and (written.parent / FINAL).is_file():
+        (written.parent / FINAL).replace(written.parent / PREVIOUS)
+    elif written.name == FINAL:
+        (written.parent / PREVIOUS).unlink(missing_ok=True)

@@ -9,35 +9,48 @@ Three lines are enough::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
-from torch import distributed
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import open_store, start_campaign
-from nnunet_active.errors import ActiveError, CampaignError
+from nnunet_active.cross_validation import campaign_for
+from nnunet_active.errors import CampaignError
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.nnunet_paths import results_root
+from nnunet_active.pseudo_labels import PseudoLabelSettings
 from nnunet_active.ranks import Ranks
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.settings import Settings
 from nnunet_active.source_model import carry_over
-from nnunet_active.training.checkpoints import restamp
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.checkpoints import make_way, restamp
+from nnunet_active.training.fine_tuned import FineTunedMixin
+from nnunet_active.training.fine_tuning import FineTuning
 from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_watch import SourceWatch
 from nnunet_active.training.source_weights import find_source
+from nnunet_active.training.stopping import StoppingMixin
+from nnunet_active.training.validation_folder import set_aside
 
 
-class ActiveQueryMixin:
+class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
     """Put it before an nnU-Net trainer class. The class attributes count where no ``nnunet_active init`` was run.
 
     Attributes:
         strategy: name of a registered query strategy.
         active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.settings.Settings`.
         active_epochs, active_iterations, active_val_iterations, active_initial_lr: None leaves the trainer's own value.
+        active_fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`.
+        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_labels.PseudoLabelSettings`, or None: no
+            semi-supervised training; counts also where a campaign leaves it to the trainer.
+        active_restart: ``never`` or ``source``; counts also where a campaign leaves it to the trainer.
     """
 
     strategy = "random"
@@ -49,6 +62,9 @@ class ActiveQueryMixin:
     active_iterations: int | None = None
     active_val_iterations: int | None = None
     active_initial_lr: float | None = None
+    active_fine_tuning: ClassVar[dict[str, Any]] = {}
+    active_pseudo_labels: ClassVar[dict[str, Any] | None] = None
+    active_restart = "never"
 
     def __init__(
         self,
@@ -61,10 +77,18 @@ class ActiveQueryMixin:
         # nnU-Net reads this signature and copies these very names; it must stay as it is
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.session: QuerySession | None = None
-        self._loaded_cases: list[str] = []
+        self._loaded_cases: tuple = ()
+        self._validated = ExitStack()
         self._base = Path(self.preprocessed_dataset_folder_base)
+        self.adaptation: Adaptation | None = None
+        self.watch: SourceWatch | None = None
+        self.pseudo: PseudoLabelling | None = None
         with self._one_sentence():
             settings = self._settings()
+            self.fine_tuning = FineTuning.of(settings.fine_tuning)
+            given = self.active_pseudo_labels if settings.pseudo_labels is None else settings.pseudo_labels
+            self.pseudo_settings = PseudoLabelSettings.of(given)
+        self.restart = settings.restart or self.active_restart
         own = {
             "num_epochs": settings.epochs,
             "num_iterations_per_epoch": settings.iterations,
@@ -74,14 +98,12 @@ class ActiveQueryMixin:
         for name, value in own.items():
             if value is not None:
                 setattr(self, name, value)
-
-    def _has_campaign(self) -> bool:
-        return (Campaign.folder_of(self._base, self.fold) / "campaign.json").is_file()
+        self.initial_lr *= self.fine_tuning.lr_factor
 
     def _settings(self) -> Settings:
         """Those of the campaign, else the class's own."""
-        if self._has_campaign():
-            campaign = Campaign.open(self._base, self.fold)
+        campaign = campaign_for(self._base, self.fold)
+        if campaign is not None:
             found, here = (
                 (campaign.plans, campaign.configuration),
                 (self.plans_manager.plans_name, self.configuration_name),
@@ -102,6 +124,7 @@ class ActiveQueryMixin:
             iterations=self.active_iterations,
             val_iterations=self.active_val_iterations,
             initial_lr=self.active_initial_lr,
+            fine_tuning=dict(self.active_fine_tuning),
         )
 
     # --- what nnU-Net calls ------------------------------------------------------------------------------------------------------
@@ -116,7 +139,8 @@ class ActiveQueryMixin:
         with self._one_sentence():
             store = open_store(dataset, plans, configuration)
             source = find_source(self._base, plans, configuration, str(self.fold), results_root())
-            if not self._has_campaign():
+            campaign = campaign_for(self._base, self.fold)
+            if campaign is None:
                 Ranks().decide(
                     lambda: (
                         start_campaign(
@@ -124,11 +148,12 @@ class ActiveQueryMixin:
                         ).folder
                     )
                 )
-            campaign = Campaign.open(self._base, self.fold)
+                campaign = Campaign.open(self._base, self.fold)
         # stock code looks into its folder for the file format; before the first label there may be nothing in it
         stock = self.preprocessed_dataset_folder
         if not store.labelled_identifiers():
             self.preprocessed_dataset_folder = str(store.pool_folder)
+        torch.manual_seed(campaign.settings.seed)  # a head that starts untrained is the same one in a resumed run
         try:
             super().initialize()
         finally:
@@ -139,7 +164,15 @@ class ActiveQueryMixin:
         self.print_to_log_file(f"Source network: {source.origin}")
         for line in report.lines():
             self.print_to_log_file(f"  {line}")
+        for line in self.fine_tuning.lines():
+            self.print_to_log_file(f"Fine-tuning: {line}.")
         self._stem_weights = self._first_weights()
+        self.adaptation = Adaptation(
+            self.network,
+            self.fine_tuning.anchor,
+            self.fine_tuning.ema_decay(self.num_iterations_per_epoch) if self.fine_tuning.ema_epochs else None,
+            free=report.head if None in report.heads.indices else (),
+        )
         self.session = QuerySession(
             campaign,
             store,
@@ -147,7 +180,12 @@ class ActiveQueryMixin:
             self.dataset_json,
             self.print_to_log_file,
             Path(self.output_folder) / "active_log.jsonl",
+            str(self.fold),
         )
+        if self.pseudo_settings is not None:
+            self.pseudo = PseudoLabelling(self.session, self.pseudo_settings, self.num_epochs)
+        if self.fine_tuning.compare:
+            self.watch = SourceWatch(self.session, self.adaptation, self._window, Path(self.output_folder))
 
     def on_train_start(self) -> None:
         """Query before the first epoch, or take up what a killed run left behind, before any training data is read."""
@@ -157,6 +195,8 @@ class ActiveQueryMixin:
         with self._one_sentence():
             self.session.begin()
             self._query()
+            if self.watch is not None and self.current_epoch == 0:
+                self.watch.begin()
             if not self._labelled_now():
                 raise CampaignError("No case is labelled and none is left to ask for, so there is nothing to train on.")
         super().on_train_start()
@@ -165,7 +205,13 @@ class ActiveQueryMixin:
         """Query where it is due; a changed training set means new data loaders."""
         with self._one_sentence():
             self._query()
-        if self._labelled_now() != self._loaded_cases:
+            if self.restart == "source" and self.session.begins_round(self.current_epoch):
+                self.print_to_log_file("The round begins again from the source weights.")
+                self.adaptation.restart(self.optimizer)
+            if self.pseudo is not None:
+                with self.adaptation.averaged():
+                    self.pseudo.update(self.current_epoch, self._window, self._save_here)
+        if self._trained_on() != self._loaded_cases:
             finish_loaders(self)
             self.dataloader_train, self.dataloader_val = self.get_dataloaders()
         self.session.seed(self.current_epoch)  # whatever the loaders drew to warm up, the epoch begins from here
@@ -174,11 +220,13 @@ class ActiveQueryMixin:
     def on_train_end(self) -> None:
         """Let go of the campaign once the final checkpoint is written."""
         super().on_train_end()
+        if self.watch is not None:
+            self.watch.end(self.current_epoch)
         self.session.end()
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Train on what is labelled by now, validate on the fold's held-out cases (on the training cases where there are none)."""
-        train, val = self._labelled_now(), list(self.session.campaign.val)
+        train, val = self._labelled_now(), self.session.held_out(self.current_epoch)
         if not val:
             self.print_to_log_file("WARNING: no labelled case is held out; validation runs on the training cases.")
             val = list(train)
@@ -186,10 +234,21 @@ class ActiveQueryMixin:
         return train, val
 
     def get_tr_and_val_datasets(self) -> tuple:
-        """As the stock one; the file format is looked up again, since the folder may have been empty at first."""
+        """As the stock one, and pseudo-labelled cases; the file format is looked up again, since the folder may have been empty."""
         self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
-        self._loaded_cases = self._labelled_now()
-        return super().get_tr_and_val_datasets()
+        self._loaded_cases = self._trained_on()
+        train, val = super().get_tr_and_val_datasets()
+        return (train if self.pseudo is None else self.pseudo.mixed(train)), val
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """As the stock one; predictions of cases that are trained on by now are set aside before."""
+        if self.local_rank == 0:
+            moved = set_aside(Path(self.output_folder), self.do_split()[1], self.dataset_json["file_ending"])
+            if moved:
+                self.print_to_log_file(
+                    f"Earlier predictions of {', '.join(moved)} were set aside: not held out any more."
+                )
+        super().perform_actual_validation(save_probabilities)
 
     def save_checkpoint(self, filename: str) -> None:
         """As the stock one, in one step, and readable where this package is not installed."""
@@ -198,74 +257,51 @@ class ActiveQueryMixin:
             return
         final = Path(filename)
         temporary = final.with_name(f".{final.name}.tmp")
-        super().save_checkpoint(str(temporary))
-        restamp(temporary, final, type(self), {"labelled": self._labelled_now()})
+        with self.adaptation.averaged():
+            super().save_checkpoint(str(temporary))
+        trained = self.adaptation.state()
+        details = {"labelled": self._labelled_now(), **({} if trained is None else {"trained_weights": trained})}
+        restamp(temporary, final, type(self), details)
+        make_way(final)
 
     # --- our own -----------------------------------------------------------------------------------------------------------------
 
     def _labelled_now(self) -> list[str]:
-        return self.session.campaign.labelled(self.current_epoch)
+        return self.session.labelled(self.current_epoch)
+
+    def _trained_on(self) -> tuple:
+        """What the loaders are made for."""
+        held_out = self.session.held_out(self.current_epoch)
+        return self._labelled_now(), held_out, () if self.pseudo is None else self.pseudo.key
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
-        self.session.query_if_due(
-            self.current_epoch,
-            self.network,
-            self.device,
-            self._save_before_query,
-            self.inference_allowed_mirroring_axes,
-        )
+        with self.adaptation.averaged():
+            self.session.query_if_due(
+                self.current_epoch,
+                self.network,
+                self.device,
+                self._before_query,
+                self.inference_allowed_mirroring_axes,
+            )
         waiting = self.session.take_up_labels(self.current_epoch)
         if waiting:
             self._stop_for_labels(waiting)
+        if self.watch is not None:
+            self.watch.new_labels(self.current_epoch)
 
-    def _save_before_query(self) -> None:
+    def _window(self) -> SlidingWindow:
+        return self.session.window(self.network, self.device, self.inference_allowed_mirroring_axes)
+
+    def _before_query(self) -> None:
+        self._save_here()
+        if self.watch is not None:
+            self.watch.after_round(self.current_epoch)
+
+    def _save_here(self) -> None:
         """A checkpoint that resumes exactly here. The stock code stores current_epoch + 1, as it saves before it counts up."""
         self.current_epoch -= 1
         try:
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
         finally:
             self.current_epoch += 1
-
-    def _stop_for_labels(self, waiting: list[str]) -> None:
-        campaign, plans = self.session.campaign, self.plans_manager
-        device = "" if self.device.type == "cuda" else f" -device {self.device.type}"
-        command = f"nnUNetv2_train {plans.dataset_name} {self.configuration_name} {self.fold} -tr {type(self).__name__}"
-        self.print_to_log_file(
-            f"\nPlease label: {', '.join(waiting)}\n"
-            f"The worklist is {campaign.rounds[-1].folder / 'worklist.csv'}.\n"
-            f"Put each label into labelsTr of {plans.dataset_name} (CASE{self.dataset_json['file_ending']}), then go on with\n"
-            f"    {command} -p {plans.plans_name}{device} --c\n",
-            add_timestamp=False,
-        )
-        self._leave()
-        raise SystemExit(0)
-
-    def _leave(self) -> None:
-        """Nothing of ours may keep the process, or the campaign, from ending."""
-        finish_loaders(self)
-        if self.session is not None:
-            self.session.end()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.barrier()
-
-    @contextmanager
-    def _one_sentence(self) -> Iterator[None]:
-        """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback."""
-        try:
-            yield
-        except ActiveError as error:
-            self.print_to_log_file(f"\n{error}\n", add_timestamp=False)
-            self._leave()
-            raise SystemExit(error.exit_code) from None
-
-    def _first_weights(self) -> torch.Tensor:
-        return next(iter(unwrap(self.network).state_dict().values())).detach().cpu().clone()
-
-    def _warn_of_pretrained_weights(self) -> None:
-        """-pretrained_weights replaces all but the head: the first query would then come from a mixture of two networks."""
-        if self.current_epoch == 0 and not torch.equal(self._first_weights(), self._stem_weights):
-            self.print_to_log_file(
-                "WARNING: the network is not the source network any more: -pretrained_weights replaces all but the segmentation "
-                "head. Leave that flag away; this trainer carries the whole source network over by itself, head included."
-            )

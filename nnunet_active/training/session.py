@@ -20,8 +20,10 @@ from torch import nn
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import make_oracle
 from nnunet_active.cases import CaseStore
+from nnunet_active.cross_validation import check_can_be_trained, sides
 from nnunet_active.errors import EmptyPool
 from nnunet_active.inference import SlidingWindow
+from nnunet_active.ingest import note_labels
 from nnunet_active.networks import channel_names, head_names
 from nnunet_active.ranks import Ranks
 from nnunet_active.selector import run_query
@@ -39,6 +41,8 @@ class QuerySession:
         dataset_json: the target's ``dataset.json`` as nnU-Net preprocessed it.
         log: where to tell people.
         log_file: JSON lines, one per event; nnU-Net's own logger takes its own keys only.
+        fold: the fold that is trained; None: the campaign's own. Any other fold of its cross-validation takes the labels as they are
+            at its start: it never asks, writes nothing, and does not hold the campaign.
     """
 
     def __init__(
@@ -49,8 +53,11 @@ class QuerySession:
         dataset_json: dict,
         log: Callable[[str], None],
         log_file: Path,
+        fold: str | None = None,
     ) -> None:
         self.campaign = campaign
+        self.fold = campaign.fold if fold is None else fold
+        self.only_follows = self.fold != campaign.fold
         self.store = store
         self.plans = plans
         self.dataset_json = dataset_json
@@ -67,8 +74,12 @@ class QuerySession:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
 
         Raises:
-            CampaignError: another process holds it.
+            CampaignError: another process holds it, or the fold has no case to validate on yet.
         """
+        if self.only_follows:
+            self._follow()
+            check_can_be_trained(self.campaign, self.fold)
+            return
         self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
         self._follow()
 
@@ -91,6 +102,57 @@ class QuerySession:
         np.random.seed(seed)  # noqa: NPY002 - nnU-Net and batchgenerators draw from the legacy generator
         torch.manual_seed(seed)
 
+    def labelled(self, epoch: int | None = None) -> list[str]:
+        """Cases that the fold is trained on, sorted. With ``epoch``: only of rounds made before or at it."""
+        return self._sides(epoch)[0]
+
+    def held_out(self, epoch: int | None = None) -> list[str]:
+        """Labelled cases that are never trained on in this fold: the campaign's, and the fold's own of a cross-validation."""
+        return [*self.campaign.val, *self._sides(epoch)[1]]
+
+    def _sides(self, epoch: int | None) -> tuple[list[str], list[str]]:
+        cases = self.campaign.labelled(None if self.only_follows else epoch)
+        return sides(cases, self.campaign.state.get("fold_of", {}), self.fold)
+
+    def unlabelled(self, epoch: int) -> list[str]:
+        """Stored cases that nobody had labelled, held out or excluded before ``epoch``, whatever came later (sorted)."""
+        campaign = self.campaign
+        rounds = [one for one in campaign.rounds if self.only_follows or one.epoch <= epoch]
+        asked = {case for one in rounds for case in one.requested}
+        taken = {*self.labelled(epoch), *asked, *self.held_out(), *campaign.val, *campaign.state["excluded"]}
+        return sorted(set(self.store.identifiers()) - taken)
+
+    def window(
+        self, network: nn.Module, device: torch.device, mirror_axes: tuple[int, ...] | None = None
+    ) -> SlidingWindow:
+        """The network as a function of one preprocessed image."""
+        return SlidingWindow(network, self.plans, self.campaign.configuration, self.dataset_json, device, mirror_axes)
+
+    def begins_round(self, epoch: int) -> bool:
+        """Whether a query of this training was made before ``epoch`` (not at 0, where every training begins)."""
+        if self.only_follows:
+            return False
+        return epoch > 0 and any(one.epoch == epoch and one.made_by == "training" for one in self.campaign.rounds)
+
+    def round_epochs(self, epoch: int, epochs: int) -> tuple[int, int]:
+        """First epoch and end of the round in which ``epoch`` lies: from one query of the training to the next one.
+
+        The last round ends with the training. So does one after which a query found nobody to ask for.
+
+        Args:
+            epoch: 0, 1, ...
+            epochs: length of the training.
+        """
+        if self.only_follows:
+            return 0, epochs
+        campaign = self.campaign
+        made = sorted({0, *(one.epoch for one in campaign.rounds if one.made_by == "training")})
+        start = max(one for one in made if one <= epoch)
+        later = [one for one in made if one > epoch]
+        if not later and not campaign.exhausted:
+            later = [one for one in [start + campaign.settings.stride] if epoch < one]
+        return start, min([*later, epochs])
+
     def query_if_due(
         self,
         epoch: int,
@@ -109,15 +171,18 @@ class QuerySession:
             mirror_axes: axes that may be mirrored where a strategy asks for an ensemble.
         """
         campaign = self.campaign
-        if not campaign.query_due(epoch):
+        if self.only_follows or not campaign.query_due(epoch):
             return
         before()
         candidates = campaign.pool(self._oracle.candidates())
         number = len(campaign.rounds) + 1
-        self.log(f"Query {number} of {campaign.settings.queries}: {len(candidates)} cases to choose from")
+        planned = campaign.settings.queries  # rounds by select come on top
+        self.log(
+            f"Query {number}{f' of {planned}' if number <= planned else ''}: {len(candidates)} cases to choose from"
+        )
         start = time.perf_counter()
         try:
-            window = SlidingWindow(network, self.plans, campaign.configuration, self.dataset_json, device, mirror_axes)
+            window = self.window(network, device, mirror_axes)
             made = run_query(
                 campaign,
                 self.store,
@@ -132,7 +197,7 @@ class QuerySession:
         except EmptyPool as end:
             self.log(f"{end} Training goes on with what is labelled.")
             return
-        self._event(
+        self.event(
             epoch, "query", round=made.number, requested=list(made.requested), seconds=time.perf_counter() - start
         )
 
@@ -142,6 +207,8 @@ class QuerySession:
         Returns:
             Cases that a person still has to label, in order of preference; empty if the training can go on.
         """
+        if self.only_follows:
+            return []
         if self.campaign.settings.oracle == "folder":
             self._welcome_unasked(epoch)
         told = False
@@ -167,20 +234,26 @@ class QuerySession:
         known = {*campaign.labelled(), *campaign.val, *campaign.requested(), *campaign.state["excluded"]}
         unasked = sorted(set(self.store.labelled_identifiers()) - known)
         if unasked:
-            self.ranks.decide(lambda: campaign.mark_labelled(unasked))
+            self.ranks.decide(lambda: self._mark(unasked))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
-            self._event(epoch, "labelled", cases=unasked)
+            self.event(epoch, "labelled", cases=unasked)
+
+    def _mark(self, cases: list[str]) -> list[str]:
+        if self.campaign.settings.oracle == "folder":
+            note_labels(self.campaign, cases, self.log)
+        return self.campaign.mark_labelled(cases)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
         ready, refused = self._oracle.reveal(cases)
-        new = self.campaign.mark_labelled(ready)
+        new = self._mark(ready)
         if new:
             self.log(f"Labelled: {', '.join(new)}. Training set: {len(self.campaign.labelled())} cases.")
-            self._event(epoch, "labelled", cases=new)
+            self.event(epoch, "labelled", cases=new)
         return refused
 
-    def _event(self, epoch: int, event: str, **content: Any) -> None:
+    def event(self, epoch: int, event: str, **content: Any) -> None:
+        """Note something in the log file."""
         if self.ranks.rank == 0:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "epoch": epoch, "event": event, **content}) + "\n")

@@ -67,7 +67,8 @@ def test_the_flags_become_the_settings(target):
     folder = target("all")
     flags = "--strategy assft --strategy-option lambda_=0.5 --strategy-option gap=anchor --stride 3 --epochs 20"
     more = "--iterations 2 --val-iterations 1 --budget 4 --query-size 2 --lr 0.1 --modality replicate --wait --seed 5"
-    assert init(*flags.split(), *more.split(), "--oracle", "folder") == 0
+    tuning = "--recipe gentle --fine-tuning anchor=0.5 --pseudo-labels share=0.25 --pseudo-labels rule=threshold"
+    assert init(*flags.split(), *more.split(), *tuning.split(), "--restart-from", "source", "--oracle", "folder") == 0
     assert Campaign.open(folder, 0).settings.to_json() == {
         "strategy": "assft",
         "strategy_options": {"lambda_": 0.5, "gap": "anchor"},
@@ -82,8 +83,54 @@ def test_the_flags_become_the_settings(target):
         "initial_lr": 0.1,
         "modality": "replicate",
         "wait": True,
+        "fine_tuning": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.5, "ema_epochs": 4.0},
+        "pseudo_labels": {"share": 0.25, "rule": "threshold"},
+        "restart": "source",
+        "folds": 1,
         "seed": 5,
     }
+
+
+@pytest.mark.parametrize(
+    ("percent", "count"),
+    [(("50%", "25%"), (3, 2)), (("100%", "1%"), (6, 1)), (("34%", "100%"), (3, 6)), (("2", "50%"), (2, 3))],
+)
+def test_budgets_may_be_percent_of_the_cases_to_choose_from(target, percent, count):
+    folder = target("all")  # fold all: six cases to choose from
+    assert init("-f", "all", "--budget", percent[0], "--query-size", percent[1]) == 0
+    settings = Campaign.open(folder, "all").settings
+    assert (settings.budget, settings.query_size) == count
+
+
+@pytest.mark.parametrize("budget", ["0%", "101%", "x%", "%", "-5%"])
+def test_a_percentage_that_makes_no_sense_is_refused(target, budget):
+    target("all")
+    with pytest.raises(SystemExit) as stop:
+        init(f"--budget={budget}")
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(("flag", "kept"), [("on", {}), ("off", {"share": 0})])
+def test_pseudo_labels_are_switched_on_and_off_in_one_word(target, flag, kept):
+    folder = target("all")
+    assert init("--pseudo-labels", flag) == 0
+    assert Campaign.open(folder, 0).settings.pseudo_labels == kept
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--fine-tuning", "ancor=1"], "no fine-tuning setting ancor"),
+        (["--fine-tuning", "anchor"], "--fine-tuning anchor has no '='"),
+        (["--pseudo-labels", "share=2"], "share of pseudo-labels is 2"),
+        (["--pseudo-labels", "tau=2"], "no setting tau of pseudo-labels"),
+    ],
+)
+def test_a_way_of_training_that_makes_no_sense_is_refused_before_anything_is_written(target, capsys, flags, said):
+    folder = target("all")
+    assert init(*flags) == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "active" / "fold_0").exists()
 
 
 def test_a_second_start_is_refused_and_restart_keeps_the_first(target, capsys):

@@ -35,7 +35,7 @@ def test_every_command_explains_itself(command, capsys):
     out = capsys.readouterr().out
     assert end.value.code == 0 and out.startswith(f"usage: nnunet_active {command} ")
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"nnunet_active.cli.{command}").add_arguments(parser)
+    importlib.import_module(f"nnunet_active.cli.{command.replace('-', '_')}").add_arguments(parser)
     assert [action.option_strings for action in parser._actions if not action.help] == []
 
 
@@ -44,14 +44,15 @@ def test_the_overview_names_every_command_with_one_line(capsys):
         main("--help")
     out = " ".join(capsys.readouterr().out.split())
     for name in command_line.COMMANDS:
-        module = importlib.import_module(f"nnunet_active.cli.{name}")
+        module = importlib.import_module(f"nnunet_active.cli.{name.replace('-', '_')}")
         assert f"{name} {' '.join(module.HELP.split())}" in out
         assert "\n" not in module.HELP
 
 
 def test_every_file_of_the_folder_is_a_command():
     files = {path.stem for path in Path(command_line.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "arguments", "main"} == set(command_line.COMMANDS)
+    commands = {name.replace("-", "_") for name in command_line.COMMANDS}
+    assert files - {"__init__", "arguments", "main"} == commands
 
 
 def test_help_does_not_load_torch_or_nnunet():

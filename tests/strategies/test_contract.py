@@ -281,6 +281,8 @@ def test_a_pool_has_no_field_that_could_hold_a_label():
         "round_index",
         "rounds",
         "budget",
+        "head_trained",
+        "source_head_trained",
     }
 
 

@@ -56,7 +56,11 @@ def test_weights_may_stand_beside_the_members():
 
 def test_needs_are_those_of_the_members():
     assert get_strategy("weighted_sum", members=["mmacts", "bald"]).needs == {"predictions", "density", "ensemble"}
-    assert get_strategy("weighted_sum", members=["entropy", "aada"]).uses == {"embedding", "source_summary"}
+    assert get_strategy("weighted_sum", members=["entropy", "aada"]).uses == {
+        "embedding",
+        "source_embedding",
+        "source_summary",
+    }
     assert get_strategy("per_cluster", member="mmacts").needs == {"predictions", "density", "embedding"}
 
 

@@ -5,7 +5,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerBN import nnUNetTrainerBN
 
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
-from nnunet_active.training.checkpoints import name_in_checkpoint, restamp
+from nnunet_active.training.checkpoints import make_way, name_in_checkpoint, restamp
 from nnunet_active.training.query_mixin import ActiveQueryMixin
 
 
@@ -39,3 +39,16 @@ def test_restamping_keeps_everything_else_and_leaves_no_temporary_file(tmp_path)
     assert checkpoint["nnunet_active"] == {"trainer_name": "nnUNetTrainerMmActS", "labelled": ["a"]}
     torch.testing.assert_close(checkpoint["network_weights"], weights)
     assert [file.name for file in tmp_path.iterdir()] == ["a.pth"]
+
+
+def test_an_earlier_final_checkpoint_makes_way_so_that_nnunet_goes_on_with_the_latest_one(tmp_path):
+    for name in ("checkpoint_final.pth", "checkpoint_latest.pth"):
+        (tmp_path / name).write_text(name)
+    make_way(tmp_path / "checkpoint_best.pth")
+    assert (tmp_path / "checkpoint_final.pth").is_file()
+    make_way(tmp_path / "checkpoint_latest.pth")
+    assert not (tmp_path / "checkpoint_final.pth").exists()
+    assert (tmp_path / "checkpoint_previous.pth").read_text() == "checkpoint_final.pth"
+    (tmp_path / "checkpoint_final.pth").write_text("the next one")
+    make_way(tmp_path / "checkpoint_final.pth")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint_final.pth", "checkpoint_latest.pth"]

@@ -11,42 +11,17 @@ import pytest
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from tiny_target import NAME, PLANS, Target, make_target
+from tiny_target import NAME, PLANS, make_target
+from tiny_training import campaign_of, fresh_target, run_with_kill, start, trainer_of
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import start_campaign
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.settings import Settings
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
-
-SHORT = {"budget": 2, "stride": 1, "epochs": 3, "iterations": 2, "val_iterations": 1, "seed": 7}
 
 
 @pytest.fixture(autouse=True)
 def _found_by_name(monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
-
-
-def trainer_of(target: Target, name: str = "nnUNetTrainerMmActS", fold: int | str = 0, resume: bool = False):
-    """As the stock nnUNetv2_train makes it."""
-    trainer = get_trainer_from_args(
-        NAME, target.configuration, fold, name, PLANS, continue_training=resume, device=torch.device("cpu")
-    )
-    maybe_load_checkpoint(trainer, resume, False)
-    return trainer
-
-
-def campaign_of(target: Target, fold: int | str = 0) -> Campaign:
-    return Campaign.open(target.preprocessed, fold)
-
-
-def start(target: Target, fold: str = "0", oracle: str | None = None, **settings) -> Campaign:
-    return start_campaign(NAME, target.configuration, PLANS, fold, Settings(**{**SHORT, **settings}), oracle)
-
-
-class Killed(RuntimeError):
-    pass
 
 
 def test_the_stock_search_finds_the_importable_class_and_it_pickles():
@@ -108,36 +83,13 @@ def test_before_the_first_epoch_the_network_is_the_source_network_head_included(
         torch.testing.assert_close(value, source[key], msg=key)
 
 
-def _run_with_kill(target: Target, epoch: int | None) -> None:
-    """Train; where an epoch is given, die before its first step and continue with --c in a new trainer."""
-    trainer = trainer_of(target)
-    if epoch is None:
-        trainer.run_training()
-        return
-    original = trainer.on_train_epoch_start
-
-    def die() -> None:
-        if trainer.current_epoch == epoch:
-            raise Killed
-        original()
-
-    trainer.on_train_epoch_start = die
-    with pytest.raises(Killed):
-        trainer.run_training()
-    trainer.session.end()  # the operating system does this for a process that dies
-    trainer_of(target, resume=True).run_training()
-
-
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_a_run_that_is_killed_and_continued_ends_like_one_that_was_not(tmp_path, monkeypatch, epoch):
     ends = []
     for name, kill in (("whole", None), ("killed", epoch)):
-        for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-            (tmp_path / name / variable).mkdir(parents=True)
-            monkeypatch.setenv(variable, str(tmp_path / name / variable))
-        target = make_target(tmp_path / name)
+        target = fresh_target(tmp_path / name, monkeypatch)
         start(target)
-        _run_with_kill(target, kill)
+        run_with_kill(target, kill)
         folder = target.results / NAME / f"nnUNetTrainerMmActS__{PLANS}__3d_fullres" / "fold_0"
         checkpoint = torch.load(folder / "checkpoint_final.pth", weights_only=False)
         splits = json.loads((target.preprocessed / "splits_final.json").read_text())

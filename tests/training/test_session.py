@@ -69,6 +69,7 @@ def test_a_label_that_nobody_asked_for_is_trained_on_as_well(nnunet_folders):
     assert session.take_up_labels(0) == []
     session.end()
     assert session.campaign.labelled(0) == ["case_0", "case_3"]
+    assert session.campaign.ingested["case_3"]["volume_label_mm3"]["core"] > 0  # as if it had been ingested
     assert any("without being asked" in sentence and "case_3" in sentence for sentence in said)
 
 

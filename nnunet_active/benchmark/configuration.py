@@ -1,0 +1,200 @@
+"""What a benchmark compares: arms (a strategy with its options), recipes (ways of fine-tuning), schedule, seeds and folds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.training.fine_tuning import recipe
+
+SOURCE, ALL_LABELS = "source", "all labels"
+RESERVED = (SOURCE, ALL_LABELS)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose cases.
+
+    Attributes:
+        strategy: name of a registered query strategy.
+        options: its keyword arguments.
+        one_off: take the whole budget at epoch 0; such an arm has one point on the learning curve, at the full budget.
+        pseudo_labels: settings of the semi-supervised part; None switches it off.
+        trainer: trainer class; None takes the benchmark's.
+        name: how the arm is called in tables; by default the shorthand that :func:`parse_arm` reads.
+    """
+
+    strategy: str
+    options: dict[str, Any] = field(default_factory=dict)
+    one_off: bool = False
+    pseudo_labels: dict[str, Any] | None = None
+    trainer: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            parts = [self.strategy, *(["one_off"] if self.one_off else [])]
+            parts += ["pseudo"] if self.pseudo_labels is not None else []
+            parts += [f"{key}={value}" for key, value in self.options.items()]
+            object.__setattr__(self, "name", ":".join(parts))
+        if self.name in RESERVED:
+            raise CampaignError(f"An arm cannot be called '{self.name}': that is the name of a reference.")
+        get_strategy(self.strategy, **self.options)  # an unknown name or option shows before anything is run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to fine-tune, with every arm.
+
+    Attributes:
+        name: how it is called in tables.
+        fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`; empty: the plain recipe.
+        restart: ``never``, ``source``, or None (the trainer's own), see :class:`~nnunet_active.settings.Settings`.
+        lr: initial learning rate; None takes the benchmark's.
+        trainer: trainer class; None takes the arm's or the benchmark's.
+    """
+
+    name: str = "plain"
+    fine_tuning: dict[str, Any] = field(default_factory=dict)
+    restart: str | None = None
+    lr: float | None = None
+    trainer: str | None = None
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole benchmark; the same content in a JSON file is what ``--config`` reads.
+
+    Attributes:
+        dataset, configuration, plans: the target, as nnU-Net names it.
+        arms: what is compared.
+        recipes: ways of fine-tuning; every arm is run with every one.
+        budget, query_size: cases in all, and per query.
+        stride: epochs between two queries.
+        iterations, val_iterations: per epoch.
+        epochs: length of a training; None: one stride for every query.
+        lr: initial learning rate; None leaves it to the trainer class.
+        trainer: trainer class of all arms that name none.
+        seeds: of the strategies' draws and of the training's (order of patches, augmentation).
+        folds: which splits into cases to choose from and test cases.
+        splits: number of parts that nnU-Net's cross-validation makes; fold f is tested on part f.
+        split_file: a ``splits_final.json`` that defines the folds in its place.
+        all_labels: also train on all labels of the fold, once for every seed and recipe.
+        device: as in ``nnUNetv2_train``.
+        tolerance_mm: of the surface Dice.
+        threads: of a run on a CPU.
+    """
+
+    dataset: str
+    configuration: str
+    arms: tuple[Arm, ...]
+    recipes: tuple[Recipe, ...] = (Recipe(),)
+    plans: str = "nnUNetActivePlans"
+    budget: int = 3
+    query_size: int = 1
+    stride: int = 4
+    iterations: int = 10
+    val_iterations: int = 1
+    epochs: int | None = None
+    lr: float | None = None
+    trainer: str = "nnUNetTrainerActive"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    folds: tuple[int, ...] = (0,)
+    splits: int = 5
+    split_file: str | None = None
+    all_labels: bool = True
+    device: str = "cuda"
+    tolerance_mm: float = 2.0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for what, names in (("arms", [arm.name for arm in self.arms]), ("recipes", [r.name for r in self.recipes])):
+            double = sorted({name for name in names if names.count(name) > 1})
+            if double:
+                raise CampaignError(f"Two {what} are called {double[0]}; give one of them another name.")
+        if not self.seeds or not self.folds or not self.recipes:
+            raise CampaignError("A benchmark needs at least one seed, one fold and one recipe.")
+        if self.splits < 2:
+            raise CampaignError(f"--splits {self.splits} makes no sense; it must be at least 2.")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON types."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Configuration:
+        """Read back; arms may be given in shorthand, recipes by name.
+
+        Raises:
+            CampaignError: an unknown key, or something that makes no sense.
+        """
+        content = dict(content)
+        unknown = sorted(set(content) - {entry.name for entry in fields(cls)})
+        if unknown:
+            raise CampaignError(f"A benchmark has no setting '{unknown[0]}'.")
+        try:
+            arms = [parse_arm(arm) if isinstance(arm, str) else Arm(**arm) for arm in content.pop("arms")]
+            recipes = [_recipe(one) for one in content.pop("recipes", [{}])]
+            for key in ("seeds", "folds"):
+                if key in content:
+                    content[key] = tuple(content[key])
+            return cls(arms=tuple(arms), recipes=tuple(recipes), **content)
+        except (TypeError, KeyError) as error:
+            raise CampaignError(f"The benchmark's settings cannot be used: {error}.") from error
+
+
+def read_configuration(file: Path, **changes: Any) -> Configuration:
+    """The JSON file of a benchmark, with what the command line changes.
+
+    Raises:
+        MissingInput, CampaignError: not there, or not usable.
+    """
+    if not file.is_file():
+        raise MissingInput(f"{file} was not found; it is the JSON file with the benchmark's settings.")
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise CampaignError(f"{file} is not JSON ({error}).") from error
+    return Configuration.from_json({**content, **changes})
+
+
+def parse_arm(text: str) -> Arm:
+    """An arm from its shorthand: ``STRATEGY[:one_off][:pseudo][:OPTION=VALUE ...]``.
+
+    >>> parse_arm("mmacts:one_off").one_off
+    True
+    >>> parse_arm("assft:pseudo:combine=product").options
+    {'combine': 'product'}
+
+    Raises:
+        CampaignError: an unknown part, strategy or option.
+    """
+    strategy, *parts = text.split(":")
+    options: dict[str, Any] = {}
+    one_off, pseudo = False, None
+    for part in parts:
+        name, sign, value = part.partition("=")
+        if part == "one_off":
+            one_off = True
+        elif part == "pseudo":
+            pseudo = {}
+        elif sign:
+            options[name] = _value(value)
+        else:
+            raise CampaignError(f"'{part}' in {text} is none of one_off, pseudo and OPTION=VALUE.")
+    return Arm(strategy, options, one_off, pseudo)
+
+
+def _recipe(content: str | dict[str, Any]) -> Recipe:
+    return Recipe(content, recipe(content)) if isinstance(content, str) else Recipe(**content)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,117 @@
+"""Trained stretches that runs share: a checkpoint for each leg of a training, found by what decides it.
+
+A leg is what lies between two multiples of the stride. Its end depends on the target, the source, the recipe, the seed and on who was
+labelled when, and on nothing else: not on the strategy that chose. So two runs that chose the same cases so far train once, and a run
+that was killed goes on at the last leg that it finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_active.atomic import atomic_file, atomic_folder
+from nnunet_active.benchmark.plan import digest_of
+from nnunet_active.settings import Settings
+
+CHECKPOINT = "checkpoint.pth"
+_TRAINING = (
+    "stride",
+    "epochs",
+    "iterations",
+    "val_iterations",
+    "initial_lr",
+    "fine_tuning",
+    "pseudo_labels",
+    "restart",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A finished leg: its folder, and ``facts`` (``epoch`` at its end, ``history``, ``seconds``, ``weights``)."""
+
+    folder: Path
+    facts: dict[str, Any]
+
+    @property
+    def checkpoint(self) -> Path:
+        """Network, optimizer and log at its end, as nnU-Net saves them."""
+        return self.folder / CHECKPOINT
+
+    @property
+    def key(self) -> str:
+        """What it was found by."""
+        return self.folder.name
+
+
+class LegCache:
+    """Finished legs in a folder, one folder for each key; entries appear whole or not at all.
+
+    Args:
+        folder: of the cache.
+        context: whatever else decides a training: versions, digests, fold, trainer, device.
+        settings: of the campaign.
+        whole_rounds: legs end with rounds only; needed where something is made within a round that a later epoch of it uses.
+    """
+
+    def __init__(self, folder: Path, context: dict[str, Any], settings: Settings, whole_rounds: bool = False) -> None:
+        self.folder = folder
+        content = settings.to_json()
+        self.settings = settings
+        self.whole_rounds = whole_rounds
+        # the number of queries decides where rounds end, and with that the schedules that begin anew with each
+        self._base = {**context, "queries": settings.queries, **{name: content[name] for name in _TRAINING}}
+
+    def ends(self) -> list[int]:
+        """Epochs at which legs end: the multiples of the stride (with whole rounds: those with a query), and the training's end."""
+        settings = self.settings
+        stop = settings.epoch_of_query(settings.queries) + 1 if self.whole_rounds else settings.epochs
+        return [*range(settings.stride, min(stop, settings.epochs), settings.stride), settings.epochs]
+
+    def end_of(self, epoch: int) -> int | None:
+        """Where the leg ends that begins at ``epoch``; None where none begins."""
+        starts = [0, *self.ends()[:-1]]
+        return self.ends()[starts.index(epoch)] if epoch in starts else None
+
+    def key(self, history: Sequence[Sequence[str]]) -> str:
+        """Key of the last leg of ``history``: for each leg so far, who was labelled."""
+        return digest_of({**self._base, "history": [sorted(cases) for cases in history]})
+
+    def find(self, history: Sequence[Sequence[str]]) -> Leg | None:
+        """The finished leg, if there is one."""
+        folder = self.folder / self.key(history)
+        file = folder / "leg.json"
+        if not file.is_file() or not (folder / CHECKPOINT).is_file():
+            return None
+        return Leg(folder, json.loads(file.read_text()))
+
+    def add(self, history: Sequence[Sequence[str]], save: Any, facts: dict[str, Any]) -> Leg:
+        """Keep a leg; ``save`` is called with the file to write. Whoever comes second keeps the first one's."""
+        folder = self.folder / self.key(history)
+        if found := self.find(history):
+            return found
+        try:
+            with atomic_folder(folder) as temporary:
+                save(temporary / CHECKPOINT)
+                content = {**facts, "history": [sorted(cases) for cases in history]}
+                (temporary / "leg.json").write_text(json.dumps(content, indent=2) + "\n")
+        except OSError:  # it is there, without a checkpoint or from somebody who was faster
+            if not (folder / "leg.json").is_file():
+                raise
+            with atomic_file(folder / CHECKPOINT) as temporary:
+                save(temporary)
+        return self.find(history)
+
+
+def drop_checkpoints(folder: Path) -> int:
+    """Delete the checkpoints of all legs, which only unfinished runs need; returns the bytes that are free now."""
+    freed = 0
+    for file in folder.glob(f"*/{CHECKPOINT}"):
+        freed += file.stat().st_size
+        file.unlink()
+    return freed

@@ -1,0 +1,102 @@
+"""Lets a trainer end its legs in the cache of legs, and jump over those that are there already."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_active.benchmark.legs import Leg, LegCache
+from nnunet_active.scoring.embedding import unwrap
+
+
+class LegReused(Exception):
+    """The leg that is about to begin is in the cache: no error, the training goes on from its end."""
+
+    def __init__(self, leg: Leg) -> None:
+        super().__init__(leg.key)
+        self.leg = leg
+
+
+class RecordedTraining:
+    """Put before an active trainer's class: same training, same checkpoints, plus a note of every leg.
+
+    What nnU-Net writes for people and for its own resuming (plots; best, latest and final checkpoint) is left away: a run resumes from
+    the legs, and the last one holds what the final checkpoint would.
+    """
+
+    legs: LegCache
+    seconds_query: float = 0.0
+    seconds_trained: float = 0.0
+    _leg_began: float = 0.0
+
+    def initialize(self) -> None:
+        """As the trainer's, without the plot after every epoch."""
+        super().initialize()
+        self.logger.plot_progress_png = lambda output_folder: None
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Nothing: see :meth:`on_epoch_end`."""
+
+    def _query(self) -> None:
+        start = time.perf_counter()
+        super()._query()
+        self.seconds_query += time.perf_counter() - start
+        if self.legs.end_of(self.current_epoch) is not None:
+            if (leg := self.legs.find(self._history())) is not None:
+                self._leave()
+                raise LegReused(leg)
+            self._leg_began = time.perf_counter()
+
+    def on_epoch_end(self) -> None:
+        """Keep the leg that ends here."""
+        super().on_epoch_end()
+        if self.current_epoch not in self.legs.ends():
+            return
+        history = [cases for _, cases in self._labelled_so_far(self.current_epoch - 1)]
+        seconds = time.perf_counter() - self._leg_began
+        self.seconds_trained += seconds
+        facts = {
+            "epoch": self.current_epoch,
+            "seconds": seconds,
+            "weights": weights_digest(self.network),
+        }
+        self.legs.add(history, self._save_whole, facts)
+        self._leg_began = time.perf_counter()
+
+    def _save_whole(self, file: Path) -> None:
+        self.current_epoch -= 1  # the stock code stores current_epoch + 1, as it saves before it counts up
+        try:
+            super().save_checkpoint(str(file))
+        finally:
+            self.current_epoch += 1
+
+    def _history(self) -> list[list[str]]:
+        return [cases for _, cases in self._labelled_so_far(self.current_epoch)]
+
+    def _labelled_so_far(self, epoch: int) -> list[tuple[int, list[str]]]:
+        return labelled_by_leg(self.session.campaign, self.legs, epoch)
+
+
+def labelled_by_leg(campaign: Any, legs: LegCache, epoch: int) -> list[tuple[int, list[str]]]:
+    """Start and labelled cases of every leg that has begun by ``epoch``."""
+    starts = [0, *legs.ends()[:-1]]
+    return [(start, campaign.labelled(start)) for start in starts if start <= epoch]
+
+
+def recorded(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
+    """The recorded version of an active trainer; it keeps its name, so that its folders and checkpoints do."""
+    return type(trainer.__name__, (RecordedTraining, trainer), {"__module__": __name__})
+
+
+def weights_digest(network: torch.nn.Module) -> str:
+    """Hex digest of a network's weights, to see whether two trainings ended in the same place."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(unwrap(network).state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""The results as tables: one row per run, round and class, and one per run, round, class and test case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.atomic import write_text
+from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
+from nnunet_active.benchmark.plan import RunSpec
+
+METRICS = ("dice", "iou", "surface_dice", "hd95")
+ROWS, CASES = "results.csv", "cases.csv"
+_READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
+
+
+def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """All rows of one run. Each has what is needed to do the run again: the whole specification, versions and digests."""
+    spec = RunSpec.from_json(result["spec"])
+    seconds = {f"seconds_{name}": round(value, 3) for name, value in result["seconds"].items()}
+    trained = result["seconds"]["trained_here"]
+    settings = {**(spec.settings or {}), **result.get("settings_used", {})}
+    rows = []
+    for one in result["rounds"]:
+        common = {
+            "run": result["run"],
+            "arm": spec.arm,
+            "recipe": spec.recipe,
+            "dataset": spec.dataset,
+            "configuration": spec.configuration,
+            "trainer": spec.trainer,
+            "fold": spec.fold,
+            "seed": spec.seed,
+            "round": one["round"],
+            "labels": len(one["labelled"]),
+            "epoch": one["epoch"],
+        }
+        details = {
+            "requested": " ".join(one["requested"]),
+            "labelled": " ".join(one["labelled"]),
+            "foreground_voxels": one["foreground"],
+            "foreground_share": one["foreground"] / max(1, result["pool_foreground"]),
+            "test_cases": len(spec.test),
+            "weights": one["weights"],
+            **seconds,
+            "overhead_share": round(result["seconds"]["overhead"] / trained, 4) if trained else None,
+            "lr": settings.get("initial_lr"),
+            "epochs": settings.get("epochs"),
+            "stride": settings.get("stride"),
+            "iterations": settings.get("iterations"),
+            "finished": result["finished"],
+            "code": result.get("code", ""),
+            "versions": json.dumps(result["versions"]),
+            "digests": json.dumps(result["digests"]),
+            "spec": json.dumps(result["spec"]),
+        }
+        rows += [
+            {**common, "class": name, "cases": int(values["cases"]), **{m: values[m] for m in METRICS}, **details}
+            for name, values in per_class(pd.DataFrame(one["cases"])).iterrows()
+        ]
+    return rows
+
+
+def per_class(cases: pd.DataFrame) -> pd.DataFrame:
+    """Means over the test cases, one row per class, and their mean over the classes as ``mean``.
+
+    A class that is neither in the reference nor predicted in a case is left out there; ``cases`` counts the others.
+    """
+    cases = cases.astype(dict.fromkeys(METRICS, float))
+    grouped = cases.groupby("class", sort=False)
+    table = grouped[list(METRICS)].mean().assign(cases=grouped["dice"].count())
+    mean = table[list(METRICS)].mean().to_frame("mean").T.assign(cases=int(table["cases"].max()))
+    return pd.concat([table, mean])
+
+
+def case_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per round, class and test case."""
+    spec = RunSpec.from_json(result["spec"])
+    common = {"run": result["run"], "arm": spec.arm, "recipe": spec.recipe, "fold": spec.fold, "seed": spec.seed}
+    return [
+        {**common, "round": one["round"], "labels": len(one["labelled"]), **row}
+        for one in result["rounds"]
+        for row in one["cases"]
+    ]
+
+
+def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, Path]:
+    """``results.csv`` and ``cases.csv``, each in one step."""
+    results = sorted(results, key=_order)
+    files = []
+    for name, make in ((ROWS, rows_of), (CASES, case_rows)):
+        table = pd.DataFrame([row for result in results for row in make(result)])
+        write_text(root / name, table.to_csv(index=False, lineterminator="\n"))
+        files.append(root / name)
+    return files[0], files[1]
+
+
+def read_rows(*files: Path) -> pd.DataFrame:
+    """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table."""
+    text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
+    return pd.concat([pd.read_csv(file, dtype=text, **_READ) for file in files], ignore_index=True)
+
+
+def finished(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:
+    """Results of those runs that are finished."""
+    found = []
+    for run in runs:
+        file = root / "runs" / run.identifier / "result.json"
+        if file.is_file():
+            found.append(json.loads(file.read_text()))
+    return found
+
+
+def _order(result: dict[str, Any]) -> tuple[Any, ...]:
+    spec = result["spec"]
+    kind = {SOURCE: 0, ALL_LABELS: 1}.get(spec["arm"], 2)
+    return kind, spec["arm"], spec["recipe"], spec["fold"], spec["seed"]

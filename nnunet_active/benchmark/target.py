@@ -1,0 +1,223 @@
+"""The target that all runs share: planned and preprocessed once, read by every run through links, never changed by one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_active.atomic import write_json
+from nnunet_active.benchmark.plan import Fold, digest_of
+from nnunet_active.campaign_start import open_store
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.nnunet_paths import preprocessed_root, raw_folder, raw_root
+from nnunet_active.planners.source_model_planner import SourceModelPlanner
+from nnunet_active.preprocessing import preprocess_dataset
+from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.source_model import source_folder
+from nnunet_active.splits import read_splits
+
+_TOP = ("dataset.json", "dataset_fingerprint.json", "gt_segmentations")
+
+
+@contextmanager
+def nnunet_environment(**folders: Path) -> Iterator[None]:
+    """nnU-Net's variables for the time of the context: these folders, our trainers, everything random in this process."""
+    changed = {name: os.fspath(folder) for name, folder in folders.items()}
+    changed |= {"nnUNet_extTrainer": str(discovery_folder()), "nnUNet_n_proc_DA": "0"}
+    changed.setdefault("nnUNet_compile", os.environ.get("nnUNet_compile", "f"))
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Target:
+    """A planned and preprocessed target with its source network.
+
+    Attributes:
+        raw: ``nnUNet_raw``.
+        preprocessed: ``nnUNet_preprocessed`` that holds it.
+        dataset, plans, configuration: as nnU-Net names them.
+    """
+
+    raw: Path
+    preprocessed: Path
+    dataset: str
+    plans: str
+    configuration: str
+
+    @property
+    def folder(self) -> Path:
+        """``nnUNet_preprocessed/DatasetXXX``."""
+        return self.preprocessed / self.dataset
+
+    @property
+    def source(self) -> Path:
+        """The folder of the source network."""
+        return source_folder(self.folder, self.plans, self.configuration)
+
+    def store(self) -> CaseStore:
+        """Its preprocessed cases."""
+        with nnunet_environment(nnUNet_preprocessed=self.preprocessed):
+            return open_store(self.dataset, self.plans, self.configuration)
+
+    def to_json(self) -> dict[str, str]:
+        """For another process."""
+        return {
+            "raw": str(self.raw),
+            "preprocessed": str(self.preprocessed),
+            "dataset": self.dataset,
+            "plans": self.plans,
+            "configuration": self.configuration,
+        }
+
+    @classmethod
+    def from_json(cls, content: dict[str, str]) -> Target:
+        """Read back."""
+        return cls(**{**content, "raw": Path(content["raw"]), "preprocessed": Path(content["preprocessed"])})
+
+    def digests(self) -> dict[str, str]:
+        """Digests of what a run starts from: the plans, the source network, the preprocessed cases (their files' sizes)."""
+        store = self.store()
+        cases = {
+            case: [(store.folder / name).stat().st_size for name in names]
+            for case in store.labelled_identifiers()
+            for names in [sorted(f.name for f in store.folder.glob(f"{_escape(case)}[._]*"))]
+        }
+        weights = sorted(self.source.glob("fold_*/checkpoint_*.pth"))
+        return {
+            "plans": _digest_of_file(self.folder / f"{self.plans}.json"),
+            "source": _digest_of_file(weights[0]),
+            "cases": digest_of(cases),
+        }
+
+    def link_into(self, preprocessed: Path, shared: Path) -> Path:
+        """Make ``preprocessed/DatasetXXX``, whose files are links to this target's, without campaigns and splits.
+
+        Args:
+            preprocessed: a run's own ``nnUNet_preprocessed``.
+            shared: scores that are the same for every run are kept here.
+
+        Returns:
+            The run's data set folder.
+        """
+        folder = preprocessed / self.dataset
+        store = self.store()
+        (folder / "active" / "source").mkdir(parents=True, exist_ok=True)
+        data = folder / store.folder.name
+        data.mkdir(exist_ok=True)
+        for name in (*_TOP, f"{self.plans}.json"):
+            if (self.folder / name).exists():
+                _link(self.folder / name, folder / name)
+        for file in store.folder.iterdir():
+            if file.is_file() and not file.name.startswith("."):
+                _link(file, data / file.name)
+        _link(self.source, folder / "active" / "source" / self.source.name)
+        (shared / "scores").mkdir(parents=True, exist_ok=True)
+        _link(shared / "scores", folder / "active" / "scores")
+        return folder
+
+
+def _escape(name: str) -> str:
+    return name.replace("[", "[[]")
+
+
+def _digest_of_file(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def _link(source: Path, link: Path) -> None:
+    if not link.is_symlink():
+        link.symlink_to(source.resolve())
+
+
+def prepare_target(
+    dataset: str, configuration: str, plans: str, model: Path | None, root: Path, processes: int = 1
+) -> Target:
+    """The user's own preprocessed target, or, where a source model is named, one that is planned and preprocessed below ``root``.
+
+    Args:
+        dataset: full name.
+        configuration: nnU-Net configuration.
+        plans: plans identifier.
+        model: source model; None takes the target as ``nnunet_active plan`` and ``preprocess`` left it.
+        root: the benchmark's folder.
+        processes: of the preprocessing.
+
+    Raises:
+        MissingInput: something is not there; says which command makes it.
+    """
+    if model is None:
+        target = Target(raw_root(), preprocessed_root(), dataset, plans, configuration)
+        store = open_store(dataset, plans, configuration)
+        if not target.source.is_dir():
+            raise MissingInput(
+                f"No source network was found in {target.source}; name it with -m MODEL, or run nnunet_active plan first."
+            )
+        if not store.labelled_identifiers():
+            raise MissingInput(
+                f"No preprocessed case with a label was found in {store.folder}; run nnunet_active preprocess."
+            )
+        return target
+    raw = raw_folder(dataset)
+    made = root / "target" / "nnUNet_preprocessed"
+    made.mkdir(parents=True, exist_ok=True)
+    target = Target(raw.parent, made, dataset, plans, configuration)
+    with nnunet_environment(nnUNet_preprocessed=made), contextlib.redirect_stdout(io.StringIO()):
+        if not (target.folder / f"{plans}.json").is_file():
+            SourceModelPlanner(raw, model, [configuration]).write()
+        cases = RawDataset(raw)
+        for case in [identifier for identifier, one in cases.cases.items() if one.label is None]:
+            del cases.cases[case]  # nothing can be learnt here from a case whose label nobody knows
+        report = preprocess_dataset(cases, open_store(dataset, plans, configuration), cases.dataset_json, processes)
+    for case, problem in report.problems.items():
+        print(f"  set aside: {case}: {problem}")
+    return target
+
+
+def make_folds(target: Target, numbers: tuple[int, ...], splits: int, split_file: Path | None) -> list[Fold]:
+    """The folds that were asked for: those of a split file, or of nnU-Net's cross-validation with ``splits`` parts.
+
+    Raises:
+        CampaignError: a fold that is not there, or that leaves nobody to choose from or to test on.
+    """
+    labelled = target.store().labelled_identifiers()
+    if split_file is not None:
+        content = read_splits(split_file)
+        if content is None:
+            raise MissingInput(f"The split file {split_file} was not found.")
+    elif len(labelled) < splits:
+        raise CampaignError(f"{len(labelled)} labelled cases cannot be split into {splits} parts; lower --splits.")
+    else:
+        content = generate_crossval_split(labelled, seed=12345, n_splits=splits)
+    folds = []
+    for number in numbers:
+        if number >= len(content):
+            raise CampaignError(f"There is no fold {number}: the split has {len(content)} (0 to {len(content) - 1}).")
+        train, test = (sorted(set(content[number][key]) & set(labelled)) for key in ("train", "val"))
+        if not train or not test or set(train) & set(test):
+            raise CampaignError(f"Fold {number} needs preprocessed cases to choose from and others to test on.")
+        folds.append(Fold(number, tuple(str(case) for case in train), tuple(str(case) for case in test)))
+    return folds
+
+
+def write_splits(folder: Path, fold: int, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    """``splits_final.json`` of a run, as a user would define it: the same in every fold up to the one that is used."""
+    write_json(folder / "splits_final.json", [{"train": list(train), "val": list(test)}] * (fold + 1))

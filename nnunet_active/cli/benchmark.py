@@ -1,0 +1,129 @@
+"""``nnunet_active benchmark``: what does each query strategy save, on this very target?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from nnunet_active.cli.arguments import add_configuration, add_dataset, add_device, add_plans, add_processes
+
+HELP = "Compare query strategies by full retrospective trainings on a labelled target"
+
+_DIRECT = (
+    ("budget", int, "cases to query in all"),
+    ("query_size", int, "cases per query"),
+    ("stride", int, "epochs between two queries"),
+    ("iterations", int, "training iterations per epoch"),
+    ("val_iterations", int, "validation iterations per epoch"),
+    ("epochs", int, "epochs in all (default: one stride for every query)"),
+    ("lr", float, "initial learning rate (default: the trainer's)"),
+    ("splits", int, "parts of the cross-validation; fold f is tested on part f"),
+    ("tolerance_mm", float, "tolerance of the surface Dice in mm"),
+    ("threads", int, "threads of a run"),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is not given is taken from ``--config``, or from the defaults of the benchmark's settings."""
+    add_dataset(parser, required=False)
+    add_configuration(parser, required=False)
+    add_plans(parser)
+    add_processes(parser)
+    add_device(parser)
+    parser.set_defaults(plans=None, device=None)  # the settings' own defaults, so that --config counts
+    parser.add_argument(
+        "-m", dest="model", type=Path, help="source model: plan and preprocess with it, in the benchmark's folder"
+    )
+    parser.add_argument("-tr", dest="trainer", help="trainer class (default: nnUNetTrainerActive)")
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, help="the benchmark's folder; the same one goes on"
+    )
+    parser.add_argument("--config", type=Path, help="JSON file with the settings; flags count more")
+    parser.add_argument(
+        "--strategies", nargs="+", metavar="ARM", help="what to compare: STRATEGY[:one_off][:pseudo][:OPTION=VALUE]"
+    )
+    parser.add_argument("--recipes", nargs="+", help="ways of fine-tuning (default: plain)")
+    for name, kind, text in _DIRECT:
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="one number n means the seeds 0 to n - 1")
+    parser.add_argument("--folds", nargs="+", type=int, help="folds to run (default: 0)")
+    parser.add_argument("--split-file", help="a splits_final.json that defines the folds")
+    parser.add_argument("--no-all-labels", action="store_true", help="leave out the trainings on all labels")
+    parser.add_argument(
+        "--engine", choices=("local", "submitit"), default="local", help="where to run (default: local)"
+    )
+    parser.add_argument("--cluster", choices=("slurm", "local"), default="slurm", help="with --engine submitit")
+    parser.add_argument("--cluster-options", type=json.loads, default={}, metavar="JSON", help="submitit's parameters")
+    parser.add_argument(
+        "--drop-checkpoints", action="store_true", help="when all runs are finished, delete what they trained"
+    )
+    parser.add_argument("--again", metavar="RUN", help="do one run of results.csv again, from its row, and compare")
+    parser.add_argument("--summary-only", action="store_true", help="run nothing; make tables, plots and page anew")
+
+
+def _changes(args: argparse.Namespace) -> dict[str, Any]:
+    from nnunet_active.nnunet_paths import dataset_name
+
+    given: dict[str, Any] = {name: getattr(args, name) for name, _, _ in _DIRECT}
+    given |= {"configuration": args.configuration, "plans": args.plans, "trainer": args.trainer, "device": args.device}
+    given |= {"arms": args.strategies, "recipes": args.recipes, "folds": args.folds, "split_file": args.split_file}
+    if args.seeds:
+        given["seeds"] = list(range(args.seeds[0])) if len(args.seeds) == 1 else args.seeds
+    if args.dataset:
+        given["dataset"] = dataset_name(args.dataset)
+    if args.no_all_labels:
+        given["all_labels"] = False
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare, run what is left, summarise."""
+    from nnunet_active.benchmark.configuration import Configuration, read_configuration
+    from nnunet_active.benchmark.engines import LocalEngine
+    from nnunet_active.benchmark.legs import drop_checkpoints
+    from nnunet_active.benchmark.markdown import as_markdown
+    from nnunet_active.benchmark.reproduction import run_again
+    from nnunet_active.benchmark.results import ROWS
+    from nnunet_active.benchmark.runner import CONFIGURATION, prepare
+    from nnunet_active.benchmark.runner import run as run_benchmark
+    from nnunet_active.benchmark.summary import FOLDER, read, summarise
+    from nnunet_active.errors import CampaignError
+
+    changes = _changes(args)
+    file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)
+    configuration = read_configuration(file, **changes) if file else Configuration.from_json(changes)
+    if not configuration.arms and not configuration.all_labels:
+        raise CampaignError("There is nothing to compare; name strategies with --strategies.")
+    benchmark = prepare(configuration, args.output, args.model, args.processes)
+    if args.again:
+        table = run_again(args.output / ROWS, args.again, benchmark.target)
+        print(as_markdown(table))
+        return 0 if table[["same request", "same weights"]].all(axis=None) else 1
+    failed = []
+    if not args.summary_only:
+        if args.engine == "submitit":
+            from nnunet_active.benchmark.submitit_engine import SubmititEngine
+
+            engine = SubmititEngine(args.output / "jobs", args.cluster, args.cluster_options)
+        else:
+            engine = LocalEngine(args.processes)
+        failed = run_benchmark(benchmark, engine)
+    if benchmark.results:
+        folder = args.output / FOLDER
+        summarise(
+            read(args.output),
+            folder,
+            title=f"Query strategies on {configuration.dataset} ({configuration.configuration})",
+        )
+        print(f"Summary: {folder / 'summary.html'} and summary.md")
+    if args.drop_checkpoints and len(benchmark.results) == len(benchmark.runs):
+        print(f"{drop_checkpoints(args.output / 'legs') / 2**20:.0f} MiB of checkpoints were deleted.")
+    print(
+        f"{len(benchmark.results)} of {len(benchmark.runs)} runs are finished; one row per run, round and class is in "
+        f"{args.output / ROWS}"
+    )
+    if failed:
+        print(f"{len(failed)} failed; the same command tries them again.")
+    return 1 if failed else 0

@@ -1,0 +1,38 @@
+"""``nnunet_active explain``: why a case was chosen, or was not."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from nnunet_active.cli import arguments
+
+HELP = "Say in words and numbers why a case was chosen, or was not"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The case, or several."""
+    parser.add_argument("cases", nargs="+", metavar="CASE", help="case identifier")
+    arguments.add_dataset(parser)
+    arguments.add_fold(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read what the rounds recorded; nothing is computed or written."""
+    from nnunet_active.campaign import Campaign
+    from nnunet_active.explanation import explain_case, format_explanation
+    from nnunet_active.next_step import adopted
+    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+
+    dataset = dataset_name(args.dataset)
+    folder = preprocessed_folder(dataset)
+    campaign = adopted(Campaign.open(folder, args.fold))
+    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
+    explained = [explain_case(campaign, case, [*raw.cases, *raw.problems]) for case in args.cases]
+    if args.json:
+        print(json.dumps({entry["case"]: entry for entry in explained}, indent=2))
+    else:
+        print(*map(format_explanation, explained), sep="\n\n")
+    return 0

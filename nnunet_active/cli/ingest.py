@@ -1,0 +1,117 @@
+"""``nnunet_active ingest``: take finished labels back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_active.cli.arguments import add_dataset, add_fold
+
+if TYPE_CHECKING:
+    from nnunet_active.ingest_report import IngestReport
+
+HELP = "Take finished labels back: check them, preprocess them, and add their cases to the training set"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--from``, ``--accept-unchanged``, ``--decline``."""
+    add_dataset(parser)
+    add_fold(parser)
+    parser.add_argument(
+        "--from",
+        dest="folders",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="where the labels are, at any depth, each named after its case (.nii.gz, .nrrd, .seg.nrrd, .mha ...); "
+        "default: the hand-off folders of the campaign and labelsTr",
+    )
+    parser.add_argument(
+        "--accept-unchanged",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CASE",
+        help="cases whose prediction is right as it is",
+    )
+    parser.add_argument(
+        "--decline",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="CASE",
+        help="waiting cases that nobody can label: they are never asked for again and cost nothing of the budget",
+    )
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why they are declined")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if a label was refused."""
+    from nnunet_active.ingest import ingest
+    from nnunet_active.next_step import next_step
+    from nnunet_active.nnunet_paths import dataset_name
+
+    report = ingest(
+        dataset_name(args.dataset),
+        args.fold,
+        args.folders,
+        args.accept_unchanged,
+        args.decline,
+        args.reason,
+        log=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    following = next_step(dataset_name(args.dataset), args.fold).command
+    if args.json:
+        print(json.dumps({**report.to_json(), "next": following}, indent=2))
+    else:
+        _show(report)
+        print(f"Next: {following}")
+    return 1 if report.refused else 0
+
+
+def _show(report: IngestReport) -> None:
+    for title, cases in (("New label", report.taken), ("Corrected label", report.corrected)):
+        for case, facts in cases.items():
+            print(f"{title}: {case} ({agreement(facts)})")
+    if report.delivered:
+        print(f"Put into labelsTr: {', '.join(report.delivered)}")
+    for sentences in report.warnings.values():
+        for sentence in sentences:
+            print(f"Warning: {sentence}")
+    for case, files in report.untouched.items():
+        print(f"Untouched: {case} is still the prediction as it was handed out ({', '.join(files)})")
+    if report.untouched:
+        print(f"  If a prediction is right as it is: --accept-unchanged {' '.join(report.untouched)}")
+    for sentence in report.notes:
+        print(sentence)
+    for case in report.declined:
+        print(f"Declined: {case}")
+    for sentence in report.refused.values():
+        print(f"Refused: {sentence}")
+    if report.unknown:
+        print(f"Named after no case, not taken: {', '.join(report.unknown)}")
+    if not (
+        report.taken or report.corrected or report.delivered or report.refused or report.untouched or report.declined
+    ):
+        print("No new label was found.")
+    if report.waiting:
+        print(f"Still waiting for a label: {', '.join(report.waiting)}")
+
+
+def agreement(facts: dict[str, Any]) -> str:
+    """What the annotator made of the prediction, in a few words."""
+    volumes = "; ".join(f"{name} {volume / 1000:.2f} cm3" for name, volume in facts["volume_label_mm3"].items())
+    if facts["changed_voxels"] is None:
+        return f"{volumes}; no prediction to compare with"
+    if facts["changed_voxels"] == 0:
+        return f"{volumes}; accepted as predicted"
+    dice = ", ".join(
+        f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in facts["dice"].items()
+    )
+    return f"{volumes}; Dice prediction to label {dice}; {facts['changed_voxels']} voxels changed"

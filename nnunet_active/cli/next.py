@@ -1,0 +1,29 @@
+"""``nnunet_active next``: where the campaign stands and which command comes next."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from nnunet_active.cli import arguments
+
+HELP = "Say in one screen where a campaign stands, and print the exact command that comes next"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``-c`` and ``-p`` matter only where there is no campaign yet."""
+    arguments.add_dataset(parser)
+    arguments.add_fold(parser)
+    arguments.add_configuration(parser, required=False)
+    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {arguments.DEFAULT_PLANS})")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Look and print; nothing is written."""
+    from nnunet_active.next_step import next_step
+    from nnunet_active.nnunet_paths import dataset_name
+
+    step = next_step(dataset_name(args.dataset), args.fold, args.configuration, args.plans)
+    print(json.dumps(step.to_json(), indent=2) if args.json else "\n".join(step.lines()))
+    return 0

@@ -1,0 +1,117 @@
+"""``nnunet_active pseudo``: which predictions can be trusted, between two trainings."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from nnunet_active.cli import arguments
+from nnunet_active.cli.select import add_model
+
+if TYPE_CHECKING:
+    from nnunet_active.pseudo_labels import PseudoLabelSettings
+
+HELP = "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted"
+
+_NUMBERS = {
+    "confident_fraction": "rule rank: the most confident share of the cases",
+    "nearer_fraction": "rule rank: the share of the cases that is nearest to the labelled ones",
+    "tau_c": "rule threshold: least confidence",
+    "tau_d": "rule threshold: greatest cosine distance to a labelled case",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Campaign, model, rule, and what to write."""
+    arguments.add_dataset(parser)
+    arguments.add_fold(parser)
+    add_model(parser)
+    parser.add_argument(
+        "--rule", choices=("rank", "threshold"), help="how cases are chosen (default: the campaign's, else rank)"
+    )
+    for name, text in _NUMBERS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=float, help=text)
+    parser.add_argument(
+        "--allow-empty", action="store_true", default=None, help="a case in which nothing is predicted can be reliable"
+    )
+    parser.add_argument(
+        "--derived-dataset",
+        metavar="NUMBER|NAME",
+        help="also write a raw data set of labelled and reliable cases for stock trainers; its dataset.json says which "
+        "labels are predictions that nobody has checked",
+    )
+    parser.add_argument("--copy", action="store_true", help="copy the images into it instead of linking to them")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; messages go to stderr")
+    arguments.add_device(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
+    import torch
+
+    from nnunet_active.campaign import Campaign
+    from nnunet_active.campaign_start import make_oracle, open_store, read_plans
+    from nnunet_active.derived_dataset import derive_dataset, derived_name
+    from nnunet_active.model_finding import find_models, make_window
+    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.pseudo_labels import TABLE, check_trained, make_reliable_set
+    from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+
+    log = functools.partial(print, file=sys.stderr) if args.json else print
+    dataset = dataset_name(args.dataset)
+    folder = preprocessed_folder(dataset)
+    campaign = Campaign.open(folder, args.fold)
+    settings = _settings(args, campaign.settings.pseudo_labels)
+    name = derived_name(args.derived_dataset, dataset) if args.derived_dataset else None
+    store = open_store(dataset, campaign.plans, campaign.configuration)
+    plans, dataset_json = read_plans(dataset, campaign.plans), json.loads((folder / "dataset.json").read_text())
+    found = find_models(campaign, args.model, args.model_folds, args.trust_checkpoint)
+    for sentence in check_trained(found.models, plans, dataset_json, bool(campaign.labelled()), found.kind == "source"):
+        log(f"WARNING: {sentence}")
+    for sentence in found.lines():
+        log(sentence)
+    window = make_window(found, plans, campaign.configuration, dataset_json, torch.device(args.device))
+    candidates = campaign.pool(make_oracle(campaign.settings.oracle, dataset, store).candidates())
+    # beside the sets that a training makes for itself, and never instead of them
+    place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
+    made = make_reliable_set(campaign, store, window, candidates, place, settings, dataset_json, log=log)
+    lines = [f"All reliabilities: {made.folder / TABLE}"]
+    derived = None
+    if name is not None and made.cases:
+        raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
+        derived = derive_dataset(name, made, campaign, raw, store, window, dataset_json, args.copy)
+        lines += [
+            f"Derived data set: {derived} ({len(made.cases)} of its labels are predictions that nobody has checked).",
+            f"Next: nnUNetv2_plan_and_preprocess -d {name.removeprefix('Dataset').split('_')[0]}, then any trainer with fold 0; "
+            + (
+                "its splits_final.json validates on people's labels alone."
+                if campaign.labelled() or campaign.val
+                else "nobody has labelled a case, so validation is on predictions as well and says nothing."
+            ),
+        ]
+    elif name is not None:
+        lines.append("No derived data set was written, since nothing is reliable.")
+    if args.json:
+        content = {
+            "folder": str(made.folder),
+            "derived": str(derived) if derived else None,
+            "reliable": list(made.cases),
+            "cases": json.loads(made.table.to_json(orient="index")),
+            **{key: made.record[key] for key in ("settings", "labelled", "network", "notes")},
+        }
+        print(json.dumps(content, indent=2))
+    else:
+        print(*lines, sep="\n")
+    return 0 if made.cases and len(made.table) == len(candidates) else 1
+
+
+def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSettings:
+    """The campaign's, with what was said now in their place."""
+    from nnunet_active.pseudo_labels import PseudoLabelSettings
+
+    said = {name: getattr(args, name) for name in ("rule", *_NUMBERS, "allow_empty")}
+    wanted = {**(campaign or {}), **{name: value for name, value in said.items() if value is not None}}
+    return PseudoLabelSettings.of({**wanted, "share": wanted.get("share") or PseudoLabelSettings().share})

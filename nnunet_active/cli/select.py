@@ -1,0 +1,217 @@
+"""``nnunet_active select``: which cases to label next, between two trainings."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_active import time_budget
+from nnunet_active.cli import arguments
+
+if TYPE_CHECKING:
+    from nnunet_active.between_rounds import SelectResult
+    from nnunet_active.target_preparation import SelectOptions
+
+HELP = "Choose the next cases to label, and hand them over to the annotator"
+
+_SCHEDULE = {
+    "epochs": (int, "epochs of the training that follows"),
+    "iterations": (int, "training iterations per epoch"),
+    "val_iterations": (int, "validation iterations per epoch"),
+    "stride": (int, "epochs between two queries of a training"),
+    "initial_lr": (float, "initial learning rate"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to choose from, who asks, how, how many; all but ``-d`` can be left away once there is a campaign."""
+    arguments.add_dataset(parser)
+    arguments.add_configuration(parser, required=False)
+    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {arguments.DEFAULT_PLANS})")
+    parser.add_argument(
+        "-f",
+        dest="fold",
+        nargs="+",
+        default=["0"],
+        help="fold of the campaign: a number or 'all' (default: 0); several: folds of the model, whose probabilities are averaged",
+    )
+    add_model(parser)
+    parser.add_argument(
+        "-n", type=int, help="how many cases (default: 3, or what the campaign's budget has left for a query)"
+    )
+    parser.add_argument("--strategy", help="query strategy of this round (default: the campaign's; at first mmacts)")
+    parser.add_argument("--strategy-option", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    parser.add_argument("--seed", type=int, help="seed (default: the campaign's; at first 0)")
+    parser.add_argument(
+        "--pool",
+        nargs="+",
+        action="extend",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="further folders of unlabelled images",
+    )
+    parser.add_argument("--exclude", nargs="+", action="extend", default=[], metavar="CASE", help="never ask for these")
+    parser.add_argument(
+        "--must-include", nargs="+", action="extend", default=[], metavar="CASE", help="choose these, too"
+    )
+    parser.add_argument(
+        "--time-budget", type=float, metavar="MINUTES", help="choose as many cases as an expert can label in this time"
+    )
+    parser.add_argument(
+        "--minutes",
+        nargs=3,
+        type=float,
+        metavar=("CASE", "OBJECT", "CM3"),
+        default=(time_budget.BASE_MINUTES, time_budget.MINUTES_PER_OBJECT, time_budget.MINUTES_PER_CM3),
+        help="expected minutes for every case, for every predicted object and for every cm3 of it "
+        f"(default: {time_budget.BASE_MINUTES:g} {time_budget.MINUTES_PER_OBJECT:g} {time_budget.MINUTES_PER_CM3:g})",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be asked for, and ask for nothing")
+    parser.add_argument("--more", action="store_true", help="ask for further cases although some wait for their labels")
+    parser.add_argument(
+        "--in-training", action="store_true", help="do not ask now: the next training asks for -n cases by itself"
+    )
+    parser.add_argument("--explain", action="store_true", help="also say in words why each case was chosen")
+    parser.add_argument("--json", action="store_true", help="print one JSON object; messages go to stderr")
+    add_handoff(parser)
+    started = parser.add_argument_group("settings of a campaign, where this call starts it")
+    started.add_argument("--folds", type=int, help="folds of a cross-validation among the labelled cases")
+    started.add_argument("--recipe", help="named way of fine-tuning, see init (default: plain, the papers')")
+    for name, (kind, text) in _SCHEDULE.items():
+        flag = "--lr" if name == "initial_lr" else f"--{name.replace('_', '-')}"
+        started.add_argument(flag, dest=name, type=kind, help=text)
+    arguments.add_processes(parser)
+    arguments.add_device(parser)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """``-m`` and what belongs to it."""
+    parser.add_argument(
+        "-m",
+        dest="model",
+        type=Path,
+        help="the model that asks: a model folder, fold folder or exported zip (default: the campaign's own latest, else the source)",
+    )
+    parser.add_argument(
+        "--model-folds", nargs="+", metavar="FOLD", help="folds of that model; several: mean of the probabilities"
+    )
+    parser.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that may run code")
+
+
+def add_handoff(parser: argparse.ArgumentParser) -> None:
+    """``-o`` and ``--copy``."""
+    parser.add_argument(
+        "-o",
+        dest="output",
+        type=Path,
+        metavar="FOLDER",
+        help="hand-off folder (default: annotate/fold_F_round_NNN in the raw data set)",
+    )
+    parser.add_argument("--copy", action="store_true", help="copy the images into it instead of linking to them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns 0, or 1 if a case was set aside."""
+    from nnunet_active.between_rounds import select
+
+    log = functools.partial(print, file=sys.stderr) if args.json else print
+    options = _options(args)
+    result = select(options, args.dry_run, args.more, args.in_training, args.output, args.copy, log)
+    if args.json:
+        print(json.dumps(_json(args, result), indent=2))
+    else:
+        print(*_lines(args, result), sep="\n")
+    return 1 if result.problems else 0
+
+
+def _options(args: argparse.Namespace) -> SelectOptions:
+    import torch
+
+    from nnunet_active.errors import ActiveError
+    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.target_preparation import SelectOptions
+    from nnunet_active.time_budget import AnnotationTime
+    from nnunet_active.training.fine_tuning import recipe
+
+    if args.n is not None and args.n < 1:
+        raise ActiveError(f"-n {args.n} makes no sense; it must be at least 1.")
+    if args.time_budget is not None and not args.time_budget > 0:
+        raise ActiveError(f"--time-budget {args.time_budget:g} makes no sense; it must be positive.")
+    settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
+    if args.recipe is not None:
+        settings["fine_tuning"] = recipe(args.recipe)
+    return SelectOptions(
+        dataset=dataset_name(args.dataset),
+        configuration=args.configuration,
+        plans=args.plans,
+        fold=args.fold[0],
+        model=args.model,
+        model_folds=tuple(args.model_folds or (args.fold if len(args.fold) > 1 else ())) or None,
+        trust=args.trust_checkpoint,
+        n=args.n,
+        strategy=args.strategy,
+        strategy_options=arguments.parse_options("--strategy-option", args.strategy_option),
+        seed=args.seed,
+        settings=settings,
+        pool_folders=tuple(args.pool),
+        exclude=tuple(args.exclude),
+        must_include=tuple(args.must_include),
+        minutes=args.time_budget,
+        time=AnnotationTime(*args.minutes),
+        processes=args.processes,
+        device=torch.device(args.device),
+    )
+
+
+def _next(args: argparse.Namespace, result: SelectResult) -> tuple[str, str]:
+    from nnunet_active.next_step import next_step
+    from nnunet_active.nnunet_paths import dataset_name
+
+    if result.outcome == "proposed":
+        return "select", ""
+    step = next_step(dataset_name(args.dataset), args.fold[0])
+    return step.kind, step.command
+
+
+def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
+    from nnunet_active.explanation import choice_lines, explain_choice
+    from nnunet_active.round_table import format_query
+
+    lines = [result.message] if result.message else []
+    if result.outcome == "waiting":
+        lines.append(
+            f"{', '.join(result.campaign.waiting())} still wait for their labels, so nothing new is asked for (--more does)."
+        )
+    if result.query is not None:
+        lines += ["", format_query(result.query)]
+        if args.explain:
+            for case in result.query.requested:
+                lines += ["", *choice_lines(case, explain_choice(result.query, case))]
+    lines += [f"Handed over: {', '.join(one.cases)} in {one.folder}" for one in result.handed_over]
+    if result.problems:
+        lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
+    if result.outcome == "proposed":
+        return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
+    kind, command = _next(args, result)
+    first = "Label the cases (README.txt in the folder says how), then: " if kind == "label" else "Next: "
+    return [*lines, "", f"{first}{command}" if command else "Nothing is left to do."]
+
+
+def _json(args: argparse.Namespace, result: SelectResult) -> dict:
+    from nnunet_active.explanation import explain_choice
+    from nnunet_active.round_table import query_json
+
+    content = {"outcome": result.outcome, "message": result.message, "problems": result.problems}
+    if result.query is not None:
+        content |= query_json(result.query)
+        if args.explain:
+            content["explanations"] = {case: explain_choice(result.query, case) for case in result.query.requested}
+    content["waiting"] = result.campaign.waiting() if result.campaign else []
+    content["handed_over"] = {str(one.number): str(one.folder) for one in result.handed_over}
+    content["next"] = _next(args, result)[1]
+    return content

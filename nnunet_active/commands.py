@@ -1,0 +1,116 @@
+"""The commands that come next, spelled out so that they can be copied: every flag that differs from its default, and no other."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from nnunet_active.errors import MissingInput
+from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.nnunet_paths import dataset_name
+
+DEFAULT_PLANS = "nnUNetActivePlans"
+DEFAULT_SIZE = 3
+"""Cases of a round where nothing says how many."""
+
+_TRAINERS = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Command lines for one campaign.
+
+    Attributes:
+        dataset: full name.
+        configuration: nnU-Net configuration.
+        plans: plans identifier.
+        fold: number as text, or ``all``.
+        device: ``cuda``, ``cpu``, ``mps``, or None for what this machine has.
+    """
+
+    dataset: str
+    configuration: str
+    plans: str = DEFAULT_PLANS
+    fold: str = "0"
+    device: str | None = None
+
+    def plan(self) -> str:
+        """Plans from a source model; the user has to name the model."""
+        name = [] if self.plans == DEFAULT_PLANS else ["-plans_name", self.plans]
+        return self._ours("plan", "-m", "MODEL", "-c", self.configuration, *name)
+
+    def preprocess(self) -> str:
+        """Whatever is missing."""
+        return self._ours("preprocess", *self._planned())
+
+    def init(self) -> str:
+        """A campaign whose training asks by itself."""
+        return self._ours("init", *self._planned(), *self._fold())
+
+    def select(self, n: int | None = None, *more: str) -> str:
+        """The next round of a campaign, or its first one."""
+        size = [] if n is None else ["-n", str(n)]
+        return self._ours("select", *self._planned(), *self._fold(), *size, *more, *self._device())
+
+    def annotate(self) -> str:
+        """The hand-off folder of the waiting cases."""
+        return self._ours("annotate", *self._fold(), *self._device())
+
+    def ingest(self, *more: str) -> str:
+        """Take finished labels back."""
+        return self._ours("ingest", *self._fold(), *more)
+
+    def train(self, trainer: str, fold: str | None = None, go_on: bool = False) -> str:
+        """nnU-Net's own training command."""
+        parts = ["nnUNetv2_train", self.short_name(), self.configuration, fold or self.fold, "-tr", trainer]
+        return shlex.join([*parts, "-p", self.plans, *self._device(), *(["--c"] if go_on else [])])
+
+    def predict(self, trainer: str, folds: list[str]) -> str:
+        """nnU-Net's own prediction command."""
+        parts = ["nnUNetv2_predict", "-i", "IN", "-o", "OUT", "-d", self.short_name(), "-c", self.configuration]
+        return shlex.join([*parts, "-f", *folds, "-tr", trainer, "-p", self.plans, *self._device()])
+
+    def short_name(self) -> str:
+        """The data set's number where it is enough to find it."""
+        number = self.dataset.removeprefix("Dataset").split("_")[0]
+        try:
+            return str(int(number)) if dataset_name(number) == self.dataset else self.dataset
+        except (MissingInput, ValueError):
+            return self.dataset
+
+    def _ours(self, name: str, *flags: str) -> str:
+        return shlex.join(["nnunet_active", name, "-d", self.short_name(), *flags])
+
+    def _planned(self) -> list[str]:
+        return ["-c", self.configuration, *([] if self.plans == DEFAULT_PLANS else ["-p", self.plans])]
+
+    def _fold(self) -> list[str]:
+        return [] if self.fold == "0" else ["-f", self.fold]
+
+    def _device(self) -> list[str]:
+        device = self.device
+        if device is None:
+            mps = "mps" if torch.backends.mps.is_available() else "cpu"
+            device = "cuda" if torch.cuda.is_available() else mps
+        return [] if device == "cuda" else ["-device", device]
+
+
+def trainer_for(strategy: str) -> str:
+    """The trainer that is made for a strategy; any other strategy is run by the plain active one."""
+    name = _TRAINERS.get(strategy, "nnUNetTrainerActive")
+    return name if find_spec(f"nnunet_active.trainers.{name}") else "nnUNetTrainerActive"
+
+
+def trainers_are_found() -> bool:
+    """Whether ``nnUNet_extTrainer`` names our folder, so that ``nnUNetv2_train -tr`` finds our trainers."""
+    named = os.environ.get("nnUNet_extTrainer")
+    return bool(named) and Path(named).resolve() == Path(discovery_folder()).resolve()
+
+
+EXPORT = 'export nnUNet_extTrainer="$(nnunet_active trainers)"'
+"""What makes ``nnUNetv2_train`` find our trainers, once per shell."""

@@ -1,0 +1,45 @@
+"""What a run of ``nnunet_active ingest`` did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class IngestReport:
+    """Cases in the order in which they were handled.
+
+    Attributes:
+        taken: case -> facts: labels that are new.
+        corrected: case -> facts: labels that replaced an earlier one of theirs.
+        delivered: cases whose label was put into ``labelsTr`` while another process held the campaign; that process, or the next
+            run, takes them up.
+        untouched: case -> files that are the prediction as it was handed out.
+        refused: case -> sentence.
+        warnings: case -> sentences.
+        declined: cases that nobody can label.
+        waiting: cases that still wait for a label.
+        unknown: files in a label format that are named after no case.
+        notes: sentences about the campaign.
+    """
+
+    taken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    corrected: dict[str, dict[str, Any]] = field(default_factory=dict)
+    delivered: list[str] = field(default_factory=list)
+    untouched: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    declined: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def warn(self, case: str, *sentences: str) -> None:
+        """Say something about a case, once."""
+        said = self.warnings.setdefault(case, []) if sentences else []
+        said += [sentence for sentence in dict.fromkeys(sentences) if sentence not in said]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types only."""
+        return asdict(self)

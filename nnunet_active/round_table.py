@@ -1,0 +1,115 @@
+"""One query as people look at it: the ranked table of its candidates, for a round that was made and for one that is proposed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.campaign_round import Round
+from nnunet_active.selector import Proposal
+
+SHOWN = 10
+"""Candidates in the table besides the chosen ones."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query, made or proposed.
+
+    Attributes:
+        number: of its round.
+        made_by: ``training`` or ``select``.
+        requested: the chosen cases in order.
+        selection: content of ``selection.json``.
+        scores: content of ``scores.csv``, index: case, the chosen ones first, then by utility.
+    """
+
+    number: int
+    made_by: str
+    requested: tuple[str, ...]
+    selection: Mapping[str, Any]
+    scores: pd.DataFrame
+
+    @classmethod
+    def of_round(cls, one: Round) -> Query:
+        """A round that was made."""
+        return cls(one.number, one.made_by, one.requested, one.selection(), one.scores())
+
+    @classmethod
+    def of_proposal(cls, proposal: Proposal) -> Query:
+        """A round that would be made by ``nnunet_active select``."""
+        steps = [
+            {case: float(value) for case, value in row.items() if pd.notna(value)}
+            for _, row in proposal.selection.utilities.iterrows()
+        ]
+        selection = {**proposal.details, "utilities": steps}
+        return cls(proposal.number, "select", tuple(proposal.picks), selection, proposal.table)
+
+    def components(self) -> list[str]:
+        """Columns of the strategy's factors."""
+        return [name for name in self.scores.columns if name.startswith("component_")]
+
+
+def format_query(query: Query, shown: int = SHOWN) -> str:
+    """The chosen cases and the best of the others, ranked, with the factors of the strategy."""
+    scores = query.scores
+    ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
+    others = [case for case in scores.index if case not in query.requested]
+    others = sorted(others, key=lambda case: (-scores.loc[case, "utility"], case))[:shown]
+    elections = query.selection.get("dominant_modality", {})
+    rows = []
+    for case in [*query.requested, *others]:
+        row = scores.loc[case]
+        chosen = query.requested.index(case) + 1 if case in query.requested else ""
+        cells = {"chosen": chosen, "case": case, "utility": _short(row["utility"]), "rank": ranks[case]}
+        cells |= {name.removeprefix("component_"): _short(row[name]) for name in query.components()}
+        if "foreground_mm3" in scores:
+            cells["cm3"] = _short(row["foreground_mm3"] / 1000)
+        if "minutes" in scores:
+            cells["minutes"] = "" if pd.isna(row["minutes"]) else f"{row['minutes']:.0f}"
+        cells["open first"] = elections.get(case, {}).get("name", "")
+        rows.append(cells)
+    left = len(scores) - len(rows)
+    others_decide = query.selection.get("must_include") or query.selection.get("time_budget")
+    dependent = not others_decide and [ranks[case] for case in query.requested] != sorted(ranks)[: len(query.requested)]
+    lines = [
+        f"Round {query.number}, strategy '{query.selection['strategy']}': {len(query.requested)} of {len(scores)} candidates.",
+        pd.DataFrame(rows).to_string(index=False),
+    ]
+    if dependent:
+        lines.append(
+            "utility and rank are those before the first choice; each later choice took the earlier ones into account."
+        )
+    lines += [f"... and {left} more; all are in scores.csv of the round."] if left > 0 else []
+    return "\n".join(lines + [f"Note: {note}" for note in query.selection.get("notes", ())])
+
+
+def query_json(query: Query) -> dict[str, Any]:
+    """The same, all candidates, JSON types only."""
+    ranks = query.scores["utility"].rank(ascending=False, method="min").astype(int)
+    elections = query.selection.get("dominant_modality", {})
+    candidates = []
+    for case, row in query.scores.iterrows():
+        numbers = {
+            str(name).removeprefix("component_"): float(value)
+            for name, value in row.items()
+            if name not in ("utility", "picked") and np.isfinite(value)
+        }
+        candidates.append({"case": case, "rank": int(ranks[case]), "utility": float(row["utility"]), "scores": numbers})
+    return {
+        "round": query.number,
+        "strategy": query.selection["strategy"],
+        "requested": list(query.requested),
+        "open_first": {case: elections[case]["name"] for case in query.requested if case in elections},
+        "candidates": candidates,
+        "notes": list(query.selection.get("notes", ())),
+        "set_aside": dict(query.selection.get("set_aside", {})),
+    }
+
+
+def _short(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:.4g}"

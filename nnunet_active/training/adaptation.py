@@ -1,0 +1,132 @@
+"""What happens to the weights beside the optimizer's own steps: the anchor to the source, the average, the new beginning.
+
+**Anchor** (L2-SP: Li, Grandvalet, Davoine, ICML 2018): the penalty (alpha / 2) ||w - w0||^2, where w0 are the source weights as they
+were carried over. It acts as the optimizer's own weight decay acts, with w0 in the place of the origin: for SGD alpha (w - w0) is added
+to the (clipped) gradient, which is the penalty as a term of the loss; for all other optimizers it is decoupled, w <- w - lr alpha
+(w - w0), as in AdamW, since their scaling of the gradient would undo it. The optimizer's weight decay stays beside it [choice]. Output
+layers with a class that the source does not know are not anchored: there is nothing to stay near to (the paper's w_S-bar).
+
+**Average** (Polyak & Juditsky 1992; as the teacher of Tarvainen & Valpola, NeurIPS 2017): after each step a <- d a + (1 - d) w, with
+a = w0 at first [choice: no ramp of d, so that the average leaves the source slowly]. The average predicts (validation, queries, final
+network), the weights themselves are trained on. Floating-point buffers are averaged too, others copied.
+
+Both happen in hooks of the optimizer, so that they see every step that is made and none that the gradient scaler skips, in any trainer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.training.weights import Weights, copy_weights, exchange_weights, live_weights, put_weights
+
+
+class Adaptation:
+    """The weights of one training; build it when the network is the source network.
+
+    Args:
+        network: may be compiled or wrapped for DDP.
+        anchor: alpha; 0: none.
+        decay: d in [0, 1), or None: no average.
+        free: names of parameters that are not anchored.
+    """
+
+    def __init__(
+        self, network: nn.Module, anchor: float = 0.0, decay: float | None = None, free: Collection[str] = ()
+    ) -> None:
+        self.network = network
+        self.source: Weights = copy_weights(network, "cpu")
+        self.anchor, self.decay = anchor, decay
+        self._live = live_weights(network)
+        self._average: Weights | None = None if decay is None else copy_weights(network)
+        self._averaged = False
+        self._optimizer: Optimizer | None = None
+        self._anchored: list[tuple[Tensor, Tensor]] = []
+        if anchor:
+            own = dict(unwrap(network).named_parameters())
+            self._anchored = [(own[name], own[name].detach().clone()) for name in own if name not in set(free)]
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """Follow the steps of an optimizer (idempotent); a trainer may make itself a new one between epochs."""
+        if optimizer is self._optimizer:
+            return
+        self._optimizer = optimizer
+        if self._anchored:
+            optimizer.register_step_pre_hook(lambda *_: self._pull(optimizer))
+        if self._average is not None:
+            optimizer.register_step_post_hook(lambda *_: self._follow())
+
+    @torch.no_grad()
+    def _pull(self, optimizer: Optimizer) -> None:
+        origin = {id(parameter): value for parameter, value in self._anchored}
+        for group in optimizer.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None and id(p) in origin]
+            if not moved:
+                continue
+            away = torch._foreach_sub(moved, [origin[id(p)] for p in moved])
+            if isinstance(optimizer, SGD):
+                torch._foreach_add_([p.grad for p in moved], away, alpha=self.anchor)
+            else:
+                torch._foreach_add_(moved, away, alpha=-float(group["lr"]) * self.anchor)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self._average[n] for n in smooth], [self._live[n] for n in smooth], 1 - self.decay)
+        for name in self._live.keys() - set(smooth):
+            self._average[name].copy_(self._live[name])
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The network with the weights that predict; where there is no average, these are the weights themselves. May be nested."""
+        if self._average is None or self._averaged:
+            yield
+            return
+        exchange_weights(self.network, self._average)
+        self._averaged = True
+        try:
+            yield
+        finally:
+            self._averaged = False
+            exchange_weights(self.network, self._average)
+
+    @contextmanager
+    def replaced(self, weights: Weights) -> Iterator[None]:
+        """The network with other weights, for a while: those of :attr:`source`, or of a checkpoint."""
+        kept = copy_weights(self.network)
+        put_weights(self.network, weights)
+        try:
+            yield
+        finally:
+            put_weights(self.network, kept)
+
+    def restart(self, optimizer: Optimizer) -> None:
+        """Begin again from the source weights, with an optimizer that remembers nothing; the anchor stays what it was."""
+        put_weights(self.network, self.source)
+        if self._average is not None:
+            self._average = copy_weights(self.network)
+        optimizer.state.clear()
+
+    def state(self) -> Weights | None:
+        """The weights that are trained on, on the CPU, for a checkpoint; None where they are those that predict."""
+        if self._average is None:
+            return None
+        trained = self._average if self._averaged else self._live
+        return {name: tensor.to("cpu", copy=True) for name, tensor in trained.items()}
+
+    def resume(self, trained: Weights | None) -> None:
+        """After the weights that predict were loaded into the network: put them aside and go on with those that are trained on.
+
+        Args:
+            trained: what :meth:`state` gave; None: a checkpoint without, whose weights are both.
+        """
+        if self._average is None:
+            return
+        self._average = copy_weights(self.network)
+        if trained is not None:
+            put_weights(self.network, trained)

@@ -1,0 +1,48 @@
+"""A training set of labelled and of pseudo-labelled cases: two of nnU-Net's data sets seen as one, no image copied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+
+
+class MixedDataset:
+    """Looks to nnU-Net's loader like the labelled data set; a given share of what it loads comes from the pseudo-labelled one.
+
+    The loader asks for a labelled case; with probability ``share`` it gets a pseudo-labelled case instead, each with the same
+    probability. So whichever loader and augmentation a trainer has, the expected loss per sample is
+    ``(1 - share) E_labelled[loss] + share E_pseudo[loss]``: the weighted sum of ASSFT with w = share / (1 - share). The draw is from
+    NumPy's legacy generator, as all of nnU-Net's are: seeded per epoch in the main process, per worker in the background.
+
+    Args:
+        labelled: nnU-Net's data set of the labelled cases.
+        pseudo: that of the pseudo-labelled cases; not empty.
+        share: probability in [0, 1).
+
+    Raises:
+        ValueError: no pseudo-labelled case, or a share outside [0, 1).
+    """
+
+    def __init__(self, labelled: nnUNetBaseDataset, pseudo: nnUNetBaseDataset, share: float) -> None:
+        if not pseudo.identifiers:
+            raise ValueError("a mixed data set needs a pseudo-labelled case")
+        if not 0 <= share < 1:
+            raise ValueError(f"the share of pseudo-labelled samples is {share}; it must be at least 0 and less than 1")
+        both = set(labelled.identifiers) & set(pseudo.identifiers)
+        if both:
+            raise ValueError(f"labelled and pseudo-labelled at once: {', '.join(sorted(both))}")
+        self.labelled, self.pseudo, self.share = labelled, pseudo, share
+        self.identifiers = labelled.identifiers
+        self.source_folder = labelled.source_folder
+
+    def load_case(self, identifier: str) -> tuple[Any, Any, Any, dict]:
+        """Image, label map, None, properties of this labelled case, or of a pseudo-labelled one in its place."""
+        if np.random.random() >= self.share:  # noqa: NPY002 - what nnU-Net seeds
+            return self.labelled.load_case(identifier)
+        chosen = np.random.randint(len(self.pseudo.identifiers))  # noqa: NPY002 - as above
+        return self.pseudo.load_case(self.pseudo.identifiers[chosen])
+
+    def __getitem__(self, identifier: str) -> tuple[Any, Any, Any, dict]:
+        return self.load_case(identifier)

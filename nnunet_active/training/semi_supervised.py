@@ -1,0 +1,110 @@
+"""Selective semi-supervised fine-tuning in rounds (ASSFT, arXiv 2509.10784; our reading): when which pseudo-labels are trained on.
+
+A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases alone. Then
+the network predicts every case that has no label by then, the reliable ones are kept (:mod:`nnunet_active.pseudo_labels`), and the rest
+of the round trains on both. With the next query they are forgotten: pseudo-labels are never carried into another round.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUNetDatasetBlosc2
+
+from nnunet_active.inference import Window
+from nnunet_active.pseudo_labels import PseudoLabelSettings, ReliableSet, make_reliable_set, read_reliable_set
+from nnunet_active.training.pseudo_dataset import MixedDataset
+from nnunet_active.training.session import QuerySession
+
+
+class PseudoLabelling:
+    """The reliable set of the round that a training is in. All ranks call every method in the same order.
+
+    Args:
+        session: the campaign's side of the training.
+        settings: which pseudo-labels, and how much of the training they get.
+        epochs: length of the training.
+    """
+
+    def __init__(self, session: QuerySession, settings: PseudoLabelSettings, epochs: int) -> None:
+        self.session, self.settings, self.epochs = session, settings, epochs
+        self.current: ReliableSet | None = None
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """Pseudo-labelled cases that are trained on now."""
+        return () if self.current is None else self.current.cases
+
+    @property
+    def key(self) -> tuple:
+        """Changes whenever the training set does."""
+        return () if not self.cases else (self.current.folder, self.cases)
+
+    def begins_at(self, epoch: int) -> int:
+        """From which epoch on pseudo-labels are trained on in the round of ``epoch``: ``start + ceil(labelled_fraction * length)``.
+
+        The length is that up to the next query as it is planned, also where that query then finds nobody to ask for.
+        """
+        start, _ = self.session.round_epochs(epoch, self.epochs)
+        start, end = self.session.round_epochs(start, self.epochs)
+        return start + math.ceil(round(self.settings.labelled_fraction * (end - start), 9))
+
+    def update(self, epoch: int, window: Callable[[], Window], before: Callable[[], None] = lambda: None) -> None:
+        """Bring the reliable set in line with the epoch that is about to begin.
+
+        Args:
+            epoch: the epoch.
+            window: makes a window on the network that predicts.
+            before: called first if a set is made (saves a checkpoint that resumes exactly here).
+        """
+        begins = self.begins_at(epoch)
+        folder = self._folder(epoch, begins)
+        if epoch < begins:
+            self.current = None
+        elif epoch == begins:
+            before()
+            self.current = self._make(epoch, window(), folder)
+        elif self.current is None or self.current.folder != folder:
+            self.current = self.session.ranks.decide(lambda: read_reliable_set(folder))
+            if self.current is None:  # a continued training whose set somebody has deleted
+                self.session.log(
+                    f"WARNING: {folder} is not there any more; the reliable set is made anew by the network as it is."
+                )
+                self.current = self._make(epoch, window(), folder)
+
+    def mixed(self, labelled: nnUNetBaseDataset) -> nnUNetBaseDataset | MixedDataset:
+        """The training set: the labelled cases and, where there are any, the reliable ones."""
+        if not self.cases:
+            return labelled
+        pseudo = nnUNetDatasetBlosc2(str(self.current.folder), list(self.current.cases))
+        return MixedDataset(labelled, pseudo, self.settings.share)
+
+    def _folder(self, epoch: int, begins: int) -> Path:
+        campaign = self.session.campaign
+        start, _ = self.session.round_epochs(epoch, self.epochs)
+        number = sum(one.epoch <= start for one in campaign.rounds)
+        # every fold has a network, and so a set, of its own; the sisters of a new set are deleted
+        place = f"pseudo_fold_{self.session.fold}" if self.session.only_follows else "pseudo"
+        return campaign.folder / place / f"round_{number:03d}_epoch_{begins:04d}"
+
+    def _make(self, epoch: int, window: Window, folder: Path) -> ReliableSet:
+        session, began = self.session, time.perf_counter()
+        labelled = session.labelled(epoch)
+        made = make_reliable_set(
+            session.campaign,
+            session.store,
+            window,
+            session.unlabelled(epoch),
+            folder,
+            self.settings,
+            session.dataset_json,
+            session.ranks,
+            session.log,
+            labelled,
+        )
+        seconds = time.perf_counter() - began
+        session.event(epoch, "pseudo_labels", reliable=list(made.cases), looked_at=len(made.table), seconds=seconds)
+        return made

@@ -1,0 +1,100 @@
+"""Tells the user, while a network is adapted, whether it is better than the source network: what is compared, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nnunet_active.inference import Window
+from nnunet_active.safe_checkpoint import weights_digest
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
+from nnunet_active.training.comparison import ADAPTED, FILE, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
+from nnunet_active.training.session import QuerySession
+from nnunet_active.training.weights import Weights, live_weights
+
+
+class SourceWatch:
+    """Compares the source network with the adapted one at the right moments. All ranks call every method in the same order.
+
+    Args:
+        session: the campaign's side of the training.
+        adaptation: the weights; the adapted network is the one that predicts.
+        window: makes a window on the network of ``adaptation``.
+        folder: the training's output folder, where ``comparison.csv`` goes.
+    """
+
+    def __init__(
+        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], folder: Path
+    ) -> None:
+        self.session, self.adaptation, self.window, self.folder = session, adaptation, window, Path(folder)
+        labels = session.dataset_json["labels"]
+        self.comparison = Comparison(self.folder / FILE, session.store, labels, session.ranks)
+        self._source = weights_digest(adaptation.source)
+
+    def begin(self) -> None:
+        """At the start of a training from the first epoch on: what an earlier training's network makes of the labels since then."""
+        self.comparison.begin()
+        if self.session.held_out(0):
+            return
+        file = next((self.folder / name for name in (FINAL, PREVIOUS) if (self.folder / name).is_file()), None)
+        if file is None:
+            return
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=False)  # written by this trainer
+            weights, trained_on = checkpoint["network_weights"], set(own_details(checkpoint)["labelled"])
+            fits = all(weights[name].shape == tensor.shape for name, tensor in self.adaptation.source.items())
+        except (KeyError, RuntimeError, OSError, EOFError):
+            return  # of another kind or damaged: there is nothing to learn from it
+        new = [case for case in self.session.labelled(0) if case not in trained_on]
+        if new and fits:
+            self._measure(PREQUENTIAL, new, int(checkpoint["current_epoch"]), len(trained_on), weights)
+            self._tell(0, self.comparison.verdict(PREQUENTIAL))
+
+    def after_round(self, epoch: int) -> None:
+        """Before a query of a training that is under way, and at its end: the held-out cases."""
+        cases = self.session.held_out(epoch)
+        if epoch > 0 and cases:
+            number, labelled = self._trained_on(epoch)
+            self._measure(HELD_OUT, cases, epoch, labelled)
+            self._tell(epoch, self.comparison.verdict(HELD_OUT, number, epoch))
+
+    def new_labels(self, epoch: int) -> None:
+        """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before."""
+        if epoch == 0 or self.session.held_out(epoch):
+            return  # at epoch 0 both networks are the same
+        new = sorted(set(self.session.labelled(epoch)) - set(self.session.labelled(epoch - 1)))
+        if new:
+            self._measure(PREQUENTIAL, new, epoch, self._trained_on(epoch)[1])
+            self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
+
+    def end(self, epoch: int) -> None:
+        """After the last epoch."""
+        if self.session.held_out(epoch):
+            self.after_round(epoch)
+        else:
+            self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
+
+    def _trained_on(self, epoch: int) -> tuple[int, int]:
+        """Rounds and labelled cases that the epochs before ``epoch`` were trained on."""
+        rounds = self.session.campaign.rounds
+        return sum(one.epoch < epoch for one in rounds), len(self.session.labelled(epoch - 1))
+
+    def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
+        window = self.window()
+        with self.adaptation.replaced(self.adaptation.source):
+            self.comparison.measure(window, SOURCE, self._source, cases, kind)
+        adapted = self.adaptation.averaged() if weights is None else self.adaptation.replaced(weights)
+        with adapted:
+            network = weights_digest(live_weights(self.adaptation.network))
+            number = self._trained_on(epoch)[0] if weights is None else 0
+            self.comparison.measure(window, ADAPTED, network, cases, kind, number, epoch, labelled)
+
+    def _tell(self, epoch: int, verdict: Verdict) -> None:
+        for line in verdict.lines():
+            self.session.log(line)
+        facts = {name: getattr(verdict, name) for name in ("kind", "cases", "source", "adapted", "worse")}
+        known = {name: value for name, value in facts.items() if value == value}  # JSON knows no NaN
+        self.session.event(epoch, "comparison", **known)

@@ -1,0 +1,48 @@
+"""How a training ends early: with one sentence for a user's mistake, or with a request for labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import distributed
+
+from nnunet_active.errors import ActiveError
+from nnunet_active.training.loaders import finish_loaders
+
+
+class StoppingMixin:
+    """Put it before an nnU-Net trainer class that has a ``session``."""
+
+    def _stop_for_labels(self, waiting: list[str]) -> None:
+        campaign, plans = self.session.campaign, self.plans_manager
+        device = "" if self.device.type == "cuda" else f" -device {self.device.type}"
+        command = f"nnUNetv2_train {plans.dataset_name} {self.configuration_name} {self.fold} -tr {type(self).__name__}"
+        self.print_to_log_file(
+            f"\nPlease label: {', '.join(waiting)}\n"
+            f"The worklist is {campaign.rounds[-1].folder / 'worklist.csv'}; nnunet_active annotate -d {plans.dataset_name} makes a "
+            f"hand-off folder.\nPut each label into labelsTr of {plans.dataset_name} (CASE{self.dataset_json['file_ending']}), or take "
+            f"it back with nnunet_active ingest, then go on with\n"
+            f"    {command} -p {plans.plans_name}{device} --c\n",
+            add_timestamp=False,
+        )
+        self._leave()
+        raise SystemExit(0)
+
+    def _leave(self) -> None:
+        """Nothing of ours may keep the process, or the campaign, from ending."""
+        finish_loaders(self)
+        if self.session is not None:
+            self.session.end()
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.barrier()
+
+    @contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback."""
+        try:
+            yield
+        except ActiveError as error:
+            self.print_to_log_file(f"\n{error}\n", add_timestamp=False)
+            self._leave()
+            raise SystemExit(error.exit_code) from None

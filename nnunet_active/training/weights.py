@@ -1,0 +1,49 @@
+"""A network's weights as a dictionary of tensors: taken, put back and exchanged in place.
+
+In place, because the optimizer, ``DistributedDataParallel`` and ``torch.compile`` hold on to the very tensors. A tensor that a network
+lists under several names (``decoder.encoder.*`` of nnU-Net's) is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_active.scoring.embedding import unwrap
+
+Weights = dict[str, Tensor]
+
+
+def live_weights(network: nn.Module) -> Weights:
+    """The network's own parameters and buffers, detached, not copied; wrapped networks are unwrapped."""
+    inner = unwrap(network)
+    return {
+        name: tensor.detach() for part in (inner.named_parameters(), inner.named_buffers()) for name, tensor in part
+    }
+
+
+def copy_weights(network: nn.Module, device: torch.device | str | None = None) -> Weights:
+    """A copy of them, on ``device`` or where they are."""
+    return {name: tensor.to(device or tensor.device, copy=True) for name, tensor in live_weights(network).items()}
+
+
+@torch.no_grad()
+def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Write ``weights`` into the network.
+
+    Raises:
+        KeyError: a tensor of the network is not among them.
+    """
+    for name, tensor in live_weights(network).items():
+        tensor.copy_(weights[name])
+
+
+@torch.no_grad()
+def exchange_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Write ``weights`` into the network and the network's into ``weights``, one tensor at a time, without rounding."""
+    for name, tensor in live_weights(network).items():
+        kept = tensor.clone()
+        tensor.copy_(weights[name])
+        weights[name].copy_(kept)

@@ -1,0 +1,130 @@
+"""Runs with a tiny network through the real trainers: killed, resumed, shared."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from killed_process import killed_before_rename, needs_fork
+from tiny_benchmark import job_of, tiny_benchmark
+
+from nnunet_active.benchmark.configuration import Arm
+from nnunet_active.benchmark.execution import execute
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import CampaignError
+
+
+def outcome(result: dict) -> list:
+    """What must not depend on how a run came to its end."""
+    return [(one["labelled"], one["requested"], one["weights"], one["cases"]) for one in result["rounds"]]
+
+
+def user_files(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(f): (f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(folder.rglob("*")) if f.is_file()}
+
+
+def test_a_run_labels_one_more_case_in_every_round_and_leaves_the_users_folder_as_it_was(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders)
+    before = user_files(nnunet_folders / "nnUNet_preprocessed")
+    job = job_of(benchmark, "entropy")
+    result = execute(job)
+    assert [len(one["labelled"]) for one in result["rounds"]] == [1, 2]
+    assert set(result["rounds"][-1]["labelled"]) <= set(job.spec.train)
+    assert {row["case"] for row in result["rounds"][0]["cases"]} == set(job.spec.test)
+    assert user_files(nnunet_folders / "nnUNet_preprocessed") == before
+    assert list((nnunet_folders / "nnUNet_results").iterdir()) == []
+
+
+def test_a_finished_run_is_not_done_again(nnunet_folders: Path):
+    job = job_of(tiny_benchmark(nnunet_folders), "random")
+    result = execute(job)
+    shutil.rmtree(job.root / "legs")
+    assert execute(job) == json.loads(json.dumps(result))
+    assert not (job.root / "legs").exists()
+
+
+def test_the_source_is_measured_before_any_training(nnunet_folders: Path):
+    job = job_of(tiny_benchmark(nnunet_folders), "source")
+    (one,) = execute(job)["rounds"]
+    assert one["labelled"] == [] and len(one["cases"]) == 2 * len(job.spec.test)
+    assert not (job.root / "legs").exists()
+
+
+def test_runs_that_chose_the_same_cases_train_once(nnunet_folders: Path):
+    arms = (Arm("random"), Arm("random", name="the same again"))
+    benchmark = tiny_benchmark(nnunet_folders, arms=arms)
+    first, second = (execute(job_of(benchmark, arm.name)) for arm in arms)
+    assert outcome(second) == outcome(first)
+    assert first["seconds"]["trained_here"] > 0
+    assert second["seconds"]["trained_here"] == 0 and second["seconds"]["evaluation"] == 0
+
+
+def test_another_seed_or_recipe_shares_nothing(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, seeds=(0, 1), arms=(Arm("coreset"),))
+    weights = [execute(job)["rounds"][0]["weights"] for job in benchmark.open_jobs() if job.spec.arm == "coreset"]
+    assert len(set(weights)) == 2
+
+
+def test_a_run_in_pieces_ends_as_one_in_a_single_piece(nnunet_folders: Path):
+    whole = execute(job_of(tiny_benchmark(nnunet_folders, "whole"), "entropy"))
+    job = job_of(tiny_benchmark(nnunet_folders, "pieces"), "entropy")
+    execute(job)
+    job.result_file.unlink()
+    shutil.rmtree(job.root / "evaluations")
+    shutil.rmtree(job.root / "legs" / whole["rounds"][-1]["leg"])  # as if it had been killed in its second leg
+    again = execute(job)
+    assert outcome(again) == outcome(whole)
+
+
+@needs_fork
+@pytest.mark.parametrize("number", [2, 11, 20])
+def test_a_killed_run_goes_on_to_the_same_end(nnunet_folders: Path, number: int):
+    whole = execute(job_of(tiny_benchmark(nnunet_folders, "whole"), "random"))
+    job = job_of(tiny_benchmark(nnunet_folders, "killed"), "random")
+    assert killed_before_rename(lambda: execute(job), number)
+    assert not job.result_file.exists()
+    assert outcome(execute(job)) == outcome(whole)
+
+
+def test_a_one_off_run_has_one_point_at_the_full_budget(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, arms=(Arm("entropy", one_off=True),))
+    job = job_of(benchmark, "entropy:one_off")
+    (one,) = execute(job)["rounds"]
+    assert len(one["labelled"]) == 2 and one["epoch"] == 2
+    campaign = Campaign.open(job.folder / "nnUNet_preprocessed" / job.spec.dataset, job.spec.fold)
+    assert [entry.epoch for entry in campaign.rounds] == [0]
+
+
+def test_the_reference_trains_on_all_labels_of_the_fold(nnunet_folders: Path):
+    job = job_of(tiny_benchmark(nnunet_folders, all_labels=True), "all labels")
+    (one,) = execute(job)["rounds"]
+    assert one["labelled"] == list(job.spec.train)
+
+
+def test_the_learning_rate_of_the_trainer_counts_where_none_is_given(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, lr=None, trainer="nnUNetTrainerActiveAdamW")
+    assert execute(job_of(benchmark, "random"))["settings_used"]["initial_lr"] == 1e-3
+
+
+def test_a_trainer_that_does_not_query_is_refused(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, trainer="nnUNetTrainer")
+    with pytest.raises(CampaignError, match="not a trainer that queries"):
+        execute(job_of(benchmark, "random"))
+
+
+def test_named_recipes_change_the_training(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, recipes=_recipes("plain", "gentle"), arms=(Arm("coreset"),))
+    found = {}
+    for job in benchmark.open_jobs():
+        if job.spec.arm == "coreset":
+            found[job.spec.recipe] = execute(job)["rounds"][0]
+    assert found["plain"]["labelled"] == found["gentle"]["labelled"]
+    assert found["plain"]["weights"] != found["gentle"]["weights"]
+
+
+def _recipes(*names: str) -> tuple:
+    from nnunet_active.benchmark.configuration import Configuration
+
+    return Configuration.from_json({"dataset": "x", "configuration": "2d", "arms": [], "recipes": list(names)}).recipes

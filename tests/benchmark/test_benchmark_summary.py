@@ -1,0 +1,65 @@
+"""Tables, figures and the page, from rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from benchmark_rows import case_rows, rows
+
+from nnunet_active.benchmark.measures import with_ways
+from nnunet_active.benchmark.summary import Tables, read, summarise
+from nnunet_active.errors import MissingInput
+
+
+def tables(arms: tuple[str, ...] = ("mmacts", "foreground_random", "mmacts:one_off")) -> Tables:
+    values = {("source", 0): {0: 0.4}, ("all labels", 0): {8: 0.8}}
+    cases = {("source", 0): {0: [0.3, 0.5]}}
+    for seed in range(2):
+        for index, arm in enumerate(arms):
+            curve = {labels: 0.4 + 0.1 * labels + 0.01 * index + 0.005 * seed for labels in (1, 2, 3)}
+            curve = {3: curve[3]} if arm.endswith("one_off") else curve
+            values[arm, seed] = curve
+            cases[arm, seed] = {labels: [dice - 0.1, dice + 0.1] for labels, dice in curve.items()}
+    return Tables(with_ways(rows(values)), with_ways(case_rows(cases)))
+
+
+def test_the_page_holds_every_table_and_figure_and_asks_for_nothing_else(tmp_path: Path):
+    sections = summarise(tables(), tmp_path, title="Cine <to> LGE")
+    page = (tmp_path / "summary.html").read_text()
+    assert "Cine &lt;to&gt; LGE" in page and "<script" not in page
+    for section in sections:
+        assert section.title in page.replace("&#39;", "'")
+        for figure in section.figures:
+            assert figure.stat().st_size > 1000
+    assert page.count("<svg") == sum(len(section.figures) for section in sections) // 2 > 3
+    assert "src=" not in page and page.count("href=") == page.count('href="#') + page.count('href="data:image')
+    identifiers = re.findall(r'\sid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_same_rows_give_the_same_files(tmp_path: Path):
+    for name in ("one", "two"):
+        summarise(tables(), tmp_path / name)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
+
+
+def test_the_markdown_names_the_best_way_first(tmp_path: Path):
+    summarise(tables(), tmp_path)
+    text = (tmp_path / "summary.md").read_text()
+    overview = text[text.index("## Every way") :]
+    assert overview.index("| mmacts:one_off |") < overview.index("| foreground_random |") < overview.index("| mmacts |")
+
+
+@pytest.mark.parametrize("arms", [(), ("mmacts",)])
+def test_an_unfinished_benchmark_is_summarised_as_far_as_it_goes(tmp_path: Path, arms: tuple[str, ...]):
+    sections = summarise(tables(arms), tmp_path)
+    assert {"facts", "references"} <= {section.name for section in sections}
+    assert not any(section.name.startswith("wins") for section in sections)
+
+
+def test_before_the_first_run_there_is_nothing_to_summarise(tmp_path: Path):
+    with pytest.raises(MissingInput, match="no run of this benchmark is finished"):
+        read(tmp_path)

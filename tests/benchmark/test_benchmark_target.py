@@ -1,0 +1,75 @@
+"""What all runs share, and the folds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_benchmark import configuration, tiny_benchmark
+from tiny_target import NAME, PLANS, make_target
+
+from nnunet_active.benchmark.runner import prepare, run
+from nnunet_active.benchmark.target import make_folds, prepare_target
+from nnunet_active.errors import CampaignError, MissingInput
+
+
+def test_a_source_model_is_enough_and_the_users_folder_stays_empty(nnunet_folders: Path):
+    made = make_target(nnunet_folders)
+    made.preprocessed.rename(nnunet_folders / "elsewhere")
+    target = prepare_target(NAME, "3d_fullres", PLANS, made.model, nnunet_folders / "benchmark")
+    assert target.store().labelled_identifiers() == [f"case_{n}" for n in range(6)]
+    assert list((nnunet_folders / "nnUNet_preprocessed").iterdir()) == []
+    digests = target.digests()
+    again = prepare_target(NAME, "3d_fullres", PLANS, made.model, nnunet_folders / "benchmark")
+    assert again.digests() == digests
+
+
+def test_folds_are_nnunets_or_those_of_a_file_and_never_test_on_the_pool(nnunet_folders: Path, tmp_path: Path):
+    target = tiny_benchmark(nnunet_folders).target
+    folds = make_folds(target, (0, 1, 2), 3, None)
+    assert sorted(case for fold in folds for case in fold.test) == [f"case_{n}" for n in range(6)]
+    assert all(not set(fold.train) & set(fold.test) for fold in folds)
+    file = tmp_path / "splits.json"
+    file.write_text(json.dumps([{"train": ["case_0", "case_9"], "val": ["case_5"]}]))
+    (fold,) = make_folds(target, (0,), 3, file)
+    assert (fold.train, fold.test) == (("case_0",), ("case_5",))
+    with pytest.raises(CampaignError, match="no fold 1"):
+        make_folds(target, (1,), 3, file)
+    with pytest.raises(CampaignError, match="cannot be split into 7"):
+        make_folds(target, (0,), 7, None)
+    with pytest.raises(MissingInput):
+        make_folds(target, (0,), 3, tmp_path / "none.json")
+
+
+def test_what_is_missing_is_named(nnunet_folders: Path):
+    target = make_target(nnunet_folders)
+    (target.preprocessed / "active" / "source").rename(nnunet_folders / "elsewhere")
+    with pytest.raises(MissingInput, match="name it with -m MODEL"):
+        prepare(configuration(), nnunet_folders / "benchmark", None)
+
+
+def test_a_folder_holds_one_state_of_a_target_only(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders)
+    plans = benchmark.target.folder / f"{PLANS}.json"
+    plans.write_text(plans.read_text() + "\n")
+    with pytest.raises(CampaignError, match="another state"):
+        tiny_benchmark(nnunet_folders)
+
+
+class Refusing:
+    """An engine without a machine."""
+
+    def run(self, jobs):
+        from nnunet_active.benchmark.engines import Outcome
+
+        for job in jobs:
+            yield Outcome(job, None, "no machine")
+
+
+def test_failed_runs_are_told_and_stay_open(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders)
+    said: list[str] = []
+    failed = run(benchmark, Refusing(), said.append, progress=False)
+    assert len(failed) == len(benchmark.runs) == len(benchmark.open_jobs())
+    assert any("no machine" in text for text in said)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tiny_handoff import ask, edit, hand_out
+from tiny_target import NAME, PLANS, make_target, truth
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_start import start_campaign
+from nnunet_active.cli.main import main
+from nnunet_active.settings import Settings
+
+
+@pytest.fixture
+def folder(nnunet_folders, tmp_path):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=3), "folder", log=lambda _: None)
+    ask(campaign, "case_3", "case_1")
+    return hand_out(target, campaign, tmp_path / "handoff")
+
+
+def test_what_came_back_what_did_not_and_the_next_command(folder, capsys):
+    edit(folder, "case_3")
+    assert main(["ingest", "-d", "902"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "New label: case_3 (oedema " in shown
+        and "Dice prediction to label oedema 0." in shown
+        and "voxels changed" in shown
+    )
+    assert "--accept-unchanged case_1" in shown and "Still waiting for a label: case_1" in shown
+    assert shown.rstrip().endswith("Next: nnunet_active ingest -d 902")
+    assert main(["ingest", "-d", "902", "--accept-unchanged", "case_1"]) == 0
+    assert "accepted as predicted" in capsys.readouterr().out
+    assert main(["ingest", "-d", "902"]) == 0
+    assert "No new label was found." in capsys.readouterr().out
+
+
+def test_a_refused_label_makes_the_exit_code_one(folder, capsys):
+    edit(folder, "case_3", np.full_like(truth(3), 7))
+    assert main(["ingest", "-d", "902"]) == 1
+    assert "Refused: Case case_3: the label " in capsys.readouterr().out
+
+
+def test_json_holds_all_of_it_and_nothing_else_is_printed(folder, capsys, tmp_path):
+    edit(tmp_path / "came", "case_3", ending=".seg.nrrd")
+    words = ["--from", str(tmp_path / "came"), "--decline", "case_1", "--reason", "moved"]
+    assert main(["ingest", "-d", "902", *words, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert list(content["taken"]) == ["case_3"] and content["declined"] == ["case_1"] and content["waiting"] == []
+    assert content["next"].startswith("nnUNetv2_train 902 3d_fullres 0 ")
+    assert Campaign.open(folder.parent / "nnUNet_preprocessed" / NAME, "0").declined == {"case_1": "moved"}
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_two(folder, capsys):
+    assert main(["ingest", "-d", "902", "--from", "nowhere"]) == 2
+    assert capsys.readouterr().err == (
+        "nnunet_active ingest: --from nowhere was not found; name the folder in which the finished labels are.\n"
+    )

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import tiny_nnssl
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_rounds import copy_of, make_once, start
+
+from nnunet_active.campaign_start import open_store, read_plans
+from nnunet_active.cli.main import main
+from nnunet_active.derived_dataset import derived_name
+from nnunet_active.errors import ActiveError
+from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.source_model import read_source_model, save_source_model, source_folder
+
+DERIVED = "Dataset905_TinyTarget_PseudoLabelled"
+EVERYONE = ["--confident-fraction", "1", "--nearer-fraction", "1"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"), labelled=2, unlabelled=3)
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def pseudo(*flags: str) -> int:
+    return main(["pseudo", "-d", "902", "-device", "cpu", *flags])
+
+
+def test_the_reliable_set_and_a_table_of_all_cases_are_written(target, capsys):
+    campaign = start()
+    assert pseudo() == 0
+    out = capsys.readouterr().out
+    folder = campaign.folder / "pseudo_between_rounds" / "round_000"
+    assert f"All reliabilities: {folder / 'reliability.csv'}" in out
+    assert "WARNING: This is the source network" in out
+    table = pd.read_csv(folder / "reliability.csv", index_col="case")
+    assert sorted(table.index) == ["case_2", "case_3", "case_4"]
+    kept = sorted(table.index[table["reliable"]])
+    assert sorted(file.name for file in folder.glob("*_seg.b2nd")) == [f"{case}_seg.b2nd" for case in kept]
+    assert kept
+
+
+def test_json_is_one_object_and_the_campaigns_settings_count_unless_something_else_is_said(target, capsys):
+    start(pseudo_labels={"confident_fraction": 1.0, "nearer_fraction": 1.0, "share": 0.3})
+    assert pseudo("--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["reliable"] == ["case_2", "case_3", "case_4"]
+    assert content["settings"]["share"] == 0.3
+    assert content["cases"]["case_2"]["reason"] == "confident and near"
+    assert pseudo("--json", "--rule", "threshold", "--tau-c", "1") == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["reliable"] == [] and content["derived"] is None
+
+
+def test_a_derived_data_set_is_one_that_stock_nnunet_reads_and_says_which_labels_are_predictions(target, capsys):
+    start()
+    assert pseudo("--derived-dataset", "905", *EVERYONE) == 0
+    assert "nnUNetv2_plan_and_preprocess -d 905" in capsys.readouterr().out
+    folder = target.raw.parent / DERIVED
+    description = json.loads((folder / "dataset.json").read_text())
+    assert description["numTraining"] == 5
+    assert description["pseudo_labels"]["pseudo_labelled"] == ["case_2", "case_3", "case_4"]
+    assert description["pseudo_labels"]["labelled_by_people"] == ["case_0", "case_1"]
+    raw = RawDataset(folder)
+    assert raw.labelled == sorted(raw.cases) and not raw.problems
+    for case in raw.cases.values():
+        for image in case.images:
+            assert image.is_symlink() and image.samefile(target.raw / "imagesTr" / image.name)
+    person = folder / "labelsTr" / "case_0.nii.gz"
+    assert person.read_bytes() == (target.raw / "labelsTr" / "case_0.nii.gz").read_bytes()
+    for name in ("case_2", "case_3", "case_4"):
+        label, image = (
+            sitk.ReadImage(str(file))
+            for file in (folder / "labelsTr" / f"{name}.nii.gz", target.raw / "imagesTr" / f"{name}_0000.nii.gz")
+        )
+        assert label.GetSize() == image.GetSize() and label.GetSpacing() == image.GetSpacing()
+        assert label.GetOrigin() == image.GetOrigin()
+    splits = json.loads((target.preprocessed.parent / DERIVED / "splits_final.json").read_text())
+    assert splits == json.loads((folder / "splits_final.json").read_text())
+    assert [part["val"] for part in splits] == [["case_0"], ["case_1"]]
+    assert all(set(part["train"]) >= {"case_2", "case_3", "case_4"} for part in splits)
+    assert not list(target.raw.joinpath("labelsTr").glob("case_2*"))
+    assert not (target.preprocessed / "gt_segmentations" / "case_2.nii.gz").exists()
+
+
+def test_a_pseudo_label_is_what_nnunets_own_prediction_writes(target, tmp_path):
+    start()
+    assert pseudo("--derived-dataset", DERIVED, "--copy", *EVERYONE) == 0
+    predictor = nnUNetPredictor(use_mirroring=False, perform_everything_on_device=False, allow_tqdm=False)
+    predictor.device = torch.device("cpu")
+    predictor.initialize_from_trained_model_folder(
+        str(source_folder(target.preprocessed, "nnUNetActivePlans", "3d_fullres")), ("0",)
+    )
+    images = [[str(target.raw / "imagesTr" / f"case_3_{channel:04d}.nii.gz") for channel in range(3)]]
+    predictor.predict_from_files_sequential(images, [str(tmp_path / "stock")], False, True)
+    stock, mine = (
+        sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        for file in (tmp_path / "stock.nii.gz", target.raw.parent / DERIVED / "labelsTr" / "case_3.nii.gz")
+    )
+    np.testing.assert_array_equal(mine, stock)
+    assert not (target.raw.parent / DERIVED / "imagesTr" / "case_3_0000.nii.gz").is_symlink()
+
+
+def test_it_replaces_the_one_it_made_before_and_never_another_data_set(target, capsys):
+    start()
+    assert pseudo("--derived-dataset", "905", *EVERYONE) == 0
+    leftover = target.raw.parent / DERIVED / "labelsTr" / "old.nii.gz"
+    leftover.write_bytes(b"of an earlier round")
+    assert pseudo("--derived-dataset", "905", *EVERYONE) == 0
+    assert not leftover.exists()
+    assert pseudo("--derived-dataset", target.raw.name, *EVERYONE) == 2
+    assert "was not derived from" in capsys.readouterr().err
+    assert pseudo("--derived-dataset", "902", *EVERYONE) == 2
+    assert "is taken by Dataset902_TinyTarget" in capsys.readouterr().err
+    assert (target.raw / "dataset.json").is_file()
+    assert sorted(folder.name for folder in target.raw.parent.iterdir()) == [target.raw.name, DERIVED]
+
+
+def test_names_that_nnunet_cannot_use_are_refused(target):
+    assert derived_name("7", "Dataset902_TinyTarget") == "Dataset007_TinyTarget_PseudoLabelled"
+    for wrong in ("Target", "Dataset1_x", "Dataset905_../x", "Dataset905"):
+        with pytest.raises(ActiveError, match="neither a number nor a name"):
+            derived_name(wrong, "Dataset902_TinyTarget")
+
+
+def test_a_network_without_a_trained_head_gives_no_labels(target, tmp_path, capsys):
+    start()
+    encoder = read_source_model(tiny_nnssl.write_checkpoint(tmp_path / "x.pth"))
+    save_source_model(encoder, source_folder(target.preprocessed, "nnUNetActivePlans", "3d_fullres"))
+    assert pseudo() == 2
+    assert "not trained on the target's classes" in capsys.readouterr().err
+
+
+def test_without_a_campaign_it_says_so(target, capsys):
+    assert pseudo() == 2
+    assert "There is no campaign" in capsys.readouterr().err
+
+
+def test_the_store_and_the_plans_of_the_target_stay_as_they_are(target):
+    start()
+    before = sorted(file for file in target.preprocessed.rglob("*") if "active" not in file.parts)
+    assert pseudo("--derived-dataset", "905", *EVERYONE) == 0
+    assert sorted(file for file in target.preprocessed.rglob("*") if "active" not in file.parts) == before
+    store = open_store(target.raw.name, "nnUNetActivePlans", "3d_fullres")
+    assert store.labelled_identifiers() == ["case_0", "case_1"]
+    assert read_plans(target.raw.name, "nnUNetActivePlans")["plans_name"] == "nnUNetActivePlans"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from tiny_rounds import copy_of, make_once
+from tiny_target import NAME
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def select(*flags: str) -> int:
+    return main(["select", "-d", "902", "-c", "3d_fullres", "-np", "1", "-device", "cpu", *flags])
+
+
+def test_a_round_is_printed_as_a_ranked_table_with_the_next_command(target, capsys):
+    assert select("-n", "2", "--strategy", "assft", "--explain") == 0
+    out = capsys.readouterr().out
+    waiting = Campaign.open(target.preprocessed, 0).waiting()
+    table = next(line for line in out.splitlines() if "chosen" in line and "case" in line and "utility" in line)
+    assert "knowledge_gap" in table and "open first" in table
+    rows = out.split(table)[1].splitlines()[1:6]
+    assert [row.split()[:2] for row in rows[:2]] == [["1", waiting[0]], ["2", waiting[1]]]
+    assert f"{waiting[0]} was chosen (choice 1 of 2)" in out
+    assert "The source network asks" in out and str(target.raw / "annotate" / "fold_0_round_001") in out
+    assert out.rstrip().endswith("then: nnunet_active ingest -d 902")
+
+
+def test_one_json_object_and_nothing_else_on_stdout(target, capsys):
+    assert select("-n", "1", "--strategy", "entropy", "--json", "--explain") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert (
+        content["outcome"] == "asked" and content["requested"] == content["waiting"] and len(content["candidates"]) == 5
+    )
+    assert content["next"] == "nnunet_active ingest -d 902" and set(content["explanations"]) == set(
+        content["requested"]
+    )
+    assert content["candidates"][0]["case"] == content["requested"][0]
+
+
+def test_while_cases_wait_nothing_new_is_asked_for(target, capsys):
+    select("-n", "1", "--strategy", "random")
+    capsys.readouterr()
+    assert select("-n", "1", "--strategy", "random") == 0
+    assert "still wait for their labels" in capsys.readouterr().out
+    assert len(Campaign.open(target.preprocessed, 0).rounds) == 1
+
+
+def test_a_dry_run_says_that_nothing_was_asked_for(target, capsys):
+    assert select("-n", "1", "--strategy", "random", "--dry-run") == 0
+    assert "without --dry-run does it" in capsys.readouterr().out
+
+
+def test_an_empty_pool_is_a_friendly_end(target, capsys):
+    for case in range(1, 6):
+        assert select("-n", "5", "--strategy", "random") == 0
+        target.label(f"case_{case}", case)
+    assert main(["ingest", "-d", "902"]) == 0
+    capsys.readouterr()
+    assert select("-n", "1") == 0
+    out = capsys.readouterr().out
+    assert "No unlabelled case" in out and "Next: nnUNetv2_train 902 3d_fullres 0" in out
+
+
+def test_in_training_prints_the_training_command(target, capsys):
+    assert select("-n", "2", "--in-training", "--epochs", "100") == 0
+    out = capsys.readouterr().out
+    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS" in out
+    settings = Campaign.open(target.preprocessed, 0).settings
+    assert (settings.budget, settings.query_size, settings.epochs) == (2, 1, 100)
+
+
+def test_the_schedule_of_the_training_can_be_set_where_the_campaign_begins(target):
+    flags = "-n 1 --strategy random --epochs 9 --iterations 3 --val-iterations 2 --lr 0.1 --folds 2 --recipe gentle"
+    assert select(*shlex.split(flags)) == 0
+    settings = Campaign.open(target.preprocessed, 0).settings
+    assert (settings.epochs, settings.iterations, settings.val_iterations, settings.initial_lr) == (9, 3, 2, 0.1)
+    assert settings.folds == 2 and settings.fine_tuning
+
+
+def test_a_set_aside_case_changes_the_exit_code(target, capsys):
+    (target.raw / "imagesTr" / "case_2_0002.nii.gz").unlink()
+    assert select("-n", "1", "--strategy", "random") == 1
+    assert "Set aside: case_2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("-n 0", "-n 0 makes no sense"),
+        ("--time-budget -5", "--time-budget -5 makes no sense"),
+        ("--minutes -1 0 0", "must be 0 or more"),
+        ("--strategy-option radius", "has no '='"),
+        ("--recipe hot", "hot"),
+        ("--exclude nobody", "has no case nobody"),
+        ("-m nowhere", "nowhere"),
+        ("-f 3", "Nothing defines fold 3"),
+        ("-p nnUNetPlans", "name the source model with -m"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(target, capsys, flags, said):
+    assert select(*shlex.split(flags)) == 2
+    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nnunet_active")]
+    assert len(err) == 1 and said in err[0]
+    assert not list((target.preprocessed / "active").glob("fold_*"))
+
+
+def test_without_a_configuration_and_without_a_campaign_it_is_asked_for(target, capsys):
+    assert main(["select", "-d", NAME, "-device", "cpu"]) == 2
+    assert "name the configuration with -c" in capsys.readouterr().err
+
+
+def test_several_values_of_the_fold_flag_are_folds_of_the_model(target, capsys):
+    import tiny_source
+
+    tiny_source.write_trained(tiny_source.source_model(seed=3), target.model, fold="1")
+    assert select("-n", "1", "--strategy", "entropy", "-m", str(target.model), "-f", "0", "1", "--json") == 0
+    assert "mean of the probabilities of folds 0, 1" in capsys.readouterr().err

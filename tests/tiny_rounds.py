@@ -1,0 +1,93 @@
+"""A target whose scans are mostly unlabelled, as rounds between trainings begin with, and trainings made of their checkpoints alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_source
+import torch
+from tiny_target import NAME, PLANS, Target, make_target
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_round import Round
+from nnunet_active.campaign_start import start_campaign
+from nnunet_active.settings import Settings
+
+CONFIGURATION = "3d_fullres"
+CASES = [f"case_{i}" for i in range(6)]
+
+
+def make_once(root: Path, labelled: int = 1, unlabelled: int = 5) -> Target:
+    """Below ``root``, with environment variables of its own; :func:`copy_of` gives a test its copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (root / variable).mkdir()
+            patch.setenv(variable, str(root / variable))
+        return make_target(root, labelled, unlabelled)
+
+
+def copy_of(made: Target, root: Path) -> Target:
+    shutil.copytree(made.root, root, dirs_exist_ok=True)
+    raw, preprocessed = root / "nnUNet_raw" / NAME, root / "nnUNet_preprocessed" / NAME
+    return Target(root, raw, preprocessed, root / "nnUNet_results", root / "model", made.configuration)
+
+
+def start(fold: str = "0", **settings) -> Campaign:
+    content = {"strategy": "random", "budget": 2, "query_size": 2, **settings}
+    return start_campaign(NAME, CONFIGURATION, PLANS, fold, Settings(**content), log=lambda text: None)
+
+
+def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int = 0, others=()) -> Round:
+    """A round that asked for these cases."""
+    candidates = [*cases, *others]
+    table = pd.DataFrame({"mean_entropy": np.linspace(0.9, 0.1, len(candidates))}, index=candidates)
+    table["component_entropy"] = table["mean_entropy"]
+    table["utility"] = table["mean_entropy"]
+    table["picked"] = pd.Series({case: rank for rank, case in enumerate(cases, 1)})
+    rows = []
+    for step in range(len(cases)):
+        row = table["utility"].copy()
+        row[list(cases[:step])] = np.nan
+        rows.append(row)
+    details = {
+        "strategy": "entropy",
+        "candidates": len(candidates),
+        "dominant_modality": {
+            c: {"channel": 1, "name": "FLAIR", "dice": [0.1, 0.8, 0.2], "decided": True} for c in cases
+        },
+        "notes": [],
+        "set_aside": {},
+        "seconds": 0.1,
+    }
+    worklist = pd.DataFrame({"rank": range(1, len(cases) + 1), "case": cases})
+    with campaign.lock():
+        return campaign.append_round(epoch, cases, table, pd.DataFrame(rows), worklist, {}, details, made_by)
+
+
+def trained(
+    target: Target,
+    trainer: str = "nnUNetTrainerActive",
+    labelled=None,
+    fold: str = "0",
+    file: str = "checkpoint_final.pth",
+    begun: float | None = None,
+    saved: float | None = None,
+    seed: int = 5,
+) -> Path:
+    """A training's checkpoint; without ``labelled`` it keeps no record, as a stock trainer's."""
+    source = tiny_source.source_model(seed=seed)
+    folder = target.results / NAME / f"{trainer}__{PLANS}__{CONFIGURATION}"
+    record = {} if labelled is None else {"nnunet_active": {"trainer_name": trainer, "labelled": list(labelled)}}
+    begun = time.time() if begun is None else begun
+    tiny_source.write_trained(source, folder, fold, file, logging={"epoch_start_timestamps": [begun]}, **record)
+    checkpoint = folder / f"fold_{fold}" / file
+    if saved is not None:
+        os.utime(checkpoint, (saved, saved))
+    assert torch.load(checkpoint, weights_only=False)["network_weights"]
+    return checkpoint

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, multiprocessing, nn
+
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.weights import copy_weights
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+def steps(network: nn.Module, optimizer, number: int, beside=None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(number):
+        optimizer.zero_grad()
+        loss = network(torch.randn(8, 3, generator=generator)).square().mean()
+        (loss if beside is None else loss + beside()).backward()
+        optimizer.step()
+
+
+def flat(network: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def test_with_sgd_the_anchor_is_the_l2_sp_penalty_as_a_term_of_the_loss():
+    """L2-SP: loss + (alpha / 2) ||w - w0||^2, differentiated by autograd, momentum and all."""
+    alpha, settings = 0.3, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
+    literal = net()
+    origin = [parameter.detach().clone() for parameter in literal.parameters()]
+
+    def penalty() -> torch.Tensor:
+        return alpha / 2 * sum((p - o).square().sum() for p, o in zip(literal.parameters(), origin, strict=True))
+
+    steps(literal, torch.optim.SGD(literal.parameters(), **settings), 6, penalty)
+    ours = net()
+    optimizer = torch.optim.SGD(ours.parameters(), **settings)
+    Adaptation(ours, anchor=alpha).attach(optimizer)
+    steps(ours, optimizer, 6)
+    torch.testing.assert_close(flat(ours), flat(literal), rtol=1e-5, atol=1e-6)
+
+
+def test_with_adamw_the_anchor_is_decoupled_as_its_weight_decay_is():
+    """A weight that has no gradient of its own moves by -lr alpha (w - w0) alone."""
+    weight = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(weight.weight, 2.0)
+    optimizer = torch.optim.AdamW(weight.parameters(), lr=0.1, weight_decay=0)
+    Adaptation(weight, anchor=0.5).attach(optimizer)
+    with torch.no_grad():
+        weight.weight.fill_(3.0)
+    weight.weight.grad = torch.zeros_like(weight.weight)
+    for expected in (2.95, 2.9025):
+        optimizer.step()
+        assert weight.weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_anchor_leaves_the_free_parameters_alone_and_holds_the_others_closer():
+    far = {}
+    for alpha in (0.0, 5.0):
+        network = net()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+        adaptation = Adaptation(network, anchor=alpha, free=["2.weight", "2.bias"])
+        adaptation.attach(optimizer)
+        steps(network, optimizer, 20)
+        now = dict(network.named_parameters())
+        far[alpha] = {name: (now[name] - adaptation.source[name]).norm().item() for name in now}
+    assert far[5.0]["0.weight"] < 0.5 * far[0.0]["0.weight"]
+    free = net()
+    optimizer = torch.optim.SGD(free[2].parameters(), lr=0.05)
+    pulled = Adaptation(free, anchor=5.0, free=["2.weight", "2.bias"])
+    pulled.attach(optimizer)
+    for parameter in free[2].parameters():
+        with torch.no_grad():
+            parameter.add_(1.0)
+        parameter.grad = torch.zeros_like(parameter)
+    before = flat(free)
+    optimizer.step()
+    assert torch.equal(flat(free), before)
+
+
+def test_the_average_is_the_recursion_by_hand_from_the_source_on():
+    network, decay = net(), 0.8
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation = Adaptation(network, decay=decay)
+    adaptation.attach(optimizer)
+    expected, mean = flat(network).numpy().astype(np.float64), adaptation.source["1.running_mean"].numpy()
+    for number in range(1, 6):
+        steps(network, optimizer, 1)
+        expected = decay * expected + (1 - decay) * flat(network).numpy()
+        mean = decay * mean + (1 - decay) * network[1].running_mean.numpy()
+        with adaptation.averaged():
+            np.testing.assert_allclose(flat(network).numpy(), expected, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(network[1].running_mean.numpy(), mean, rtol=1e-5, atol=1e-7)
+            assert network[1].num_batches_tracked == number
+
+
+def test_looking_at_the_average_changes_nothing_and_may_be_nested():
+    network = net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation = Adaptation(network, decay=0.9)
+    adaptation.attach(optimizer)
+    steps(network, optimizer, 3)
+    before = copy_weights(network)
+    with adaptation.averaged():
+        first = copy_weights(network)
+        with adaptation.averaged():
+            assert all(torch.equal(value, first[name]) for name, value in copy_weights(network).items())
+            assert all(torch.equal(value, before[name]) for name, value in adaptation.state().items())
+    with pytest.raises(RuntimeError), adaptation.averaged():
+        raise RuntimeError
+    assert all(torch.equal(value, before[name]) for name, value in copy_weights(network).items())
+    assert all(torch.equal(value, before[name]) for name, value in adaptation.state().items())
+
+
+def test_attached_twice_it_acts_once_and_a_new_optimizer_is_followed():
+    network = net()
+    adaptation = Adaptation(network, anchor=0.5, decay=0.5)
+    first = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation.attach(first)
+    adaptation.attach(first)
+    assert len(first._optimizer_step_pre_hooks) == len(first._optimizer_step_post_hooks) == 1
+    second = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation.attach(second)
+    assert len(second._optimizer_step_pre_hooks) == 1
+
+
+def test_off_means_that_the_optimizer_has_no_hook():
+    network = net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation = Adaptation(network)
+    adaptation.attach(optimizer)
+    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+    assert adaptation.state() is None
+
+
+def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the_average():
+    network = net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation = Adaptation(network, anchor=0.5, decay=0.5)
+    adaptation.attach(optimizer)
+    steps(network, optimizer, 1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = copy_weights(network)
+    with adaptation.averaged():
+        average = copy_weights(network)
+    for value, moves in ((float("inf"), False), (1.0, True)):
+        optimizer.zero_grad()
+        scaler.scale(network(torch.randn(8, 3)).square().mean() * value).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(network[0].weight, before["0.weight"]) is not moves
+        with adaptation.averaged():
+            assert torch.equal(network[0].weight, average["0.weight"]) is not moves
+
+
+def test_a_restart_is_the_source_with_an_optimizer_that_remembers_nothing():
+    network = net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    adaptation = Adaptation(network, anchor=0.1, decay=0.5)
+    adaptation.attach(optimizer)
+    steps(network, optimizer, 4)
+    once = copy_weights(network)
+    adaptation.restart(optimizer)
+    assert all(torch.equal(value, adaptation.source[name]) for name, value in copy_weights(network).items())
+    with adaptation.averaged():
+        assert all(torch.equal(value, adaptation.source[name]) for name, value in copy_weights(network).items())
+    steps(network, optimizer, 4)
+    assert all(torch.equal(value, once[name]) for name, value in copy_weights(network).items())
+
+
+def test_a_compiled_network_predicts_with_the_average_and_goes_on_with_its_own_weights():
+    network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    compiled = torch.compile(network, backend="eager")
+    optimizer = torch.optim.SGD(compiled.parameters(), lr=0.1)
+    adaptation = Adaptation(compiled, anchor=0.1, decay=0.9)
+    adaptation.attach(optimizer)
+    steps(compiled, optimizer, 3)
+    batch = torch.randn(5, 3)
+    own = compiled(batch)
+    with adaptation.averaged():
+        torch.testing.assert_close(compiled(batch), network(batch))
+        assert not torch.allclose(compiled(batch), own)
+    assert torch.equal(compiled(batch), own)
+
+
+def _one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    network = net()
+    network[1] = nn.Identity()  # batch statistics are each rank's own without SyncBatchNorm
+    wrapped = nn.parallel.DistributedDataParallel(network)
+    optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1, momentum=0.9)
+    adaptation = Adaptation(wrapped, anchor=0.2, decay=0.7)
+    adaptation.attach(optimizer)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        optimizer.zero_grad()
+        batch = torch.randn(2, 8, 3, generator=generator)[rank]
+        wrapped(batch).square().mean().backward()
+        optimizer.step()
+    torch.save({"trained": adaptation.state(), "average": adaptation._average}, f"{folder}/rank_{rank}.pth")
+    distributed.destroy_process_group()
+
+
+def test_with_two_processes_every_rank_has_the_same_weights_and_the_same_average(tmp_path):
+    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    one, other = (torch.load(tmp_path / f"rank_{rank}.pth") for rank in (0, 1))
+    for part in ("trained", "average"):
+        assert all(torch.equal(value, other[part][name]) for name, value in one[part].items())
+    assert not torch.equal(one["trained"]["0.weight"], one["average"]["0.weight"])
+
+
+def test_other_weights_are_there_for_a_while_only():
+    network = net()
+    adaptation = Adaptation(network, decay=0.5)
+    with torch.no_grad():
+        network[0].weight.add_(1)
+    before = copy_weights(network)
+    with adaptation.replaced(adaptation.source):
+        assert torch.equal(network[0].weight, adaptation.source["0.weight"])
+    assert all(torch.equal(value, before[name]) for name, value in copy_weights(network).items())

@@ -1,0 +1,184 @@
+"""Whole trainings with the settings of fine_tuning, and with a new beginning in each round."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_target import make_target
+from tiny_training import (
+    assert_equal_weights,
+    campaign_of,
+    checkpoint_of,
+    fresh_target,
+    output_folder,
+    run_with_kill,
+    start,
+    trainer_of,
+)
+
+from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.weights import copy_weights
+
+GENTLE = {"lr_factor": 0.5, "warmup_epochs": 1, "anchor": 0.1, "ema_epochs": 2.0}
+
+
+@pytest.fixture(autouse=True)
+def _found_by_name(monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "epochs"),
+    [
+        ("nnUNetTrainerMmActS", {"fine_tuning": GENTLE}, [0, 1, 2]),
+        ("nnUNetTrainerActiveAdamW", {"fine_tuning": GENTLE, "restart": "source"}, [1, 2]),
+    ],
+)
+def test_a_killed_run_with_anchor_average_and_warm_up_ends_like_one_that_was_not(
+    tmp_path, monkeypatch, name, settings, epochs
+):
+    ends = []
+    for kill in (None, *epochs):
+        target = fresh_target(tmp_path / str(kill), monkeypatch)
+        start(target, **settings)
+        run_with_kill(target, kill, name)
+        ends.append((campaign_of(target).requested(), checkpoint_of(target, name)))
+    for requested, checkpoint in ends[1:]:
+        assert requested == ends[0][0]
+        assert_equal_weights(checkpoint["network_weights"], ends[0][1]["network_weights"])
+        own, others = checkpoint["nnunet_active"]["trained_weights"], ends[0][1]["nnunet_active"]["trained_weights"]
+        assert_equal_weights(own, others)
+
+
+def test_the_checkpoint_holds_the_average_for_the_stock_predictor_and_the_trained_weights_beside_it(
+    nnunet_folders, monkeypatch
+):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    target = make_target(nnunet_folders)
+    start(target, fine_tuning=GENTLE)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    trained = copy_weights(trainer.network)
+    with trainer.adaptation.averaged():
+        average = copy_weights(trainer.network)
+    assert not torch.equal(next(iter(trained.values())), next(iter(average.values())))
+    assert_equal_weights(checkpoint_of(target)["nnunet_active"]["trained_weights"], trained)
+    again = trainer_of(target, resume=True)
+    assert_equal_weights(copy_weights(again.network), trained)
+    with again.adaptation.averaged():
+        assert_equal_weights(copy_weights(again.network), average)
+    monkeypatch.delenv("nnUNet_extTrainer")  # a colleague without this package
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(output_folder(target).parent), (0,))
+    predictor.network.load_state_dict(predictor.list_of_parameters[0])
+    assert_equal_weights(copy_weights(predictor.network), average)
+
+
+def test_validation_and_queries_see_the_average_and_training_does_not(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, fine_tuning={"ema_epochs": 3.0})
+    trainer = trainer_of(target)
+    seen: dict[str, list[bool]] = {"train": [], "validate": [], "query": []}
+
+    def watch(name: str, function):
+        def call(*arguments):
+            seen[name].append(trainer.adaptation._averaged)
+            return function(*arguments)
+
+        return call
+
+    trainer.train_step = watch("train", trainer.train_step)
+    trainer.validation_step = watch("validate", trainer.validation_step)
+    trainer.initialize()
+    trainer.session.query_if_due = watch("query", trainer.session.query_if_due)
+    trainer.run_training()
+    assert set(seen["train"]) == {False} and len(seen["train"]) == 6
+    assert set(seen["validate"]) == {True} and len(seen["validate"]) == 3
+    assert set(seen["query"]) == {True}
+
+
+def test_warm_up_and_factor_are_those_of_the_learning_rates_that_nnunet_logs(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, fine_tuning={"lr_factor": 0.1, "warmup_epochs": 2})
+    trainer = trainer_of(target)
+    assert trainer.initial_lr == pytest.approx(0.001)
+    trainer.run_training()
+    expected = [0.001 * (1 - e / 3) ** 0.9 * factor for e, factor in enumerate((1 / 3, 2 / 3, 1))]
+    assert checkpoint_of(target)["logging"]["lrs"] == pytest.approx(expected)
+
+
+def test_with_a_restart_each_round_begins_at_the_source_with_its_own_schedule(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, restart="source", stride=2, epochs=5, initial_lr=0.1)
+    trainer = trainer_of(target)
+    begun, original = [], trainer.on_train_epoch_start
+
+    def look() -> None:
+        weights = copy_weights(trainer.network, "cpu")
+        begun.append(all(torch.equal(weights[name], value) for name, value in trainer.adaptation.source.items()))
+        original()
+
+    trainer.on_train_epoch_start = look
+    trainer.run_training()
+    assert [one.epoch for one in campaign_of(target).rounds] == [0, 2]
+    assert begun == [True, False, True, False, False]
+    fractions = [0, 1 / 2, 0, 1 / 3, 2 / 3]
+    expected = [0.1 * (1 - x) ** 0.9 for x in fractions]
+    assert checkpoint_of(target)["logging"]["lrs"] == pytest.approx(expected)
+
+
+def test_without_a_restart_one_schedule_runs_through_all_rounds(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, initial_lr=0.1)
+    trainer_of(target).run_training()
+    expected = [0.1 * (1 - e / 3) ** 0.9 for e in range(3)]
+    assert checkpoint_of(target)["logging"]["lrs"] == pytest.approx(expected)
+    assert "trained_weights" not in checkpoint_of(target)["nnunet_active"]
+
+
+def test_a_round_after_which_nobody_could_be_asked_goes_on_to_the_end(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1)
+    start(target, fold="all", restart="source", initial_lr=0.1)
+    trainer = trainer_of(target, fold="all")
+    trainer.run_training()
+    lrs = torch.load(trainer.output_folder + "/checkpoint_final.pth", weights_only=False)["logging"]["lrs"]
+    # [0, 1) is the round as planned; the query at epoch 1 finds nobody, so that epochs 1 and 2 belong to it as well
+    assert lrs == pytest.approx([0.1, 0.1 * (2 / 3) ** 0.9, 0.1 * (1 / 3) ** 0.9])
+
+
+def test_a_head_with_a_class_that_the_source_does_not_know_is_not_anchored(nnunet_folders):
+    labels = {"background": 0, "oedema": 1, "core": 2}
+    target = make_target(nnunet_folders, labels=labels, source_labels={"background": 0, "oedema": 1, "cyst": 2})
+    start(target, fine_tuning={"anchor": 0.5})
+    trainer = trainer_of(target)
+    trainer.initialize()
+    anchored = {id(parameter) for parameter, _ in trainer.adaptation._anchored}
+    named = dict(trainer.network.named_parameters())
+    free = {name for name in named if id(named[name]) not in anchored}
+    assert free and all("seg_layers" in name for name in free)
+    assert sum("seg_layers" in name for name in named) == len(free)
+
+
+def test_an_untrained_head_is_the_same_one_in_every_process(tmp_path, monkeypatch):
+    heads = []
+    for kill in ("one", "other"):
+        labels = {"background": 0, "cyst": 1, "vessel": 2}
+        target = fresh_target(tmp_path / kill, monkeypatch, source_labels=labels)
+        start(target)
+        torch.manual_seed(hash(kill) % 1000)
+        trainer = trainer_of(target)
+        trainer.initialize()
+        heads.append(copy_weights(trainer.network))
+    assert_equal_weights(*heads)
+
+
+def test_off_leaves_the_optimizer_and_the_schedule_as_the_trainer_made_them(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
+    assert not trainer.optimizer._optimizer_step_pre_hooks and not trainer.optimizer._optimizer_step_post_hooks
+    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() is None

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+from tiny_target import make_target
+from tiny_training import campaign_of, output_folder, run_with_kill, start, trainer_of
+
+from nnunet_active.inference import SlidingWindow
+from nnunet_active.nnunet_discovery import discovery_folder
+
+
+@pytest.fixture(autouse=True)
+def _found_by_name(monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """How many sliding-window passes are made in all."""
+    made: list[int] = []
+    original = SlidingWindow.logits
+
+    def logits(self, image):
+        made.append(1)
+        return original(self, image)
+
+    monkeypatch.setattr(SlidingWindow, "logits", logits)
+    return made
+
+
+def comparison_of(target, fold=0) -> pd.DataFrame:
+    return pd.read_csv(output_folder(target, fold=fold) / "comparison.csv", dtype={"case": str})
+
+
+def test_held_out_cases_are_compared_after_each_round_and_at_the_end(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target)
+    trainer_of(target).run_training()
+    table, val = comparison_of(target), set(campaign_of(target).val)
+    assert set(table["case"]) == val and set(table["kind"]) == {"held_out"}
+    adapted = table[table["model"] == "adapted"]
+    rounds = adapted.drop_duplicates(["round", "epoch", "labelled"])[["round", "epoch", "labelled"]]
+    assert rounds.to_numpy().tolist() == [[1, 1, 1], [2, 3, 2]]
+    assert adapted["network"].nunique() == 2 and table[table["model"] == "source"]["network"].nunique() == 1
+    assert len(table) == 3 * 2 * len(val)
+    assert capsys.readouterr().out.count("Source against adapted network on 2 held-out cases") == 2
+    log = [json.loads(line) for line in (output_folder(target) / "active_log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log if entry["event"] == "comparison"] == [1, 3]
+
+
+def test_the_source_network_is_run_once_on_a_held_out_case_and_a_second_look_costs_nothing(nnunet_folders, passes):
+    target = make_target(nnunet_folders)
+    start(target, strategy="random", epochs=2)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    watch, val = trainer.watch, len(campaign_of(target).val)
+    watch.end(2)
+    assert len(passes) == val  # nothing was trained yet: the adapted network is the source network, and that is known
+    with torch.no_grad():
+        next(trainer.network.parameters()).add_(0.1)
+    watch.end(2)
+    assert len(passes) == 2 * val
+    trainer.watch.comparison.table = trainer.watch.comparison._read()
+    watch.end(2)
+    assert len(passes) == 2 * val
+
+
+def test_where_none_is_held_out_each_case_is_compared_before_it_is_trained_on(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", budget=3, epochs=4)
+    trainer_of(target, fold="all").run_training()
+    table, requested = comparison_of(target, "all"), campaign_of(target, "all").requested()
+    assert set(table["kind"]) == {"prequential"}
+    assert set(table["case"]) == set(requested[1:])  # before the first label both networks are the same
+    adapted = table[table["model"] == "adapted"].drop_duplicates("case").set_index("case")
+    assert adapted.loc[requested[1], ["epoch", "labelled"]].tolist() == [1, 1]
+    assert adapted.loc[requested[2], ["epoch", "labelled"]].tolist() == [2, 2]
+    assert "2 cases before they were trained on" in capsys.readouterr().out
+
+
+def test_where_nothing_can_be_compared_the_user_is_told_that_it_is_not_known(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", one_off=True, epochs=1)
+    trainer_of(target, fold="all").run_training()
+    assert "WARNING: it is not known whether the adapted network is better" in capsys.readouterr().out
+    assert not (output_folder(target, fold="all") / "comparison.csv").exists()
+
+
+def test_a_network_that_unlearnt_is_called_worse(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    comparison = trainer.watch.comparison
+    comparison._dice = lambda window, case, known: ("r", {"oedema": 0.1 if trainer_is_adapted(trainer) else 0.9})
+    trainer.adaptation.replaced = marked(trainer)
+    trainer.watch.end(2)
+    shown = capsys.readouterr().out
+    assert "mean Dice 0.9000 -> 0.1000" in shown
+    assert "WARNING: on these cases the adapted network is worse than the source network" in shown
+
+
+def marked(trainer):
+    from contextlib import contextmanager
+
+    original = type(trainer.adaptation).replaced
+
+    @contextmanager
+    def replaced(weights):
+        trainer.looking_at_source = True
+        with original(trainer.adaptation, weights):
+            yield
+        trainer.looking_at_source = False
+
+    return replaced
+
+
+def trainer_is_adapted(trainer) -> bool:
+    return not getattr(trainer, "looking_at_source", False)
+
+
+def test_a_kill_leaves_the_same_comparison(tmp_path, monkeypatch):
+    from tiny_training import fresh_target
+
+    tables = []
+    for kill in (None, 1, 2):
+        target = fresh_target(tmp_path / str(kill), monkeypatch)
+        start(target, fine_tuning={"ema_epochs": 2.0})
+        run_with_kill(target, kill)
+        keys = ["model", "round", "epoch", "case", "label"]
+        tables.append(comparison_of(target).sort_values(keys).reset_index(drop=True))
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(other, tables[0])
+
+
+def test_no_withheld_label_is_opened(nnunet_folders):
+    """Labels that nobody has revealed are made unreadable; training and comparison do not notice."""
+    target = make_target(nnunet_folders)
+    campaign = start(target, budget=1, epochs=2)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    original = trainer.session.take_up_labels
+
+    def take_up(epoch):
+        waiting = original(epoch)
+        open_to_see = {*campaign_of(target).labelled(), *campaign.val}
+        for file in target.store.folder.glob("*_seg.b2nd"):
+            if file.name.removesuffix("_seg.b2nd") not in open_to_see:
+                file.write_bytes(b"nothing")
+        return waiting
+
+    trainer.session.take_up_labels = take_up
+    trainer.run_training()
+    assert set(comparison_of(target)["case"]) == set(campaign.val)
+
+
+def test_compare_off_compares_nothing(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2, fine_tuning={"compare": False})
+    trainer_of(target).run_training()
+    assert not (output_folder(target) / "comparison.csv").exists()
+
+
+def test_labels_that_came_in_between_two_trainings_are_compared_before_the_second(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    start(target, fold="all", budget=1, query_size=1, oracle="folder", strategy="random", stride=9, epochs=10)
+    campaign = campaign_of(target, "all")
+    trainer = trainer_of(target, fold="all")
+    trainer.num_epochs = 1
+    with campaign.lock():
+        campaign.extend(-1)  # no query: a training on what is labelled
+    trainer.run_training()
+    target.label("case_3", 3)
+    target.preprocess()
+    again = trainer_of(target, fold="all")
+    again.num_epochs = 1
+    again.run_training()
+    table = comparison_of(target, "all")
+    assert set(table["case"]) == {"case_3"} and set(table["kind"]) == {"prequential"}
+    assert table[table["model"] == "adapted"]["labelled"].unique().tolist() == [2]
+    assert "1 cases before they were trained on" in capsys.readouterr().out
