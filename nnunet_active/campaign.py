@@ -23,8 +23,8 @@ import pandas as pd
 from nnunet_active import __version__
 from nnunet_active.atomic import write_json
 from nnunet_active.campaign_round import Round, round_folder, write_round
-from nnunet_active.cross_validation import assign, split_entries
 from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.labels.cross_validation import assign, split_entries
 from nnunet_active.lock import hold
 from nnunet_active.settings import Settings
 from nnunet_active.splits import write_folds

@@ -13,8 +13,8 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cases import CaseStore
-from nnunet_active.cross_validation import check_folds
 from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.labels.cross_validation import check_folds
 from nnunet_active.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.oracle import FolderOracle, Oracle, RetrospectiveOracle
 from nnunet_active.pseudo_labels import PseudoLabelSettings

@@ -26,7 +26,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
 from nnunet_active.cases import CaseStore, case_files
-from nnunet_active.label_preprocessing import save_with_known_image
+from nnunet_active.labels.label_preprocessing import save_with_known_image
 from nnunet_active.raw_dataset import RawCase
 
 _TEMPORARY_ENDING = ".incoming"

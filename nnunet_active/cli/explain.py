@@ -21,10 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read what the rounds recorded; nothing is computed or written."""
     from nnunet_active.campaign import Campaign
-    from nnunet_active.explanation import explain_case, format_explanation
-    from nnunet_active.next_step import adopted
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.rounds.explanation import explain_case, format_explanation
+    from nnunet_active.rounds.next_step import adopted
 
     dataset = dataset_name(args.dataset)
     folder = preprocessed_folder(dataset)

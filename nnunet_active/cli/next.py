@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look and print; nothing is written."""
-    from nnunet_active.next_step import next_step
     from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.rounds.next_step import next_step
 
     step = next_step(dataset_name(args.dataset), args.fold, args.configuration, args.plans)
     print(json.dumps(step.to_json(), indent=2) if args.json else "\n".join(step.lines()))

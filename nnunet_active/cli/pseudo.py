@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign import Campaign
     from nnunet_active.campaign_start import make_oracle, open_store, read_plans
     from nnunet_active.derived_dataset import derive_dataset, derived_name
-    from nnunet_active.model_finding import find_models, make_window
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.pseudo_labels import TABLE, check_trained, make_reliable_set
     from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.rounds.model_finding import find_models, make_window
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
     dataset = dataset_name(args.dataset)

@@ -25,10 +25,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign import Campaign
     from nnunet_active.campaign_start import read_plans
     from nnunet_active.errors import ActiveError
-    from nnunet_active.next_step import adopted
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, results_root
     from nnunet_active.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.report import write_report
+    from nnunet_active.rounds.next_step import adopted
 
     dataset = dataset_name(args.dataset)
     folder = preprocessed_folder(dataset)

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_active import time_budget
 from nnunet_active.cli import arguments
+from nnunet_active.rounds import time_budget
 
 if TYPE_CHECKING:
-    from nnunet_active.between_rounds import SelectResult
-    from nnunet_active.target_preparation import SelectOptions
+    from nnunet_active.rounds.between_rounds import SelectResult
+    from nnunet_active.rounds.target_preparation import SelectOptions
 
 HELP = "Choose the next cases to label, and hand them over to the annotator"
 
@@ -117,7 +117,7 @@ def add_handoff(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.between_rounds import select
+    from nnunet_active.rounds.between_rounds import select
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
     options = _options(args)
@@ -134,8 +134,8 @@ def _options(args: argparse.Namespace) -> SelectOptions:
 
     from nnunet_active.errors import ActiveError
     from nnunet_active.nnunet_paths import dataset_name
-    from nnunet_active.target_preparation import SelectOptions
-    from nnunet_active.time_budget import AnnotationTime
+    from nnunet_active.rounds.target_preparation import SelectOptions
+    from nnunet_active.rounds.time_budget import AnnotationTime
     from nnunet_active.training.fine_tuning import recipe
 
     if args.n is not None and args.n < 1:
@@ -169,8 +169,8 @@ def _options(args: argparse.Namespace) -> SelectOptions:
 
 
 def _next(args: argparse.Namespace, result: SelectResult) -> tuple[str, str]:
-    from nnunet_active.next_step import next_step
     from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.rounds.next_step import next_step
 
     if result.outcome == "proposed":
         return "select", ""
@@ -179,8 +179,8 @@ def _next(args: argparse.Namespace, result: SelectResult) -> tuple[str, str]:
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
-    from nnunet_active.explanation import choice_lines, explain_choice
-    from nnunet_active.round_table import format_query
+    from nnunet_active.rounds.explanation import choice_lines, explain_choice
+    from nnunet_active.rounds.round_table import format_query
 
     lines = [result.message] if result.message else []
     if result.outcome == "waiting":
@@ -203,8 +203,8 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
 
 
 def _json(args: argparse.Namespace, result: SelectResult) -> dict:
-    from nnunet_active.explanation import explain_choice
-    from nnunet_active.round_table import query_json
+    from nnunet_active.rounds.explanation import explain_choice
+    from nnunet_active.rounds.round_table import query_json
 
     content = {"outcome": result.outcome, "message": result.message, "problems": result.problems}
     if result.query is not None:

@@ -12,13 +12,13 @@ from nnunet_active.annotation.geometry import map_ending
 from nnunet_active.annotation.looking import WorthLooking, worth_looking
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import BadCase
-from nnunet_active.explanation import explain_choice
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.report import slices
 from nnunet_active.report.ranking import as_text, case_status
 from nnunet_active.report.volumes import Volume, has_geometry, read_channels, read_map
-from nnunet_active.returned_labels import handoff_content
-from nnunet_active.round_table import Query
+from nnunet_active.rounds.explanation import explain_choice
+from nnunet_active.rounds.returned_labels import handoff_content
+from nnunet_active.rounds.round_table import Query
 
 _TILTED = 5.0  # degrees; less is not worth a sentence
 
@@ -38,7 +38,7 @@ def case_card(
 
     Returns:
         ``case``, ``status``, ``open_first``, ``facts`` (sentences), ``notes`` (what is missing), ``factors`` and ``scores`` (see
-        :func:`~nnunet_active.explanation.explain_choice`); with pictures also ``views``, ``channels`` and ``legend``.
+        :func:`~nnunet_active.rounds.explanation.explain_choice`); with pictures also ``views``, ``channels`` and ``legend``.
     """
     known = explain_choice(query, case) or {}
     election = known.get("open_first") or {}

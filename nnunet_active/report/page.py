@@ -23,8 +23,8 @@ from nnunet_active.report.ranking import as_text, ranking
 from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
 from nnunet_active.report.standing import standing
 from nnunet_active.report.volumes import has_geometry
-from nnunet_active.round_table import Query
-from nnunet_active.score_words import meaning
+from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.score_words import meaning
 
 MOST_CASES = 30
 """Cases with pictures; the newest rounds come first."""

@@ -9,8 +9,8 @@ import pandas as pd
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_round import Round
-from nnunet_active.round_table import Query
-from nnunet_active.score_words import NAMES_ONLY, meaning
+from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.score_words import NAMES_ONLY, meaning
 
 NEXT_BEST = 15
 """Candidates shown after those that were chosen; the rest is in ``scores.csv``."""

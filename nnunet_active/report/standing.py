@@ -6,7 +6,7 @@ from typing import Any
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import ActiveError
-from nnunet_active.next_step import next_step
+from nnunet_active.rounds.next_step import next_step
 
 TITLES = {
     "select": "Ask for the next cases",

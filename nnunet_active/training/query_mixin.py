@@ -18,9 +18,9 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import open_store, start_campaign
-from nnunet_active.cross_validation import campaign_for
 from nnunet_active.errors import CampaignError
 from nnunet_active.inference import SlidingWindow
+from nnunet_active.labels.cross_validation import campaign_for
 from nnunet_active.nnunet_paths import results_root
 from nnunet_active.pseudo_labels import PseudoLabelSettings
 from nnunet_active.ranks import Ranks

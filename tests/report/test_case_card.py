@@ -10,7 +10,7 @@ from report_campaign import CASES, RAS, SHAPE, make_setting, uncertainty, write_
 
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.report.case_card import case_card, ct_windows
-from nnunet_active.round_table import Query
+from nnunet_active.rounds.round_table import Query
 
 
 def card(setting, case="case_2", **more):

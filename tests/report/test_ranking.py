@@ -5,7 +5,7 @@ import pytest
 from report_campaign import add_round, make_setting
 
 from nnunet_active.report.ranking import NEXT_BEST, as_text, case_status, ranking
-from nnunet_active.round_table import Query
+from nnunet_active.rounds.round_table import Query
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from strategy_pools import make_pool
 
-from nnunet_active.score_words import FACTORS, SCORES, meaning
+from nnunet_active.rounds.score_words import FACTORS, SCORES, meaning
 from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.strategies.registry import available_strategies, get_strategy
 

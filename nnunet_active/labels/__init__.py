@@ -1,0 +1,1 @@
+"""Labels that come back: files, grids, segments, checks, folds."""

@@ -1,0 +1,1 @@
+"""Rounds between trainings: which cases next, what comes after that, and why."""

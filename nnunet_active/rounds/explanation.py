@@ -1,0 +1,269 @@
+"""Why a case was chosen, or was not: in numbers for scripts and in words for people.
+
+Everything comes from what the rounds recorded when they were made; nothing is computed anew, so the answer is the query's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import MissingInput
+from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, meaning
+
+_NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
+_CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case
+
+
+def explain_case(campaign: Campaign, case: str, others: Iterable[str] = ()) -> dict[str, Any]:
+    """All that is known about the choice of one case (JSON types only).
+
+    Args:
+        campaign: an opened campaign.
+        case: identifier.
+        others: further cases of the data set, which may not have been in any query yet.
+
+    Returns:
+        ``case``, ``status`` (one sentence), ``rounds`` (one entry per query in which it was a candidate or was set aside) and
+        ``label`` (what is known of the label that came back, or None).
+
+    Raises:
+        MissingInput: the data set has no such case; similar names are given.
+    """
+    queries = [Query.of_round(one) for one in campaign.rounds]
+    rounds = [entry for query in queries if (entry := explain_choice(query, case)) is not None]
+    status = _status(campaign, case, bool(rounds))
+    if not status:
+        if case not in set(others):
+            _raise_unknown(campaign, case, others)
+        status = f"{case} has not been in any query yet: it is new, or it is not preprocessed."
+    return {"case": case, "status": status, "rounds": rounds, "label": campaign.ingested.get(case)}
+
+
+def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
+    """What a query knew of a case and what it made of it; None if the case was no candidate."""
+    selection, scores, requested = query.selection, query.scores, query.requested
+    if case not in scores.index:
+        problem = selection.get("set_aside", {}).get(case)
+        return {"round": query.number, "set_aside": problem} if problem else None
+    row = scores.loc[case]
+    election = selection.get("dominant_modality", {}).get(case)
+    factors = [_entry(name.removeprefix("component_"), scores[name], case, requested) for name in query.components()]
+    return {
+        "round": query.number,
+        "made_by": query.made_by,
+        "strategy": selection["strategy"],
+        "candidates": len(scores),
+        "asked_for": len(requested),
+        "position": requested.index(case) + 1 if case in requested else None,
+        "must_include": case in selection.get("must_include", ()),
+        "utility": _number(row["utility"]),
+        "utility_rank": _rank(scores["utility"], case),
+        "steps": _steps(selection["utilities"], requested, case),
+        "factors": factors,
+        "for_and_against": _for_and_against(query, case),
+        "scores": [_entry(name, scores[name], case, requested) for name in SCORES if name in scores.columns],
+        "open_first": {key: election[key] for key in ("name", "dice", "decided") if key in election}
+        if election
+        else None,
+        "notes": list(selection.get("notes", ())),
+    }
+
+
+def format_explanation(content: Mapping[str, Any]) -> str:
+    """The same in words."""
+    lines = [content["status"]]
+    for entry in content["rounds"]:
+        lines += ["", *choice_lines(content["case"], entry)]
+    if content["label"]:
+        lines += ["", *_label_lines(content["label"])]
+    return "\n".join(lines)
+
+
+def _status(campaign: Campaign, case: str, candidate: bool) -> str:
+    rounds = {name: one for one in campaign.rounds for name in one.requested}
+    if case in campaign.val:
+        return f"{case} is held out for validation and is never asked for."
+    if case in campaign.initial:
+        return f"{case} had a label from the start."
+    if case in rounds:
+        asked = f"{case} was asked for in round {rounds[case].number}"
+        if case in campaign.declined:
+            reason = campaign.declined[case]
+            return f"{asked} and declined{f' ({reason})' if reason else ''}; it is not asked for again."
+        return f"{asked}; its label {'is there' if case in campaign.state['labelled'] else 'has not come back yet'}."
+    if case in campaign.state["labelled"]:
+        return f"{case} was labelled without being asked for."
+    if case in campaign.state["excluded"]:
+        return f"{case} is excluded and is never asked for."
+    return f"{case} is in the pool and has not been asked for." if candidate else ""
+
+
+def _raise_unknown(campaign: Campaign, case: str, others: Iterable[str]) -> None:
+    known = {*others, *campaign.val, *campaign.labelled(), *campaign.requested()}
+    for one in campaign.rounds:
+        known.update(map(str, one.scores().index))
+    similar = difflib.get_close_matches(case, sorted(known), n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(similar)}?" if similar else "; nnunet_active status lists the cases asked for."
+    raise MissingInput(f"{campaign.dataset_folder.name} has no case {case}{hint}")
+
+
+def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
+    """The factors by which a case stands out most, for and against its choice.
+
+    Whether a high value speaks for a case is read from the query itself: the rank correlation of the factor with the utility.
+    """
+    pulls = {}
+    for column in query.components():
+        values, name = query.scores[column], column.removeprefix("component_")
+        if name in NAMES_ONLY or values.nunique() < 2 or pd.isna(values[case]):
+            continue
+        correlation = values.rank().corr(query.scores["utility"].rank())
+        if abs(correlation) >= _CLEAR:
+            share = (values.rank()[case] - 1) / max(1, values.notna().sum() - 1)  # 0 lowest, 1 highest
+            pulls[name] = (2 * share - 1) * np.sign(correlation)
+    best, worst = max(pulls, key=pulls.get, default=None), min(pulls, key=pulls.get, default=None)
+    return {
+        "for": best if best and pulls[best] > 0 else None,
+        "against": worst if worst and pulls[worst] < 0 else None,
+    }
+
+
+def _steps(utilities: list[dict[str, float]], requested: tuple[str, ...], case: str) -> list[dict[str, Any]]:
+    """Its utility at every greedy step until it was picked, beside that of the case picked there."""
+    steps = []
+    for number, (values, pick) in enumerate(zip(utilities, requested, strict=False), 1):
+        if case not in values:
+            break
+        known = np.array(list(values.values()))
+        steps.append(
+            {
+                "step": number,
+                "utility": values[case],
+                "rank": int((known > values[case]).sum()) + 1,
+                "of": len(known),
+                "picked": pick,
+                "utility_of_pick": values.get(pick),
+            }
+        )
+    return steps
+
+
+def _entry(name: str, column: pd.Series, case: str, requested: tuple[str, ...]) -> dict[str, Any]:
+    """One number among the others: its rank (1 is the highest) and the mean of the cases that were chosen."""
+    chosen = column.reindex(list(requested)).dropna()
+    return {
+        "name": name,
+        "meaning": meaning(name),
+        "value": _number(column[case]),
+        "rank": None if name in NAMES_ONLY else _rank(column, case),
+        "of": int(column.notna().sum()),
+        "chosen_mean": _number(chosen.mean()) if len(chosen) and name not in NAMES_ONLY else None,
+    }
+
+
+def _rank(column: pd.Series, case: str) -> int | None:
+    return int((column > column[case]).sum()) + 1 if pd.notna(column[case]) else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
+    """One query's view of a case, from :func:`explain_choice`, in words."""
+    if "set_aside" in entry:
+        return [f"Round {entry['round']}: {entry['set_aside']}"]
+    head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
+    utility = f"utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    if entry["position"]:
+        order = f"choice {entry['position']} of {entry['asked_for']}" if entry["asked_for"] > 1 else "the only choice"
+        lines = [f"{head}{case} was chosen ({order}): {utility}."]
+        if entry["must_include"]:
+            lines.append("  It was included because the user asked for it, whatever its utility.")
+    else:
+        lines = [f"{head}{case} was not chosen: {utility}."]
+    lines += [*_step_lines(entry), *_reason_lines(entry)]
+    for title, name in (("What the strategy looked at", "factors"), ("What the network said", "scores")):
+        if entry[name]:
+            lines.append(f"  {title}:")
+            lines += [_factor_line(factor, entry["position"] is None) for factor in entry[name]]
+    if entry["open_first"]:
+        lines.append(f"  {_election(entry['open_first'])}")
+    return lines + [f"  Note: {note}" for note in entry["notes"]]
+
+
+def _step_lines(entry: Mapping[str, Any]) -> list[str]:
+    lines = []
+    steps = entry["steps"]
+    for before, after in pairwise(steps):
+        if after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
+            lines.append(
+                f"  After {before['picked']} was chosen its utility fell from {_short(before['utility'])} to "
+                f"{_short(after['utility'])}: part of what it could teach is covered."
+            )
+    if entry["position"] is None and steps and steps[-1]["utility_of_pick"] is not None:
+        last = steps[-1]
+        lines.append(
+            f"  At the last choice it had {_short(last['utility'])}; {last['picked']}, which was taken, had "
+            f"{_short(last['utility_of_pick'])}."
+        )
+    return lines
+
+
+def _reason_lines(entry: Mapping[str, Any]) -> list[str]:
+    factors = {factor["name"]: factor for factor in entry["factors"]}
+    said = []
+    for key, words in (("for", "Most for it"), ("against", "most against it")):
+        name = entry["for_and_against"][key]
+        if name is not None:
+            place = _place(factors[name]["rank"], factors[name]["of"])
+            said.append(f"{words}: {factors[name]['meaning'] or name} ({name}, {place})")
+    text = "; ".join(said)
+    return [f"  {text[0].upper()}{text[1:]}."] if text else []
+
+
+def _factor_line(factor: Mapping[str, Any], compare: bool) -> str:
+    words = f": {factor['meaning']}" if factor["meaning"] else ""
+    if factor["value"] is None:
+        return f"    {factor['name']} not known{words}"
+    place = f" ({_place(factor['rank'], factor['of'])})" if factor["rank"] else ""
+    chosen = (
+        f"; the chosen ones {_short(factor['chosen_mean'])}" if compare and factor["chosen_mean"] is not None else ""
+    )
+    return f"    {factor['name']} {_short(factor['value'])}{place}{chosen}{words}"
+
+
+def _place(rank: int | None, of: int) -> str:
+    if rank is None:
+        return "not known"
+    if rank == 1:
+        return f"the highest of {of}" if of > 1 else "the only one"
+    return f"the lowest of {of}" if rank == of else f"rank {rank} of {of}"
+
+
+def _election(election: Mapping[str, Any]) -> str:
+    if not election.get("decided", True):
+        return f"Open {election['name']} first: no channel alone agrees with all together, so channel order decides."
+    dice = election.get("dice")
+    best = f" (Dice {max(dice):.2f})" if dice else ""
+    return f"Open {election['name']} first: this channel alone predicts most like all together{best}."
+
+
+def _label_lines(label: Mapping[str, Any]) -> list[str]:
+    dice = {name: value for name, value in (label.get("dice") or {}).items() if value is not None}
+    if not dice:
+        return []
+    agreement = ", ".join(f"{name} {value:.2f}" for name, value in dice.items())
+    return [f"The label that came back agrees with the prediction to Dice {agreement}."]
+
+
+def _short(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4g}"

@@ -1,0 +1,142 @@
+"""Hand the waiting cases of a campaign over to the annotator: one folder per round, written again wherever something is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from nnunet_active.annotation import HandoffCase, write_handoff
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_round import Round
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import CampaignError
+from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.rounds.returned_labels import handoff_content, returned_labels
+from nnunet_active.rounds.round_table import Query
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """One hand-off folder.
+
+    Attributes:
+        number: of the round.
+        folder: where it is.
+        cases: those in it, in order of preference.
+        set_aside: case -> sentence, for what could not be handed over.
+    """
+
+    number: int
+    folder: Path
+    cases: tuple[str, ...]
+    set_aside: dict[str, str]
+
+
+def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
+    """``nnUNet_raw/DatasetXXX/annotate/fold_0_round_001``: beside the scans, where people keep what took them hours."""
+    return raw.folder / "annotate" / f"fold_{campaign.fold}_round_{number:03d}"
+
+
+def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
+    """The rounds that have waiting cases, with these."""
+    waiting = set(campaign.waiting())
+    found = [(one, tuple(case for case in one.requested if case in waiting)) for one in campaign.rounds]
+    return [(one, cases) for one, cases in found if cases]
+
+
+def is_handed_over(campaign: Campaign) -> bool:
+    """Whether every waiting case is in a hand-off folder that is there and whole."""
+    return all(
+        set(cases) <= handoff_content(campaign.handoff_folder(one.number)).keys()
+        for one, cases in waiting_rounds(campaign)
+    )
+
+
+def hand_over(
+    campaign: Campaign,
+    raw: RawDataset,
+    store: CaseStore,
+    dataset_json: dict,
+    predict: Callable[[np.ndarray], Tensor],
+    folder: Path | None = None,
+    copy_images: bool = False,
+    log: Log = print,
+) -> list[HandedOver]:
+    """Write the hand-off folders of all waiting cases; files that somebody has edited stay as they are.
+
+    Args:
+        campaign: opened and locked.
+        raw: the data set with its pool folders.
+        store: the preprocessed images.
+        dataset_json: for the labels.
+        predict: maps a preprocessed image (M, Z, Y, X) to logits (C, Z, Y, X): what the annotator begins with. Called for a case that
+            was not handed over before.
+        folder: where to; by default where it was before, else :func:`default_folder`. With several rounds waiting, each has a
+            folder of its own in it.
+        copy_images: copy the images instead of linking to them, for a folder that travels.
+        log: where to tell what was done.
+    """
+    done = []
+    rounds = waiting_rounds(campaign)
+    for one, cases in rounds:
+        place = campaign.handoff_folder(one.number) or default_folder(campaign, raw, one.number)
+        if folder is not None:
+            place = folder if len(rounds) == 1 else folder / f"round_{one.number:03d}"
+        place = place.absolute()
+        _check_move(campaign, raw, store, one.number, place)
+        # before it is written: after a kill the same place is gone on with
+        campaign.record_handoff(one.number, place)
+        query = Query.of_round(one)
+        absent = {
+            case: f"{case} is not handed over: {raw.problems.get(case, 'its images are not in the raw data set any more.')}"
+            for case in cases
+            if case not in raw.cases
+        }
+        for sentence in absent.values():
+            log(f"WARNING: {sentence}")
+        there = [case for case in cases if case not in absent]
+        report = write_handoff(
+            place,
+            [_case(query, raw, case) for case in there],
+            predict,
+            store,
+            dataset_json,
+            campaign.predictions_folder(one.number),
+            copy_images,
+            log,
+            fold=campaign.fold,
+            round_number=one.number,
+        )
+        done.append(HandedOver(one.number, place, tuple(there), {**absent, **report.problems}))
+    return done
+
+
+def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int, place: Path) -> None:
+    """Refuse to leave a folder behind in which somebody has worked: its labels would not be looked for any more."""
+    before = campaign.handoff_folder(number)
+    if before is None or before == place:
+        return
+    edited = [case for case, one in returned_labels(campaign, raw, store).items() if one.ready and one.where == before]
+    if edited:
+        raise CampaignError(
+            f"{before} holds finished labels ({', '.join(edited)}); take them back with nnunet_active ingest before another folder "
+            f"is written."
+        )
+
+
+def _case(query: Query, raw: RawDataset, case: str) -> HandoffCase:
+    row = query.scores.loc[case]
+    election = query.selection["dominant_modality"][case]
+    facts: dict[str, Any] = {"round": query.number, "strategy": query.selection["strategy"]}
+    for name in ("utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
+        if name in row and pd.notna(row[name]):
+            facts[name] = float(row[name])
+    return HandoffCase(raw.cases[case], election["name"], query.requested.index(case) + 1, facts)

@@ -1,0 +1,268 @@
+"""Where a campaign stands, and the one command that comes next. Nothing is written, no lock is taken, no network is run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_round import Round, round_folder
+from nnunet_active.campaign_start import open_store
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import MissingInput
+from nnunet_active.labels.cross_validation import campaign_for
+from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder, results_root
+from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.rounds.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
+from nnunet_active.rounds.returned_labels import returned_labels
+from nnunet_active.rounds.trained_models import Training, covered_folds, judge, labels_to_train_on, trainings_of
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """One step.
+
+    Attributes:
+        kind: ``select``, ``annotate``, ``label`` (a person is at work), ``ingest``, ``preprocess``, ``train`` or ``done``.
+        command: what to type next; for ``label``: what to type once labels are there.
+        why: sentences, the most important first.
+        also: other commands that make sense now, each with a reason.
+        state: numbers and names for scripts.
+    """
+
+    kind: str
+    command: str
+    why: tuple[str, ...]
+    also: tuple[tuple[str, str], ...] = ()
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON types only."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def lines(self) -> list[str]:
+        """One screen."""
+        lines = [*self.why, "", f"Next: {self.command}" if self.command else "Nothing is left to do."]
+        return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
+
+
+def next_step(dataset: str, fold: str, configuration: str | None = None, plans: str | None = None) -> NextStep:
+    """The next step of the campaign of a fold, or towards its first round.
+
+    Args:
+        dataset: full name.
+        fold: number as text, or ``all``; also one that a campaign with cross-validation covers.
+        configuration: for a data set without a campaign; where several are planned.
+        plans: the same; by default ``nnUNetActivePlans``.
+
+    Raises:
+        MissingInput: the data set is not there, or the configuration has to be named.
+    """
+    folder = preprocessed_folder(dataset)
+    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
+    campaign = campaign_for(folder, fold)
+    if campaign is not None:
+        return _of_campaign(adopted(campaign), raw)
+    return _before_the_campaign(raw, fold, configuration, plans or Commands.plans)
+
+
+def adopted(campaign: Campaign) -> Campaign:
+    """The campaign with the rounds that a killed command wrote and could not enter any more; in memory only."""
+    rounds = campaign.state["rounds"]
+    while (file := round_folder(campaign.folder, len(rounds) + 1) / "selection.json").is_file():
+        rounds.append(Round.from_entry(json.loads(file.read_text()), campaign.folder).entry())
+    return campaign
+
+
+def budget_left(campaign: Campaign) -> int:
+    """Cases that may still be asked for; declined ones cost nothing."""
+    return max(0, campaign.budget - len(set(campaign.requested()) - set(campaign.declined)))
+
+
+def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, plans: str) -> NextStep:
+    folder = preprocessed_folder(raw.name)
+    plans_file = folder / f"{plans}.json"
+    planned = list(json.loads(plans_file.read_text())["configurations"]) if plans_file.is_file() else []
+    if configuration is None:
+        if len(planned) > 1:
+            raise MissingInput(f"{plans_file} plans {', '.join(planned)}; name one of them with -c.")
+        configuration = planned[0] if planned else "3d_fullres"
+    commands = Commands(raw.name, configuration, plans, fold)
+    state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
+    head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {fold}."
+    if not raw.unlabelled:
+        if not raw.labelled:
+            return NextStep("done", "", (head, f"Put scans into {raw.folder / 'imagesTr'} first."), state=state)
+        why = (
+            head,
+            "Every case has a label: a campaign would be a simulation that withholds each label until it is asked for.",
+        )
+        return NextStep("select", commands.init() if planned else commands.plan(), why, state=state)
+    size = min(DEFAULT_SIZE, len(raw.unlabelled))
+    if configuration not in planned:
+        why = (head, "There are no plans yet: name the source model, and select plans, preprocesses and asks.")
+        return NextStep("select", commands.select(size, "-m", "MODEL"), why, state=state)
+    stored = set(open_store(raw.name, plans, configuration).identifiers())
+    missing = len(set(raw.cases) - stored)
+    ready = (
+        f"{missing} cases are not preprocessed yet; select does that first."
+        if missing
+        else "All cases are preprocessed."
+    )
+    also = (("to let the training ask by itself", commands.init()),)
+    return NextStep("select", commands.select(size), (head, ready), also, {**state, "not_preprocessed": missing})
+
+
+def _of_campaign(campaign: Campaign, raw: RawDataset) -> NextStep:
+    commands = Commands(raw.name, campaign.configuration, campaign.plans, campaign.fold)
+    store = open_store(raw.name, campaign.plans, campaign.configuration)
+    folder_oracle = campaign.settings.oracle == "folder"
+    candidates = store.pool_identifiers() if folder_oracle else store.labelled_identifiers()
+    new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
+    pool, waiting = campaign.pool(candidates), campaign.waiting()
+    trainings = trainings_of(campaign, results_root())
+    state = {
+        "rounds": len(campaign.rounds),
+        "labelled": campaign.labelled(),
+        "waiting": waiting,
+        "pool": len(pool),
+        "not_preprocessed": new,
+        "budget": campaign.budget,
+        "exhausted": campaign.exhausted,
+    }
+    head = (
+        f"{raw.name} {campaign.configuration} fold {campaign.fold}: {_count(len(campaign.rounds), 'round')}, "
+        f"{len(campaign.labelled())} labelled, {len(waiting)} waiting for a label, {len(pool) + len(new)} left in the pool; "
+        f"{campaign.settings.strategy}, budget {campaign.budget}."
+    )
+    newest = {one.fold: one for one in reversed(trainings)}
+    known = {*campaign.labelled(), *campaign.val, *campaign.state["excluded"], *campaign.requested()}
+    unasked = sorted(set(raw.labelled) - known) if folder_oracle else []
+    unfinished = next((one for one in newest.values() if one.resumable), None)
+    if waiting and folder_oracle:
+        step = _with_waiting(campaign, raw, store, commands)
+    elif waiting:
+        why = f"The labels of {', '.join(waiting)} are there; the training takes them up."
+        step = _train(campaign, commands, (why,), unfinished)
+    elif unasked:
+        why = (f"Labels that nobody asked for are in labelsTr and not taken up yet: {_short(unasked)}.",)
+        step = NextStep("ingest", commands.ingest(), why)
+    else:
+        step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
+    return NextStep(step.kind, step.command, (head, *step.why), step.also, {**state, **step.state})
+
+
+def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
+    returned = returned_labels(campaign, raw, store)
+    lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
+    state = {"returned": sorted(case for case, one in returned.items() if one.ready)}
+    if state["returned"]:
+        return NextStep("ingest", commands.ingest(), ("Finished labels can be taken back:", *lines), state=state)
+    if any(one.where is None for one in returned.values()):
+        why = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
+        also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
+        return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
+    folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
+    why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
+    also = (
+        ("if the prediction of a case is right as it is", commands.ingest("--accept-unchanged", "CASE")),
+        ("if nobody can label a case", commands.ingest("--decline", "CASE")),
+    )
+    return NextStep("label", commands.ingest(), (why, *lines, "Labels can be taken back one by one."), also, state)
+
+
+def _with_labels(
+    campaign: Campaign,
+    commands: Commands,
+    trainings: list[Training],
+    unfinished: Training | None,
+    pool: int,
+    new: list[str],
+) -> NextStep:
+    last = len(campaign.rounds[-1].requested) if campaign.rounds else DEFAULT_SIZE
+    size = min(last if campaign.exhausted else budget_left(campaign), pool + len(new))
+    select = commands.select(size) if size else ""
+    if unfinished is not None:
+        return _train(campaign, commands, (f"{_names(unfinished)} was stopped before its end.",), unfinished)
+    if not trainings and (not campaign.rounds or not campaign.labelled()):
+        return _first_round(campaign, commands, select)
+    untrained = {}
+    for fold in covered_folds(campaign):
+        mine = [one for one in trainings if one.fold == fold and one.finished]
+        verdicts = [judge(campaign, one) for one in mine]
+        if not any(not verdict.missing for verdict in verdicts):
+            missing = verdicts[0].missing if verdicts else tuple(labels_to_train_on(campaign, fold))
+            note = (verdicts[0].note,) if verdicts and verdicts[0].note else ()
+            why = f"No model of fold {fold} was trained on {_short(missing)} yet."
+            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, mine[0] if mine else None)
+    # between rounds the campaign's own fold is enough to ask; in the end every fold of a cross-validation is wanted
+    wanted = covered_folds(campaign)[: None if campaign.exhausted or not pool else 1]
+    for fold in wanted:
+        if fold in untrained:
+            return untrained[fold]
+    best = next(one for one in trainings if one.finished)
+    notes = tuple(dict.fromkeys(note for one in trainings if (note := judge(campaign, one).note)))[:1]
+    trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
+    predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
+    open_ended = campaign.state.get("made_by") == "select" and pool
+    if campaign.exhausted and open_ended:
+        why = "Further cases can be asked for, or this is the end: that is for you to decide."
+        return NextStep("select", select, (*trained, why), (predict,))
+    if campaign.exhausted:
+        also = (predict, *((("to go on beyond the budget", select),) if select else ()))
+        return NextStep("done", "", (*trained, f"The budget of {campaign.budget} cases is spent."), also)
+    if pool and campaign.is_left_to_training:
+        why = f"The next training asks for {budget_left(campaign)} more by itself."
+        step = _train(campaign, commands, (*trained, why), None, earlier=best)
+        return replace(step, also=(*step.also, ("to ask now", select), predict))
+    if pool:
+        others = tuple((f"to train fold {fold} as well", step.command) for fold, step in untrained.items())
+        why = f"{budget_left(campaign)} more can be asked for."
+        return NextStep("select", select, (*trained, why), (*others, predict))
+    if new:
+        why = f"{len(new)} scans are not preprocessed, they are new or were set aside: {_short(new)}."
+        return NextStep("preprocess", commands.preprocess(), (*trained, why), (predict,))
+    return NextStep("done", "", (*trained, "No unlabelled case is left in the pool."), (predict,))
+
+
+def _first_round(campaign: Campaign, commands: Commands, select: str) -> NextStep:
+    training = commands.train(trainer_for(campaign.settings.strategy))
+    if campaign.settings.oracle == "folder" and campaign.state.get("made_by") == "select" and select:
+        return NextStep(
+            "select", select, ("No case has been asked for yet.",), (("to let the training ask", training),)
+        )
+    also = (("to ask before any training", select),) if select else ()
+    step = _train(
+        campaign, commands, ("No case has been asked for yet; the training asks before its first epoch.",), None
+    )
+    return NextStep(step.kind, step.command, step.why, (*step.also, *also))
+
+
+def _train(
+    campaign: Campaign,
+    commands: Commands,
+    why: tuple[str, ...],
+    unfinished: Training | None,
+    fold: str | None = None,
+    earlier: Training | None = None,
+) -> NextStep:
+    chosen = unfinished or earlier
+    trainer = chosen.trainer if chosen else trainer_for(campaign.settings.strategy)
+    command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
+    if not trainer.startswith("nnUNetTrainerActive") and chosen and chosen.labelled is None and not chosen.problem:
+        return NextStep("train", command, why)
+    also = () if trainers_are_found() else (("once per shell, before that command", EXPORT),)
+    return NextStep("train", command, why, also)
+
+
+def _names(training: Training) -> str:
+    return f"The training of fold {training.fold} with {training.trainer}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _short(cases: tuple[str, ...] | list[str], most: int = 8) -> str:
+    return ", ".join(cases[:most]) + (f" and {len(cases) - most} more" if len(cases) > most else "")

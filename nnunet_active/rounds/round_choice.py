@@ -1,0 +1,179 @@
+"""Which cases a round between trainings asks for: the campaign, its pool, the network that asks, and the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.campaign_start import make_oracle, start_campaign
+from nnunet_active.case_writer import is_current
+from nnunet_active.errors import CampaignError, EmptyPool
+from nnunet_active.inference import Window
+from nnunet_active.networks import build_network, channel_names, head_names
+from nnunet_active.pool_building import open_cache
+from nnunet_active.rounds.commands import DEFAULT_SIZE
+from nnunet_active.rounds.model_finding import find_models, make_window
+from nnunet_active.rounds.next_step import budget_left
+from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign
+from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
+from nnunet_active.selector import Proposal, propose
+from nnunet_active.settings import Settings
+from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
+
+Log = Callable[[str], None]
+
+
+def open_or_start(target: Target, save: bool = True, in_training: bool = False, log: Log = print) -> Campaign:
+    """The campaign of the fold; where there is none, a new one whose budget is this round.
+
+    Args:
+        target: from :func:`prepare`.
+        save: False starts one in memory only.
+        in_training: the training asks, one case at a time.
+        log: where to tell what was decided.
+    """
+    options = target.options
+    campaign = existing_campaign(options.dataset, options.fold)
+    if campaign is not None:
+        _check_settings(campaign, options)
+        return campaign
+    size = options.n or DEFAULT_SIZE
+    settings = {
+        "budget": size,
+        "query_size": 1 if in_training else size,
+        "strategy_options": options.strategy_options,
+        **options.settings,
+    }
+    settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}
+    _keep_source(target, log)
+    where = (options.dataset, options.configuration, options.plans, options.fold)
+    made_by = "init" if in_training else "select"
+    return start_campaign(*where, Settings(**settings), log=log, save=save, made_by=made_by)
+
+
+def candidates_of(campaign: Campaign, target: Target) -> list[str]:
+    """The cases that may be asked for, without those excluded now.
+
+    Raises:
+        EmptyPool: there are none.
+        CampaignError: an excluded or included case was asked for before, or has a label.
+    """
+    oracle = make_oracle(campaign.settings.oracle, campaign.dataset_folder.name, target.store)
+    pool = campaign.pool(oracle.candidates())
+    options = target.options
+    for case in options.exclude:
+        if case in campaign.waiting():
+            raise CampaignError(f"{case} was asked for already; decline it with nnunet_active ingest --decline {case}.")
+    for case in options.must_include:
+        if case not in pool or not _is_usable(case, target):
+            reason = target.report.problems.get(case, _why_not(campaign, case))
+            raise CampaignError(f"--must-include {case} is not possible: {reason}")
+    left = [case for case in pool if case not in options.exclude and _is_usable(case, target)]
+    if not left:
+        raise EmptyPool(f"No unlabelled case of {campaign.dataset_folder.name} is left to ask for.")
+    return left
+
+
+def choose(campaign: Campaign, target: Target, log: Log = print) -> tuple[Proposal, Window]:
+    """Score the pool and choose; nothing is written but cached scores.
+
+    Raises:
+        EmptyPool: nobody is left, or the budget is spent and no number was named.
+        ActiveError: see the message.
+    """
+    options = target.options
+    candidates = candidates_of(campaign, target)
+    size = options.n
+    if size is None and options.minutes is None:
+        size = campaign.size_of_next_query()
+        if size == 0:
+            raise EmptyPool(f"The budget of {campaign.budget} cases is spent; -n N asks for N more.")
+    if size is not None and len(options.must_include) > size:
+        raise CampaignError(f"-n {size} is less than the {len(options.must_include)} cases of --must-include.")
+    if size is not None and size > len(candidates):
+        log(f"Only {len(candidates)} cases are left to ask for; {size} were wanted.")
+        size = len(candidates)
+    found = find_models(campaign, options.model, options.model_folds, options.trust)
+    for line in found.lines():
+        log(line)
+    window = make_window(found, target.plans, options.configuration, target.dataset_json, options.device)
+
+    def ask(number: int, must: Sequence[str], left_out: Iterable[str] = ()) -> Proposal:
+        return propose(
+            campaign,
+            target.store,
+            window,
+            candidates,
+            channel_names(target.dataset_json),
+            head_names(target.plans, target.dataset_json),
+            log=log,
+            size=number,
+            exclude=tuple(left_out),
+            must_include=tuple(must),
+            strategy=options.strategy,
+            strategy_options=options.strategy_options or None,
+            seed=options.seed,
+        )
+
+    if options.minutes is None:
+        proposal = ask(size, options.must_include)
+    else:
+        minutes = CaseMinutes(target.store, window, open_cache(campaign), options.time)
+        proposal = choose_in_time(ask, minutes, options.minutes, size, options.must_include)
+    details = {**proposal.details, "model": found.record(), "excluded": sorted(options.exclude)}
+    return replace(proposal, details=details), window
+
+
+def allow(campaign: Campaign, cases: int) -> None:
+    """See to it that the budget allows so many more cases; what is left of it is used first, so a repetition adds nothing."""
+    if (lacking := cases - budget_left(campaign)) > 0:
+        campaign.extend(lacking)
+
+
+def _check_settings(campaign: Campaign, options: SelectOptions) -> None:
+    """Settings of a campaign are fixed when it starts; naming them again, as a repeated command does, is no mistake."""
+    for name, value in options.settings.items():
+        there = getattr(campaign.settings, name)
+        if name not in ("folds", "budget", "query_size") and value != there:
+            raise CampaignError(
+                f"The campaign of fold {campaign.fold} has --{name.replace('_', '-')} {there}, not {value}; settings are fixed "
+                f"when a campaign starts (nnunet_active init --restart begins another)."
+            )
+
+
+def _keep_source(target: Target, log: Log) -> None:
+    """A named model has to fit before there is a campaign; where plans were there before it, it is kept as the source."""
+    options = target.options
+    if options.model is None:
+        return
+    fold = options.model_folds[0] if options.model_folds else None
+    source = read_source_model(options.model, options.configuration, fold, trust=options.trust)
+    network = build_network(target.plans, options.configuration, target.dataset_json)
+    report = carry_over(network, source, target.plans, target.dataset_json)
+    kept = source_folder(target.folder, options.plans, options.configuration)
+    if not kept.is_dir():
+        for line in report.lines():
+            log(line)
+        save_source_model(source, kept)
+
+
+def _is_usable(case: str, target: Target) -> bool:
+    """Not one whose images have gone, or were replaced by others that cannot be read: what is stored of it is out of date."""
+    if case not in target.raw.cases:
+        return False
+    raw = target.raw.cases[case]
+    known = case not in target.report.problems or is_current(raw, False, target.store, target.dataset_json)
+    return known or is_current(raw, True, target.store, target.dataset_json)
+
+
+def _why_not(campaign: Campaign, case: str) -> str:
+    if case in campaign.labelled():
+        return "it has a label already."
+    if case in campaign.declined:
+        return "it was declined before."
+    if case in campaign.requested():
+        return "it was asked for already."
+    if case in campaign.val:
+        return "it is held out for validation."
+    return "it is excluded." if case in campaign.state["excluded"] else "it is not preprocessed."

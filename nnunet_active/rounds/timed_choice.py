@@ -1,0 +1,126 @@
+"""Choose as many cases as an expert has time for: the strategy's order, and the minutes that each case is expected to take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.cases import CaseStore
+from nnunet_active.errors import ActiveError, EmptyPool
+from nnunet_active.inference import Window
+from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
+from nnunet_active.score_cache import ScoreCache
+from nnunet_active.selector import Proposal
+
+Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
+"""A proposal of so many cases, with these included and those left out."""
+
+
+class CaseMinutes:
+    """Expected minutes of cases, from what the network predicts; the number of objects is kept with the scores.
+
+    Args:
+        store: the preprocessed images.
+        window: the network.
+        cache: scores computed before.
+        time: what a case, an object and a cm³ take.
+    """
+
+    def __init__(self, store: CaseStore, window: Window, cache: ScoreCache, time: AnnotationTime) -> None:
+        self.store, self.window, self.cache, self.time = store, window, cache, time
+        self._digest = window.digest
+
+    def measure(self, case: str) -> tuple[int, float]:
+        """Predicted objects and predicted foreground in cm³ of a case; one forward pass, if they are not known."""
+        state = self.store.image_state(case)
+        entry = self.cache.get(self._digest, case, state)
+        if entry is None or not entry.scalars.keys() >= {"objects", "object_cm3"}:
+            voxel = float(np.prod(self.store.spacing(case)))
+            classes = self.window.predicted_classes(self.store.load_image(case))
+            foreground = classes.any(axis=0) if classes.ndim == 4 else classes > 0
+            found = {
+                "objects": float(count_objects(classes, voxel)),
+                "object_cm3": np.count_nonzero(foreground) * voxel / 1000.0,
+            }
+            self.cache.add(self._digest, case, state, found, {})
+        else:
+            found = entry.scalars
+        return int(found["objects"]), float(found["object_cm3"])
+
+    def minutes(self, case: str) -> float:
+        """Expected minutes of a case."""
+        return self.time.minutes(*self.measure(case))
+
+    def at_least(self, cm3: float) -> float:
+        """What a case of that predicted volume takes if it has no object: known without another pass."""
+        return self.time.minutes(0, cm3)
+
+
+def add_minutes(proposal: Proposal, minutes: CaseMinutes) -> Proposal:
+    """The proposal with the columns ``objects`` and ``minutes`` for its picks."""
+    table, worklist = proposal.table.copy(), proposal.worklist.copy()
+    for name in ("objects", "minutes"):
+        table[name] = np.nan
+    for case in proposal.picks:
+        table.loc[case, "objects"] = minutes.measure(case)[0]
+        table.loc[case, "minutes"] = minutes.minutes(case)
+    for name in ("objects", "minutes"):
+        worklist[name] = [table.loc[case, name] for case in worklist["case"]]
+    return replace(proposal, table=table, worklist=worklist)
+
+
+def choose_in_time(
+    ask: Ask, minutes: CaseMinutes, available: float, most: int | None = None, must_include: Sequence[str] = ()
+) -> Proposal:
+    """Fill the time: the strategy's favourite that still fits is taken, then its next favourite beside what is taken, and so on.
+
+    Args:
+        ask: makes a proposal.
+        minutes: what each case takes.
+        available: minutes in all.
+        most: never more cases than this.
+        must_include: taken first, whether they fit or not.
+
+    Returns:
+        A proposal of exactly these cases, with their minutes.
+
+    Raises:
+        ActiveError: no case fits; says how long the shortest one takes.
+    """
+    must = list(dict.fromkeys(must_include))
+    proposal = ask(max(1, len(must)), must, ())
+    volumes = proposal.table.get("foreground_mm3", pd.Series(np.nan, proposal.table.index)) / 1000.0
+    taken = list(must)
+    left = available - sum(minutes.minutes(case) for case in taken)
+    passed: set[str] = set()
+    while most is None or len(taken) < most:
+        passed |= {case for case, cm3 in volumes.items() if case not in taken and minutes.at_least(cm3) > left}
+        if len(passed) + len(taken) == len(volumes):
+            break
+        try:
+            favourite = ask(len(taken) + 1, taken, sorted(passed)).picks[-1]
+        except EmptyPool:
+            break
+        needed = minutes.minutes(favourite)
+        if needed <= left:
+            taken.append(favourite)
+            left -= needed
+        else:
+            passed.add(favourite)
+    if not taken:
+        shortest = min(minutes.at_least(cm3) for cm3 in volumes)
+        raise ActiveError(
+            f"No case fits into {available:g} minutes: the shortest takes {shortest:.0f} or more; give --time-budget more."
+        )
+    final = ask(len(taken), taken, ())
+    used = available - left
+    unasked = ", ".join(taken)
+    notes = [note for note in final.details["notes"] if note != f"Included by the user: {unasked}."]
+    notes.insert(0, f"{len(taken)} cases fill {used:.0f} of {available:g} minutes (expected).")
+    if must:
+        notes.insert(1, f"Included by the user: {', '.join(must)}.")
+    details = {**final.details, "must_include": must, "notes": notes, "time_budget": available}
+    return add_minutes(replace(final, details=details), minutes)

@@ -1,0 +1,186 @@
+"""The trainings on the target so far: who trained, on which labels, and whether it came to its end.
+
+Our trainers write into every checkpoint which cases it was trained on. A stock trainer does not; there the time at which it
+began, beside the times at which the labels came, is all that can be known, and what is unknown is said.
+"""
+
+from __future__ import annotations
+
+import glob
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import ActiveError
+from nnunet_active.labels.cross_validation import split_entries
+from nnunet_active.safe_checkpoint import load_checkpoint
+from nnunet_active.splits import FILE_NAME
+from nnunet_active.training.checkpoints import FINAL, LATEST, PREVIOUS
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training of one fold by one trainer, as its checkpoint tells it.
+
+    Attributes:
+        trainer: class name as in ``-tr``.
+        fold: a number as text, or ``all``.
+        checkpoint: the final one (also of a training that makes way for the next), or the latest one of a training that was stopped.
+        finished: whether it is a final one.
+        resumable: whether ``--c`` goes on with it (nnU-Net prefers a final checkpoint, also an older training's).
+        saved: when the checkpoint was written (seconds since the epoch).
+        begun: when its first epoch began, or None.
+        labelled: the cases it was trained on, or None where the trainer keeps no record.
+        problem: why the checkpoint could not be read, or empty.
+    """
+
+    trainer: str
+    fold: str
+    checkpoint: Path
+    finished: bool
+    resumable: bool
+    saved: float
+    begun: float | None = None
+    labelled: tuple[str, ...] | None = None
+    problem: str = ""
+
+    @property
+    def model_folder(self) -> Path:
+        """The folder that ``nnUNetv2_predict_from_modelfolder -m`` takes."""
+        return self.checkpoint.parent.parent
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a training knows all labels: ``missing`` are cases it was not, or perhaps not, trained on; ``note`` says how sure."""
+
+    missing: tuple[str, ...] = ()
+    note: str = ""
+
+
+def find_trainings(results: Path, dataset: str, plans: str, configuration: str, folds: Sequence[str]) -> list[Training]:
+    """All trainings of these folds, the newest first.
+
+    Args:
+        results: ``nnUNet_results``.
+        dataset: full name.
+        plans: plans identifier.
+        configuration: nnU-Net configuration.
+        folds: numbers as text, or ``all``.
+    """
+    found = []
+    for model in (results / dataset).glob(f"*__{glob.escape(plans)}__{glob.escape(configuration)}"):
+        for fold in folds:
+            found += _read(model.name.split("__")[0], fold, model / f"fold_{fold}")
+    return sorted(found, key=lambda one: (one.saved, one.trainer, one.fold), reverse=True)
+
+
+def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
+    """Those trainings that can have been made on this campaign's labels, the newest first.
+
+    A checkpoint that knows labels which the campaign has not revealed is an earlier campaign's; a stock one from before
+    the campaign is the user's own, perhaps the source network.
+    """
+    known = {*campaign.labelled(), *campaign.val, *campaign.state["labelled"]}
+    begun = _begin_of(campaign)
+    trainings = find_trainings(
+        results, campaign.dataset_folder.name, campaign.plans, campaign.configuration, covered_folds(campaign)
+    )
+    return [
+        one for one in trainings if (one.saved >= begun if one.labelled is None else known.issuperset(one.labelled))
+    ]
+
+
+def covered_folds(campaign: Campaign) -> list[str]:
+    """The folds that can be trained in a campaign, its own first: one, or with cross-validation all that have their cases."""
+    return list(dict.fromkeys([campaign.fold, *map(str, sorted(split_entries(campaign)))]))
+
+
+def labels_to_train_on(campaign: Campaign, fold: str) -> list[str]:
+    """The cases that a training of ``fold`` would take now, sorted."""
+    entries = split_entries(campaign)
+    return sorted(entries[int(fold)][0]) if fold.isdecimal() and int(fold) in entries else campaign.labelled()
+
+
+def judge(campaign: Campaign, training: Training) -> Verdict:
+    """Which of the labelled cases of its fold a training does not know."""
+    wanted = labels_to_train_on(campaign, training.fold)
+    if training.labelled is not None:
+        missing = set(wanted) - set(training.labelled)
+        corrected = sorted(set(_corrected_after(campaign, training.saved)) & set(wanted))
+        note = f"The label of {', '.join(corrected)} was corrected after that training." if corrected else ""
+        return Verdict(tuple(sorted({*missing, *corrected})), note)
+    if training.problem:
+        return Verdict(tuple(wanted), f"{training.problem} What it was trained on is not known.")
+    begun = training.begun if training.begun is not None else training.saved
+    times = _label_times(campaign)
+    late = tuple(case for case in wanted if times.get(case, 0.0) > begun)
+    who = f"{training.trainer} keeps no record of its cases"
+    if not late:
+        return Verdict((), f"{who}; it began after the last label came, so it is taken to know them all.")
+    if training.begun is None or any(times[case] <= training.saved for case in late):
+        return Verdict(late, f"{who}; it began {_when(begun)}, before the label of {', '.join(late)} came.")
+    return Verdict(late, f"{who}; it ended {_when(training.saved)}, before the label of {', '.join(late)} came.")
+
+
+def _corrected_after(campaign: Campaign, seconds: float) -> list[str]:
+    times = _label_times(campaign)
+    return [
+        case
+        for case, facts in campaign.ingested.items()
+        if facts.get("corrections") and facts.get("time") and times.get(case, 0.0) > seconds
+    ]
+
+
+def _label_times(campaign: Campaign) -> dict[str, float]:
+    """When each label came: as recorded, else at the latest when the training set last changed."""
+    splits = campaign.dataset_folder / FILE_NAME
+    times = dict.fromkeys(campaign.state["labelled"], splits.stat().st_mtime if splits.is_file() else 0.0)
+    for case, facts in campaign.ingested.items():
+        if facts.get("time"):
+            times[case] = datetime.fromisoformat(facts["time"]).timestamp()
+    return times
+
+
+def _begin_of(campaign: Campaign) -> float:
+    """When the campaign began, at the latest: its first round is never written again."""
+    files = [campaign.folder / "round_001" / "selection.json", campaign.folder / "campaign.json"]
+    return next((file.stat().st_mtime for file in files if file.is_file()), time.time())
+
+
+def _read(trainer: str, fold: str, folder: Path) -> list[Training]:
+    """At most two: the finished training, and one that was stopped; a latest checkpoint goes when its training ends."""
+    final, latest, previous = folder / FINAL, folder / LATEST, folder / PREVIOUS
+    finished = next((file for file in (final, previous) if file.is_file()), None)
+    there = [file for file in (finished, latest) if file is not None and file.is_file()]
+    return [_read_checkpoint(trainer, fold, file, resumable=file == latest and finished != final) for file in there]
+
+
+def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Training:
+    known = {
+        "trainer": trainer,
+        "fold": fold,
+        "checkpoint": file,
+        "finished": file.name in (FINAL, PREVIOUS),
+        "resumable": resumable,
+        "saved": file.stat().st_mtime,
+    }
+    try:
+        content = load_checkpoint(file, str(file), mmap=True)
+    except ActiveError as error:
+        return Training(**known, problem=str(error))
+    record, log = content.get("nnunet_active"), content.get("logging")
+    labelled = record.get("labelled") if isinstance(record, dict) else None
+    starts = log.get("epoch_start_timestamps") if isinstance(log, dict) else None
+    return Training(
+        **known,
+        begun=float(starts[0]) if starts else None,
+        labelled=tuple(labelled) if labelled is not None else None,
+    )
+
+
+def _when(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny_handoff
+import torch
+from tiny_rounds import copy_of, make_once, request, start
+
+from nnunet_active.errors import CampaignError
+from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def predict(image):
+    """Oedema wherever the first channel is bright."""
+    logits = torch.zeros((3, *image.shape[1:]))
+    logits[1] = torch.from_numpy(image[0]) * 4 - 2
+    return logits
+
+
+def run(target, campaign, folder=None, predict=predict):
+    raw = RawDataset(target.raw)
+    with campaign.lock():
+        return hand_over(campaign, raw, target.store, raw.dataset_json, predict, folder, log=lambda text: None)
+
+
+def test_each_waiting_round_has_its_folder_beside_the_scans(target):
+    campaign = start(budget=3)
+    request(campaign, "case_1", "case_2")
+    request(campaign, "case_3")
+    with campaign.lock():
+        campaign.mark_labelled(["case_2"])
+    assert [cases for _, cases in waiting_rounds(campaign)] == [("case_1",), ("case_3",)]
+    assert not is_handed_over(campaign)
+    one, two = run(target, campaign)
+    assert (one.cases, two.cases) == (("case_1",), ("case_3",)) and is_handed_over(campaign)
+    assert (
+        one.folder
+        == default_folder(campaign, RawDataset(target.raw), 1)
+        == target.raw / "annotate" / "fold_0_round_001"
+    )
+    assert (campaign.predictions_folder(2) / "case_3.nii.gz").is_file()
+
+
+def test_what_the_annotator_needs_to_know_is_in_the_worklist(target):
+    campaign = start()
+    request(campaign, "case_2", "case_1")
+    (one,) = run(target, campaign)
+    text = (one.folder / "worklist.csv").read_text()
+    assert text.splitlines()[1].startswith("1,case_2") and "FLAIR" in text
+    entry = json.loads((one.folder / "handoff.json").read_text())
+    assert entry["round"] == 1 and list(entry["cases"]) == ["case_2", "case_1"]
+
+
+def test_a_second_time_nothing_is_predicted_and_an_edited_label_stays(target):
+    campaign = start()
+    request(campaign, "case_1")
+    (one,) = run(target, campaign)
+    edited = tiny_handoff.edit(one.folder, "case_1").read_bytes()
+
+    def never(image):
+        raise AssertionError("predicted again")
+
+    run(target, campaign, predict=never)
+    assert (one.folder / "case_1" / "case_1.nii.gz").read_bytes() == edited
+
+
+def test_another_folder_is_refused_while_somebodys_work_is_in_the_first(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    (one,) = run(target, campaign)
+    (moved,) = run(target, campaign, tmp_path / "second")
+    assert moved.folder == tmp_path / "second" == campaign.handoff_folder(1)
+    tiny_handoff.edit(moved.folder, "case_1")
+    with pytest.raises(CampaignError, match="holds finished labels"):
+        run(target, campaign, one.folder)

@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from datetime import datetime
+
+import pytest
+import tiny_handoff
+from tiny_dataset import write_image
+from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start, trained
+from tiny_target import NAME, PLANS
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.errors import MissingInput
+from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.rounds.next_step import next_step
+
+NOW = time.time()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def all_labelled(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("labelled"), 6, 0)
+
+
+@pytest.fixture
+def target(made, nnunet_folders, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
+    return copy_of(made, nnunet_folders)
+
+
+def step(fold="0", **where):
+    before = time.time()
+    found = next_step(NAME, fold, **where)
+    assert time.time() - before < 5
+    assert json.loads(json.dumps(found.to_json()))["kind"] == found.kind
+    return found
+
+
+def mark(campaign: Campaign, *cases: str, came: float | None = None) -> None:
+    with campaign.lock():
+        for case in cases if came is not None else ():
+            stamp = datetime.fromtimestamp(came).isoformat(timespec="seconds")
+            campaign.record_label(case, {"time": stamp, "corrections": 0})
+        campaign.mark_labelled(cases)
+
+
+# --- before a campaign ---------------------------------------------------------------------------------------------------------------
+
+
+def test_without_plans_the_next_command_names_the_source_model(target):
+    shutil.rmtree(target.preprocessed)
+    found = step(configuration=CONFIGURATION)
+    assert (found.kind, found.command.split(" -device")[0]) == (
+        "select",
+        "nnunet_active select -d 902 -c 3d_fullres -n 3 -m MODEL",
+    )
+    assert any("no plans yet" in sentence for sentence in found.why)
+
+
+def test_what_is_not_preprocessed_is_counted_and_select_does_it(target):
+    shutil.rmtree(target.store.pool_folder)
+    found = step()
+    assert found.kind == "select" and "-m" not in found.command
+    assert any("5 cases are not preprocessed yet" in sentence for sentence in found.why)
+
+
+def test_without_a_campaign_the_first_round_comes_next(target):
+    found = step()
+    assert found.kind == "select" and found.command.startswith("nnunet_active select -d 902 -c 3d_fullres -n 3")
+    assert found.also[0][1] == "nnunet_active init -d 902 -c 3d_fullres"
+    assert step(fold="all").command.startswith("nnunet_active select -d 902 -c 3d_fullres -f all -n 3")
+
+
+def test_several_planned_configurations_have_to_be_told_apart(target):
+    file = target.preprocessed / f"{PLANS}.json"
+    content = json.loads(file.read_text())
+    content["configurations"]["2d"] = content["configurations"][CONFIGURATION]
+    file.write_text(json.dumps(content))
+    with pytest.raises(MissingInput, match="name one of them with -c"):
+        step()
+    assert step(configuration="2d").command.startswith("nnunet_active select -d 902 -c 2d")
+
+
+def test_a_data_set_whose_cases_all_have_labels_can_only_be_simulated(all_labelled, nnunet_folders):
+    copy_of(all_labelled, nnunet_folders)
+    found = step()
+    assert found.command == "nnunet_active init -d 902 -c 3d_fullres" and "simulation" in found.why[1]
+
+
+def test_a_data_set_without_scans_says_where_to_put_them(target):
+    shutil.rmtree(target.raw / "imagesTr")
+    shutil.rmtree(target.raw / "labelsTr")
+    (target.raw / "imagesTr").mkdir()
+    found = step()
+    assert found.kind == "done" and "imagesTr" in found.why[1]
+
+
+# --- a campaign without a round ------------------------------------------------------------------------------------------------------
+
+
+def test_a_campaign_of_init_goes_on_with_its_training_or_with_a_round_before_it(target):
+    start(strategy="mmacts")
+    found = step()
+    assert found.kind == "train" and found.command.startswith(
+        "nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans"
+    )
+    assert any(command.startswith("nnunet_active select -d 902 -c 3d_fullres -n 2") for _, command in found.also)
+
+
+def test_a_campaign_of_select_that_a_kill_kept_from_its_round_selects(target):
+    campaign = start(budget=2)
+    campaign.state["made_by"] = "select"
+    campaign._save()
+    found = step()
+    assert found.kind == "select" and "-n 2" in found.command
+
+
+def test_without_the_environment_variable_the_export_is_printed_too(target, monkeypatch):
+    monkeypatch.delenv("nnUNet_extTrainer")
+    start()
+    assert any("export nnUNet_extTrainer" in command for _, command in step().also)
+
+
+# --- cases wait -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_request_of_a_training_has_no_hand_off_folder_yet(target):
+    request(start(), "case_1", made_by="training")
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
+    found = step()
+    assert found.kind == "annotate" and found.command.startswith("nnunet_active annotate -d 902")
+    assert found.state["waiting"] == ["case_1"] and "case_1: not handed over" in "\n".join(found.lines())
+
+
+def test_while_a_person_labels_the_folder_and_the_command_for_afterwards_are_shown(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "hand off")
+    found = step()
+    assert (found.kind, found.command) == ("label", "nnunet_active ingest -d 902")
+    assert str(folder) in "\n".join(found.lines()) and found.state["returned"] == []
+
+
+def test_one_edited_label_of_two_is_enough_to_ingest(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "handoff")
+    tiny_handoff.edit(folder, "case_2")
+    found = step()
+    assert (found.kind, found.state["returned"]) == ("ingest", ["case_2"])
+    assert "still the untouched prediction" in "\n".join(found.why)
+
+
+def test_a_label_in_labels_tr_is_ready_unless_it_is_the_untouched_prediction(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    tiny_handoff.hand_out(target, campaign, tmp_path / "handoff")
+    predicted = tiny_handoff.predicted("case_1")
+    write_image(target.raw / "labelsTr" / "case_1.nii.gz", predicted, spacing=(1.5, 1.5, 1.5))
+    found = step()
+    assert found.kind == "label" and any("--accept-unchanged" in command for _, command in found.also)
+    target.label("case_1", 1)
+    assert step().state["returned"] == ["case_1"]
+
+
+def test_a_label_that_came_without_any_folder_is_ready(target):
+    request(start(), "case_1", "case_2")
+    target.label("case_2", 2)
+    assert (step().kind, step().state["returned"]) == ("ingest", ["case_2"])
+
+
+def test_a_hand_off_folder_that_has_gone_is_written_again(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    shutil.rmtree(tiny_handoff.hand_out(target, campaign, tmp_path / "handoff"))
+    assert step().kind == "annotate"
+
+
+def test_a_round_that_a_kill_kept_out_of_the_campaign_file_is_seen_and_nothing_is_written(target):
+    campaign = start()
+    before = (campaign.folder / "campaign.json").read_bytes()
+    request(campaign, "case_1")
+    (campaign.folder / "campaign.json").write_bytes(before)
+    files = sorted(target.root.rglob("*"))
+    assert step().state["waiting"] == ["case_1"]
+    assert sorted(target.root.rglob("*")) == files and (campaign.folder / "campaign.json").read_bytes() == before
+
+
+def test_labels_nobody_asked_for_are_to_be_taken_up(target):
+    start()
+    target.label("case_4", 4)
+    found = step()
+    assert found.kind == "ingest" and "case_4" in found.why[1]
+
+
+def test_while_another_process_holds_the_campaign_it_can_still_be_looked_at(target):
+    campaign = start()
+    request(campaign, "case_1")
+    with campaign.lock():
+        assert step().kind == "annotate"
+
+
+# --- labels are there ----------------------------------------------------------------------------------------------------------------
+
+
+def test_labelled_and_not_trained_since_means_train_with_the_trainer_that_trained_last(target):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    first = step()
+    assert first.kind == "train" and first.command.startswith(
+        "nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActive "
+    )
+    assert "case_1" in first.why[1]
+    trained(target, "nnUNetTrainerMmActS", labelled=["case_0", "case_1"])
+    found = step()
+    assert found.kind == "train" and "-tr nnUNetTrainerMmActS" in found.command and "--c" not in found.command
+    assert "case_2" in found.why[1] and "case_1" not in found.why[1]
+
+
+def test_a_training_that_was_stopped_is_gone_on_with(target):
+    campaign = start(budget=3, query_size=1)
+    request(campaign, "case_1", made_by="training")
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
+    mark(campaign, "case_1")
+    found = step()
+    assert found.kind == "train" and found.command.endswith(" --c") and "stopped before its end" in found.why[1]
+
+
+def test_a_stopped_training_behind_a_final_checkpoint_begins_anew_since_nnunet_would_take_the_final_one(target):
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    trained(target, labelled=["case_0"], saved=NOW - 100)
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
+    found = step()
+    assert found.kind == "train" and "--c" not in found.command
+
+
+def test_trained_on_all_labels_and_budget_left_means_select(target):
+    campaign = start(budget=4)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    trained(target, labelled=["case_0", "case_1", "case_2"])
+    found = step()
+    assert found.kind == "select" and found.command.startswith("nnunet_active select -d 902 -c 3d_fullres -n 2")
+    assert any("nnUNetv2_predict" in command for _, command in found.also)
+
+
+def test_a_round_that_was_left_to_the_training_is_not_asked_for_before(target):
+    campaign = start(budget=3)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    trained(target, "nnUNetTrainerMmActS", labelled=["case_0", "case_1", "case_2"])
+    with campaign.lock():
+        campaign.leave_to_training()
+    found = step()
+    assert found.kind == "train" and "-tr nnUNetTrainerMmActS" in found.command and "--c" not in found.command
+    request(campaign, "case_3", made_by="training", epoch=40)
+    mark(campaign, "case_3")
+    trained(target, "nnUNetTrainerMmActS", labelled=["case_0", "case_1", "case_2", "case_3"])
+    assert step().kind == "done"
+
+
+def test_a_spent_budget_is_the_end_and_the_way_on_is_shown(target):
+    campaign = start(budget=2)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    trained(target, labelled=["case_0", "case_1", "case_2"])
+    found = step()
+    assert (found.kind, found.command) == ("done", "")
+    assert "budget of 2 cases is spent" in "\n".join(found.lines())
+    assert any(command.startswith("nnunet_active select") for _, command in found.also)
+
+
+def test_a_campaign_that_select_began_has_no_planned_end(target):
+    campaign = start(budget=2)
+    campaign.state["made_by"] = "select"
+    campaign._save()
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    trained(target, labelled=["case_0", "case_1", "case_2"])
+    found = step()
+    assert found.kind == "select" and "-n 2" in found.command and "nnUNetv2_predict" in found.also[0][1]
+    assert "for you to decide" in found.why[-1]
+    request(campaign, "case_3", "case_4", "case_5")
+    mark(campaign, "case_3", "case_4", "case_5")
+    trained(target, labelled=CASES)
+    assert step().kind == "done"
+
+
+def test_an_empty_pool_is_the_end_even_if_budget_is_left(target):
+    campaign = start(budget=9, query_size=9)
+    request(campaign, *CASES[1:])
+    mark(campaign, *CASES[1:])
+    trained(target, labelled=CASES)
+    found = step()
+    assert found.kind == "done" and "No unlabelled case is left" in found.why[-1]
+
+
+def test_scans_that_came_when_the_pool_was_empty_are_preprocessed_first(target):
+    campaign = start(budget=9, query_size=9)
+    request(campaign, *CASES[1:])
+    mark(campaign, *CASES[1:])
+    trained(target, labelled=CASES)
+    for channel in range(3):
+        there = target.raw / "imagesTr" / f"case_1_{channel:04d}.nii.gz"
+        shutil.copy(there, target.raw / "imagesTr" / f"late_{channel:04d}.nii.gz")
+    found = step()
+    assert (found.kind, found.command) == ("preprocess", "nnunet_active preprocess -d 902 -c 3d_fullres")
+    assert "late" in found.why[-1]
+
+
+def test_a_declined_case_frees_the_budget(target):
+    campaign = start(budget=2)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1")
+    with campaign.lock():
+        campaign.decline(["case_2"], "moved")
+    trained(target, labelled=["case_0", "case_1"])
+    found = step()
+    assert found.kind == "select" and "-n 1" in found.command
+
+
+def test_a_stock_trainers_model_is_judged_by_times_and_the_uncertainty_is_said(target):
+    campaign = start(budget=2)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2", came=NOW - 1000)
+    trained(target, "nnUNetTrainer", begun=NOW + 5, saved=NOW + 50)
+    found = step()
+    assert found.kind == "done" and "keeps no record of its cases" in "\n".join(found.why)
+    with campaign.lock():
+        stamp = datetime.fromtimestamp(NOW + 20).isoformat(timespec="seconds")
+        campaign.record_label("case_2", {"time": stamp, "corrections": 0})
+    found = step()
+    assert found.kind == "train" and found.command.startswith("nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainer -p")
+    assert "before the label of case_2 came" in "\n".join(found.why)
+
+
+def test_in_a_simulation_the_training_takes_the_labels_up_itself(all_labelled, nnunet_folders, monkeypatch):
+    target = copy_of(all_labelled, nnunet_folders)
+    campaign = start(fold="all", budget=1, query_size=1)
+    request(campaign, "case_1", made_by="training")
+    trained(target, labelled=[], fold="all", file="checkpoint_latest.pth")
+    found = step("all")
+    assert found.kind == "train" and found.command.endswith("--c")
+
+
+def test_with_cross_validation_the_own_fold_is_enough_to_ask_and_all_are_wanted_in_the_end(target):
+    campaign = start(folds=2, budget=3, query_size=3)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    from nnunet_active.rounds.trained_models import labels_to_train_on
+
+    trained(target, labelled=labels_to_train_on(campaign, "0"), fold="0")
+    found = step()
+    assert found.kind == "select" and any("nnUNetv2_train 902 3d_fullres 1 " in command for _, command in found.also)
+    request(campaign, "case_3")
+    mark(campaign, "case_3")
+    trained(target, labelled=labels_to_train_on(campaign, "0"), fold="0")
+    assert step().command.startswith("nnUNetv2_train 902 3d_fullres 1 ")
+    trained(target, labelled=labels_to_train_on(campaign, "1"), fold="1")
+    assert step().kind == "done" and "-f 0 1" in step().also[0][1]
+    assert step(fold="1") == step()  # a fold that the campaign covers

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_rounds import copy_of, make_once, request, start
+
+from nnunet_active.rounds.round_table import Query, format_query, query_json
+
+
+@pytest.fixture(scope="module")
+def query(tmp_path_factory):
+    root = tmp_path_factory.mktemp("made")
+    made = make_once(root)
+    with pytest.MonkeyPatch.context() as patch:
+        copy = tmp_path_factory.mktemp("copy")
+        for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            patch.setenv(variable, str(copy / variable))
+        copy_of(made, copy)
+        return Query.of_round(request(start(), "case_2", "case_4", others=["case_1", "case_3", "case_5"]))
+
+
+def test_the_chosen_cases_come_first_then_the_best_of_the_others(query):
+    lines = format_query(query).splitlines()
+    assert lines[0] == "Round 1, strategy 'entropy': 2 of 5 candidates."
+    assert lines[1].split() == ["chosen", "case", "utility", "rank", "entropy", "open", "first"]
+    rows = [line.split() for line in lines[2:]]
+    assert rows[0] == ["1", "case_2", "0.9", "1", "0.9", "FLAIR"] and rows[1][:2] == ["2", "case_4"]
+    assert [row[0] for row in rows[2:]] == ["case_1", "case_3", "case_5"]
+
+
+def test_a_long_table_is_cut_and_says_so(query):
+    text = format_query(query, shown=1)
+    assert "case_1" in text and "case_3" not in text and "... and 2 more; all are in scores.csv" in text
+
+
+def test_for_scripts_all_candidates_are_there_with_plain_numbers(query):
+    content = query_json(query)
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["requested"] == ["case_2", "case_4"] and len(content["candidates"]) == 5
+    assert content["candidates"][0] == {
+        "case": "case_2",
+        "rank": 1,
+        "utility": 0.9,
+        "scores": {"mean_entropy": 0.9, "entropy": 0.9},
+    }
+    assert content["open_first"] == {"case_2": "FLAIR", "case_4": "FLAIR"}

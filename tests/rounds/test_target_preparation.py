@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from tiny_rounds import CASES, copy_of, make_once, start
+from tiny_target import NAME, PLANS
+
+from nnunet_active.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.rounds.target_preparation import SelectOptions, existing_campaign, prepare
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def options(**more) -> SelectOptions:
+    return SelectOptions(NAME, **{"configuration": "3d_fullres", "processes": 1, **more})
+
+
+def test_plans_and_cases_are_made_once(target):
+    shutil.rmtree(target.preprocessed)
+    said = []
+    first = prepare(options(model=target.model), said.append)
+    assert first.store.identifiers() == CASES and len(first.report.done) == 6 and first.options.plans == PLANS
+    assert any("Channels matched by name" in sentence for sentence in said)
+    second = prepare(options(model=target.model), said.append)
+    assert second.report.done == [] and len(second.report.skipped) == 6
+
+
+def test_without_plans_the_model_has_to_be_named(target):
+    shutil.rmtree(target.preprocessed)
+    with pytest.raises(MissingInput, match="name the source model with -m"):
+        prepare(options())
+    assert not target.preprocessed.exists()
+
+
+def test_configuration_and_plans_are_the_campaigns(target):
+    with pytest.raises(MissingInput, match="name the configuration with -c"):
+        prepare(options(configuration=None))
+    assert existing_campaign(NAME, "0") is None
+    start()
+    found = prepare(options(configuration=None)).options
+    assert (found.configuration, found.plans) == ("3d_fullres", PLANS)
+    with pytest.raises(CampaignError, match="is for -p nnUNetActivePlans, not nnUNetPlans"):
+        prepare(options(plans="nnUNetPlans"))
+
+
+def test_a_misspelt_case_is_refused_before_anything_is_done(target):
+    with pytest.raises(ActiveError, match=r"has no case case_33; did you mean case_3"):
+        prepare(options(must_include=("case_33",)))
+
+
+def test_a_pool_folder_is_remembered_only_if_it_can_be_read(target, tmp_path):
+    clash = tmp_path / "clash"
+    clash.mkdir()
+    for channel in range(3):
+        shutil.copy(target.raw / "imagesTr" / f"case_1_{channel:04d}.nii.gz", clash)
+    with pytest.raises(ActiveError, match="case_1 is in the pool folder"):
+        prepare(options(pool_folders=(clash,)))
+    assert not (target.preprocessed / "active" / "pool_folders.json").exists()

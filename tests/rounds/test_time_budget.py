@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_active.errors import ActiveError
+from nnunet_active.rounds.time_budget import AnnotationTime, count_objects, fill_time
+
+
+def test_minutes_are_the_sum_of_base_objects_and_volume():
+    assert AnnotationTime(base=4, per_object=3, per_cm3=0.5).minutes(objects=2, cm3=10) == 4 + 3 * 2 + 0.5 * 10
+    assert AnnotationTime().minutes(objects=0, cm3=0) == AnnotationTime().base
+
+
+def test_a_volume_that_is_not_known_counts_as_none():
+    assert AnnotationTime(base=4, per_object=3, per_cm3=1).minutes(objects=1, cm3=float("nan")) == 7
+
+
+@pytest.mark.parametrize("values", [(-1, 0, 1), (0, 0, 0), (float("nan"), 1, 1), (float("inf"), 1, 1)])
+def test_impossible_minutes_are_refused(values):
+    with pytest.raises(ActiveError, match="minutes per case"):
+        AnnotationTime(*values)
+
+
+def test_objects_that_touch_at_a_corner_are_one_and_classes_are_counted_apart():
+    labels = np.zeros((3, 4, 6), np.int16)
+    labels[0, 0, 0] = labels[1, 1, 1] = 1  # corner to corner
+    labels[2, 3, 5] = 1
+    labels[1, 1, 2] = 2  # touches an object of class 1
+    assert count_objects(labels, 1.0, 0.0) == 3
+
+
+def test_specks_are_not_counted():
+    labels = np.zeros((1, 5, 9), np.int16)
+    labels[0, 0, :4] = labels[0, 4, 8] = 1
+    assert count_objects(labels, voxel_mm3=3.0, smallest_mm3=10.0) == 1
+    assert count_objects(labels, voxel_mm3=10.0, smallest_mm3=10.0) == 2
+
+
+def test_regions_are_masks_of_their_own():
+    masks = np.zeros((2, 1, 4, 4), bool)
+    masks[0, 0, :3] = True
+    masks[1, 0, 0, 0] = masks[1, 0, 2, 2] = True
+    assert count_objects(masks, 1.0, 0.0) == 3
+
+
+def test_an_empty_prediction_has_no_object():
+    assert count_objects(np.zeros((2, 3, 4), np.int16), 1.0) == 0
+
+
+def test_the_time_is_filled_in_the_order_of_preference_and_what_does_not_fit_is_passed_over():
+    minutes = {"a": 30, "b": 50, "c": 20, "d": 1}
+    assert fill_time("abcd", minutes, 60) == ["a", "c", "d"]
+    assert fill_time("abcd", minutes, 60, most=2) == ["a", "c"]
+    assert fill_time("abcd", minutes, 0.5) == []
+
+
+@given(st.lists(st.floats(0.1, 100), max_size=12), st.floats(0, 300))
+def test_the_picks_fit_and_no_case_that_was_passed_over_would_have_fitted(values, available):
+    minutes = {str(i): value for i, value in enumerate(values)}
+    picks = fill_time(list(minutes), minutes, available)
+    used = sum(minutes[case] for case in picks)
+    assert used <= available + 1e-9
+    assert all(used + minutes[case] > available - 1e-9 for case in minutes if case not in picks)

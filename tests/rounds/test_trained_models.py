@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import pytest
+from tiny_rounds import copy_of, make_once, request, start, trained
+
+from nnunet_active.campaign import Campaign
+from nnunet_active.rounds.trained_models import covered_folds, find_trainings, judge, trainings_of
+
+NOW = time.time()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def labelled_campaign(*cases: str, time: float | None = None) -> Campaign:
+    campaign = start()
+    request(campaign, *cases)
+    with campaign.lock():
+        for case in cases:
+            if time is not None:
+                stamp = datetime.fromtimestamp(time).isoformat(timespec="seconds")
+                campaign.record_label(case, {"time": stamp, "corrections": 0})
+        campaign.mark_labelled(cases)
+    return campaign
+
+
+def test_the_newest_training_comes_first_and_other_plans_do_not_count(target):
+    trained(target, "nnUNetTrainerActive", ["case_0"], saved=NOW - 100)
+    trained(target, "nnUNetTrainerMmActS", ["case_0"], saved=NOW - 50)
+    (target.results / "Dataset902_TinyTarget" / "nnUNetTrainer__nnUNetPlans__3d_fullres" / "fold_0").mkdir(parents=True)
+    found = find_trainings(target.results, "Dataset902_TinyTarget", "nnUNetActivePlans", "3d_fullres", ["0"])
+    assert [one.trainer for one in found] == ["nnUNetTrainerMmActS", "nnUNetTrainerActive"]
+    assert all(one.finished and not one.resumable and one.labelled == ("case_0",) for one in found)
+
+
+def test_a_training_that_was_stopped_can_be_resumed_unless_a_final_checkpoint_is_in_the_way(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
+    (one,) = trainings_of(campaign, target.results)
+    assert not one.finished and one.resumable
+    trained(target, labelled=["case_0"], saved=NOW - 500)
+    assert [(one.finished, one.resumable) for one in trainings_of(campaign, target.results)] == [
+        (False, False),
+        (True, False),
+    ]
+
+
+def test_a_model_that_made_way_for_a_training_that_goes_on_still_counts(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, labelled=["case_0"], file="checkpoint_previous.pth", saved=NOW - 500)
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
+    assert [(one.finished, one.resumable) for one in trainings_of(campaign, target.results)] == [
+        (False, True),
+        (True, False),
+    ]
+
+
+def test_our_trainers_record_says_which_labels_are_missing(target):
+    campaign = labelled_campaign("case_1", "case_2")
+    trained(target, labelled=["case_0", "case_1"])
+    (one,) = trainings_of(campaign, target.results)
+    assert judge(campaign, one).missing == ("case_2",)
+    trained(target, labelled=["case_0", "case_1", "case_2"])
+    assert judge(campaign, trainings_of(campaign, target.results)[0]).missing == ()
+
+
+def test_a_model_that_knows_labels_this_campaign_has_not_revealed_is_another_campaigns(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, labelled=["case_0", "case_4"])
+    assert trainings_of(campaign, target.results) == []
+
+
+def test_a_stock_training_from_before_the_campaign_is_not_its_own(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, "nnUNetTrainer", saved=NOW - 10_000)
+    assert trainings_of(campaign, target.results) == []
+
+
+def test_a_stock_training_that_began_after_the_last_label_is_taken_to_know_it_and_that_is_said(target):
+    campaign = labelled_campaign("case_1", time=NOW - 1000)
+    trained(target, "nnUNetTrainer", begun=NOW + 10, saved=NOW + 20)
+    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    assert verdict.missing == () and "nnUNetTrainer keeps no record of its cases" in verdict.note
+
+
+@pytest.mark.parametrize("came", [NOW + 15, NOW + 100], ids=["while it trained", "after it"])
+def test_a_stock_training_that_began_before_a_label_may_lack_it(target, came):
+    campaign = labelled_campaign("case_1", "case_2", time=NOW - 1000)
+    with campaign.lock():
+        stamp = datetime.fromtimestamp(came).isoformat(timespec="seconds")
+        campaign.record_label("case_2", {"time": stamp, "corrections": 0})
+    trained(target, "nnUNetTrainer", begun=NOW + 10, saved=NOW + 20)
+    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    assert verdict.missing == ("case_2",) and "before the label of case_2 came" in verdict.note
+
+
+def test_a_label_that_was_corrected_since_has_to_be_learnt_again(target):
+    campaign = labelled_campaign("case_1", time=NOW - 1000)
+    trained(target, labelled=["case_0", "case_1"], saved=NOW)
+    assert judge(campaign, trainings_of(campaign, target.results)[0]).missing == ()
+    with campaign.lock():
+        stamp = datetime.fromtimestamp(NOW + 100).isoformat(timespec="seconds")
+        campaign.record_label("case_1", {"time": stamp, "corrections": 1})
+    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    assert verdict.missing == ("case_1",) and "corrected" in verdict.note
+
+
+def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_model(target):
+    campaign = labelled_campaign("case_1")
+    checkpoint = trained(target, labelled=["case_0", "case_1"])
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    (one,) = trainings_of(campaign, target.results)
+    verdict = judge(campaign, one)
+    assert one.problem and set(verdict.missing) == {"case_0", "case_1"} and "not known" in verdict.note
+
+
+def test_with_cross_validation_every_fold_trains_on_the_other_folds_cases(target):
+    campaign = start(folds=2, budget=4)
+    assert covered_folds(campaign) == ["0"]  # one labelled case: the second fold has none yet
+    request(campaign, "case_1", "case_2")
+    with campaign.lock():
+        campaign.mark_labelled(["case_1", "case_2"])
+    assert covered_folds(campaign) == ["0", "1"]
+    from nnunet_active.rounds.trained_models import labels_to_train_on
+
+    own, other = (labels_to_train_on(campaign, fold) for fold in "01")
+    assert sorted(own + other) == ["case_0", "case_1", "case_2"]
+    trained(target, labelled=other, fold="1")
+    (one,) = trainings_of(campaign, target.results)
+    assert one.fold == "1" and judge(campaign, one).missing == ()
