@@ -15,8 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito: told apart by every kind of eye; every class and round has a marker of its own as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_LOOKS = ("axes", "figure", "font", "grid", "legend", "lines", "patch", "text", "xtick", "ytick")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# nnU-Net's training plots set font sizes for the whole process: begin with matplotlib's own
 _STYLE = {
+    **{name: value for name, value in mpl.rcParamsDefault.items() if name.split(".")[0] in _LOOKS},
     "svg.fonttype": "none",
     "svg.hashsalt": "nnunet_active",
     "font.size": 10,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ElementTree
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -62,3 +63,9 @@ def test_a_very_long_class_name_is_cut_in_the_legend_and_leaves_room_for_the_plo
     text = dice_plot(["a"], {"name " * 40: [0.5]}, "dice")
     assert "name name name" in text and "name " * 10 not in text
     assert not [one for one in recwarn if "constrained_layout" in str(one.message)]
+
+
+def test_a_font_size_that_somebody_set_for_the_whole_process_does_not_matter():
+    plain = dice_plot(["a"], {"tumour": [0.5]}, "dice")
+    with mpl.rc_context({"font.size": 30, "legend.fontsize": 40, "axes.labelsize": 50, "xtick.labelsize": 40}):
+        assert dice_plot(["a"], {"tumour": [0.5]}, "dice") == plain

@@ -17,6 +17,7 @@ from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.rounds.next_step import next_step
 
 NOW = time.time()
+LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
 
 
 @pytest.fixture(scope="module")
@@ -332,12 +333,12 @@ def test_a_declined_case_frees_the_budget(target):
 def test_a_stock_trainers_model_is_judged_by_times_and_the_uncertainty_is_said(target):
     campaign = start(budget=2)
     request(campaign, "case_1", "case_2")
-    mark(campaign, "case_1", "case_2", came=NOW - 1000)
-    trained(target, "nnUNetTrainer", begun=NOW + 5, saved=NOW + 50)
+    mark(campaign, "case_1", "case_2", came=LATER - 1000)
+    trained(target, "nnUNetTrainer", begun=LATER + 5, saved=LATER + 50)
     found = step()
     assert found.kind == "done" and "keeps no record of its cases" in "\n".join(found.why)
     with campaign.lock():
-        stamp = datetime.fromtimestamp(NOW + 20).isoformat(timespec="seconds")
+        stamp = datetime.fromtimestamp(LATER + 20).isoformat(timespec="seconds")
         campaign.record_label("case_2", {"time": stamp, "corrections": 0})
     found = step()
     assert found.kind == "train" and found.command.startswith("nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainer -p")

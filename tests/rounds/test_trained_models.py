@@ -10,6 +10,7 @@ from nnunet_active.campaign import Campaign
 from nnunet_active.rounds.trained_models import covered_folds, find_trainings, judge, trainings_of
 
 NOW = time.time()
+LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +88,19 @@ def test_a_stock_training_from_before_the_campaign_is_not_its_own(target):
 
 
 def test_a_stock_training_that_began_after_the_last_label_is_taken_to_know_it_and_that_is_said(target):
-    campaign = labelled_campaign("case_1", time=NOW - 1000)
-    trained(target, "nnUNetTrainer", begun=NOW + 10, saved=NOW + 20)
+    campaign = labelled_campaign("case_1", time=LATER - 1000)
+    trained(target, "nnUNetTrainer", begun=LATER + 10, saved=LATER + 20)
     verdict = judge(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == () and "nnUNetTrainer keeps no record of its cases" in verdict.note
 
 
-@pytest.mark.parametrize("came", [NOW + 15, NOW + 100], ids=["while it trained", "after it"])
+@pytest.mark.parametrize("came", [LATER + 15, LATER + 100], ids=["while it trained", "after it"])
 def test_a_stock_training_that_began_before_a_label_may_lack_it(target, came):
-    campaign = labelled_campaign("case_1", "case_2", time=NOW - 1000)
+    campaign = labelled_campaign("case_1", "case_2", time=LATER - 1000)
     with campaign.lock():
         stamp = datetime.fromtimestamp(came).isoformat(timespec="seconds")
         campaign.record_label("case_2", {"time": stamp, "corrections": 0})
-    trained(target, "nnUNetTrainer", begun=NOW + 10, saved=NOW + 20)
+    trained(target, "nnUNetTrainer", begun=LATER + 10, saved=LATER + 20)
     verdict = judge(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == ("case_2",) and "before the label of case_2 came" in verdict.note
 
