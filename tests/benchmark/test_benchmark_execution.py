@@ -14,6 +14,7 @@ from nnunet_active.benchmark.configuration import Arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import CampaignError
+from nnunet_active.strategies.registry import available_strategies
 
 
 def outcome(result: dict) -> list:
@@ -128,3 +129,12 @@ def _recipes(*names: str) -> tuple:
     from nnunet_active.benchmark.configuration import Configuration
 
     return Configuration.from_json({"dataset": "x", "configuration": "2d", "arms": [], "recipes": list(names)}).recipes
+
+
+@pytest.mark.long
+def test_every_registered_strategy_can_be_an_arm_by_its_name(nnunet_folders: Path):
+    names = sorted(available_strategies())
+    benchmark = tiny_benchmark(nnunet_folders, arms=tuple(map(Arm, names)))
+    for name in names:
+        rounds = execute(job_of(benchmark, name))["rounds"]
+        assert [len(one["labelled"]) for one in rounds] == [1, 2], name

@@ -18,6 +18,7 @@ from nnunet_active.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.labels.ingest import ingest
 from nnunet_active.rounds.between_rounds import annotate, select
 from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.strategies.registry import available_strategies
 
 QUIET = {"log": lambda text: None}
 
@@ -62,6 +63,16 @@ def state(target) -> dict:
         if "annotate" in file.parts and file.suffix != ".tmp"
     )
     return {"state": campaign.state, "selection": selection, "handoff": handoff, "files": files}
+
+
+# --- every strategy by its name ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(available_strategies()))
+def test_every_registered_strategy_selects_by_its_name(target, name):
+    result = select(options(strategy=name), dry_run=True, **QUIET)
+    assert result.outcome == "proposed" and len(set(result.query.requested)) == 2
+    assert result.query.selection["strategy"] == name
 
 
 # --- one round -----------------------------------------------------------------------------------------------------------------------
