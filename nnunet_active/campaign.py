@@ -24,7 +24,7 @@ from nnunet_active import __version__
 from nnunet_active.atomic import write_json
 from nnunet_active.campaign_round import Round, round_folder, write_round
 from nnunet_active.errors import CampaignError, MissingInput
-from nnunet_active.labels.cross_validation import assign, split_entries
+from nnunet_active.folds import assign, split_entries
 from nnunet_active.lock import hold
 from nnunet_active.settings import Settings
 from nnunet_active.splits import write_folds
@@ -333,6 +333,14 @@ class Campaign:
         self._save()
         self.write_split()
 
+    def split_entries(self) -> dict[int, tuple[list[str], list[str]]]:
+        """The folds of ``splits_final.json`` that this campaign answers for, as they are now: index -> (train, val)."""
+        return split_entries(self.labelled(), self.state.get("fold_of", {}), self.settings.folds, self.fold, self.val)
+
+    def held_out(self) -> list[str]:
+        """Labelled cases that its own fold never trains on, sorted."""
+        return self.split_entries()[int(self.fold)][1] if self.fold != "all" else sorted(self.val)
+
     def _assign_folds(self) -> None:
         """Every labelled case gets its fold, once, in the order in which the labels came."""
         if self.settings.folds > 1:
@@ -347,7 +355,7 @@ class Campaign:
         """Bring this fold of ``splits_final.json`` in line with the labelled cases (idempotent)."""
         self._assign_folds()
         if self.labelled():
-            write_folds(self.dataset_folder, split_entries(self), self.state["other_folds"])
+            write_folds(self.dataset_folder, self.split_entries(), self.state["other_folds"])
 
     def _save(self) -> None:
         write_json(self.folder / "campaign.json", self.state)

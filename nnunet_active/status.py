@@ -50,7 +50,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),
         "declined": campaign.declined,
-        "held_out": list(campaign.val),
+        "held_out": campaign.held_out(),
         "cases": cases,
     }
 

@@ -33,14 +33,14 @@ def standing(campaign: Campaign) -> dict[str, Any]:
     parts = [("labelled on request", back), ("waiting for a label", len(waiting)), ("not asked for yet", left)]
     total = max(1, sum(count for _, count in parts))
     warnings = []
-    if not campaign.val:
+    if not campaign.held_out():
         warnings.append(
             "No labelled case is held out, so no validation can tell how good the adapted network is on new cases."
         )
     return {
         "labelled": len(campaign.labelled()),
         "initial": len(campaign.initial),
-        "held_out": len(campaign.val),
+        "held_out": len(campaign.held_out()),
         "waiting": waiting,
         "declined": declined,
         "rounds": len(campaign.rounds),

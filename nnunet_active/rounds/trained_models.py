@@ -15,7 +15,6 @@ from pathlib import Path
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import ActiveError
-from nnunet_active.labels.cross_validation import split_entries
 from nnunet_active.safe_checkpoint import load_checkpoint
 from nnunet_active.splits import FILE_NAME
 from nnunet_active.training.checkpoints import FINAL, LATEST, PREVIOUS
@@ -96,12 +95,12 @@ def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
 
 def covered_folds(campaign: Campaign) -> list[str]:
     """The folds that can be trained in a campaign, its own first: one, or with cross-validation all that have their cases."""
-    return list(dict.fromkeys([campaign.fold, *map(str, sorted(split_entries(campaign)))]))
+    return list(dict.fromkeys([campaign.fold, *map(str, sorted(campaign.split_entries()))]))
 
 
 def labels_to_train_on(campaign: Campaign, fold: str) -> list[str]:
     """The cases that a training of ``fold`` would take now, sorted."""
-    entries = split_entries(campaign)
+    entries = campaign.split_entries()
     return sorted(entries[int(fold)][0]) if fold.isdecimal() and int(fold) in entries else campaign.labelled()
 
 

@@ -21,8 +21,9 @@ from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import make_oracle
 from nnunet_active.cases import CaseStore
 from nnunet_active.errors import EmptyPool
+from nnunet_active.folds import sides
 from nnunet_active.inference import SlidingWindow
-from nnunet_active.labels.cross_validation import check_can_be_trained, sides
+from nnunet_active.labels.cross_validation import check_can_be_trained
 from nnunet_active.labels.ingest import note_labels
 from nnunet_active.networks import channel_names, head_names
 from nnunet_active.ranks import Ranks

@@ -8,15 +8,12 @@ from hypothesis import strategies as st
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import CampaignError
+from nnunet_active.folds import assign, is_complete, sides
 from nnunet_active.labels.cross_validation import (
-    assign,
     campaign_for,
     check_can_be_trained,
     check_folds,
     covers,
-    is_complete,
-    sides,
-    split_entries,
     switch_on,
 )
 from nnunet_active.settings import Settings
@@ -218,5 +215,11 @@ def test_folds_are_not_switched_on_where_the_user_holds_cases_out(tmp_path):
 
 def test_without_folds_the_campaign_answers_for_its_own_fold_alone(tmp_path):
     campaign = create(tmp_path, "2", folds=1, initial=["a"], val=["v"])
-    assert split_entries(campaign) == {2: (["a"], ["v"])}
-    assert split_entries(create(tmp_path, "all", folds=1, initial=["a"])) == {}
+    assert campaign.split_entries() == {2: (["a"], ["v"])}
+    assert create(tmp_path, "all", folds=1, initial=["a"]).split_entries() == {}
+
+
+def test_with_folds_the_cases_of_the_own_fold_are_the_held_out_ones(tmp_path):
+    campaign = create(tmp_path, folds=3, initial=["a", "b", "c", "d"])
+    assert campaign.held_out() == campaign.split_entries()[0][1] == ["c"]
+    assert create(tmp_path / "other", folds=1, initial=["a"], val=["v"]).held_out() == ["v"]

@@ -1,0 +1,72 @@
+"""Folds of the labelled cases of a campaign: every case belongs to one of K folds from its arrival on, for good.
+
+One campaign, that of fold 0 (or ``all``), asks for labels for all K folds. A case that arrives goes to the smallest fold; among equal
+ones the campaign's own comes last, so that the network that asks trains on the first K - 1 cases at once and never trains on a case
+that it is validated on later. As soon as every fold has a case, ``splits_final.json`` holds K folds; ``val`` of a fold are its own
+cases, ``train`` all others. Until then it holds the campaign's own fold only, which has no case yet (``val`` = ``train``).
+Assigning the smallest fold is our choice: folds differ by one case at most, whatever the order in which labels arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def assign(fold_of: Mapping[str, int], arrivals: Iterable[str], folds: int, own: str) -> dict[str, int]:
+    """The folds of cases that have just arrived; nobody who has a fold gets another.
+
+    Args:
+        fold_of: folds so far.
+        arrivals: labelled cases in the order of their arrival.
+        folds: K.
+        own: the campaign's own fold, a number or ``all``.
+
+    Returns:
+        ``fold_of`` with the new cases.
+
+    >>> assign({}, ["a", "b", "c", "d"], 3, "0")
+    {'a': 1, 'b': 2, 'c': 0, 'd': 1}
+    """
+    known = dict(fold_of)
+    order = sorted(range(folds), key=lambda fold: (str(fold) == own, fold))
+    size = {fold: 0 for fold in order}
+    for fold in known.values():
+        size[fold] += 1
+    for case in arrivals:
+        if case not in known:
+            known[case] = min(order, key=lambda fold: (size[fold], order.index(fold)))
+            size[known[case]] += 1
+    return known
+
+
+def sides(labelled: Iterable[str], fold_of: Mapping[str, int], fold: str) -> tuple[list[str], list[str]]:
+    """Who trains and who validates in a fold (``all``: everybody trains, nobody validates), both sorted."""
+    labelled = sorted(labelled)
+    return (
+        [case for case in labelled if str(fold_of.get(case)) != fold],
+        [case for case in labelled if str(fold_of.get(case)) == fold],
+    )
+
+
+def is_complete(labelled: Iterable[str], fold_of: Mapping[str, int], folds: int) -> bool:
+    """Whether every fold has a labelled case."""
+    return {fold_of[case] for case in labelled if case in fold_of} == set(range(folds))
+
+
+def split_entries(
+    labelled: Sequence[str], fold_of: Mapping[str, int], folds: int, own: str, val: Iterable[str] = ()
+) -> dict[int, tuple[list[str], list[str]]]:
+    """The folds of ``splits_final.json`` that a campaign answers for: index -> (train, val).
+
+    Args:
+        labelled: cases to train on, sorted.
+        fold_of: folds of the labelled cases; only with cross-validation.
+        folds: K; 1: none.
+        own: the campaign's own fold, a number or ``all``.
+        val: cases held out by the user's split; only without cross-validation.
+    """
+    if folds > 1 and is_complete(labelled, fold_of, folds):
+        return {fold: sides(labelled, fold_of, str(fold)) for fold in range(folds)}
+    if own == "all":
+        return {}
+    return {int(own): sides(labelled, fold_of, own) if folds > 1 else (list(labelled), list(val))}
