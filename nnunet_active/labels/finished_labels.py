@@ -234,8 +234,8 @@ class LabelFinder:
         elif untouched := [str(seen.file) for seen in changed if seen.digest in predicted]:
             if case in self.campaign.waiting():
                 self.report.untouched[case] = untouched
-            elif known:
-                self.report.warn(case, f"{untouched[0]} is the untouched prediction again; the label stays as it is.")
+            elif again := [file for file in untouched if file in known]:  # others were never edited
+                self.report.warn(case, f"{again[0]} is the untouched prediction again; the label stays as it is.")
         return None
 
     def _is_used(self, case: str, file: Path) -> bool:

@@ -318,6 +318,23 @@ def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_o
     assert report.taken["case_3"]["changed_voxels"] == 1 and label_of(target, "case_3")[0, 0, 0] == 2
 
 
+def test_a_prediction_that_nobody_edited_is_no_matter_where_the_label_came_from_elsewhere(target, folder, tmp_path):
+    write_image(tmp_path / "own" / "case_3.mha", truth(3), spacing=SPACING)
+    assert list(take(tmp_path / "own").taken) == ["case_3"]
+    assert take().warnings == {}
+
+
+def test_an_edited_file_that_is_the_prediction_again_is_a_warning_and_the_label_stays(target, folder):
+    file = folder / "case_3" / "case_3.nii.gz"
+    handed = file.read_bytes()
+    edit(folder, "case_3")
+    take()
+    file.write_bytes(handed)
+    (sentences,) = take().warnings.values()
+    assert "case_3.nii.gz is the untouched prediction again" in sentences[0]
+    assert (label_of(target, "case_3") == truth(3)).all()
+
+
 # ---- kills ------------------------------------------------------------------------------------------------------------------
 
 
