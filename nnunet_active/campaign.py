@@ -158,11 +158,16 @@ class Campaign:
     def recover(self) -> None:
         """Adopt round folders that a kill kept out of ``campaign.json``, and bring ``splits_final.json`` in line."""
         known = len(self.state["rounds"])
-        while (file := round_folder(self.folder, known + 1) / "selection.json").is_file():
-            known += 1
-            self.state["rounds"].append(Round.from_entry(json.loads(file.read_text()), self.folder).entry())
+        if len(self.adopt().rounds) > known:
             self._save()
         self.write_split()
+
+    def adopt(self) -> Campaign:
+        """Take over the rounds that a killed command wrote and could not enter any more; in memory only. Returns itself."""
+        rounds = self.state["rounds"]
+        while (file := round_folder(self.folder, len(rounds) + 1) / "selection.json").is_file():
+            rounds.append(Round.from_entry(json.loads(file.read_text()), self.folder).entry())
+        return self
 
     # --- what is known -------------------------------------------------------------------------------------------------------
 
@@ -224,9 +229,13 @@ class Campaign:
         """Whether the budget is spent; a case that was declined costs nothing."""
         return self.size_of_next_query() == 0
 
+    def budget_left(self) -> int:
+        """Cases that may still be asked for; declined ones cost nothing."""
+        return max(0, self.budget - len(set(self.requested()) - set(self.declined)))
+
     def size_of_next_query(self) -> int:
         """Cases that the next query asks for: the query size, or what is left of the budget."""
-        left = max(0, self.budget - len(set(self.requested()) - set(self.declined)))
+        left = self.budget_left()
         return left if self.settings.one_off else min(self.settings.query_size, left)
 
     def query_due(self, epoch: int) -> bool:

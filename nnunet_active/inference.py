@@ -225,12 +225,15 @@ class SlidingWindow(Window):
         scores = score_logits(logits, voxel_mm3, self.regions, entropy_bins)
         _add_features(scores, features, classes)
         if ensemble:
-            mean = MeanPrediction(self.regions)
-            mean.add(logits)
-            for other in self._mirrored(image):
-                mean.add(other)
-            scores.scalars["mutual_information"] = mean.mutual_information()
+            scores.scalars["mutual_information"] = self._mirrored_information(image, logits)
         return self._compared(scores, image, logits, source)
+
+    def _mirrored_information(self, image: np.ndarray, plain: Tensor) -> float:
+        mean = MeanPrediction(self.regions)
+        mean.add(plain)
+        for other in self._mirrored(image):
+            mean.add(other)
+        return mean.mutual_information()
 
     def _mirrored(self, image: np.ndarray) -> Iterator[Tensor]:
         for axis in self.mirror_axes:
@@ -247,11 +250,7 @@ class SlidingWindow(Window):
         Raises:
             ValueError: NaN or infinite output.
         """
-        mean = MeanPrediction(self.regions)
-        mean.add(self.logits(image))
-        for other in self._mirrored(image):
-            mean.add(other)
-        return mean.mutual_information()
+        return self._mirrored_information(image, self.logits(image))
 
 
 class EnsembleWindow(Window):

@@ -24,11 +24,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.rounds.explanation import explain_case, format_explanation
-    from nnunet_active.rounds.next_step import adopted
 
     dataset = dataset_name(args.dataset)
     folder = preprocessed_folder(dataset)
-    campaign = adopted(Campaign.open(folder, args.fold))
+    campaign = Campaign.open(folder, args.fold).adopt()
     raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
     explained = [explain_case(campaign, case, [*raw.cases, *raw.problems]) for case in args.cases]
     if args.json:

@@ -28,11 +28,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, results_root
     from nnunet_active.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.report import write_report
-    from nnunet_active.rounds.next_step import adopted
 
     dataset = dataset_name(args.dataset)
     folder = preprocessed_folder(dataset)
-    campaign = adopted(Campaign.open(folder, args.fold))
+    campaign = Campaign.open(folder, args.fold).adopt()
     file = args.output or campaign.folder / "report.html"
     if file.is_dir():
         raise ActiveError(f"{file} is a folder; name a file with -o, e.g. -o {file / 'report.html'}.")

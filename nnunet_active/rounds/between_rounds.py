@@ -21,7 +21,6 @@ from nnunet_active.labels.cross_validation import switch_on
 from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder
 from nnunet_active.rounds.hand_over import HandedOver, hand_over, is_handed_over
 from nnunet_active.rounds.model_finding import find_models, make_window
-from nnunet_active.rounds.next_step import adopted
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign, prepare
@@ -75,7 +74,7 @@ def select(
     target = prepare(options, log)
     campaign = open_or_start(target, not dry_run, in_training, log)
     if dry_run:
-        adopted(campaign)
+        campaign.adopt()
         result = SelectResult("proposed", campaign)
         try:
             result.query = Query.of_proposal(choose(campaign, target, log)[0])

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_round import Round, round_folder
 from nnunet_active.campaign_start import open_store
 from nnunet_active.cases import CaseStore
 from nnunet_active.errors import MissingInput
@@ -63,21 +62,8 @@ def next_step(dataset: str, fold: str, configuration: str | None = None, plans: 
     raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
     campaign = campaign_for(folder, fold)
     if campaign is not None:
-        return _of_campaign(adopted(campaign), raw)
+        return _of_campaign(campaign.adopt(), raw)
     return _before_the_campaign(raw, fold, configuration, plans or Commands.plans)
-
-
-def adopted(campaign: Campaign) -> Campaign:
-    """The campaign with the rounds that a killed command wrote and could not enter any more; in memory only."""
-    rounds = campaign.state["rounds"]
-    while (file := round_folder(campaign.folder, len(rounds) + 1) / "selection.json").is_file():
-        rounds.append(Round.from_entry(json.loads(file.read_text()), campaign.folder).entry())
-    return campaign
-
-
-def budget_left(campaign: Campaign) -> int:
-    """Cases that may still be asked for; declined ones cost nothing."""
-    return max(0, campaign.budget - len(set(campaign.requested()) - set(campaign.declined)))
 
 
 def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, plans: str) -> NextStep:
@@ -181,7 +167,7 @@ def _with_labels(
     new: list[str],
 ) -> NextStep:
     last = len(campaign.rounds[-1].requested) if campaign.rounds else DEFAULT_SIZE
-    size = min(last if campaign.exhausted else budget_left(campaign), pool + len(new))
+    size = min(last if campaign.exhausted else campaign.budget_left(), pool + len(new))
     select = commands.select(size) if size else ""
     if unfinished is not None:
         return _train(campaign, commands, (f"{_names(unfinished)} was stopped before its end.",), unfinished)
@@ -213,12 +199,12 @@ def _with_labels(
         also = (predict, *((("to go on beyond the budget", select),) if select else ()))
         return NextStep("done", "", (*trained, f"The budget of {campaign.budget} cases is spent."), also)
     if pool and campaign.is_left_to_training:
-        why = f"The next training asks for {budget_left(campaign)} more by itself."
+        why = f"The next training asks for {campaign.budget_left()} more by itself."
         step = _train(campaign, commands, (*trained, why), None, earlier=best)
         return replace(step, also=(*step.also, ("to ask now", select), predict))
     if pool:
         others = tuple((f"to train fold {fold} as well", step.command) for fold, step in untrained.items())
-        why = f"{budget_left(campaign)} more can be asked for."
+        why = f"{campaign.budget_left()} more can be asked for."
         return NextStep("select", select, (*trained, why), (*others, predict))
     if new:
         why = f"{len(new)} scans are not preprocessed, they are new or were set aside: {_short(new)}."

@@ -14,7 +14,6 @@ from nnunet_active.networks import build_network, channel_names, head_names
 from nnunet_active.pool_building import open_cache
 from nnunet_active.rounds.commands import DEFAULT_SIZE
 from nnunet_active.rounds.model_finding import find_models, make_window
-from nnunet_active.rounds.next_step import budget_left
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.selector import Proposal, propose
@@ -127,7 +126,7 @@ def choose(campaign: Campaign, target: Target, log: Log = print) -> tuple[Propos
 
 def allow(campaign: Campaign, cases: int) -> None:
     """See to it that the budget allows so many more cases; what is left of it is used first, so a repetition adds nothing."""
-    if (lacking := cases - budget_left(campaign)) > 0:
+    if (lacking := cases - campaign.budget_left()) > 0:
         campaign.extend(lacking)
 
 

@@ -5,7 +5,6 @@ from tiny_rounds import copy_of, make_once, request, start
 from tiny_target import NAME
 
 from nnunet_active.errors import CampaignError, EmptyPool
-from nnunet_active.rounds.next_step import budget_left
 from nnunet_active.rounds.round_choice import allow, candidates_of, open_or_start
 from nnunet_active.rounds.target_preparation import SelectOptions, prepare
 
@@ -49,10 +48,10 @@ def test_the_budget_grows_by_what_is_lacking_and_a_repetition_adds_nothing(targe
     with campaign.lock():
         for _ in range(2):
             allow(campaign, 2)
-            assert campaign.budget == 4 and budget_left(campaign) == 2
+            assert campaign.budget == 4 and campaign.budget_left() == 2
         campaign.decline(["case_2"])
         allow(campaign, 3)
-    assert campaign.budget == 4 and budget_left(campaign) == 3
+    assert campaign.budget == 4 and campaign.budget_left() == 3
 
 
 def test_the_candidates_are_those_nobody_has_asked_for_and_whose_images_are_there(target):
