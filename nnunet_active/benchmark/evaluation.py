@@ -74,8 +74,13 @@ class Evaluator:
 
     def checkpoint(self, file: Path) -> torch.nn.Module:
         """The network of a checkpoint that one of our trainers wrote."""
-        network = build_network(self.plans, self.target.configuration, self.dataset_json)
-        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=False)["network_weights"])
+        return self.network(torch.load(file, map_location="cpu", weights_only=False)["network_weights"])
+
+    def network(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+        """A network of its own with these weights; one in training has deep supervision on and must not be predicted with."""
+        with torch.random.fork_rng(devices=[]):  # a network's first weights are drawn; a training may be under way
+            network = build_network(self.plans, self.target.configuration, self.dataset_json)
+        network.load_state_dict(weights)
         return network
 
     def measure(self, network: torch.nn.Module) -> pd.DataFrame:

@@ -170,7 +170,8 @@ def _adaptation(job: Job) -> dict[str, Any]:
 def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaign: Any) -> dict[str, float]:
     """Train leg by leg; what the cache has is not trained again."""
     spec = job.spec
-    spent = {"query": 0.0, "training": 0.0}
+    spent = {"query": 0.0, "training": 0.0, "judging": 0.0}
+    pool = Evaluator(job.target, spec.train, spec.device, spec.tolerance_mm)
     last = legs.ends()[-1]
     while True:
         leg = _farthest(campaign(), legs)
@@ -178,6 +179,7 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
             return spent
         trainer = _make_trainer(spec, trainer_class)
         trainer.legs = legs
+        trainer.measure_pseudo_labels = lambda weights: pool.measure(pool.network(weights))
         if leg is not None:
             trainer.load_checkpoint(str(leg.checkpoint))
         try:
@@ -191,6 +193,7 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
         finally:
             spent["query"] += trainer.seconds_query
             spent["training"] += trainer.seconds_trained
+            spent["judging"] += trainer.seconds_judging
             trainer._leave()
 
 
@@ -262,13 +265,14 @@ def _result(
                 "weights": leg.facts["weights"],
                 "foreground": evaluations.evaluator.foreground(labelled),
                 "cases": evaluations.of(leg.key, leg.checkpoint),
+                "pseudo_labels": leg.facts.get("pseudo_labels", []),
             }
         )
     seconds = {
         "training": sum(leg.facts["seconds"] for leg in by_end.values()),
         "trained_here": spent["training"],
         "query": spent["query"],
-        "evaluation": evaluations.seconds,
+        "evaluation": evaluations.seconds + spent["judging"],
     }
     settings_used = {"initial_lr": settings.initial_lr, "epochs": settings.epochs}
     return {

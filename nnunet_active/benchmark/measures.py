@@ -181,3 +181,26 @@ def harm(rows: pd.DataFrame, cases: pd.DataFrame, metric: str = "dice") -> pd.Da
             }
         )
     return pd.DataFrame(lines)
+
+
+def selection(pseudo_labels: pd.DataFrame) -> pd.DataFrame:
+    """Selected against unselected pseudo-labels, a row per way and number of labels.
+
+    Args:
+        pseudo_labels: ``pseudo_labels.csv`` with ``way``: a row per run, round and candidate, with ``reliable`` and ``dice``.
+
+    Returns:
+        ``runs``; ``selected``, ``unselected``: mean over runs of the mean Dice of the candidates; ``difference``; ``difference_std``
+        over runs; ``higher``: share of the runs in which the selected ones are better. Runs that kept all or none are left out.
+    """
+    key = ["way", "labels", "run"]
+    rows = pseudo_labels.assign(reliable=pseudo_labels["reliable"].astype(str) == "True")
+    means = rows.groupby([*key, "reliable"])["dice"].mean().unstack("reliable").reindex(columns=[True, False])
+    means = means.dropna().set_axis(["selected", "unselected"], axis=1)
+    means["difference"] = means["selected"] - means["unselected"]
+    means["higher"] = (means["difference"] > 0).astype(float)
+    grouped = means.groupby(["way", "labels"])
+    table = grouped.mean()
+    table.insert(0, "runs", grouped.size())
+    table.insert(4, "difference_std", grouped["difference"].std())
+    return table.reset_index()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -30,9 +33,12 @@ class RecordedTraining:
     """
 
     legs: LegCache
+    measure_pseudo_labels: Callable[[dict[str, torch.Tensor]], pd.DataFrame]
     seconds_query: float = 0.0
     seconds_trained: float = 0.0
+    seconds_judging: float = 0.0
     _leg_began: float = 0.0
+    _judged: list[dict[str, Any]] | None = None
 
     def initialize(self) -> None:
         """As the trainer's, without the plot after every epoch."""
@@ -52,6 +58,19 @@ class RecordedTraining:
                 raise LegReused(leg)
             self._leg_began = time.perf_counter()
 
+    def on_epoch_start(self) -> None:
+        """Where a reliable set has just been made, judge all its candidates by the withheld labels; the training sees none of it."""
+        super().on_epoch_start()
+        if self.pseudo is None or self.current_epoch != self.pseudo.begins_at(self.current_epoch):
+            return
+        start = time.perf_counter()
+        with self.adaptation.predicting():
+            measured = self.measure_pseudo_labels(unwrap(self.network).state_dict())
+        self._judged = judged_pseudo_labels(self.pseudo.current.table, measured)
+        seconds = time.perf_counter() - start
+        self.seconds_judging += seconds
+        self._leg_began += seconds  # no part of the training
+
     def on_epoch_end(self) -> None:
         """Keep the leg that ends here."""
         super().on_epoch_end()
@@ -64,7 +83,9 @@ class RecordedTraining:
             "epoch": self.current_epoch,
             "seconds": seconds,
             "weights": weights_digest(self.network),
+            **({} if self._judged is None else {"pseudo_labels": self._judged}),
         }
+        self._judged = None
         self.legs.add(history, self._save_whole, facts)
         self._leg_began = time.perf_counter()
 
@@ -86,6 +107,20 @@ def labelled_by_leg(campaign: Any, legs: LegCache, epoch: int) -> list[tuple[int
     """Start and labelled cases of every leg that has begun by ``epoch``."""
     starts = [0, *legs.ends()[:-1]]
     return [(start, campaign.labelled(start)) for start in starts if start <= epoch]
+
+
+def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[dict[str, Any]]:
+    """The table of a reliable set with each candidate's true Dice, as JSON rows.
+
+    Args:
+        table: of :class:`~nnunet_active.pseudo_labels.ReliableSet`.
+        measured: rows by case and class of the network that predicted them, with ``dice``; a case's Dice is the mean over its classes,
+            those that are neither in the reference nor predicted left out.
+    """
+    true = measured.groupby("case")["dice"].mean()
+    columns = ["confidence", "distance", "foreground_voxels", "reliable"]
+    rows = table[columns].assign(dice=true.reindex(table.index)).rename_axis("case").reset_index()
+    return json.loads(rows.to_json(orient="records", double_precision=15))
 
 
 def recorded(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:

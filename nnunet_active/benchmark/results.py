@@ -14,7 +14,7 @@ from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 from nnunet_active.benchmark.plan import RunSpec
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
-ROWS, CASES = "results.csv", "cases.csv"
+ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
 
 
@@ -79,24 +79,32 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
 
 def case_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per round, class and test case."""
+    return _detail_rows(result, "cases")
+
+
+def pseudo_label_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per round of a semi-supervised run and unlabelled case: its reliability, and its true Dice, which the run never saw."""
+    return _detail_rows(result, "pseudo_labels")
+
+
+def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
     spec = RunSpec.from_json(result["spec"])
     common = {"run": result["run"], "arm": spec.arm, "recipe": spec.recipe, "fold": spec.fold, "seed": spec.seed}
     return [
         {**common, "round": one["round"], "labels": len(one["labelled"]), **row}
         for one in result["rounds"]
-        for row in one["cases"]
+        for row in one.get(key, ())
     ]
 
 
 def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, Path]:
-    """``results.csv`` and ``cases.csv``, each in one step."""
+    """``results.csv`` and ``cases.csv``, each in one step, and ``pseudo_labels.csv`` where a run made any."""
     results = sorted(results, key=_order)
-    files = []
-    for name, make in ((ROWS, rows_of), (CASES, case_rows)):
+    for name, make in ((ROWS, rows_of), (CASES, case_rows), (PSEUDO_LABELS, pseudo_label_rows)):
         table = pd.DataFrame([row for result in results for row in make(result)])
-        write_text(root / name, table.to_csv(index=False, lineterminator="\n"))
-        files.append(root / name)
-    return files[0], files[1]
+        if name != PSEUDO_LABELS or not table.empty:
+            write_text(root / name, table.to_csv(index=False, lineterminator="\n"))
+    return root / ROWS, root / CASES
 
 
 def read_rows(*files: Path) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from nnunet_active.benchmark import comparison, measures, plots
 from nnunet_active.benchmark.configuration import SOURCE
 from nnunet_active.benchmark.markdown import as_markdown
 from nnunet_active.benchmark.page import write_page
-from nnunet_active.benchmark.results import CASES, ROWS, read_rows
+from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, read_rows
 from nnunet_active.errors import MissingInput
 
 FOLDER = "summary"
@@ -36,6 +36,7 @@ class Tables:
 
     rows: pd.DataFrame
     cases: pd.DataFrame
+    pseudo_labels: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def ways(self) -> list[str]:
@@ -55,7 +56,8 @@ def read(*roots: Path) -> Tables:
     rows = measures.with_ways(read_rows(*(root / ROWS for root in roots)))
     place = rows.drop_duplicates("run").set_index("run")[["dataset", "configuration", "way"]]
     cases = read_rows(*(root / CASES for root in roots)).join(place, on="run")
-    return Tables(rows, cases)
+    judged = [root / PSEUDO_LABELS for root in roots if (root / PSEUDO_LABELS).is_file()]
+    return Tables(rows, cases, read_rows(*judged).join(place, on="run") if judged else pd.DataFrame())
 
 
 def summarise(tables: Tables, folder: Path, metric: str = "dice", title: str = "Benchmark") -> list[Section]:
@@ -71,6 +73,8 @@ def summarise(tables: Tables, folder: Path, metric: str = "dice", title: str = "
     sections = [_facts(tables), _references(tables, metric)]
     if tables.ways:
         sections += [_overview(tables, metric), _curves(tables, metric, folder), _harm(tables, metric)]
+    if not tables.pseudo_labels.empty:
+        sections.append(_pseudo_labels(tables))
     if len(tables.ways) > 1:
         sections += _comparisons(tables, metric, folder)
     for section in sections:
@@ -145,6 +149,19 @@ def _harm(tables: Tables, metric: str) -> Section:
         "Is an adapted model ever worse than its source?",
         text,
         measures.harm(tables.rows, tables.cases, metric),
+    )
+
+
+def _pseudo_labels(tables: Tables) -> Section:
+    text = (
+        "Candidates of the reliable sets of semi-supervised rounds against the withheld labels: mean Dice of those that were kept and "
+        "of those that were not, means over runs; higher: share of the runs in which the kept ones are better."
+    )
+    return Section(
+        "pseudo_labels",
+        "Were the reliable pseudo-labels the better ones?",
+        text,
+        measures.selection(tables.pseudo_labels),
     )
 
 

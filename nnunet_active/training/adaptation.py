@@ -1,4 +1,4 @@
-"""What happens to the weights beside the optimizer's own steps: the anchor to the source, the average, the new beginning.
+"""What happens to the weights beside the optimizer's own steps: anchor to the source, average, interpolation, new beginning.
 
 **Anchor** (L2-SP: Li, Grandvalet, Davoine, ICML 2018): the penalty (alpha / 2) ||w - w0||^2, where w0 are the source weights as they
 were carried over. It acts as the optimizer's own weight decay acts, with w0 in the place of the origin: for SGD alpha (w - w0) is added
@@ -11,11 +11,15 @@ a = w0 at first [choice: no ramp of d, so that the average leaves the source slo
 network), the weights themselves are trained on. Floating-point buffers are averaged too, others copied.
 
 Both happen in hooks of the optimizer, so that they see every step that is made and none that the gradient scaler skips, in any trainer.
+
+**Interpolation** (WiSE-FT: Wortsman et al., CVPR 2022): the weights that predict are w0 + alpha (v - w0), where v are the weights that
+are trained on, or their average where there is one. The training itself does not change. Output layers with a class that the source
+does not know, and what is no floating-point number, are v: halfway to a head that knows nothing is no head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -23,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.training.weights import Weights, copy_weights, exchange_weights, live_weights, put_weights
+from nnunet_active.training.weights import Weights, copy_weights, live_weights, put_weights
 
 
 class Adaptation:
@@ -33,23 +37,30 @@ class Adaptation:
         network: may be compiled or wrapped for DDP.
         anchor: alpha; 0: none.
         decay: d in [0, 1), or None: no average.
-        free: names of parameters that are not anchored.
+        free: names of parameters that are neither anchored nor interpolated.
+        interpolation: alpha in (0, 1]; 1: none.
     """
 
     def __init__(
-        self, network: nn.Module, anchor: float = 0.0, decay: float | None = None, free: Collection[str] = ()
+        self,
+        network: nn.Module,
+        anchor: float = 0.0,
+        decay: float | None = None,
+        free: Collection[str] = (),
+        interpolation: float = 1.0,
     ) -> None:
         self.network = network
         self.source: Weights = copy_weights(network, "cpu")
-        self.anchor, self.decay = anchor, decay
+        self.anchor, self.decay, self.interpolation = anchor, decay, interpolation
+        self._free = frozenset(free)
         self._live = live_weights(network)
         self._average: Weights | None = None if decay is None else copy_weights(network)
-        self._averaged = False
+        self._put_aside: Weights | None = None
         self._optimizer: Optimizer | None = None
         self._anchored: list[tuple[Tensor, Tensor]] = []
         if anchor:
             own = dict(unwrap(network).named_parameters())
-            self._anchored = [(own[name], own[name].detach().clone()) for name in own if name not in set(free)]
+            self._anchored = [(own[name], own[name].detach().clone()) for name in own if name not in self._free]
 
     def attach(self, optimizer: Optimizer) -> None:
         """Follow the steps of an optimizer (idempotent); a trainer may make itself a new one between epochs."""
@@ -82,18 +93,29 @@ class Adaptation:
             self._average[name].copy_(self._live[name])
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The network with the weights that predict; where there is no average, these are the weights themselves. May be nested."""
-        if self._average is None or self._averaged:
+    def predicting(self) -> Iterator[None]:
+        """The network with the weights that predict: average, interpolation, or the weights themselves. May be nested."""
+        if self._put_aside is not None or (self._average is None and self.interpolation == 1):
             yield
             return
-        exchange_weights(self.network, self._average)
-        self._averaged = True
+        self._put_aside = copy_weights(self.network)
         try:
+            put_weights(self.network, self._predicting())
             yield
         finally:
-            self._averaged = False
-            exchange_weights(self.network, self._average)
+            put_weights(self.network, self._put_aside)
+            self._put_aside = None
+
+    @torch.no_grad()
+    def _predicting(self) -> Weights:
+        weights = self._live if self._average is None else self._average
+        if self.interpolation == 1:
+            return weights
+        mixed = {}
+        for name, tensor in weights.items():
+            fixed = name in self._free or not tensor.is_floating_point()
+            mixed[name] = tensor if fixed else torch.lerp(self.source[name].to(tensor), tensor, self.interpolation)
+        return mixed
 
     @contextmanager
     def replaced(self, weights: Weights) -> Iterator[None]:
@@ -112,21 +134,25 @@ class Adaptation:
             self._average = copy_weights(self.network)
         optimizer.state.clear()
 
-    def state(self) -> Weights | None:
-        """The weights that are trained on, on the CPU, for a checkpoint; None where they are those that predict."""
-        if self._average is None:
-            return None
-        trained = self._average if self._averaged else self._live
-        return {name: tensor.to("cpu", copy=True) for name, tensor in trained.items()}
+    def state(self) -> dict[str, Weights]:
+        """What a checkpoint needs beside the weights that predict, on the CPU: ``trained_weights``, where these are others, and
+        ``averaged_weights``, where these are others again."""
+        if self._average is None and self.interpolation == 1:
+            return {}
+        state = {"trained_weights": self._live if self._put_aside is None else self._put_aside}
+        if self._average is not None and self.interpolation != 1:
+            state["averaged_weights"] = self._average
+        return {key: {name: tensor.to("cpu", copy=True) for name, tensor in w.items()} for key, w in state.items()}
 
-    def resume(self, trained: Weights | None) -> None:
+    def resume(self, state: Mapping[str, Weights]) -> None:
         """After the weights that predict were loaded into the network: put them aside and go on with those that are trained on.
 
         Args:
-            trained: what :meth:`state` gave; None: a checkpoint without, whose weights are both.
+            state: what :meth:`state` gave; empty: a checkpoint without, whose weights are both.
         """
-        if self._average is None:
-            return
-        self._average = copy_weights(self.network)
-        if trained is not None:
+        if self._average is not None:
+            self._average = copy_weights(self.network)
+            if averaged := state.get("averaged_weights"):
+                self._average = {name: averaged[name].to(tensor.device) for name, tensor in self._average.items()}
+        if (trained := state.get("trained_weights")) and (self._average is not None or self.interpolation != 1):
             put_weights(self.network, trained)

@@ -44,7 +44,7 @@ class FineTunedMixin:
     def on_validation_epoch_start(self) -> None:
         """Validate the weights that predict."""
         super().on_validation_epoch_start()
-        self._validated.enter_context(self.adaptation.averaged())
+        self._validated.enter_context(self.adaptation.predicting())
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Go on with the weights that are trained on."""
@@ -53,13 +53,13 @@ class FineTunedMixin:
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As the stock one, with the weights that predict."""
-        with self.adaptation.averaged():
+        with self.adaptation.predicting():
             super().perform_actual_validation(save_probabilities)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """As the stock one; where the weights that predict are an average, those that are trained on are beside them."""
+        """As the stock one; where the weights that predict are others, those that are trained on are beside them."""
         super().load_checkpoint(filename_or_checkpoint)
-        self.adaptation.resume(own_details(filename_or_checkpoint).get("trained_weights"))
+        self.adaptation.resume(own_details(filename_or_checkpoint))
 
     def _round_epochs(self, epoch: int) -> tuple[int, int]:
         if self.restart != "source":

@@ -18,6 +18,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "low_lr": {"lr_factor": 0.1},
     "anchored": {"anchor": 0.01},
     "averaged": {"ema_epochs": 4.0},
+    "interpolated": {"interpolation": 0.5},
     "gentle": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.01, "ema_epochs": 4.0},
 }
 """Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
@@ -32,6 +33,7 @@ class FineTuning:
         warmup_epochs: W; epoch e < W of a schedule is trained at (e + 1) / (W + 1) of its learning rate.
         anchor: alpha of the penalty (alpha / 2) ||w - w0||^2 towards the source weights w0 (L2-SP); 0: none.
         ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
+        interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves.
         compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
 
     Raises:
@@ -42,10 +44,18 @@ class FineTuning:
     warmup_epochs: int = 0
     anchor: float = 0.0
     ema_epochs: float = 0.0
+    interpolation: float = 1.0
     compare: bool = True
 
     def __post_init__(self) -> None:
-        kinds = {"lr_factor": (int, float), "warmup_epochs": int, "anchor": (int, float), "ema_epochs": (int, float)}
+        number = (int, float)
+        kinds = {
+            "lr_factor": number,
+            "warmup_epochs": int,
+            "anchor": number,
+            "ema_epochs": number,
+            "interpolation": number,
+        }
         for name, kind in kinds.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, kind):
@@ -54,6 +64,11 @@ class FineTuning:
                 raise CampaignError(f"The fine-tuning setting {name} is {value}; it cannot be negative or infinite.")
         if self.lr_factor == 0:
             raise CampaignError("The fine-tuning setting lr_factor is 0, so that nothing would be learnt; raise it.")
+        if not 0 < self.interpolation <= 1:
+            raise CampaignError(
+                f"The fine-tuning setting interpolation is {self.interpolation}; it must be above 0 (the source network) and at "
+                f"most 1 (the fine-tuned one)."
+            )
         if not isinstance(self.compare, bool):
             raise CampaignError(f"The fine-tuning setting compare is {self.compare!r}; it is true or false.")
 
@@ -88,6 +103,10 @@ class FineTuning:
             said.append(f"anchored to the source weights (L2-SP, alpha {self.anchor:g})")
         if self.ema_epochs:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
+        if self.interpolation != 1:
+            said.append(
+                f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"
+            )
         return said
 
 

@@ -172,6 +172,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             self.fine_tuning.anchor,
             self.fine_tuning.ema_decay(self.num_iterations_per_epoch) if self.fine_tuning.ema_epochs else None,
             free=report.head if None in report.heads.indices else (),
+            interpolation=self.fine_tuning.interpolation,
         )
         self.session = QuerySession(
             campaign,
@@ -209,7 +210,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
                 self.print_to_log_file("The round begins again from the source weights.")
                 self.adaptation.restart(self.optimizer)
             if self.pseudo is not None:
-                with self.adaptation.averaged():
+                with self.adaptation.predicting():
                     self.pseudo.update(self.current_epoch, self._window, self._save_here)
         if self._trained_on() != self._loaded_cases:
             finish_loaders(self)
@@ -257,10 +258,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             return
         final = Path(filename)
         temporary = final.with_name(f".{final.name}.tmp")
-        with self.adaptation.averaged():
+        with self.adaptation.predicting():
             super().save_checkpoint(str(temporary))
-        trained = self.adaptation.state()
-        details = {"labelled": self._labelled_now(), **({} if trained is None else {"trained_weights": trained})}
+        details = {"labelled": self._labelled_now(), **self.adaptation.state()}
         restamp(temporary, final, type(self), details)
         make_way(final)
 
@@ -276,7 +276,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
-        with self.adaptation.averaged():
+        with self.adaptation.predicting():
             self.session.query_if_due(
                 self.current_epoch,
                 self.network,

@@ -86,7 +86,7 @@ class SourceWatch:
         window = self.window()
         with self.adaptation.replaced(self.adaptation.source):
             self.comparison.measure(window, SOURCE, self._source, cases, kind)
-        adapted = self.adaptation.averaged() if weights is None else self.adaptation.replaced(weights)
+        adapted = self.adaptation.predicting() if weights is None else self.adaptation.replaced(weights)
         with adapted:
             network = weights_digest(live_weights(self.adaptation.network))
             number = self._trained_on(epoch)[0] if weights is None else 0

@@ -1,4 +1,4 @@
-"""A network's weights as a dictionary of tensors: taken, put back and exchanged in place.
+"""A network's weights as a dictionary of tensors: taken and put back in place.
 
 In place, because the optimizer, ``DistributedDataParallel`` and ``torch.compile`` hold on to the very tensors. A tensor that a network
 lists under several names (``decoder.encoder.*`` of nnU-Net's) is there once.
@@ -38,12 +38,3 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     for name, tensor in live_weights(network).items():
         tensor.copy_(weights[name])
-
-
-@torch.no_grad()
-def exchange_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Write ``weights`` into the network and the network's into ``weights``, one tensor at a time, without rounding."""
-    for name, tensor in live_weights(network).items():
-        kept = tensor.clone()
-        tensor.copy_(weights[name])
-        weights[name].copy_(kept)

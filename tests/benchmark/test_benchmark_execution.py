@@ -12,6 +12,8 @@ from tiny_benchmark import job_of, tiny_benchmark
 
 from nnunet_active.benchmark.configuration import Arm
 from nnunet_active.benchmark.execution import execute
+from nnunet_active.benchmark.recorded_training import RecordedTraining
+from nnunet_active.benchmark.results import pseudo_label_rows
 from nnunet_active.campaign import Campaign
 from nnunet_active.errors import CampaignError
 from nnunet_active.strategies.registry import available_strategies
@@ -113,6 +115,27 @@ def test_a_trainer_that_does_not_query_is_refused(nnunet_folders: Path):
     benchmark = tiny_benchmark(nnunet_folders, trainer="nnUNetTrainer")
     with pytest.raises(CampaignError, match="not a trainer that queries"):
         execute(job_of(benchmark, "random"))
+
+
+def test_pseudo_labels_are_judged_by_the_withheld_labels_and_the_training_is_the_same_without(
+    nnunet_folders: Path, monkeypatch: pytest.MonkeyPatch
+):
+    arms = (Arm("entropy", pseudo_labels={"labelled_fraction": 0.5}),)
+    benchmark = tiny_benchmark(nnunet_folders, arms=arms, stride=2)
+    job = job_of(benchmark, "entropy:pseudo")
+    result = execute(job)
+    for one in result["rounds"]:
+        judged = {row["case"]: row for row in one["pseudo_labels"]}
+        assert set(judged) == set(job.spec.train) - set(one["labelled"])
+        assert all(row["dice"] is None or 0 <= row["dice"] <= 1 for row in judged.values())
+        assert {type(row["reliable"]) for row in judged.values()} == {bool}
+    assert len(pseudo_label_rows(result)) == sum(len(one["pseudo_labels"]) for one in result["rounds"])
+
+    monkeypatch.delattr(RecordedTraining, "on_epoch_start")
+    again = tiny_benchmark(nnunet_folders, "unjudged", arms=arms, stride=2)
+    unjudged = execute(job_of(again, "entropy:pseudo"))
+    assert outcome(unjudged) == outcome(result)
+    assert not any(one["pseudo_labels"] for one in unjudged["rounds"])
 
 
 def test_named_recipes_change_the_training(nnunet_folders: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from benchmark_rows import case_rows, rows
 
@@ -63,3 +64,13 @@ def test_an_unfinished_benchmark_is_summarised_as_far_as_it_goes(tmp_path: Path,
 def test_before_the_first_run_there_is_nothing_to_summarise(tmp_path: Path):
     with pytest.raises(MissingInput, match="no run of this benchmark is finished"):
         read(tmp_path)
+
+
+def test_pseudo_labels_get_a_section_where_there_are_any(tmp_path: Path):
+    judged = {"run": "a", "labels": 1, "reliable": [True, False], "dice": [0.8, 0.5], "way": "mmacts:pseudo"}
+    plain = tables()
+    sections = summarise(Tables(plain.rows, plain.cases, pd.DataFrame(judged)), tmp_path)
+    section = next(one for one in sections if one.name == "pseudo_labels")
+    assert section.table.loc[0, "difference"] == pytest.approx(0.3)
+    assert section.title in (tmp_path / "summary.md").read_text()
+    assert "pseudo_labels" not in {one.name for one in summarise(plain, tmp_path / "without")}

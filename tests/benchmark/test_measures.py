@@ -94,3 +94,19 @@ def test_without_the_references_the_rest_is_still_there():
     table = measures.with_ways(rows({("random", 0): {1: 0.5, 2: 0.6}}))
     assert measures.per_run(table)["area"].iloc[0] == pytest.approx(0.55)
     assert np.isnan(measures.overview(table)["gap"].iloc[0])
+
+
+def test_selected_pseudo_labels_are_compared_with_the_others_run_by_run():
+    judged = [
+        ("a", 1, True, 0.9),
+        ("a", 1, False, 0.5),
+        ("a", 1, False, 0.3),
+        ("b", 1, True, 0.4),
+        ("b", 1, False, 0.6),
+    ]
+    judged += [("a", 2, True, 0.8), ("b", 2, True, 0.9), ("b", 2, False, 0.7), ("b", 2, False, None)]
+    table = pd.DataFrame(judged, columns=["run", "labels", "reliable", "dice"]).assign(way="assft")
+    found = measures.selection(table).set_index("labels")
+    assert found.loc[1, ["runs", "selected", "unselected", "higher"]].tolist() == pytest.approx([2, 0.65, 0.5, 0.5])
+    assert found.loc[1, "difference_std"] == pytest.approx(np.std([0.5, -0.2], ddof=1))
+    assert found.loc[2, ["runs", "difference", "higher"]].tolist() == pytest.approx([1, 0.2, 1])

@@ -6,7 +6,7 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from nnunet_active.training.adaptation import Adaptation
-from nnunet_active.training.weights import copy_weights
+from nnunet_active.training.weights import copy_weights, put_weights
 
 
 def net() -> nn.Sequential:
@@ -92,7 +92,7 @@ def test_the_average_is_the_recursion_by_hand_from_the_source_on():
         steps(network, optimizer, 1)
         expected = decay * expected + (1 - decay) * flat(network).numpy()
         mean = decay * mean + (1 - decay) * network[1].running_mean.numpy()
-        with adaptation.averaged():
+        with adaptation.predicting():
             np.testing.assert_allclose(flat(network).numpy(), expected, rtol=1e-5, atol=1e-7)
             np.testing.assert_allclose(network[1].running_mean.numpy(), mean, rtol=1e-5, atol=1e-7)
             assert network[1].num_batches_tracked == number
@@ -105,15 +105,17 @@ def test_looking_at_the_average_changes_nothing_and_may_be_nested():
     adaptation.attach(optimizer)
     steps(network, optimizer, 3)
     before = copy_weights(network)
-    with adaptation.averaged():
+    with adaptation.predicting():
         first = copy_weights(network)
-        with adaptation.averaged():
+        with adaptation.predicting():
             assert all(torch.equal(value, first[name]) for name, value in copy_weights(network).items())
-            assert all(torch.equal(value, before[name]) for name, value in adaptation.state().items())
-    with pytest.raises(RuntimeError), adaptation.averaged():
+            assert all(
+                torch.equal(value, before[name]) for name, value in adaptation.state()["trained_weights"].items()
+            )
+    with pytest.raises(RuntimeError), adaptation.predicting():
         raise RuntimeError
     assert all(torch.equal(value, before[name]) for name, value in copy_weights(network).items())
-    assert all(torch.equal(value, before[name]) for name, value in adaptation.state().items())
+    assert all(torch.equal(value, before[name]) for name, value in adaptation.state()["trained_weights"].items())
 
 
 def test_attached_twice_it_acts_once_and_a_new_optimizer_is_followed():
@@ -134,7 +136,7 @@ def test_off_means_that_the_optimizer_has_no_hook():
     adaptation = Adaptation(network)
     adaptation.attach(optimizer)
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
-    assert adaptation.state() is None
+    assert adaptation.state() == {}
 
 
 def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the_average():
@@ -145,7 +147,7 @@ def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the
     steps(network, optimizer, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
     before = copy_weights(network)
-    with adaptation.averaged():
+    with adaptation.predicting():
         average = copy_weights(network)
     for value, moves in ((float("inf"), False), (1.0, True)):
         optimizer.zero_grad()
@@ -154,7 +156,7 @@ def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the
         scaler.step(optimizer)
         scaler.update()
         assert torch.equal(network[0].weight, before["0.weight"]) is not moves
-        with adaptation.averaged():
+        with adaptation.predicting():
             assert torch.equal(network[0].weight, average["0.weight"]) is not moves
 
 
@@ -167,7 +169,7 @@ def test_a_restart_is_the_source_with_an_optimizer_that_remembers_nothing():
     once = copy_weights(network)
     adaptation.restart(optimizer)
     assert all(torch.equal(value, adaptation.source[name]) for name, value in copy_weights(network).items())
-    with adaptation.averaged():
+    with adaptation.predicting():
         assert all(torch.equal(value, adaptation.source[name]) for name, value in copy_weights(network).items())
     steps(network, optimizer, 4)
     assert all(torch.equal(value, once[name]) for name, value in copy_weights(network).items())
@@ -182,7 +184,7 @@ def test_a_compiled_network_predicts_with_the_average_and_goes_on_with_its_own_w
     steps(compiled, optimizer, 3)
     batch = torch.randn(5, 3)
     own = compiled(batch)
-    with adaptation.averaged():
+    with adaptation.predicting():
         torch.testing.assert_close(compiled(batch), network(batch))
         assert not torch.allclose(compiled(batch), own)
     assert torch.equal(compiled(batch), own)
@@ -203,7 +205,9 @@ def _one_of_two(rank: int, folder: str) -> None:
         batch = torch.randn(2, 8, 3, generator=generator)[rank]
         wrapped(batch).square().mean().backward()
         optimizer.step()
-    torch.save({"trained": adaptation.state(), "average": adaptation._average}, f"{folder}/rank_{rank}.pth")
+    torch.save(
+        {"trained": adaptation.state()["trained_weights"], "average": adaptation._average}, f"{folder}/rank_{rank}.pth"
+    )
     distributed.destroy_process_group()
 
 
@@ -224,3 +228,48 @@ def test_other_weights_are_there_for_a_while_only():
     with adaptation.replaced(adaptation.source):
         assert torch.equal(network[0].weight, adaptation.source["0.weight"])
     assert all(torch.equal(value, before[name]) for name, value in copy_weights(network).items())
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_interpolated_weights_lie_between_the_source_and_the_trained_ones_and_a_free_head_is_the_trained_one(decay):
+    network = net()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    adaptation = Adaptation(network, decay=decay, free=["2.weight", "2.bias"], interpolation=0.25)
+    adaptation.attach(optimizer)
+    steps(network, optimizer, 4)
+    trained = copy_weights(network)
+    end = trained if decay is None else {name: tensor.clone() for name, tensor in adaptation._average.items()}
+    with adaptation.predicting():
+        for name, tensor in copy_weights(network).items():
+            share = 1.0 if name.startswith("2.") or not tensor.is_floating_point() else 0.25
+            expected = adaptation.source[name] + share * (end[name] - adaptation.source[name])
+            torch.testing.assert_close(tensor, expected.to(tensor.dtype))
+        assert all(torch.equal(value, trained[name]) for name, value in adaptation.state()["trained_weights"].items())
+    assert all(torch.equal(value, trained[name]) for name, value in copy_weights(network).items())
+
+
+@pytest.mark.parametrize("decay", [None, 0.5])
+def test_a_resumed_interpolation_goes_on_bit_for_bit(decay):
+    ends = []
+    for stop in (False, True):
+        network = net()
+        source = copy_weights(network)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        adaptation = Adaptation(network, decay=decay, interpolation=0.3)
+        adaptation.attach(optimizer)
+        steps(network, optimizer, 3)
+        if stop:
+            with adaptation.predicting():
+                saved, beside = copy_weights(network), adaptation.state()
+            put_weights(network, source)
+            adaptation = Adaptation(network, decay=decay, interpolation=0.3)
+            put_weights(network, saved)
+            adaptation.resume(beside)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+            adaptation.attach(optimizer)
+        steps(network, optimizer, 2)
+        with adaptation.predicting():
+            ends.append((copy_weights(network), adaptation.state()))
+    assert all(torch.equal(ends[0][0][name], value) for name, value in ends[1][0].items())
+    for key, weights in ends[0][1].items():
+        assert all(torch.equal(ends[1][1][key][name], value) for name, value in weights.items())

@@ -33,9 +33,11 @@ def _found_by_name(monkeypatch):
     [
         ("nnUNetTrainerMmActS", {"fine_tuning": GENTLE}, [0, 1, 2]),
         ("nnUNetTrainerActiveAdamW", {"fine_tuning": GENTLE, "restart": "source"}, [1, 2]),
+        ("nnUNetTrainerActiveAdamW", {"fine_tuning": {"interpolation": 0.5, "ema_epochs": 2.0}}, [1, 2]),
+        ("nnUNetTrainerMmActS", {"fine_tuning": {"interpolation": 0.5}}, [2]),
     ],
 )
-def test_a_killed_run_with_anchor_average_and_warm_up_ends_like_one_that_was_not(
+def test_a_killed_run_with_anchor_average_warm_up_and_interpolation_ends_like_one_that_was_not(
     tmp_path, monkeypatch, name, settings, epochs
 ):
     ends = []
@@ -61,13 +63,13 @@ def test_the_checkpoint_holds_the_average_for_the_stock_predictor_and_the_traine
     trainer = trainer_of(target)
     trainer.run_training()
     trained = copy_weights(trainer.network)
-    with trainer.adaptation.averaged():
+    with trainer.adaptation.predicting():
         average = copy_weights(trainer.network)
     assert not torch.equal(next(iter(trained.values())), next(iter(average.values())))
     assert_equal_weights(checkpoint_of(target)["nnunet_active"]["trained_weights"], trained)
     again = trainer_of(target, resume=True)
     assert_equal_weights(copy_weights(again.network), trained)
-    with again.adaptation.averaged():
+    with again.adaptation.predicting():
         assert_equal_weights(copy_weights(again.network), average)
     monkeypatch.delenv("nnUNet_extTrainer")  # a colleague without this package
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
@@ -84,7 +86,7 @@ def test_validation_and_queries_see_the_average_and_training_does_not(nnunet_fol
 
     def watch(name: str, function):
         def call(*arguments):
-            seen[name].append(trainer.adaptation._averaged)
+            seen[name].append(trainer.adaptation._put_aside is not None)
             return function(*arguments)
 
         return call
@@ -181,4 +183,4 @@ def test_off_leaves_the_optimizer_and_the_schedule_as_the_trainer_made_them(nnun
     trainer.run_training()
     assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
     assert not trainer.optimizer._optimizer_step_pre_hooks and not trainer.optimizer._optimizer_step_post_hooks
-    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() is None
+    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() == {}

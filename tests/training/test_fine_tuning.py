@@ -12,6 +12,7 @@ def test_nothing_is_on_by_default_and_plain_is_the_default():
     plain = FineTuning.of(recipe("plain"))
     assert plain == FineTuning()
     assert (plain.lr_factor, plain.warmup_epochs, plain.anchor, plain.ema_epochs) == (1.0, 0, 0.0, 0.0)
+    assert plain.interpolation == 1.0
     assert plain.lines() == []
 
 
@@ -34,6 +35,8 @@ def test_every_recipe_is_valid_survives_json_and_is_a_copy(name):
         ({"warmup_epochs": 1.5}, "warmup_epochs is 1.5"),
         ({"ema_epochs": "four"}, "ema_epochs is 'four'"),
         ({"lr_factor": True}, "lr_factor is True"),
+        ({"interpolation": 0}, "above 0"),
+        ({"interpolation": 1.5}, "at most 1"),
         ({"compare": 1}, "compare is 1"),
     ],
 )

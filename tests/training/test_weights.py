@@ -5,7 +5,7 @@ import tiny_source
 import torch
 from torch import nn
 
-from nnunet_active.training.weights import copy_weights, exchange_weights, live_weights, put_weights
+from nnunet_active.training.weights import copy_weights, live_weights, put_weights
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -39,16 +39,6 @@ def test_weights_that_are_put_back_are_the_ones_that_were_taken_whatever_wraps_t
     put_weights(Wrapped(one), kept)
     for name, value in one.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
-
-
-def test_an_exchange_is_exact_in_both_directions_and_keeps_the_tensors():
-    one, other = network(0), copy_weights(network(1))
-    first, second = copy_weights(one), {name: value.clone() for name, value in other.items()}
-    places = [parameter.data_ptr() for parameter in one.parameters()]
-    exchange_weights(one, other)
-    assert [parameter.data_ptr() for parameter in one.parameters()] == places
-    for name, value in live_weights(one).items():
-        assert torch.equal(value, second[name]) and torch.equal(other[name], first[name])
 
 
 def test_buffers_belong_to_the_weights():
