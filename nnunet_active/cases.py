@@ -61,10 +61,6 @@ class CaseStore:
         """Cases in the pool folder that are not in the stock folder as well, sorted."""
         return sorted({*_whole_cases(self.pool_folder, with_label=False)} - {*self.labelled_identifiers()})
 
-    def is_labelled(self, case: str) -> bool:
-        """Whether the stored copy of a case is a labelled one."""
-        return self._stored_in(case) == self.folder
-
     def load_image(self, case: str) -> np.ndarray:
         """The preprocessed image, float32 of shape (channels, Z, Y, X); only the image is opened, never the label.
 

@@ -89,12 +89,6 @@ class Settings:
         """Epoch before which query ``number`` (1, 2, ...) is made: 0, stride, 2 stride, ..."""
         return (number - 1) * self.stride
 
-    def size_of_query(self, number: int) -> int:
-        """Cases that query ``number`` asks for; the last one takes what is left of the budget."""
-        if self.one_off:
-            return self.budget
-        return min(self.query_size, self.budget - (number - 1) * self.query_size)
-
     def to_json(self) -> dict[str, Any]:
         """As written into ``campaign.json``."""
         return asdict(self)

@@ -130,21 +130,6 @@ def define_fold(
     return None
 
 
-def write_fold(
-    dataset_folder: Path,
-    fold: str,
-    train: Iterable[str],
-    val: Iterable[str],
-    other_folds: list[dict] | None = None,
-) -> bool:
-    """Set one fold in ``splits_final.json`` in one step, see :func:`write_folds`; ``"all"`` is in no split file.
-
-    Returns:
-        Whether the file changed.
-    """
-    return fold != "all" and write_folds(dataset_folder, {int(fold): (train, val)}, other_folds)
-
-
 def write_folds(
     dataset_folder: Path,
     folds: Mapping[int, tuple[Iterable[str], Iterable[str]]],

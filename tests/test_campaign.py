@@ -67,7 +67,7 @@ def train(folder: Path, fold: str = "0") -> None:
             if campaign.query_due(epoch):
                 number = len(campaign.rounds) + 1
                 candidates = campaign.pool(CASES)
-                picks = order(number, candidates)[: campaign.settings.size_of_query(number)]
+                picks = order(number, candidates)[: campaign.size_of_next_query()]
                 query(campaign, epoch, picks, candidates)
             for case in campaign.waiting():
                 campaign.mark_labelled([case])

@@ -42,7 +42,6 @@ def test_labelled_and_pool_cases_are_listed_apart(store):
     assert store.labelled_identifiers() == ["lab"]
     assert store.pool_identifiers() == ["pool.1"]
     assert store.identifiers() == ["lab", "pool.1"]
-    assert store.is_labelled("lab") and not store.is_labelled("pool.1")
 
 
 def test_folders_are_named_after_the_data_identifier(store, tmp_path):

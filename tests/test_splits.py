@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from killed_process import killed_before_rename, needs_fork
 
 from nnunet_active.errors import CampaignError
-from nnunet_active.splits import FILE_NAME, FoldDefinition, backups, define_fold, read_splits, write_fold
+from nnunet_active.splits import FILE_NAME, FoldDefinition, backups, define_fold, read_splits, write_folds
 
 CASES = [f"case_{i}" for i in range(8)]
 cases = st.lists(st.sampled_from(CASES), unique=True)
@@ -32,6 +32,10 @@ def dataset(splits: list[dict] | None = None):
 def user_writes(folder: Path, splits: list[dict], **how) -> bytes:
     (folder / FILE_NAME).write_text(json.dumps(splits, **how))
     return (folder / FILE_NAME).read_bytes()
+
+
+def write_fold(folder: Path, fold: str, train: list[str], val: list[str], others: list[dict] | None = None) -> bool:
+    return write_folds(folder, {int(fold): (train, val)}, others)
 
 
 def now(folder: Path) -> list[dict]:
@@ -140,7 +144,6 @@ def test_other_folds_fill_a_fresh_file_and_outlive_it(tmp_path):
 
 
 def test_fold_all_is_in_no_split_file(tmp_path):
-    assert not write_fold(tmp_path, "all", ["a"], ["b"])
     assert define_fold(tmp_path, "all", generated=[{"train": ["a"], "val": ["b"]}]) is None
     assert list(tmp_path.iterdir()) == []
 

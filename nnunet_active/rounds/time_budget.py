@@ -10,7 +10,6 @@ checked, and drawing grows with the volume. A prediction without any object cost
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,31 +74,3 @@ def count_objects(classes: np.ndarray, voxel_mm3: float, smallest_mm3: float = S
         sizes = np.bincount(labels.ravel())[1:]
         count += int(np.count_nonzero(sizes * voxel_mm3 >= smallest_mm3))
     return count
-
-
-def fill_time(
-    order: Sequence[str], minutes: Mapping[str, float], available: float, most: int | None = None
-) -> list[str]:
-    """The cases that fit into the time, in the order of preference; one that does not fit any more is passed over.
-
-    Args:
-        order: cases, the best first.
-        minutes: expected minutes per case.
-        available: minutes that there are.
-        most: never more cases than this.
-
-    Returns:
-        The picks in order; empty where not even one fits.
-
-    >>> fill_time(["a", "b", "c"], {"a": 30, "b": 50, "c": 20}, 60)
-    ['a', 'c']
-    """
-    picks: list[str] = []
-    left = available
-    for case in order:
-        if most is not None and len(picks) >= most:
-            break
-        if minutes[case] <= left:
-            picks.append(case)
-            left -= minutes[case]
-    return picks

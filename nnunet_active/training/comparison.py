@@ -63,11 +63,6 @@ class Verdict:
         """Whether the adapted network is worse on these cases, on average."""
         return self.cases > 0 and self.adapted < self.source
 
-    @property
-    def may_be_worse(self) -> bool:
-        """Whether it may be worse on new cases: it is here, in some label, or the difference is within chance."""
-        return self.is_worse or bool(self.labels) or not self.bound >= 0
-
     def lines(self) -> list[str]:
         """For people; the first line is the result, further ones are warnings."""
         if not self.cases:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.rounds.time_budget import AnnotationTime, count_objects, fill_time
+from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
 
 
 def test_minutes_are_the_sum_of_base_objects_and_volume():
@@ -48,19 +46,3 @@ def test_regions_are_masks_of_their_own():
 
 def test_an_empty_prediction_has_no_object():
     assert count_objects(np.zeros((2, 3, 4), np.int16), 1.0) == 0
-
-
-def test_the_time_is_filled_in_the_order_of_preference_and_what_does_not_fit_is_passed_over():
-    minutes = {"a": 30, "b": 50, "c": 20, "d": 1}
-    assert fill_time("abcd", minutes, 60) == ["a", "c", "d"]
-    assert fill_time("abcd", minutes, 60, most=2) == ["a", "c"]
-    assert fill_time("abcd", minutes, 0.5) == []
-
-
-@given(st.lists(st.floats(0.1, 100), max_size=12), st.floats(0, 300))
-def test_the_picks_fit_and_no_case_that_was_passed_over_would_have_fitted(values, available):
-    minutes = {str(i): value for i, value in enumerate(values)}
-    picks = fill_time(list(minutes), minutes, available)
-    used = sum(minutes[case] for case in picks)
-    assert used <= available + 1e-9
-    assert all(used + minutes[case] > available - 1e-9 for case in minutes if case not in picks)
