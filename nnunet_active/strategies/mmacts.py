@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import ScoredPool, ScoreStrategy
+
+
+COLUMNS = {"u": "mean_entropy", "a": "foreground_voxels", "rho": "density"}
 
 
 class MmActSStrategy(ScoreStrategy):
@@ -19,21 +25,30 @@ class MmActSStrategy(ScoreStrategy):
 
     The paper queries one case per round with the current model; picking n > 1 at once takes the n highest, its "one-off"
     variant. A case with an empty prediction, or a missing factor, has S = 0: it comes last and is never an error.
-    The paper itself names the bias toward large tumours as a limitation. Paper: arXiv 2508.20528. Cost: O(n).
+    ``factors`` leaves factors out, to see what each of them does; without rho no density is computed. The paper itself names the bias toward large tumours as a limitation. Paper: arXiv 2508.20528. Cost: O(n).
     """
 
     name = "mmacts"
     needs = frozenset({"predictions", "density"})
-    columns = ("mean_entropy", "foreground_voxels", "density")
     paper = "mmActS, arXiv 2508.20528"
     cost = "O(n)"
 
+    def __init__(self, factors: Sequence[str] = ("u", "a", "rho")) -> None:
+        """Args: factors: those of ``u``, ``a`` and ``rho`` that S is the product of."""
+        self.factors = tuple(factors)
+        if not self.factors or set(self.factors) - COLUMNS.keys():
+            raise ActiveError(f"mmacts: the factors are {', '.join(self.factors) or 'none'}; choose some of u, a, rho.")
+        self.columns = tuple(column for name, column in COLUMNS.items() if name in self.factors)
+        self.needs = frozenset({"predictions", "density"} if "rho" in self.factors else {"predictions"})
+
     def utility(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
         """S(x)."""
-        factors = self.components(pool)
-        return factors["informativeness"] * factors["rho"]
+        return np.prod([pool.column(column) for column in self.columns], axis=0)
 
     def components(self, pool: ScoredPool) -> dict[str, np.ndarray]:
-        """``u``, ``a``, ``informativeness`` = u * a, and ``rho``."""
-        u, a, rho = (pool.column(name) for name in self.columns)
-        return {"u": u, "a": a, "informativeness": u * a, "rho": rho}
+        """``u``, ``a``, ``informativeness`` = u * a, and ``rho``, as far as they are factors."""
+        found = {name: pool.column(column) for name, column in COLUMNS.items() if column in self.columns}
+        if {"u", "a"} <= found.keys():
+            rho = {"rho": found.pop("rho")} if "rho" in found else {}
+            found |= {"informativeness": found["u"] * found["a"], **rho}
+        return found

@@ -82,6 +82,21 @@ def test_mmacts_does_not_depend_on_the_unit_of_volume(rows, unit):
     assert picks == scaled.picks
 
 
+def test_each_factor_of_mmacts_can_be_left_out():
+    columns = {"mean_entropy": [0.1, 0.2, 0.3], "foreground_voxels": [5.0, 9.0, 1.0], "density": [1.0, 0.1, 0.3]}
+    values = {"u": columns["mean_entropy"], "a": columns["foreground_voxels"], "rho": columns["density"]}
+    for factors in (["u"], ["a"], ["rho"], ["a", "u"], ["rho", "a"], ["u", "rho"]):
+        strategy = get_strategy("mmacts", factors=factors)
+        assert ("density" in strategy.needs) == ("rho" in factors)
+        left = {name: column for name, column in columns.items() if name != "density" or "rho" in factors}
+        selection = strategy.query(table(**left), 1, np.random.default_rng(0))
+        expected = np.prod([values[name] for name in factors], axis=0)
+        assert selection.utilities.iloc[0].to_numpy() == pytest.approx(expected), factors
+    for wrong in ([], ["v"]):
+        with pytest.raises(ActiveError, match="choose some of u, a, rho"):
+            get_strategy("mmacts", factors=wrong)
+
+
 def test_mmacts_one_off_is_the_top_of_one_ranking():
     pool = make_pool()
     one_off = query("mmacts", pool, 5).picks
