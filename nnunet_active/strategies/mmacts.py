@@ -9,7 +9,6 @@ import numpy as np
 from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import ScoredPool, ScoreStrategy
 
-
 COLUMNS = {"u": "mean_entropy", "a": "foreground_voxels", "rho": "density"}
 
 
@@ -25,7 +24,8 @@ class MmActSStrategy(ScoreStrategy):
 
     The paper queries one case per round with the current model; picking n > 1 at once takes the n highest, its "one-off"
     variant. A case with an empty prediction, or a missing factor, has S = 0: it comes last and is never an error.
-    ``factors`` leaves factors out, to see what each of them does; without rho no density is computed. The paper itself names the bias toward large tumours as a limitation. Paper: arXiv 2508.20528. Cost: O(n).
+    ``factors`` leaves factors out, to see what each of them does; without rho no density is computed. The paper itself
+    names the bias toward large tumours as a limitation. Paper: arXiv 2508.20528. Cost: O(n).
     """
 
     name = "mmacts"
