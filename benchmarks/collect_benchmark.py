@@ -1,0 +1,109 @@
+"""Keep what finished benchmarks measured: their rows without paths, and the tables of the documentation.
+
+    python benchmarks/collect_benchmark.py cardiac=FOLDER glioma=FOLDER glioma=FOLDER_WITH_OTHER_RECIPES --out benchmarks/results
+
+Folders of one name are pooled: other recipes of the same arms on the same folds. Writes ``benchmark_NAME.csv`` (a row per run, round
+and class) and, where there are semi-supervised arms, ``benchmark_NAME_pseudo_labels.csv``; prints learning curves, paired tests
+against foreground_random, harm, and the worth of the selected pseudo-labels as Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+LEFT_AWAY = ["run", "labelled", "spec", "versions", "digests", "code", "weights", "way"]
+REFERENCE = "foreground_random"
+
+
+def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over folds and seeds, a row per way, a column per number of labels."""
+    from nnunet_active.benchmark.measures import curves
+
+    table = curves(rows)
+    spread = table["std"].map(lambda value: "" if value != value else f" ± {value:.3f}")
+    table["shown"] = table["mean"].map("{:.3f}".format) + spread
+    shown = table.pivot(index="way", columns="labels", values="shown").fillna("")
+    runs = table.groupby("way")["n"].max().rename("runs")
+    last = table.sort_values("labels").groupby("way")["mean"].last()
+    return shown.join(runs).loc[last.sort_values(ascending=False).index].reset_index()
+
+
+def against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Final Dice and area of every way less those of the reference, paired by fold and seed."""
+    from nnunet_active.benchmark import comparison, measures
+
+    runs = measures.per_run(rows)
+    lines = []
+    for column in ("final", "area"):
+        for way in measures.strategies(rows):
+            if way == reference or runs.loc[runs["way"] == way, column].isna().all():
+                continue
+            table = comparison.paired(runs, measures.UNIT, column, [way, reference])
+            if len(table):
+                test = comparison.pairwise_tests(table).iloc[0]
+                wins = comparison.win_matrix(table).iloc[0, 1]
+                lines.append({"what": column, "way": way, "wins": wins, **test[["n", "difference", "p", "smallest_p"]]})
+    table = pd.DataFrame(lines)
+    for _, group in table.groupby("what"):
+        table.loc[group.index, "p_holm"] = comparison.holm(group["p"].to_numpy())
+    return table
+
+
+def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every round of every run against its source network, by recipe."""
+    from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
+    from nnunet_active.benchmark.measures import references
+
+    table = references(rows)
+    table = table[~table["arm"].isin([ALL_LABELS])]
+    table = table.assign(change=table["value"] - table[SOURCE])
+    grouped = table.groupby(["recipe", "arm"])["change"]
+    return pd.DataFrame(
+        {
+            "networks": grouped.size(),
+            "change": grouped.mean(),
+            "worse": grouped.apply(lambda change: float((change < 0).mean())),
+            "worst": grouped.min(),
+        }
+    ).reset_index()
+
+
+def main() -> None:
+    from nnunet_active.benchmark import measures
+    from nnunet_active.benchmark.markdown import as_markdown
+    from nnunet_active.benchmark.summary import read
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", help="NAME=FOLDER")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    pooled: dict[str, list[Path]] = {}
+    for entry in args.folders:
+        name, _, folder = entry.partition("=")
+        pooled.setdefault(name, []).append(Path(folder))
+    for name, folders in pooled.items():
+        tables = read(*folders)
+        rows = tables.rows.drop_duplicates(["way", "fold", "seed", "round", "class"])  # every folder has the source
+        kept = rows.drop(columns=[column for column in LEFT_AWAY if column in rows])
+        kept.to_csv(args.out / f"benchmark_{name}.csv", index=False, lineterminator="\n", float_format="%.5f")
+        several = rows["recipe"].nunique() > 2  # the source counts as one
+        shown = [
+            curves_table(rows),
+            against(rows, f"{REFERENCE} / plain" if several else REFERENCE),
+            harm_of_recipes(rows),
+        ]
+        if not tables.pseudo_labels.empty:
+            judged = tables.pseudo_labels
+            judged.drop(columns=[column for column in LEFT_AWAY if column in judged]).to_csv(
+                args.out / f"benchmark_{name}_pseudo_labels.csv", index=False, lineterminator="\n", float_format="%.5f"
+            )
+            shown.append(measures.selection(judged))
+        print(f"## {name}: {rows['run'].nunique()} runs\n")
+        print(*(as_markdown(table) + "\n" for table in shown), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
