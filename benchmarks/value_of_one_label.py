@@ -95,6 +95,8 @@ def compare(root: Path, folders: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame
                 rho, p = (np.nan, np.nan) if constant else stats.spearmanr(both.iloc[:, 0], both.iloc[:, 1])
                 correlations.append({**where, "score": name, "spearman": rho, "p": p})
             for arm, case in picks.items():
+                if case not in gain:  # its run is not finished
+                    continue
                 row = {"arm": arm, "case": case, "gain": gain[case], "better_than": (gain < gain[case]).mean()}
                 picked.append({**where, **spread, **row})
     return pd.DataFrame(correlations), pd.DataFrame(picked)

@@ -89,13 +89,13 @@ class Evaluator:
         Dice = 2·TP / (2·TP + FP + FN) and IoU = TP / (TP + FP + FN) are NaN where the class is neither in the reference nor predicted;
         for the surface Dice and the Hausdorff distance see :func:`~nnunet_active.benchmark.surfaces.surface_metrics`.
         """
-        predictor = nnUNetPredictor(
-            use_mirroring=False,
-            perform_everything_on_device=self.device.type == "cuda",
-            device=self.device,
-            allow_tqdm=False,
-        )
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells every time that it has no GPU
+            predictor = nnUNetPredictor(
+                use_mirroring=False,
+                perform_everything_on_device=self.device.type == "cuda",
+                device=self.device,
+                allow_tqdm=False,
+            )
             predictor.manual_initialization(
                 network.to(self.device).eval(),
                 self.manager,

@@ -78,7 +78,7 @@ class Verdict:
         if self.is_worse:
             lines.append(
                 "WARNING: on these cases the adapted network is worse than the source network that it started from. Keep the source "
-                "network, or fine-tune more gently (nnunet_active init --recipe gentle --restart)."
+                "network, or fine-tune more gently (nnunet_active init --recipe interpolated --restart)."
             )
         for label, loss in self.labels.items():
             lines.append(f"WARNING: the adapted network is worse in {label}: mean Dice {loss:+.4f}.")
