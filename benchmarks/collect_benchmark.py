@@ -32,7 +32,7 @@ def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Final Dice and area of every way less those of the reference, paired by fold and seed."""
+    """Final Dice and area of every way less those of the reference, paired by fold and seed; empty where it was not run."""
     from nnunet_active.benchmark import comparison, measures
 
     runs = measures.per_run(rows)
@@ -46,7 +46,7 @@ def against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
                 test = comparison.pairwise_tests(table).iloc[0]
                 wins = comparison.win_matrix(table).iloc[0, 1]
                 lines.append({"what": column, "way": way, "wins": wins, **test[["n", "difference", "p", "smallest_p"]]})
-    table = pd.DataFrame(lines)
+    table = pd.DataFrame(lines, columns=["what", "way", "n", "wins", "difference", "p", "smallest_p"])
     for _, group in table.groupby("what"):
         table.loc[group.index, "p_holm"] = comparison.holm(group["p"].to_numpy())
     return table
