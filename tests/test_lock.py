@@ -22,13 +22,15 @@ with hold(folder):
     (folder / "done").touch()
 """
 WITH_WORKER = """
-import multiprocessing, sys, time
+import multiprocessing, os, sys, time
 from pathlib import Path
 from nnunet_active.lock import hold
+def work():
+    print(os.getpid(), flush=True)  # by the worker itself: only then has it really begun, and closed what it inherited
+    time.sleep(float(sys.argv[2]))
 with hold(Path(sys.argv[1])):
-    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(float(sys.argv[2]),))
+    worker = multiprocessing.get_context("fork").Process(target=work)
     worker.start()
-    print(worker.pid, flush=True)
     worker.join()
 """
 
