@@ -19,6 +19,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "anchored": {"anchor": 0.01},
     "averaged": {"ema_epochs": 4.0},
     "interpolated": {"interpolation": 0.5},
+    "three_quarters": {"interpolation": 0.75},
     "gentle": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.01, "ema_epochs": 4.0},
 }
 """Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
