@@ -23,9 +23,11 @@ ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 KEY = ["dataset", "fold", "arm", "seed"]
 
 
-def mean_dice(table: pd.DataFrame) -> float:
-    """Mean over the classes of their means over the cases, as in ``results.csv``."""
-    return float(table.groupby("class")["dice"].mean().mean())
+def mean_dice(cases: pd.DataFrame) -> float:
+    """As the row ``mean`` of ``results.csv``."""
+    from nnunet_active.benchmark.results import per_class
+
+    return float(per_class(cases).loc["mean", "dice"])
 
 
 class Measured:
@@ -49,6 +51,8 @@ class Measured:
 
     def run(self, result: dict) -> list[dict]:
         """Rows of one run: one for each round and alpha."""
+        from nnunet_active.training.weights import interpolate
+
         spec, rows = result["spec"], []
         test = self.evaluator(spec, tuple(spec["test"]))
         source = test.source().state_dict()
@@ -58,12 +62,8 @@ class Measured:
             file = self.root / "legs" / one["leg"] / "checkpoint.pth"
             trained = torch.load(file, map_location="cpu", weights_only=False)["network_weights"]
             for alpha in ALPHAS:
-                mixed = {
-                    name: torch.lerp(source[name], w, alpha) if w.is_floating_point() else w
-                    for name, w in trained.items()
-                }
-                network = test.network(mixed)
-                known = pd.DataFrame(one["cases"]).astype({"dice": float})
+                network = test.network(interpolate(source, trained, alpha))
+                known = pd.DataFrame(one["cases"])
                 row = {key: spec[key] for key in KEY} | {"labels": len(one["labelled"]), "alpha": alpha}
                 if alpha == 0:
                     row["dice"] = self.sources[test]

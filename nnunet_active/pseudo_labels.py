@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from nnunet_active.pool_scoring import Log, PoolScores, score_cases
 from nnunet_active.ranks import Ranks
 from nnunet_active.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import RULES, reliability, semantic_distance
+from nnunet_active.settings import refuse_unknown
 from nnunet_active.source_model import SourceModel
 
 FORMAT = 1
@@ -101,12 +102,7 @@ class PseudoLabelSettings:
         Raises:
             CampaignError: an unknown setting, or a value that makes no sense.
         """
-        known = [entry.name for entry in fields(cls)]
-        unknown = sorted(set(options or {}) - set(known))
-        if unknown:
-            raise CampaignError(
-                f"There is no setting {', '.join(unknown)} of pseudo-labels; those there are: {', '.join(known)}."
-            )
+        refuse_unknown(options or {}, cls, "There is no setting {} of pseudo-labels")
         return cls(**options) if options is not None and options.get("share") != 0 else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -98,3 +99,19 @@ class Settings:
         """Read back; what a later version added and this one does not know is ignored."""
         known = {entry.name for entry in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
+
+
+def refuse_unknown(options: Mapping[str, Any], of: type, sentence: str) -> None:
+    """Check that every option is a field of a dataclass.
+
+    Args:
+        options: by name.
+        of: the dataclass.
+        sentence: how the error begins, with ``{}`` where the unknown names stand.
+
+    Raises:
+        CampaignError: one is not; the message lists the fields.
+    """
+    known = [entry.name for entry in fields(of)]
+    if unknown := sorted(set(options) - set(known)):
+        raise CampaignError(f"{sentence.format(', '.join(unknown))}; those there are: {', '.join(known)}.")

@@ -36,3 +36,19 @@ def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / variable).mkdir()
         monkeypatch.setenv(variable, str(tmp_path / variable))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The target of the tests between rounds, made once for a file of tests; see tiny_rounds."""
+    from tiny_rounds import make_once
+
+    return make_once(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture
+def target(made: Path, nnunet_folders: Path):
+    """A copy of it in the folders of the test; most files of tests have a target of their own in its place."""
+    from tiny_rounds import copy_of
+
+    return copy_of(made, nnunet_folders)

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -171,7 +172,6 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
     """Train leg by leg; what the cache has is not trained again."""
     spec = job.spec
     spent = {"query": 0.0, "training": 0.0, "judging": 0.0}
-    pool = Evaluator(job.target, spec.train, spec.device, spec.tolerance_mm)
     last = legs.ends()[-1]
     while True:
         leg = _farthest(campaign(), legs)
@@ -179,7 +179,7 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
             return spent
         trainer = _make_trainer(spec, trainer_class)
         trainer.legs = legs
-        trainer.measure_pseudo_labels = lambda weights: pool.measure(pool.network(weights))
+        trainer.measure_pseudo_labels = lambda weights: _measure_pool(job, weights)
         if leg is not None:
             trainer.load_checkpoint(str(leg.checkpoint))
         try:
@@ -195,6 +195,11 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
             spent["training"] += trainer.seconds_trained
             spent["judging"] += trainer.seconds_judging
             trainer._leave()
+
+
+def _measure_pool(job: Job, weights: dict[str, torch.Tensor]) -> pd.DataFrame:
+    pool = Evaluator(job.target, job.spec.train, job.spec.device, job.spec.tolerance_mm)
+    return pool.measure(pool.network(weights))
 
 
 def _farthest(campaign: Campaign, legs: LegCache) -> Leg | None:

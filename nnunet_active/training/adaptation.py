@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.training.weights import Weights, copy_weights, live_weights, put_weights
+from nnunet_active.training.weights import Weights, copy_weights, interpolate, live_weights, put_weights
 
 
 class Adaptation:
@@ -106,16 +106,9 @@ class Adaptation:
             put_weights(self.network, self._put_aside)
             self._put_aside = None
 
-    @torch.no_grad()
     def _predicting(self) -> Weights:
         weights = self._live if self._average is None else self._average
-        if self.interpolation == 1:
-            return weights
-        mixed = {}
-        for name, tensor in weights.items():
-            fixed = name in self._free or not tensor.is_floating_point()
-            mixed[name] = tensor if fixed else torch.lerp(self.source[name].to(tensor), tensor, self.interpolation)
-        return mixed
+        return weights if self.interpolation == 1 else interpolate(self.source, weights, self.interpolation, self._free)
 
     @contextmanager
     def replaced(self, weights: Weights) -> Iterator[None]:

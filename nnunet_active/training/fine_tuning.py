@@ -8,10 +8,11 @@ formulas are in the modules that carry them out, :mod:`~nnunet_active.training.a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from nnunet_active.errors import CampaignError
+from nnunet_active.settings import refuse_unknown
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -80,12 +81,7 @@ class FineTuning:
         Raises:
             CampaignError: an unknown setting, or a value that makes no sense.
         """
-        known = [entry.name for entry in fields(cls)]
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise CampaignError(
-                f"There is no fine-tuning setting {', '.join(unknown)}; those there are: {', '.join(known)}."
-            )
+        refuse_unknown(options, cls, "There is no fine-tuning setting {}")
         return cls(**options)
 
     def ema_decay(self, iterations_per_epoch: int) -> float:

@@ -6,7 +6,7 @@ lists under several names (``decoder.encoder.*`` of nnU-Net's) is there once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -38,3 +38,20 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """
     for name, tensor in live_weights(network).items():
         tensor.copy_(weights[name])
+
+
+@torch.no_grad()
+def interpolate(source: Mapping[str, Tensor], weights: Weights, alpha: float, free: Collection[str] = ()) -> Weights:
+    """w0 + alpha (w - w0) for every tensor; those named in ``free``, and what is no floating-point number, are w itself.
+
+    Args:
+        source: w0, on any device.
+        weights: w.
+        alpha: 0 is the source, 1 is w.
+        free: names that are not interpolated.
+    """
+    fixed = {name for name, tensor in weights.items() if name in free or not tensor.is_floating_point()}
+    return {
+        name: tensor if name in fixed else torch.lerp(source[name].to(tensor), tensor, alpha)
+        for name, tensor in weights.items()
+    }

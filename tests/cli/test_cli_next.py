@@ -2,20 +2,9 @@ from __future__ import annotations
 
 import json
 
-import pytest
-from tiny_rounds import copy_of, make_once, request, start
+from tiny_rounds import request, start
 
 from nnunet_active.cli.main import main
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def test_one_screen_that_ends_with_the_command(target, capsys):

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import tiny_nnssl
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from tiny_rounds import copy_of, make_once, start
+from tiny_rounds import make_once, start
 
 from nnunet_active.campaign_start import open_store, read_plans
 from nnunet_active.cli.main import main
@@ -25,11 +25,6 @@ EVERYONE = ["--confident-fraction", "1", "--nearer-fraction", "1"]
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     return make_once(tmp_path_factory.mktemp("made"), labelled=2, unlabelled=3)
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def pseudo(*flags: str) -> int:

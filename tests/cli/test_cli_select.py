@@ -4,21 +4,10 @@ import json
 import shlex
 
 import pytest
-from tiny_rounds import copy_of, make_once
 from tiny_target import NAME
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cli.main import main
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def select(*flags: str) -> int:

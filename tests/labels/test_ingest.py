@@ -409,36 +409,8 @@ def random_kills(target, places, start) -> None:
         repeats += 1
 
 
-@needs_fork
-def test_a_kill_at_any_step_loses_nothing_and_the_same_command_ends_the_same(target, folder):
-    edit(folder, "case_3")
-    take()
-    better = truth(3)
-    better[0, 0, 0] = 2
-    edit(folder, "case_3", better)  # a correction and a new label in one run
-    edit(folder, "case_2", ending=".seg.nrrd")
-    handed, start = content(folder), target.root / "start"
-    places = ("nnUNet_raw", "nnUNet_preprocessed")
-    for place in places:
-        shutil.copytree(target.root / place, start / place)
-    process = multiprocessing.get_context("spawn").Process(target=kills, args=(target, places, start))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    ends = [json.loads(file.read_text()) for file in target.root.glob("end_*.json")]
-    whole = [end for killed, _, end in ends if not killed]
-    assert len(whole) == 1 and len(ends) > 12
-    state, train = whole[0]
-    assert state["labelled"] == train == ["case_0", "case_2", "case_3"] and len(state["kept"]) == 1
-    for _, at_the_kill, end in ends:
-        assert at_the_kill in (["case_0", "case_3"], ["case_0", "case_2", "case_3"])
-        assert end == whole[0]
-    assert content(folder) == handed
-
-
-@pytest.mark.long
-@needs_fork
-def test_killed_at_a_hundred_random_moments_the_same_command_ends_the_same(target, folder):
+def ends_of(target, folder, kill) -> list:
+    """How the same command ends after each kill; a correction and a new label are to be taken in one run."""
     edit(folder, "case_3")
     take()
     better = truth(3)
@@ -449,12 +421,31 @@ def test_killed_at_a_hundred_random_moments_the_same_command_ends_the_same(targe
     places = ("nnUNet_raw", "nnUNet_preprocessed")
     for place in places:
         shutil.copytree(target.root / place, start / place)
-    process = multiprocessing.get_context("spawn").Process(target=random_kills, args=(target, places, start))
+    process = multiprocessing.get_context("spawn").Process(target=kill, args=(target, places, start))
     process.start()
     process.join()
     assert process.exitcode == 0
     ends = [json.loads(file.read_text()) for file in target.root.glob("end_*.json")]
+    assert content(folder) == handed
+    return ends
+
+
+@needs_fork
+def test_a_kill_at_any_step_loses_nothing_and_the_same_command_ends_the_same(target, folder):
+    ends = ends_of(target, folder, kills)
+    whole = [end for killed, _, end in ends if not killed]
+    assert len(whole) == 1 and len(ends) > 12
+    state, train = whole[0]
+    assert state["labelled"] == train == ["case_0", "case_2", "case_3"] and len(state["kept"]) == 1
+    for _, at_the_kill, end in ends:
+        assert at_the_kill in (["case_0", "case_3"], ["case_0", "case_2", "case_3"])
+        assert end == whole[0]
+
+
+@pytest.mark.long
+@needs_fork
+def test_killed_at_a_hundred_random_moments_the_same_command_ends_the_same(target, folder):
+    ends = ends_of(target, folder, random_kills)
     state, train = ends[0]
     assert state["labelled"] == train == ["case_0", "case_2", "case_3"] and len(state["kept"]) == 1
     assert len(ends) > 1 and all(end == ends[0] for end in ends)
-    assert content(folder) == handed

@@ -24,18 +24,8 @@ QUIET = {"log": lambda text: None}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
 def all_labelled(tmp_path_factory):
     return make_once(tmp_path_factory.mktemp("labelled"), 6, 0)
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def options(**more) -> SelectOptions:

@@ -5,21 +5,11 @@ import json
 import pytest
 import tiny_handoff
 import torch
-from tiny_rounds import copy_of, make_once, request, start
+from tiny_rounds import request, start
 
 from nnunet_active.errors import CampaignError
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def predict(image):

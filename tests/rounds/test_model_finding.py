@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiny_source
 import torch
-from tiny_rounds import CONFIGURATION, copy_of, make_once, request, start, trained
+from tiny_rounds import CONFIGURATION, copy_of, request, start, trained
 from tiny_target import NAME, PLANS
 
 from nnunet_active.campaign_start import read_plans
@@ -15,16 +15,6 @@ from nnunet_active.inference import EnsembleWindow, SlidingWindow
 from nnunet_active.rounds.model_finding import find_models, make_window
 
 NOW = time.time()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def window(target, found):

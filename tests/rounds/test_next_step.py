@@ -21,11 +21,6 @@ LATER = NOW + 3600  # than whatever a test does, also where the tests before it 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture(scope="module")
 def all_labelled(tmp_path_factory):
     return make_once(tmp_path_factory.mktemp("labelled"), 6, 0)
 

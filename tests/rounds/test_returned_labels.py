@@ -5,20 +5,10 @@ import shutil
 import pytest
 import tiny_handoff
 from tiny_dataset import write_image
-from tiny_rounds import copy_of, make_once, request, start
+from tiny_rounds import request, start
 
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.rounds.returned_labels import handoff_content, returned_labels
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def look(target, campaign):

@@ -1,22 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from tiny_rounds import copy_of, make_once, request, start
+from tiny_rounds import request, start
 from tiny_target import NAME
 
 from nnunet_active.errors import CampaignError, EmptyPool
 from nnunet_active.rounds.round_choice import allow, candidates_of, open_or_start
 from nnunet_active.rounds.target_preparation import SelectOptions, prepare
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def prepared(**more):

@@ -3,21 +3,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tiny_rounds import CASES, copy_of, make_once, start
+from tiny_rounds import CASES, start
 from tiny_target import NAME, PLANS
 
 from nnunet_active.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.rounds.target_preparation import SelectOptions, existing_campaign, prepare
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def options(**more) -> SelectOptions:

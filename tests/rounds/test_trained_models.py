@@ -4,23 +4,13 @@ import time
 from datetime import datetime
 
 import pytest
-from tiny_rounds import copy_of, make_once, request, start, trained
+from tiny_rounds import request, start, trained
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.rounds.trained_models import covered_folds, find_trainings, judge, trainings_of
 
 NOW = time.time()
 LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"))
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
 
 
 def labelled_campaign(*cases: str, time: float | None = None) -> Campaign:
