@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_active.annotation.archive import Archived
 from nnunet_active.annotation.geometry import Space, carries_geometry, read_in_file_order, space_of
 from nnunet_active.annotation.itksnap import Layer, workspace
@@ -131,7 +133,7 @@ class CaseFolder:
     def _record(self, place: Path, archived: Archived, space: Space, round_number: int | None) -> dict[str, Any]:
         looking = worth_looking(archived.label, archived.uncertainty, space.spacing)
         planes = space.planes()
-        voxel_mm3 = abs(float(_determinant(space)))
+        voxel_mm3 = abs(float(np.linalg.det(space.affine[:3, :3])))
         return {
             "label_file": f"{self.name}/{self.label_name}",
             "digest": voxel_digest(archived.label),
@@ -162,11 +164,6 @@ class CaseFolder:
                 label.name: round(float((archived.label == label.value).sum()) * voxel_mm3, 3) for label in self.labels
             },
         }
-
-
-def _determinant(space: Space) -> float:
-    (a, b, c), (d, e, f), (g, h, i) = space.affine[:3, :3]
-    return a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
 
 
 def _sha256(file: Path) -> str:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tiny_benchmark import job_of, tiny_benchmark
 
 from nnunet_active.benchmark.evaluation import Evaluator
-from nnunet_active.benchmark.execution import execute
-from nnunet_active.benchmark.results import per_class, read_rows, write_tables
+from nnunet_active.benchmark.results import per_class
 from nnunet_active.demo.evaluation import evaluate
 
 
@@ -37,26 +34,3 @@ def test_dice_and_iou_are_those_of_the_stock_predictor_and_of_stock_metrics(nnun
         assert table.loc[name, "dice"] == pytest.approx(row["dice"], abs=1e-9)
         assert table.loc[name, "iou"] == pytest.approx(row["iou"], abs=1e-9)
     assert table.loc["mean", "dice"] == pytest.approx(stock.mean_dice)
-
-
-def test_rows_hold_all_that_is_needed_to_do_the_run_again(nnunet_folders: Path):
-    benchmark = tiny_benchmark(nnunet_folders)
-    results = [execute(job) for job in benchmark.open_jobs()]
-    rows, cases = (read_rows(file) for file in write_tables(benchmark.root, results))
-    ours = rows[rows["arm"] == "entropy"]
-    assert ours["labels"].tolist() == [1, 1, 1, 2, 2, 2] and set(ours["class"]) == {"oedema", "core", "mean"}
-    assert json.loads(ours["spec"].iloc[0]) == job_of_arm(benchmark, "entropy").to_json()
-    assert {"nnunetv2", "torch"} <= set(json.loads(ours["versions"].iloc[0]))
-    assert set(json.loads(ours["digests"].iloc[0])) == {"plans", "source", "cases"}
-    mean = cases[(cases["arm"] == "entropy") & (cases["labels"] == 2)].groupby("class")["dice"].mean()
-    for name, value in mean.items():
-        assert ours[(ours["class"] == name) & (ours["labels"] == 2)]["dice"].iloc[0] == pytest.approx(
-            value, nan_ok=True
-        )
-    times = ours[[f"seconds_{part}" for part in ("trained_here", "query", "evaluation", "overhead")]].iloc[0]
-    assert times.sum() == pytest.approx(ours["seconds_wall"].iloc[0], abs=0.01)
-    assert np.all(times >= 0)
-
-
-def job_of_arm(benchmark, arm: str):
-    return next(run for run in benchmark.runs if run.arm == arm)

@@ -13,8 +13,6 @@ from tiny_rounds import make_once, start
 
 from nnunet_active.campaign_start import open_store, read_plans
 from nnunet_active.cli.main import main
-from nnunet_active.derived_dataset import derived_name
-from nnunet_active.errors import ActiveError
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.source_model import read_source_model, save_source_model, source_folder
 
@@ -119,13 +117,6 @@ def test_it_replaces_the_one_it_made_before_and_never_another_data_set(target, c
     assert "is taken by Dataset902_TinyTarget" in capsys.readouterr().err
     assert (target.raw / "dataset.json").is_file()
     assert sorted(folder.name for folder in target.raw.parent.iterdir()) == [target.raw.name, DERIVED]
-
-
-def test_names_that_nnunet_cannot_use_are_refused(target):
-    assert derived_name("7", "Dataset902_TinyTarget") == "Dataset007_TinyTarget_PseudoLabelled"
-    for wrong in ("Target", "Dataset1_x", "Dataset905_../x", "Dataset905"):
-        with pytest.raises(ActiveError, match="neither a number nor a name"):
-            derived_name(wrong, "Dataset902_TinyTarget")
 
 
 def test_a_network_without_a_trained_head_gives_no_labels(target, tmp_path, capsys):

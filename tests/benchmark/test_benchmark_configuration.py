@@ -1,0 +1,53 @@
+"""Arms, recipes and the settings of a benchmark, from shorthands, files and flags."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nnunet_active.benchmark.configuration import Arm, Configuration, parse_arm, read_configuration
+from nnunet_active.errors import ActiveError, CampaignError, MissingInput
+
+
+def test_shorthands_are_read_and_are_the_arms_names():
+    arm = parse_arm("assft:one_off:pseudo:combine=product")
+    assert (arm.strategy, arm.one_off, arm.pseudo_labels, arm.options) == ("assft", True, {}, {"combine": "product"})
+    assert parse_arm(arm.name) == arm
+
+
+@pytest.mark.parametrize("text", ["nonsense", "random:twice", "assft:no_such_option=1"])
+def test_an_unknown_strategy_part_or_option_shows_at_once(text: str):
+    with pytest.raises(ActiveError):
+        parse_arm(text)
+
+
+def test_a_file_and_flags_together(tmp_path: Path):
+    file = tmp_path / "benchmark.json"
+    file.write_text(
+        json.dumps({"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"], "recipes": ["gentle"]})
+    )
+    read = read_configuration(file, budget=5)
+    assert (read.arms, read.budget, read.recipes[0].name) == ((Arm("random"),), 5, "gentle")
+    assert read.recipes[0].fine_tuning
+    file.write_text(json.dumps(read.to_json()))
+    assert read_configuration(file) == read
+
+
+@pytest.mark.parametrize("content", ["{", '{"arms": ["random"]}', '{"arms": ["random"], "budgte": 3}'])
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str):
+    file = tmp_path / "benchmark.json"
+    file.write_text(content)
+    with pytest.raises(CampaignError):
+        read_configuration(file)
+    with pytest.raises(MissingInput):
+        read_configuration(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("more", [{"arms": (Arm("random"), Arm("random"))}, {"seeds": ()}, {"splits": 1}])
+def test_settings_that_make_no_sense_are_refused(more: dict):
+    with pytest.raises(CampaignError):
+        Configuration(**{"dataset": "Dataset901_X", "configuration": "2d", "arms": (Arm("random"),), **more})
+    with pytest.raises(CampaignError, match="name of a reference"):
+        Arm("random", name="source")

@@ -1,0 +1,63 @@
+"""The rows that a benchmark writes, and what is made of the single cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_benchmark import tiny_benchmark
+
+from nnunet_active.benchmark.execution import execute
+from nnunet_active.benchmark.results import METRICS, finished, per_class, read_rows, write_tables
+
+
+def cases(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
+    return pd.DataFrame([{"case": case, "class": name, **dict.fromkeys(METRICS, value)} for case, name, value in rows])
+
+
+def test_a_class_counts_where_it_is_and_every_class_counts_the_same():
+    table = per_class(cases(("a", "core", 1.0), ("b", "core", 0.5), ("a", "rim", 0.25), ("b", "rim", None)))
+    assert table.loc["core", "dice"] == 0.75 and table.loc["rim", "dice"] == 0.25
+    assert table["cases"].to_dict() == {"core": 2, "rim": 1, "mean": 2}
+    assert table.loc["mean", "dice"] == 0.5
+
+
+def test_a_class_that_no_case_has_leaves_the_mean_to_the_others():
+    table = per_class(cases(("a", "core", 0.5), ("a", "rim", None)))
+    assert np.isnan(table.loc["rim", "dice"]) and table.loc["mean", "dice"] == 0.5
+
+
+def test_rows_hold_all_that_is_needed_to_do_the_run_again(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders)
+    results = [execute(job) for job in benchmark.open_jobs()]
+    rows, cases = (read_rows(file) for file in write_tables(benchmark.root, results))
+    ours = rows[rows["arm"] == "entropy"]
+    assert ours["labels"].tolist() == [1, 1, 1, 2, 2, 2] and set(ours["class"]) == {"oedema", "core", "mean"}
+    assert json.loads(ours["spec"].iloc[0]) == run_of(benchmark, "entropy").to_json()
+    assert {"nnunetv2", "torch"} <= set(json.loads(ours["versions"].iloc[0]))
+    assert set(json.loads(ours["digests"].iloc[0])) == {"plans", "source", "cases"}
+    mean = cases[(cases["arm"] == "entropy") & (cases["labels"] == 2)].groupby("class")["dice"].mean()
+    for name, value in mean.items():
+        assert ours[(ours["class"] == name) & (ours["labels"] == 2)]["dice"].iloc[0] == pytest.approx(
+            value, nan_ok=True
+        )
+    times = ours[[f"seconds_{part}" for part in ("trained_here", "query", "evaluation", "overhead")]].iloc[0]
+    assert times.sum() == pytest.approx(ours["seconds_wall"].iloc[0], abs=0.01)
+    assert np.all(times >= 0)
+
+
+def test_unfinished_runs_are_left_out_and_no_table_of_pseudo_labels_is_written_without_any(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders)
+    (job,) = (job for job in benchmark.open_jobs() if job.spec.arm == "source")
+    execute(job)
+    found = finished(benchmark.root, benchmark.runs)
+    assert [result["spec"]["arm"] for result in found] == ["source"]
+    write_tables(benchmark.root, found)
+    assert not (benchmark.root / "pseudo_labels.csv").exists()
+
+
+def run_of(benchmark, arm: str):
+    return next(run for run in benchmark.runs if run.arm == arm)
