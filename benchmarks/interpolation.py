@@ -6,7 +6,8 @@ The network after every round is measured with the weights w0 + alpha (w - w0) f
 case that was asked for next, which it was not trained on (``next_dice``). The requests are those of the benchmark, made by the
 fine-tuned network itself (alpha 1); a training with the setting ``interpolation`` would ask by the interpolated one. The legs must
 still have their checkpoints. ``--choose`` shows what the next cases would have told: alpha with the highest mean ``next_dice`` so
-far, against every fixed alpha.
+far, against every fixed alpha. ``--held-out K ...`` what K held-out cases would have told: test cases are drawn at random, alpha is
+the best one on them, and the others say how good that is (1,000 draws).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -39,6 +41,7 @@ class Measured:
         plans = next((root / "target").rglob("nnUNetActivePlans.json"))
         self.root, self.place = root, (raw, plans.parent.parent, plans.parent.name)
         self.make_target, self.evaluators, self.sources = Target, {}, {}
+        self.cases: list[pd.DataFrame] = []
 
     def evaluator(self, spec: dict, cases: tuple[str, ...]):
         """For these cases of the benchmark's target."""
@@ -49,26 +52,27 @@ class Measured:
             self.evaluators[cases] = Evaluator(target, cases, spec["device"], spec["tolerance_mm"])
         return self.evaluators[cases]
 
-    def run(self, result: dict) -> list[dict]:
-        """Rows of one run: one for each round and alpha."""
+    def run(self, result: dict, labels: list[int] | None) -> list[dict]:
+        """Rows of one run: one for each round and alpha; Dice by test case and class goes to ``cases``."""
         from nnunet_active.training.weights import interpolate
 
         spec, rows = result["spec"], []
         test = self.evaluator(spec, tuple(spec["test"]))
         source = test.source().state_dict()
         if test not in self.sources:
-            self.sources[test] = mean_dice(test.measure(test.network(source)))
+            self.sources[test] = test.measure(test.network(source))
         for one, following in zip(result["rounds"], [*result["rounds"][1:], None], strict=True):
+            if labels and len(one["labelled"]) not in labels:
+                continue
             file = self.root / "legs" / one["leg"] / "checkpoint.pth"
             trained = torch.load(file, map_location="cpu", weights_only=False)["network_weights"]
             for alpha in ALPHAS:
                 network = test.network(interpolate(source, trained, alpha))
-                known = pd.DataFrame(one["cases"])
+                known = {0.0: self.sources[test], 1.0: pd.DataFrame(one["cases"])}
+                cases = known[alpha] if alpha in known else test.measure(network)
                 row = {key: spec[key] for key in KEY} | {"labels": len(one["labelled"]), "alpha": alpha}
-                if alpha == 0:
-                    row["dice"] = self.sources[test]
-                else:
-                    row["dice"] = mean_dice(known if alpha == 1 else test.measure(network))
+                self.cases.append(cases[["case", "class", "dice"]].assign(**row))
+                row["dice"] = mean_dice(cases)
                 if following is not None:
                     ahead = self.evaluator(spec, tuple(following["requested"]))
                     row["next_dice"] = mean_dice(ahead.measure(network))
@@ -87,6 +91,30 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
     return fixed
 
 
+def held_out(cases: pd.DataFrame, number: int, draws: int = 1000) -> pd.DataFrame:
+    """Dice on the test cases that were not drawn: source, every fixed alpha, and the alpha that is best on those that were.
+
+    Returns:
+        One row per run and round: ``fixed`` for every alpha, ``chosen``, mean ``chosen_alpha``, and the share of draws that end
+        below the source network (``worse``) and by more than 0.01 (``noticeably``).
+    """
+    rng, lines = np.random.default_rng(0), []
+    for key, group in cases.groupby([*KEY, "labels"]):
+        table = group.groupby(["alpha", "case"])["dice"].mean().unstack("alpha").dropna()
+        values = table.to_numpy()
+        drawn = np.argsort(rng.random((draws, len(table))), axis=1)
+        seen, rest = values[drawn[:, :number]].mean(1), values[drawn[:, number:]].mean(1)
+        best = seen.argmax(1)  # of equals the one nearest to the source
+        chosen = rest[np.arange(draws), best]
+        loss = rest[:, 0] - chosen
+        line = dict(zip([*KEY, "labels"], key, strict=True)) | {
+            f"fixed {a}": v for a, v in zip(table, rest.mean(0), strict=True)
+        }
+        found = {"chosen": chosen.mean(), "chosen_alpha": table.columns.to_numpy()[best].mean()}
+        lines.append(line | found | {"worse": (loss > 0).mean(), "noticeably": (loss > 0.01).mean()})
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
@@ -95,22 +123,38 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--choose", action="store_true", help="only read the CSV and show what the next cases tell")
+    parser.add_argument("--labels", nargs="+", type=int, help="only the rounds with so many labels (default: all)")
+    parser.add_argument("--held-out", nargs="+", type=int, default=[], metavar="K", help="what K held-out cases tell")
     args = parser.parse_args()
+    by_case = args.csv.with_name(f"{args.csv.stem}_cases.csv")
     if not args.choose:
         torch.set_num_threads(1)
         rows: list[dict] = []
+        cases: list[pd.DataFrame] = []
         for root in args.folders:
             measured = Measured(root, Path(args.raw))
             for file in sorted(root.glob("runs/*/result.json")):
                 result = json.loads(file.read_text())
                 if result["spec"]["arm"] in args.arms and result["spec"]["recipe"] == args.recipe:
-                    rows += measured.run(result)
+                    rows += measured.run(result, args.labels)
                     args.csv.parent.mkdir(parents=True, exist_ok=True)
                     pd.DataFrame(rows).to_csv(args.csv, index=False, lineterminator="\n")
+            cases += measured.cases
+        pd.concat(cases).to_csv(by_case, index=False, lineterminator="\n", float_format="%.5f")
     table = pd.read_csv(args.csv)
     means = table.groupby(["dataset", "labels", "alpha"])["dice"].agg(["mean", "std", "count"]).unstack("alpha")
     print(means["mean"].round(3).to_string())
     print(choose(table).round(3).to_string())
+    for number in args.held_out:
+        told = held_out(pd.read_csv(by_case), number)
+        print(f"{number} held-out cases")
+        print(
+            told.groupby(["dataset", "labels"])
+            .mean(numeric_only=True)
+            .drop(columns=["fold", "seed"])
+            .round(3)
+            .to_string()
+        )
 
 
 if __name__ == "__main__":

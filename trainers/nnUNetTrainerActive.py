@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.training.query_mixin import ActiveQueryMixin
 
 
@@ -12,3 +15,4 @@ class nnUNetTrainerActive(ActiveQueryMixin, nnUNetTrainer):
 
     strategy = "random"
     active_epochs = 600
+    active_fine_tuning: ClassVar[dict[str, Any]] = recipe(DEFAULT_RECIPE)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.training.fine_tuning import recipe
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
@@ -92,7 +92,7 @@ class Configuration:
     dataset: str
     configuration: str
     arms: tuple[Arm, ...]
-    recipes: tuple[Recipe, ...] = (Recipe(),)
+    recipes: tuple[Recipe, ...] = field(default_factory=lambda: (_recipe(DEFAULT_RECIPE),))
     plans: str = "nnUNetActivePlans"
     budget: int = 3
     query_size: int = 1
@@ -138,7 +138,7 @@ class Configuration:
             raise CampaignError(f"A benchmark has no setting '{unknown[0]}'.")
         try:
             arms = [parse_arm(arm) if isinstance(arm, str) else Arm(**arm) for arm in content.pop("arms")]
-            recipes = [_recipe(one) for one in content.pop("recipes", [{}])]
+            recipes = [_recipe(one) for one in content.pop("recipes", [DEFAULT_RECIPE])]
             for key in ("seeds", "folds"):
                 if key in content:
                     content[key] = tuple(content[key])

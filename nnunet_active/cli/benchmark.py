@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_device, add_plans, add_processes
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE
 
 HELP = "Compare query strategies by full retrospective trainings on a labelled target"
 
@@ -44,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategies", nargs="+", metavar="ARM", help="what to compare: STRATEGY[:one_off][:pseudo][:OPTION=VALUE]"
     )
-    parser.add_argument("--recipes", nargs="+", help="ways of fine-tuning (default: plain)")
+    parser.add_argument(
+        "--recipes", nargs="+", help=f"ways of fine-tuning, as init has them (default: {DEFAULT_RECIPE})"
+    )
     for name, kind, text in _DIRECT:
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
     parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="one number n means the seeds 0 to n - 1")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans, parse_options
 from nnunet_active.settings import ORACLES, RESTARTS, Settings
-from nnunet_active.training.fine_tuning import RECIPES, recipe
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
 
@@ -55,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
-        default="plain",
-        help="named way of fine-tuning (default: plain, the papers')",
+        default=DEFAULT_RECIPE,
+        help=f"named way of fine-tuning; plain is the papers' (default: {DEFAULT_RECIPE})",
     )
     parser.add_argument(
         "--fine-tuning",

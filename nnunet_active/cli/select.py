@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_handoff(parser)
     started = parser.add_argument_group("settings of a campaign, where this call starts it")
     started.add_argument("--folds", type=int, help="folds of a cross-validation among the labelled cases")
-    started.add_argument("--recipe", help="named way of fine-tuning, see init (default: plain, the papers')")
+    started.add_argument("--recipe", help="named way of fine-tuning, as init has it and with its default")
     for name, (kind, text) in _SCHEDULE.items():
         flag = "--lr" if name == "initial_lr" else f"--{name.replace('_', '-')}"
         started.add_argument(flag, dest=name, type=kind, help=text)

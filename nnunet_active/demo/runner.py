@@ -34,6 +34,7 @@ from nnunet_active.preprocessing import preprocess_dataset
 from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.settings import Settings
 from nnunet_active.source_model import source_folder
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 TRAINER = "nnUNetTrainerActiveAdamW"
 PLANS = "nnUNetActivePlans"
@@ -168,6 +169,7 @@ def compare(target: Comparison, plan: Plan, test: list[str], log: Callable[[str]
             iterations=plan.iterations,
             val_iterations=2,
             initial_lr=plan.lr,
+            fine_tuning=recipe(DEFAULT_RECIPE),
             seed=plan.seed + draw,
         )
         rows.append(_adapt(target, name, str(fold), settings, predicted / name.replace(" ", "_"), log))

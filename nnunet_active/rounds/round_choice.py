@@ -19,6 +19,7 @@ from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.selector import Proposal, propose
 from nnunet_active.settings import Settings
 from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 Log = Callable[[str], None]
 
@@ -42,6 +43,7 @@ def open_or_start(target: Target, save: bool = True, in_training: bool = False, 
         "budget": size,
         "query_size": 1 if in_training else size,
         "strategy_options": options.strategy_options,
+        "fine_tuning": recipe(DEFAULT_RECIPE),
         **options.settings,
     }
     settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}

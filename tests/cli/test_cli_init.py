@@ -9,6 +9,7 @@ from tiny_target import NAME
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cli.main import main
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 COMMON = ("-d", NAME, "-c", "3d_fullres")
 
@@ -89,6 +90,20 @@ def test_the_flags_become_the_settings(target):
         "folds": 1,
         "seed": 5,
     }
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ([], recipe(DEFAULT_RECIPE)),
+        (["--recipe", "plain"], {}),
+        (["--fine-tuning", "interpolation=1"], {"interpolation": 1}),
+    ],
+)
+def test_the_default_recipe_is_kept_in_the_campaign_and_plain_switches_it_off(target, flags, kept):
+    folder = target("all")
+    assert init(*flags) == 0
+    assert Campaign.open(folder, 0).settings.fine_tuning == kept
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from tiny_target import NAME
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cli.main import main
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 
 def select(*flags: str) -> int:
@@ -69,6 +70,7 @@ def test_in_training_prints_the_training_command(target, capsys):
     assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS" in out
     settings = Campaign.open(target.preprocessed, 0).settings
     assert (settings.budget, settings.query_size, settings.epochs) == (2, 1, 100)
+    assert settings.fine_tuning == recipe(DEFAULT_RECIPE)
 
 
 def test_the_schedule_of_the_training_can_be_set_where_the_campaign_begins(target):

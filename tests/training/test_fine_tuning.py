@@ -5,15 +5,19 @@ import json
 import pytest
 
 from nnunet_active.errors import CampaignError
-from nnunet_active.training.fine_tuning import RECIPES, FineTuning, recipe
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, RECIPES, FineTuning, recipe
 
 
-def test_nothing_is_on_by_default_and_plain_is_the_default():
+def test_no_setting_is_on_by_itself_and_plain_has_none():
     plain = FineTuning.of(recipe("plain"))
     assert plain == FineTuning()
     assert (plain.lr_factor, plain.warmup_epochs, plain.anchor, plain.ema_epochs) == (1.0, 0, 0.0, 0.0)
     assert plain.interpolation == 1.0
     assert plain.lines() == []
+
+
+def test_the_default_recipe_is_the_plain_training_with_interpolated_predictions():
+    assert FineTuning.of(recipe(DEFAULT_RECIPE)) == FineTuning(interpolation=0.75)
 
 
 @pytest.mark.parametrize("name", RECIPES)
