@@ -6,8 +6,8 @@ The network after every round is measured with the weights w0 + alpha (w - w0) f
 case that was asked for next, which it was not trained on (``next_dice``). The requests are those of the benchmark, made by the
 fine-tuned network itself (alpha 1); a training with the setting ``interpolation`` would ask by the interpolated one. The legs must
 still have their checkpoints. ``--choose`` shows what the next cases would have told: alpha with the highest mean ``next_dice`` so
-far, against every fixed alpha. ``--held-out K ...`` what K held-out cases would have told: test cases are drawn at random, alpha is
-the best one on them, and the others say how good that is (1,000 draws).
+far, against every fixed alpha. ``--held-out K ...`` shows what the recipe ``held_out`` would have done with K held-out cases: test
+cases are drawn at random, alpha is chosen by them, and the others say how good that is (300 draws).
 """
 
 from __future__ import annotations
@@ -91,27 +91,28 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
     return fixed
 
 
-def held_out(cases: pd.DataFrame, number: int, draws: int = 1000) -> pd.DataFrame:
-    """Dice on the test cases that were not drawn: source, every fixed alpha, and the alpha that is best on those that were.
+def held_out(cases: pd.DataFrame, number: int, draws: int = 300) -> pd.DataFrame:
+    """Dice on the test cases that were not drawn: for every fixed alpha, and for the one that ``--recipe held_out`` would choose.
 
     Returns:
         One row per run and round: ``fixed`` for every alpha, ``chosen``, mean ``chosen_alpha``, and the share of draws that end
         below the source network (``worse``) and by more than 0.01 (``noticeably``).
     """
+    from nnunet_active.training.held_out_choice import nearest_within_one_standard_error
+
     rng, lines = np.random.default_rng(0), []
     for key, group in cases.groupby([*KEY, "labels"]):
         table = group.groupby(["alpha", "case"])["dice"].mean().unstack("alpha").dropna()
-        values = table.to_numpy()
-        drawn = np.argsort(rng.random((draws, len(table))), axis=1)
-        seen, rest = values[drawn[:, :number]].mean(1), values[drawn[:, number:]].mean(1)
-        best = seen.argmax(1)  # of equals the one nearest to the source
-        chosen = rest[np.arange(draws), best]
-        loss = rest[:, 0] - chosen
-        line = dict(zip([*KEY, "labels"], key, strict=True)) | {
-            f"fixed {a}": v for a, v in zip(table, rest.mean(0), strict=True)
-        }
-        found = {"chosen": chosen.mean(), "chosen_alpha": table.columns.to_numpy()[best].mean()}
-        lines.append(line | found | {"worse": (loss > 0).mean(), "noticeably": (loss > 0.01).mean()})
+        found = []
+        for _ in range(draws):
+            drawn = rng.permutation(len(table))
+            alpha = nearest_within_one_standard_error(table.iloc[drawn[:number]])
+            rest = table.iloc[drawn[number:]].mean()
+            loss = rest[0.0] - rest[alpha]
+            fixed = {f"fixed {a:g}": value for a, value in rest.items()}
+            shares = {"worse": loss > 0, "noticeably": loss > 0.01}
+            found.append({**fixed, "chosen": rest[alpha], "chosen_alpha": alpha, **shares})
+        lines.append(dict(zip([*KEY, "labels"], key, strict=True)) | pd.DataFrame(found).mean().to_dict())
     return pd.DataFrame(lines)
 
 

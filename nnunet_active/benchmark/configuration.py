@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
@@ -83,6 +83,8 @@ class Configuration:
         folds: which splits into cases to choose from and test cases.
         splits: number of parts that nnU-Net's cross-validation makes; fold f is tested on part f.
         split_file: a ``splits_final.json`` that defines the folds in its place.
+        held_out: labelled cases that every run sets aside, drawn by its seed: never asked for, trained or tested on. They choose the
+            interpolation of the recipe ``held_out``.
         all_labels: also train on all labels of the fold, once for every seed and recipe.
         device: as in ``nnUNetv2_train``.
         tolerance_mm: of the surface Dice.
@@ -106,6 +108,7 @@ class Configuration:
     folds: tuple[int, ...] = (0,)
     splits: int = 5
     split_file: str | None = None
+    held_out: int = 0
     all_labels: bool = True
     device: str = "cuda"
     tolerance_mm: float = 2.0
@@ -118,6 +121,8 @@ class Configuration:
                 raise CampaignError(f"Two {what} are called {double[0]}; give one of them another name.")
         if not self.seeds or not self.folds or not self.recipes:
             raise CampaignError("A benchmark needs at least one seed, one fold and one recipe.")
+        if self.held_out < FEWEST and any(FineTuning.of(r.fine_tuning).chosen_by_held_out for r in self.recipes):
+            raise CampaignError(f"A recipe lets held-out cases choose; set {FEWEST} or more aside (--held-out).")
         if self.splits < 2:
             raise CampaignError(f"--splits {self.splits} makes no sense; it must be at least 2.")
 

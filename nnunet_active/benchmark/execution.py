@@ -152,13 +152,14 @@ def _adaptation(job: Job) -> dict[str, Any]:
     if shared_density.is_file() and not (folder / "active" / density).exists():
         copy_file(shared_density, folder / "active" / density)
     if not (campaign_folder / "campaign.json").is_file():
-        write_splits(folder, spec.fold, spec.train, spec.test)
+        write_splits(folder, spec.fold, spec.train, spec.val or spec.test)
         start_campaign(spec.dataset, spec.configuration, spec.plans, str(spec.fold), settings)
     context = {
         "digests": job.digests,
         "versions": installed(*LIBRARIES),
         **{name: getattr(spec, name) for name in ("plans", "configuration", "trainer", "train", "test", "device")},
         "threads": spec.threads,
+        **({"val": spec.val} if spec.val else {}),
     }
     semi_supervised = settings.pseudo_labels is not None or trainer.active_pseudo_labels is not None
     legs = LegCache(job.root / "legs", context, settings, whole_rounds=semi_supervised)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE, Arm, Configuration, Recipe
 from nnunet_active.errors import CampaignError
 from nnunet_active.settings import Settings
@@ -33,6 +35,7 @@ class RunSpec:
         dataset, configuration, plans: as nnU-Net names them.
         trainer: trainer class.
         fold, train, test: the split.
+        val: cases that are set aside, for the recipe that lets them choose.
         settings: of the campaign (:class:`~nnunet_active.settings.Settings` as JSON); None for ``source``.
         seed: also in the settings.
         device, threads, tolerance_mm: see :class:`~nnunet_active.benchmark.configuration.Configuration`.
@@ -52,6 +55,7 @@ class RunSpec:
     device: str = "cpu"
     threads: int = 1
     tolerance_mm: float = 2.0
+    val: tuple[str, ...] = ()
 
     @property
     def identifier(self) -> str:
@@ -63,12 +67,16 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
-        return json.loads(json.dumps(asdict(self)))
+        content = json.loads(json.dumps(asdict(self)))
+        if not self.val:
+            del content["val"]  # a run without keeps the name that it had before there were any
+        return content
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> RunSpec:
         """Read back."""
-        return cls(**{**content, "train": tuple(content["train"]), "test": tuple(content["test"])})
+        lists = {name: tuple(content.get(name, ())) for name in ("train", "test", "val")}
+        return cls(**{**content, **lists})
 
 
 def digest_of(content: Any) -> str:
@@ -84,10 +92,9 @@ def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSp
     """
     runs = [_source(configuration, fold) for fold in folds]
     for fold in folds:
-        if configuration.budget > len(fold.train):
+        if configuration.budget > (pool := len(fold.train) - configuration.held_out):
             raise CampaignError(
-                f"--budget {configuration.budget} is more than the {len(fold.train)} labelled cases that fold {fold.number} may "
-                f"choose from."
+                f"--budget {configuration.budget} is more than the {pool} labelled cases that fold {fold.number} may choose from."
             )
     for seed in configuration.seeds:
         for recipe in configuration.recipes:
@@ -103,13 +110,16 @@ def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSp
     return runs
 
 
-def _common(configuration: Configuration, fold: Fold) -> dict[str, Any]:
+def _common(configuration: Configuration, fold: Fold, seed: int = 0) -> dict[str, Any]:
+    drawn = np.random.default_rng([seed, fold.number]).choice(fold.train, configuration.held_out, replace=False)
+    val = {str(case) for case in drawn}
     return {
         "dataset": configuration.dataset,
         "configuration": configuration.configuration,
         "plans": configuration.plans,
         "fold": fold.number,
-        "train": fold.train,
+        "train": tuple(case for case in fold.train if case not in val),
+        "val": tuple(sorted(val)),
         "test": fold.test,
         "device": configuration.device,
         "threads": configuration.threads,
@@ -151,12 +161,13 @@ def _strategy(configuration: Configuration, arm: Arm, recipe: Recipe, fold: Fold
         pseudo_labels=arm.pseudo_labels,
     )
     trainer = recipe.trainer or arm.trainer or configuration.trainer
-    return RunSpec(arm.name, recipe.name, trainer=trainer, seed=seed, settings=settings, **_common(configuration, fold))
+    return RunSpec(
+        arm.name, recipe.name, trainer=trainer, seed=seed, settings=settings, **_common(configuration, fold, seed)
+    )
 
 
 def _all_labels(configuration: Configuration, recipe: Recipe, fold: Fold, seed: int) -> RunSpec:
-    settings = _settings(configuration, recipe, seed, strategy="random", budget=len(fold.train), one_off=True)
+    common = _common(configuration, fold, seed)
+    settings = _settings(configuration, recipe, seed, strategy="random", budget=len(common["train"]), one_off=True)
     trainer = recipe.trainer or configuration.trainer
-    return RunSpec(
-        ALL_LABELS, recipe.name, trainer=trainer, seed=seed, settings=settings, **_common(configuration, fold)
-    )
+    return RunSpec(ALL_LABELS, recipe.name, trainer=trainer, seed=seed, settings=settings, **common)

@@ -77,6 +77,7 @@ class RecordedTraining:
         if self.current_epoch not in self.legs.ends():
             return
         history = [cases for _, cases in self._labelled_so_far(self.current_epoch - 1)]
+        self._choose_interpolation()  # the trainer does so later, before it queries or ends, with the same outcome
         seconds = time.perf_counter() - self._leg_began
         self.seconds_trained += seconds
         facts = {

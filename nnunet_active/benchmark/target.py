@@ -218,6 +218,6 @@ def make_folds(target: Target, numbers: tuple[int, ...], splits: int, split_file
     return folds
 
 
-def write_splits(folder: Path, fold: int, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+def write_splits(folder: Path, fold: int, train: tuple[str, ...], val: tuple[str, ...]) -> None:
     """``splits_final.json`` of a run, as a user would define it: the same in every fold up to the one that is used."""
-    write_json(folder / "splits_final.json", [{"train": list(train), "val": list(test)}] * (fold + 1))
+    write_json(folder / "splits_final.json", [{"train": list(train), "val": list(val)}] * (fold + 1))

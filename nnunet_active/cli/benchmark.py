@@ -21,6 +21,7 @@ _DIRECT = (
     ("epochs", int, "epochs in all (default: one stride for every query)"),
     ("lr", float, "initial learning rate (default: the trainer's)"),
     ("splits", int, "parts of the cross-validation; fold f is tested on part f"),
+    ("held_out", int, "labelled cases that every run sets aside, for --recipes held_out to choose by"),
     ("tolerance_mm", float, "tolerance of the surface Dice in mm"),
     ("threads", int, "threads of a run"),
 )

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ class Adaptation:
         anchor: alpha; 0: none.
         decay: d in [0, 1), or None: no average.
         free: names of parameters that are neither anchored nor interpolated.
-        interpolation: alpha in (0, 1]; 1: none.
+        interpolation: alpha in [0, 1]; 1: none. May be set anew while the network does not predict.
     """
 
     def __init__(
@@ -127,22 +128,24 @@ class Adaptation:
             self._average = copy_weights(self.network)
         optimizer.state.clear()
 
-    def state(self) -> dict[str, Weights]:
-        """What a checkpoint needs beside the weights that predict, on the CPU: ``trained_weights``, where these are others, and
-        ``averaged_weights``, where these are others again."""
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the weights that predict, on the CPU: the ``interpolation``, ``trained_weights``, where these
+        are others, and ``averaged_weights``, where these are others again."""
         if self._average is None and self.interpolation == 1:
-            return {}
+            return {"interpolation": 1.0}
         state = {"trained_weights": self._live if self._put_aside is None else self._put_aside}
         if self._average is not None and self.interpolation != 1:
             state["averaged_weights"] = self._average
-        return {key: {name: tensor.to("cpu", copy=True) for name, tensor in w.items()} for key, w in state.items()}
+        on_cpu = {key: {name: tensor.to("cpu", copy=True) for name, tensor in w.items()} for key, w in state.items()}
+        return {"interpolation": self.interpolation, **on_cpu}
 
-    def resume(self, state: Mapping[str, Weights]) -> None:
+    def resume(self, state: Mapping[str, Any]) -> None:
         """After the weights that predict were loaded into the network: put them aside and go on with those that are trained on.
 
         Args:
             state: what :meth:`state` gave; empty: a checkpoint without, whose weights are both.
         """
+        self.interpolation = state.get("interpolation", self.interpolation)
         if self._average is not None:
             self._average = copy_weights(self.network)
             if averaged := state.get("averaged_weights"):

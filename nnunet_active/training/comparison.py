@@ -94,10 +94,7 @@ class Verdict:
 
 def judge(table: pd.DataFrame, kind: str) -> Verdict:
     """The verdict on rows of one comparison (columns of ``comparison.csv``; one row per model, case and label)."""
-    both = [table[table["model"] == model].set_index(["case", "label"])["dice"] for model in (SOURCE, ADAPTED)]
-    by_label = pd.concat(both, axis=1, keys=[SOURCE, ADAPTED], join="inner")
-    # a label that is neither there nor found by either network says nothing; one that is rightly not found by one of them is a hit
-    by_label = by_label.dropna(how="all").fillna(1.0)
+    by_label = _dice_by_label(table, [SOURCE, ADAPTED])
     by_case = by_label.groupby("case").mean()
     difference = (by_case[ADAPTED] - by_case[SOURCE]).to_numpy()
     losses = by_label.groupby("label").mean()
@@ -118,6 +115,18 @@ def judge(table: pd.DataFrame, kind: str) -> Verdict:
     )
 
 
+def dice_by_case(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Mean Dice over labels, one row per case that all ``models`` were measured on, one column per model."""
+    return _dice_by_label(table, models).groupby("case").mean()
+
+
+def _dice_by_label(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    found = [table[table["model"] == model].set_index(["case", "label"])["dice"] for model in models]
+    by_label = pd.concat(found, axis=1, keys=list(models), join="inner")
+    # a label that is neither there nor found by any network says nothing; one that is rightly not found by one of them is a hit
+    return by_label.dropna(how="all").fillna(1.0)
+
+
 class Comparison:
     """``comparison.csv`` of a training: what was measured, and what still has to be.
 
@@ -134,7 +143,7 @@ class Comparison:
 
     def begin(self) -> None:
         """A training from the first epoch on: what an earlier one measured of its own network on held-out cases is history."""
-        old = (self.table["kind"] == HELD_OUT) & (self.table["model"] == ADAPTED)
+        old = (self.table["kind"] == HELD_OUT) & (self.table["model"] != SOURCE)
         self.table = self.table[~old].reset_index(drop=True)
 
     def measure(
@@ -152,7 +161,7 @@ class Comparison:
 
         Args:
             window: the network.
-            model: ``source`` or ``adapted``.
+            model: ``source``, ``adapted``, or ``alpha A`` for a candidate of the interpolation.
             network: its fingerprint.
             cases: held-out cases, or newly labelled ones that it was not trained on.
             kind: ``held_out`` or ``prequential``.
@@ -176,7 +185,7 @@ class Comparison:
         parts = [part for part in (self.table, new) if not part.empty]
         rows = pd.concat(parts)
         # the source is measured once on a case; an adapted network once per round, or once before a case is trained on
-        rounds = (rows["kind"] == HELD_OUT) & (rows["model"] == ADAPTED)
+        rounds = (rows["kind"] == HELD_OUT) & (rows["model"] != SOURCE)
         key = rows[["kind", "model", "case", "label"]].assign(
             round=rows["round"].where(rounds, -1), epoch=rows["epoch"].where(rounds, -1)
         )
@@ -185,11 +194,12 @@ class Comparison:
 
     def verdict(self, kind: str, number: int | None = None, epoch: int | None = None) -> Verdict:
         """Held-out cases: the network after so many rounds and epochs; prequential: every case so far, each by its network."""
-        rows = self.table[self.table["kind"] == kind]
-        if kind == HELD_OUT:
-            at = (rows["round"] == number) & (rows["epoch"] == epoch)
-            rows = rows[(rows["model"] == SOURCE) | at]
-        return judge(rows, kind)
+        return judge(self.held_out(number, epoch) if kind == HELD_OUT else self.table[self.table["kind"] == kind], kind)
+
+    def held_out(self, number: int, epoch: int) -> pd.DataFrame:
+        """Rows of the held-out cases: of the source network, and of networks after so many rounds and epochs."""
+        rows = self.table[self.table["kind"] == HELD_OUT]
+        return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
     def _dice(self, window: Window, case: str, known: dict) -> tuple[str, dict[str, float | None]]:
         folder = str(self.store.folder)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
+from nnunet_active.training.comparison import FILE, Comparison
 from nnunet_active.training.fine_tuning import FineTuning
+from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_watch import SourceWatch
+from nnunet_active.weight_transfer import TransferReport
 
 
 class FineTunedMixin:
@@ -22,12 +27,16 @@ class FineTunedMixin:
         restart: ``never`` or ``source``.
         adaptation: the weights, from ``initialize`` on.
         session: the campaign's side, which knows the rounds, from ``initialize`` on.
+        watch: compares with the source network; None where that is switched off.
+        choice: chooses the interpolation; None where it is fixed.
     """
 
     fine_tuning: FineTuning
     restart: str
     adaptation: Adaptation | None = None
     session: QuerySession | None = None
+    watch: SourceWatch | None = None
+    choice: HeldOutChoice | None = None
     _validated: ExitStack
 
     def on_train_epoch_start(self) -> None:
@@ -60,6 +69,47 @@ class FineTunedMixin:
         """As the stock one; where the weights that predict are others, those that are trained on are beside them."""
         super().load_checkpoint(filename_or_checkpoint)
         self.adaptation.resume(own_details(filename_or_checkpoint))
+
+    def _adapt(self, report: TransferReport) -> None:
+        """Follow the weights from here on; the network is the source network."""
+        for line in self.fine_tuning.lines():
+            self.print_to_log_file(f"Fine-tuning: {line}.")
+        interpolation = self.fine_tuning.first_interpolation
+        if interpolation != 1 and not report.head_trained:
+            self.print_to_log_file(
+                "Fine-tuning: no interpolation, for the source has no output layer for this target to stay near to."
+            )
+            interpolation = 1.0
+        self.adaptation = Adaptation(
+            self.network,
+            self.fine_tuning.anchor,
+            self.fine_tuning.ema_decay(self.num_iterations_per_epoch) if self.fine_tuning.ema_epochs else None,
+            free=report.head if None in report.heads.indices else (),
+            interpolation=interpolation,
+        )
+        self._interpolates = interpolation != 1
+
+    def _compare(self) -> None:
+        choosing = self.fine_tuning.chosen_by_held_out and self._interpolates
+        if not (self.fine_tuning.compare or choosing):
+            return
+        session = self.session
+        file = Path(self.output_folder) / FILE
+        comparison = Comparison(file, session.store, session.dataset_json["labels"], session.ranks)
+        if self.fine_tuning.compare:
+            self.watch = SourceWatch(session, self.adaptation, self._window, comparison)
+        if choosing:
+            self.choice = HeldOutChoice(session, self.adaptation, self._window, comparison)
+
+    def _begin_comparison(self) -> None:
+        if self.choice is not None:
+            self.choice.begin()
+        if self.watch is not None and self.current_epoch == 0:
+            self.watch.begin()
+
+    def _choose_interpolation(self) -> None:
+        if self.choice is not None:
+            self.choice.choose(self.current_epoch)
 
     def _round_epochs(self, epoch: int) -> tuple[int, int]:
         if self.restart != "source":

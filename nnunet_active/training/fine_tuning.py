@@ -22,9 +22,18 @@ RECIPES: dict[str, dict[str, Any]] = {
     "averaged": {"ema_epochs": 4.0},
     "interpolated": {"interpolation": 0.5},
     "three_quarters": {"interpolation": 0.75},
+    "held_out": {"interpolation": "held_out"},
     "gentle": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.01, "ema_epochs": 4.0},
 }
 """Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
+
+HELD_OUT = "held_out"
+"""The value of ``interpolation`` that leaves it to the held-out cases."""
+
+UNTIL_CHOSEN = 0.75
+
+FEWEST = 2
+"""Held-out cases below which nothing can be chosen by them: there is no standard error."""
 
 DEFAULT_RECIPE = "three_quarters"
 """As good as ``plain`` where adapting pays, and half the harm where it does not (``docs/measured.md``)."""
@@ -39,7 +48,8 @@ class FineTuning:
         warmup_epochs: W; epoch e < W of a schedule is trained at (e + 1) / (W + 1) of its learning rate.
         anchor: alpha of the penalty (alpha / 2) ||w - w0||^2 towards the source weights w0 (L2-SP); 0: none.
         ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
-        interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves.
+        interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
+            held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`).
         compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
 
     Raises:
@@ -50,7 +60,7 @@ class FineTuning:
     warmup_epochs: int = 0
     anchor: float = 0.0
     ema_epochs: float = 0.0
-    interpolation: float = 1.0
+    interpolation: float | str = 1.0
     compare: bool = True
 
     def __post_init__(self) -> None:
@@ -60,7 +70,7 @@ class FineTuning:
             "warmup_epochs": int,
             "anchor": number,
             "ema_epochs": number,
-            "interpolation": number,
+            **({} if self.chosen_by_held_out else {"interpolation": number}),
         }
         for name, kind in kinds.items():
             value = getattr(self, name)
@@ -70,13 +80,23 @@ class FineTuning:
                 raise CampaignError(f"The fine-tuning setting {name} is {value}; it cannot be negative or infinite.")
         if self.lr_factor == 0:
             raise CampaignError("The fine-tuning setting lr_factor is 0, so that nothing would be learnt; raise it.")
-        if not 0 < self.interpolation <= 1:
+        if not 0 < self.first_interpolation <= 1:
             raise CampaignError(
                 f"The fine-tuning setting interpolation is {self.interpolation}; it must be above 0 (the source network) and at "
                 f"most 1 (the fine-tuned one)."
             )
         if not isinstance(self.compare, bool):
             raise CampaignError(f"The fine-tuning setting compare is {self.compare!r}; it is true or false.")
+
+    @property
+    def chosen_by_held_out(self) -> bool:
+        """Whether the held-out cases choose the interpolation."""
+        return self.interpolation == HELD_OUT
+
+    @property
+    def first_interpolation(self) -> float:
+        """Alpha at the beginning, and where nobody is held out to choose it."""
+        return UNTIL_CHOSEN if self.chosen_by_held_out else self.interpolation
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> FineTuning:
@@ -104,7 +124,9 @@ class FineTuning:
             said.append(f"anchored to the source weights (L2-SP, alpha {self.anchor:g})")
         if self.ema_epochs:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
-        if self.interpolation != 1:
+        if self.chosen_by_held_out:
+            said.append("held-out cases choose how far from the source to the fine-tuned the weights that predict are")
+        elif self.interpolation != 1:
             said.append(
                 f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"
             )

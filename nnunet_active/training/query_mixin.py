@@ -27,14 +27,12 @@ from nnunet_active.ranks import Ranks
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.settings import Settings
 from nnunet_active.source_model import carry_over
-from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import make_way, restamp
 from nnunet_active.training.fine_tuned import FineTunedMixin
 from nnunet_active.training.fine_tuning import FineTuning
 from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_watch import SourceWatch
 from nnunet_active.training.source_weights import find_source
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.training.validation_folder import set_aside
@@ -80,8 +78,6 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         self._loaded_cases: tuple = ()
         self._validated = ExitStack()
         self._base = Path(self.preprocessed_dataset_folder_base)
-        self.adaptation: Adaptation | None = None
-        self.watch: SourceWatch | None = None
         self.pseudo: PseudoLabelling | None = None
         with self._one_sentence():
             settings = self._settings()
@@ -164,16 +160,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         self.print_to_log_file(f"Source network: {source.origin}")
         for line in report.lines():
             self.print_to_log_file(f"  {line}")
-        for line in self.fine_tuning.lines():
-            self.print_to_log_file(f"Fine-tuning: {line}.")
         self._stem_weights = self._first_weights()
-        self.adaptation = Adaptation(
-            self.network,
-            self.fine_tuning.anchor,
-            self.fine_tuning.ema_decay(self.num_iterations_per_epoch) if self.fine_tuning.ema_epochs else None,
-            free=report.head if None in report.heads.indices else (),
-            interpolation=self.fine_tuning.interpolation,
-        )
+        self._adapt(report)
         self.session = QuerySession(
             campaign,
             store,
@@ -185,8 +173,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         )
         if self.pseudo_settings is not None:
             self.pseudo = PseudoLabelling(self.session, self.pseudo_settings, self.num_epochs)
-        if self.fine_tuning.compare:
-            self.watch = SourceWatch(self.session, self.adaptation, self._window, Path(self.output_folder))
+        self._compare()
 
     def on_train_start(self) -> None:
         """Query before the first epoch, or take up what a killed run left behind, before any training data is read."""
@@ -196,8 +183,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         with self._one_sentence():
             self.session.begin()
             self._query()
-            if self.watch is not None and self.current_epoch == 0:
-                self.watch.begin()
+            self._begin_comparison()
             if not self._labelled_now():
                 raise CampaignError("No case is labelled and none is left to ask for, so there is nothing to train on.")
         super().on_train_start()
@@ -210,6 +196,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
                 self.print_to_log_file("The round begins again from the source weights.")
                 self.adaptation.restart(self.optimizer)
             if self.pseudo is not None:
+                if self.current_epoch == self.pseudo.begins_at(self.current_epoch):
+                    self._choose_interpolation()
                 with self.adaptation.predicting():
                     self.pseudo.update(self.current_epoch, self._window, self._save_here)
         if self._trained_on() != self._loaded_cases:
@@ -220,6 +208,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def on_train_end(self) -> None:
         """Let go of the campaign once the final checkpoint is written."""
+        self._choose_interpolation()
         super().on_train_end()
         if self.watch is not None:
             self.watch.end(self.current_epoch)
@@ -276,6 +265,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
+        if self.session.is_query_due(self.current_epoch):
+            self._choose_interpolation()
         with self.adaptation.predicting():
             self.session.query_if_due(
                 self.current_epoch,

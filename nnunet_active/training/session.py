@@ -111,6 +111,14 @@ class QuerySession:
         """Labelled cases that are never trained on in this fold: the campaign's, and the fold's own of a cross-validation."""
         return [*self.campaign.val, *self._sides(epoch)[1]]
 
+    def trained_on(self, epoch: int) -> tuple[int, int]:
+        """Rounds and labelled cases that the epochs before ``epoch`` (1 or more) were trained on."""
+        return sum(one.epoch < epoch for one in self.campaign.rounds), len(self.labelled(epoch - 1))
+
+    def is_query_due(self, epoch: int) -> bool:
+        """Whether :meth:`query_if_due` would query."""
+        return not self.only_follows and self.campaign.query_due(epoch)
+
     def _sides(self, epoch: int | None) -> tuple[list[str], list[str]]:
         cases = self.campaign.labelled(None if self.only_follows else epoch)
         return sides(cases, self.campaign.state.get("fold_of", {}), self.fold)
@@ -172,7 +180,7 @@ class QuerySession:
             mirror_axes: axes that may be mirrored where a strategy asks for an ensemble.
         """
         campaign = self.campaign
-        if self.only_follows or not campaign.query_due(epoch):
+        if not self.is_query_due(epoch):
             return
         before()
         candidates = campaign.pool(self._oracle.candidates())

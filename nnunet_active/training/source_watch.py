@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
@@ -11,7 +10,7 @@ from nnunet_active.inference import Window
 from nnunet_active.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
-from nnunet_active.training.comparison import ADAPTED, FILE, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
+from nnunet_active.training.comparison import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.weights import Weights, live_weights
 
@@ -23,15 +22,14 @@ class SourceWatch:
         session: the campaign's side of the training.
         adaptation: the weights; the adapted network is the one that predicts.
         window: makes a window on the network of ``adaptation``.
-        folder: the training's output folder, where ``comparison.csv`` goes.
+        comparison: where Dice is measured and kept, in the training's output folder.
     """
 
     def __init__(
-        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], folder: Path
+        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
     ) -> None:
-        self.session, self.adaptation, self.window, self.folder = session, adaptation, window, Path(folder)
-        labels = session.dataset_json["labels"]
-        self.comparison = Comparison(self.folder / FILE, session.store, labels, session.ranks)
+        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+        self.folder = comparison.file.parent
         self._source = weights_digest(adaptation.source)
 
     def begin(self) -> None:
@@ -57,7 +55,7 @@ class SourceWatch:
         """Before a query of a training that is under way, and at its end: the held-out cases."""
         cases = self.session.held_out(epoch)
         if epoch > 0 and cases:
-            number, labelled = self._trained_on(epoch)
+            number, labelled = self.session.trained_on(epoch)
             self._measure(HELD_OUT, cases, epoch, labelled)
             self._tell(epoch, self.comparison.verdict(HELD_OUT, number, epoch))
 
@@ -67,7 +65,7 @@ class SourceWatch:
             return  # at epoch 0 both networks are the same
         new = sorted(set(self.session.labelled(epoch)) - set(self.session.labelled(epoch - 1)))
         if new:
-            self._measure(PREQUENTIAL, new, epoch, self._trained_on(epoch)[1])
+            self._measure(PREQUENTIAL, new, epoch, self.session.trained_on(epoch)[1])
             self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
 
     def end(self, epoch: int) -> None:
@@ -77,11 +75,6 @@ class SourceWatch:
         else:
             self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
 
-    def _trained_on(self, epoch: int) -> tuple[int, int]:
-        """Rounds and labelled cases that the epochs before ``epoch`` were trained on."""
-        rounds = self.session.campaign.rounds
-        return sum(one.epoch < epoch for one in rounds), len(self.session.labelled(epoch - 1))
-
     def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
         window = self.window()
         with self.adaptation.replaced(self.adaptation.source):
@@ -89,7 +82,7 @@ class SourceWatch:
         adapted = self.adaptation.predicting() if weights is None else self.adaptation.replaced(weights)
         with adapted:
             network = weights_digest(live_weights(self.adaptation.network))
-            number = self._trained_on(epoch)[0] if weights is None else 0
+            number = self.session.trained_on(epoch)[0] if weights is None else 0
             self.comparison.measure(window, ADAPTED, network, cases, kind, number, epoch, labelled)
 
     def _tell(self, epoch: int, verdict: Verdict) -> None:

@@ -6,7 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from killed_process import killed_before_rename, needs_fork
 from tiny_benchmark import job_of, tiny_benchmark
 
@@ -148,10 +150,27 @@ def test_named_recipes_change_the_training(nnunet_folders: Path):
     assert found["plain"]["weights"] != found["gentle"]["weights"]
 
 
+def test_held_out_cases_choose_the_weights_that_are_measured_and_the_test_cases_have_no_part_in_it(
+    nnunet_folders: Path,
+):
+    how = {"recipes": _recipes("held_out"), "arms": (Arm("random"),), "held_out": 2, "budget": 1}
+    benchmark = tiny_benchmark(nnunet_folders, **how)
+    job = job_of(benchmark, "random")
+    result = execute(job)
+    (folder,) = (job.folder / "nnUNet_results").rglob("fold_0")
+    rows = pd.read_csv(folder / "comparison.csv", dtype={"case": str})
+    assert set(rows["case"]) == set(job.spec.val) and not set(job.spec.val) & set(job.spec.test)
+    log = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
+    chosen = {entry["chosen"] for entry in log if entry["event"] == "interpolation"}
+    checkpoint = torch.load(benchmark.root / "legs" / result["rounds"][0]["leg"] / "checkpoint.pth", weights_only=False)
+    assert chosen == {checkpoint["nnunet_active"]["interpolation"]}
+
+
 def _recipes(*names: str) -> tuple:
     from nnunet_active.benchmark.configuration import Configuration
 
-    return Configuration.from_json({"dataset": "x", "configuration": "2d", "arms": [], "recipes": list(names)}).recipes
+    content = {"dataset": "x", "configuration": "2d", "arms": [], "recipes": list(names), "held_out": 2}
+    return Configuration.from_json(content).recipes
 
 
 @pytest.mark.long

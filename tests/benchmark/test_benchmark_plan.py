@@ -9,6 +9,7 @@ import pytest
 from nnunet_active.benchmark.configuration import Arm, Configuration, Recipe
 from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
 from nnunet_active.errors import CampaignError
+from nnunet_active.training.fine_tuning import recipe
 
 FOLDS = [Fold(0, tuple("abcdef"), tuple("xy")), Fold(1, tuple("abcxy"), tuple("def"))]
 
@@ -58,3 +59,32 @@ def test_the_training_is_one_stride_for_every_query_unless_its_length_is_given()
 def test_a_budget_beyond_the_pool_is_refused():
     with pytest.raises(CampaignError, match="--budget 6 is more than the 5 labelled cases that fold 1"):
         plan_runs(configuration(budget=6), FOLDS)
+
+
+def test_held_out_cases_are_drawn_by_the_seed_and_are_neither_asked_for_nor_tested_on():
+    runs = plan_runs(
+        configuration(held_out=2, seeds=(0, 1, 2), recipes=(Recipe("held_out", recipe("held_out")),)), FOLDS[:1]
+    )
+    for run in runs:
+        assert (
+            len(run.val) == 2 and set(run.val) | set(run.train) == set("abcdef") and not set(run.val) & set(run.train)
+        )
+        assert run.test == ("x", "y")
+        assert RunSpec.from_json(run.to_json()) == run
+    by_seed = {run.seed: {other.val for other in runs if other.seed == run.seed} for run in runs}
+    assert all(len(drawn) == 1 for drawn in by_seed.values())
+    assert len(set.union(*by_seed.values())) > 1
+    everything = next(run for run in runs if run.arm == "all labels")
+    assert everything.settings["budget"] == 4
+
+
+def test_a_recipe_that_held_out_cases_choose_by_needs_some():
+    with pytest.raises(CampaignError, match="set 2 or more aside"):
+        configuration(held_out=1, recipes=(Recipe("held_out", recipe("held_out")),))
+    with pytest.raises(CampaignError, match="--budget 3 is more than the 2 labelled cases"):
+        plan_runs(configuration(held_out=4, budget=3), FOLDS[:1])
+
+
+def test_a_run_without_held_out_cases_is_called_as_before_there_were_any():
+    run = plan_runs(configuration(), FOLDS)[-1]
+    assert "val" not in run.to_json()

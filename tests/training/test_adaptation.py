@@ -136,7 +136,7 @@ def test_off_means_that_the_optimizer_has_no_hook():
     adaptation = Adaptation(network)
     adaptation.attach(optimizer)
     assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
-    assert adaptation.state() == {}
+    assert adaptation.state() == {"interpolation": 1.0}
 
 
 def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the_average():
@@ -271,5 +271,6 @@ def test_a_resumed_interpolation_goes_on_bit_for_bit(decay):
         with adaptation.predicting():
             ends.append((copy_weights(network), adaptation.state()))
     assert all(torch.equal(ends[0][0][name], value) for name, value in ends[1][0].items())
+    assert ends[0][1].pop("interpolation") == ends[1][1].pop("interpolation") == 0.3
     for key, weights in ends[0][1].items():
         assert all(torch.equal(ends[1][1][key][name], value) for name, value in weights.items())

@@ -1,0 +1,104 @@
+"""How far from the source to the fine-tuned weights? The held-out cases say it, before every query and at the end.
+
+Candidates are w0 + alpha (v - w0) for alpha in `ALPHAS` (:mod:`~nnunet_active.training.adaptation`): 0 is the source network, 1 the
+fine-tuned one. With D(alpha, i) the Dice of held-out case i, b the alpha with the highest mean and d(alpha, i) = D(b, i) - D(alpha, i),
+the smallest alpha is taken with
+
+    mean_i d(alpha, i) <= sd_i d(alpha, i) / sqrt(n),
+
+that is, the network nearest to the source that is not worse than the best one by more than a standard error of the difference. (One
+standard error: Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section 3.4.3; paired differences: our
+choice.) So a network leaves the source only as far as a few cases can show that it should; where they show no gain, the source network
+itself is what predicts. How well that works with two to seven cases: ``docs/measured.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.inference import Window
+from nnunet_active.safe_checkpoint import weights_digest
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.comparison import HELD_OUT, Comparison, dice_by_case
+from nnunet_active.training.fine_tuning import FEWEST
+from nnunet_active.training.session import QuerySession
+from nnunet_active.training.weights import live_weights
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def nearest_within_one_standard_error(dice: pd.DataFrame) -> float:
+    """The rule above.
+
+    Args:
+        dice: a row per case, a column per alpha in ascending order; two rows at least, nothing missing.
+
+    >>> nearest_within_one_standard_error(pd.DataFrame({0.0: [0.5, 0.7], 0.5: [0.6, 0.6], 1.0: [0.9, 0.8]}))
+    1.0
+    """
+    best = dice.mean().idxmax()  # of equals the first one, which is the nearest to the source
+    behind = dice.rsub(dice[best], axis=0)
+    allowed = behind.std(ddof=1) / np.sqrt(len(dice))
+    return float((behind.mean() <= allowed + 1e-12).idxmax())
+
+
+class HeldOutChoice:
+    """Sets the interpolation of a training. All ranks call every method in the same order.
+
+    Args:
+        session: the campaign's side of the training.
+        adaptation: the weights.
+        window: makes a window on the network of ``adaptation``.
+        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
+    """
+
+    def __init__(
+        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
+    ) -> None:
+        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+
+    def begin(self) -> None:
+        """Say so where there are too few cases to choose by."""
+        if (number := len(self.session.held_out(0))) < FEWEST:
+            self.session.log(
+                f"WARNING: the interpolation was to be chosen by held-out cases, but {number} labelled cases are held out and it "
+                f"takes {FEWEST}; predictions are by weights {self.adaptation.interpolation:.0%} of the way from the source to the "
+                f"fine-tuned. The val of the fold in splits_final.json holds cases out."
+            )
+
+    def choose(self, epoch: int) -> None:
+        """Measure the candidates and take one; nothing happens before the first epoch, and where too few cases are held out.
+
+        Args:
+            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
+        """
+        cases = self.session.held_out(epoch)
+        if epoch == 0 or len(cases) < FEWEST:
+            return
+        number, labelled = self.session.trained_on(epoch)
+        chosen = self.adaptation.interpolation
+        try:
+            for alpha in ALPHAS:
+                self.adaptation.interpolation = alpha
+                with self.adaptation.predicting():
+                    network = weights_digest(live_weights(self.adaptation.network))
+                    model = f"alpha {alpha:g}"
+                    self.comparison.measure(self.window(), model, network, cases, HELD_OUT, number, epoch, labelled)
+            rows = self.comparison.held_out(number, epoch)
+            dice = dice_by_case(rows, [f"alpha {alpha:g}" for alpha in ALPHAS]).set_axis(ALPHAS, axis="columns")
+            chosen = nearest_within_one_standard_error(dice)
+        finally:
+            self.adaptation.interpolation = chosen
+        found = ", ".join(f"{alpha:g}: {value:.4f}" for alpha, value in dice.mean().items())
+        self.session.log(
+            f"Mean Dice of {len(dice)} held-out cases by how far the weights are from the source (0) to the fine-tuned (1): {found}. "
+            f"Predictions are by {chosen:g} from here on, the nearest to the source within one standard error of the best."
+        )
+        if chosen == 0:
+            self.session.log(
+                "That is the source network itself: the held-out cases do not show that fine-tuning helps."
+            )
+        self.session.event(epoch, "interpolation", chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})
