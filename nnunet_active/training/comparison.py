@@ -76,9 +76,10 @@ class Verdict:
             f"({self.adapted - self.source:+.4f}; worse in {self.worse} of {self.cases})."
         ]
         if self.is_worse:
+            gentler = "held_out" if self.kind == HELD_OUT else "interpolated"
             lines.append(
                 "WARNING: on these cases the adapted network is worse than the source network that it started from. Keep the source "
-                "network, or fine-tune more gently (nnunet_active init --recipe interpolated --restart)."
+                f"network, or fine-tune more gently (nnunet_active init --recipe {gentler} --restart)."
             )
         for label, loss in self.labels.items():
             lines.append(f"WARNING: the adapted network is worse in {label}: mean Dice {loss:+.4f}.")

@@ -121,6 +121,18 @@ def test_the_choice_needs_no_comparison_with_the_source(nnunet_folders):
     assert set(rows["model"]) == {f"alpha {alpha:g}" for alpha in ALPHAS}
 
 
+def test_pseudo_labels_are_made_by_the_network_that_was_chosen_for_them(nnunet_folders):
+    target = make_target(nnunet_folders)
+    everyone = {"confident_fraction": 1.0, "nearer_fraction": 1.0, "allow_empty": True, "labelled_fraction": 0.5}
+    start(target, stride=2, epochs=4, pseudo_labels=everyone, **SETTINGS)
+    trainer_of(target).run_training()
+    lines = (output_folder(target) / "active_log.jsonl").read_text().splitlines()
+    events = [(entry["epoch"], entry["event"]) for line in lines if (entry := json.loads(line))]
+    chosen = [epoch for epoch, event in events if event == "interpolation"]
+    assert chosen == [1, 2, 3, 4]  # pseudo-labels, query, pseudo-labels, end
+    assert events.index((1, "interpolation")) < events.index((1, "pseudo_labels"))
+
+
 def test_where_nobody_is_held_out_it_is_three_quarters_and_the_user_is_told(nnunet_folders, capsys):
     target = make_target(nnunet_folders)
     start(target, fold="all", epochs=2, **SETTINGS)
