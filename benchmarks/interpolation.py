@@ -53,7 +53,7 @@ class Measured:
         return self.evaluators[cases]
 
     def run(self, result: dict, labels: list[int] | None) -> list[dict]:
-        """Rows of one run: one for each round and alpha; Dice by test case and class goes to ``cases``."""
+        """Rows of one run: one for each round and alpha; mean Dice of each test case over its classes goes to ``cases``."""
         from nnunet_active.training.weights import interpolate
 
         spec, rows = result["spec"], []
@@ -71,7 +71,7 @@ class Measured:
                 known = {0.0: self.sources[test], 1.0: pd.DataFrame(one["cases"])}
                 cases = known[alpha] if alpha in known else test.measure(network)
                 row = {key: spec[key] for key in KEY} | {"labels": len(one["labelled"]), "alpha": alpha}
-                self.cases.append(cases[["case", "class", "dice"]].assign(**row))
+                self.cases.append(cases.groupby("case")["dice"].mean().reset_index().assign(**row))
                 row["dice"] = mean_dice(cases)
                 if following is not None:
                     ahead = self.evaluator(spec, tuple(following["requested"]))
@@ -102,7 +102,7 @@ def held_out(cases: pd.DataFrame, number: int, draws: int = 300) -> pd.DataFrame
 
     rng, lines = np.random.default_rng(0), []
     for key, group in cases.groupby([*KEY, "labels"]):
-        table = group.groupby(["alpha", "case"])["dice"].mean().unstack("alpha").dropna()
+        table = group.pivot(index="case", columns="alpha", values="dice").dropna()
         found = []
         for _ in range(draws):
             drawn = rng.permutation(len(table))
