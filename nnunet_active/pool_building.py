@@ -11,8 +11,9 @@ import torch
 
 from nnunet_active.campaign import Campaign
 from nnunet_active.cases import CaseStore
+from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import ActiveError, EmptyPool, MissingInput
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.nnunet_paths import results_root
 from nnunet_active.pool_scoring import Log, PoolScores, density_of_cases, score_cases
 from nnunet_active.ranks import Ranks

@@ -16,8 +16,9 @@ import pandas as pd
 
 from nnunet_active.campaign import Campaign, Round
 from nnunet_active.cases import CaseStore
+from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import ActiveError, EmptyPool
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.pool_building import build_pool, open_cache
 from nnunet_active.pool_scoring import Log, PoolScores
 from nnunet_active.ranks import Ranks

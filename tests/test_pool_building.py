@@ -12,8 +12,9 @@ from tiny_target import NAME, PLANS, make_target
 from nnunet_active import pool_building
 from nnunet_active.campaign import Campaign
 from nnunet_active.campaign_start import start_campaign
+from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import EmptyPool, MissingInput
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.pool_building import build_pool, has_moved, open_cache, read_source, source_window
 from nnunet_active.ranks import Ranks
 from nnunet_active.safe_checkpoint import weights_digest

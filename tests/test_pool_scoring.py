@@ -11,7 +11,8 @@ import torch
 from tiny_target import make_target
 
 from nnunet_active.cases import CaseStore
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.ensemble_window import EnsembleWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.pool_scoring import density_of_cases, score_cases
 from nnunet_active.score_cache import ScoreCache
 from nnunet_active.scoring import density

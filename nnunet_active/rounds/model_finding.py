@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from nnunet_active.campaign import Campaign
+from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import MissingInput
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.networks import build_network
 from nnunet_active.nnunet_paths import results_root
 from nnunet_active.rounds.trained_models import Training, covered_folds, judge, trainings_of

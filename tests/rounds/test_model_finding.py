@@ -10,8 +10,9 @@ from tiny_rounds import CONFIGURATION, copy_of, request, start, trained
 from tiny_target import NAME, PLANS
 
 from nnunet_active.campaign_start import read_plans
+from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import MissingInput
-from nnunet_active.inference import EnsembleWindow, SlidingWindow
+from nnunet_active.inference import SlidingWindow
 from nnunet_active.rounds.model_finding import find_models, make_window
 
 NOW = time.time()
