@@ -17,8 +17,9 @@ from pathlib import Path
 from nnunet_active import nnunet_paths
 from nnunet_active.atomic import atomic_file, write_json
 from nnunet_active.errors import ActiveError, IncompatibleSource
+from nnunet_active.model_choice import DEFAULT_CHECKPOINT
 from nnunet_active.networks import build_network, stock_trainer_name
-from nnunet_active.source_model import DEFAULT_CHECKPOINT, SourceModel, read_source_model, write_checkpoint
+from nnunet_active.source_model import SourceModel, read_source_model, write_checkpoint
 
 
 def export_model(

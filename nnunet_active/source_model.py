@@ -5,19 +5,18 @@ Nothing but the model is asked for: neither the source's images nor its preproce
 
 from __future__ import annotations
 
-import json
 import tempfile
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
 from nnunet_active.atomic import atomic_file, atomic_folder, write_json
-from nnunet_active.errors import ActiveError, IncompatibleSource, MissingInput
+from nnunet_active.errors import IncompatibleSource, MissingInput
+from nnunet_active.model_choice import DEFAULT_CHECKPOINT, choose_fold, choose_model, read_json
 from nnunet_active.model_files import FOLD, FolderStore, ZipStore
 from nnunet_active.name_mapping import HeadMapping
 from nnunet_active.networks import build_network, channel_names, find_trainer_class, head_names, stock_trainer_name
@@ -41,10 +40,8 @@ __all__ = [
     "write_checkpoint",
 ]
 
-DEFAULT_CHECKPOINT = "checkpoint_final.pth"
 SUMMARY = "source_summary.npz"
 """Beside ``plans.json``: what ``nnunet_active summarize-source`` wrote."""
-_FALLBACK_CHECKPOINTS = ("checkpoint_best.pth", "checkpoint_latest.pth")
 
 
 @dataclass(frozen=True)
@@ -125,12 +122,12 @@ def read_source_model(
         path = path.parent
     store = FolderStore(path) if path.is_dir() else ZipStore(path)
     notes: list[str] = []
-    model = _choose_model(store, configuration)
-    plans = _read_json(store, model, "plans.json", required=True)
-    dataset_json = _read_json(store, model, "dataset.json", required=True)
-    fingerprint = _read_json(store, model, "dataset_fingerprint.json", required=False)
+    model = choose_model(store, configuration)
+    plans = read_json(store, model, "plans.json", required=True)
+    dataset_json = read_json(store, model, "dataset.json", required=True)
+    fingerprint = read_json(store, model, "dataset_fingerprint.json", required=False)
     found = store.folds(model)
-    fold, checkpoint = _choose_fold(store, model, found, fold, checkpoint, notes)
+    fold, checkpoint = choose_fold(store, model, found, fold, checkpoint, notes)
 
     where = store.describe(model, f"fold_{fold}/{checkpoint}")
     with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:
@@ -281,74 +278,6 @@ def _read_encoder(path: Path, configuration: str | None, trust: bool) -> SourceM
 def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, configuration: str) -> Path:
     """Where ``nnunet_active plan`` keeps the source network of a configuration."""
     return Path(preprocessed_dataset_folder) / "active" / "source" / f"{plans_name}__{configuration}"
-
-
-def _choose_model(store: FolderStore | ZipStore, configuration: str | None) -> str:
-    models = store.models()
-    if not models:
-        raise MissingInput(
-            f"No trained model was found in {store.describe('', '')}; expected a folder with plans.json, dataset.json and "
-            f"fold_X/{DEFAULT_CHECKPOINT}, such as nnUNetTrainer__nnUNetPlans__3d_fullres."
-        )
-    if len(models) == 1:
-        return models[0]
-    fitting = [name for name in models if configuration is None or name.endswith(f"__{configuration}")]
-    if len(fitting) == 1:
-        return fitting[0]
-    names = ", ".join(PurePosixPath(name).name or "." for name in fitting or models)
-    if not fitting:
-        raise MissingInput(
-            f"{store.describe('', '')} holds no model for the configuration {configuration}; found: {names}."
-        )
-    raise MissingInput(
-        f"{store.describe('', '')} holds several models ({names}); choose the configuration with -c, or give one of these "
-        f"folders itself with -m."
-    )
-
-
-def _read_json(store: FolderStore | ZipStore, model: str, name: str, required: bool) -> Any:
-    content = store.read(model, name)
-    where = store.describe(model, name)
-    if content is None:
-        if not required:
-            return None
-        raise MissingInput(
-            f"{where} was not found; a trained nnU-Net model has it beside its fold_X folders, copy it there."
-        )
-    try:
-        parsed = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ActiveError(f"{where} is not valid JSON ({error}); copy it again from the trained model.") from error
-    if not isinstance(parsed, dict):
-        raise ActiveError(f"{where} holds a {type(parsed).__name__} where an object was expected; copy it again.")
-    return parsed
-
-
-def _choose_fold(
-    store: FolderStore | ZipStore,
-    model: str,
-    found: dict[str, list[str]],
-    fold: str | int | None,
-    checkpoint: str,
-    notes: list[str],
-) -> tuple[str, str]:
-    where = store.describe(model, "")
-    if not found:
-        raise MissingInput(f"{where} has no fold_X folder with a checkpoint; train the source model or copy it there.")
-    if fold is not None and str(fold) not in found:
-        raise MissingInput(f"{where} has no checkpoint for fold {fold}; folds found: {', '.join(found)}.")
-    candidates = list(found) if fold is None else [str(fold)]
-    wanted = (checkpoint, *(_FALLBACK_CHECKPOINTS if checkpoint == DEFAULT_CHECKPOINT else ()))
-    for name in wanted:
-        for candidate in candidates:
-            if name in found[candidate]:
-                if fold is None and len(found) > 1:
-                    notes.append(f"Folds found: {', '.join(found)}; fold {candidate} is taken (-f chooses another).")
-                if name != checkpoint:
-                    notes.append(f"fold_{candidate} has no {checkpoint}; {name} is taken in its place.")
-                return candidate, name
-    there = "; ".join(f"fold_{candidate}: {', '.join(found[candidate])}" for candidate in candidates)
-    raise MissingInput(f"{where} has no {checkpoint}; found {there}; choose one with -chk.")
 
 
 def _check_configuration(plans: dict, configuration: str, where: str) -> ConfigurationManager:
