@@ -24,7 +24,8 @@ from nnunet_active.cases import CaseStore
 from nnunet_active.errors import ActiveError
 from nnunet_active.inference import Window
 from nnunet_active.nnunet_paths import preprocessed_root, raw_root
-from nnunet_active.pseudo_labels import TABLE, ReliableSet, link_file
+from nnunet_active.pseudo_label_writer import link_file
+from nnunet_active.pseudo_labels import TABLE, ReliableSet
 from nnunet_active.raw_dataset import RawDataset
 
 KEY = "pseudo_labels"

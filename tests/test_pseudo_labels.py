@@ -13,9 +13,9 @@ from tiny_target import NAME, PLANS, make_target, write_image
 from nnunet_active.campaign_start import start_campaign
 from nnunet_active.errors import CampaignError
 from nnunet_active.inference import SlidingWindow
+from nnunet_active.pseudo_label_writer import label_map
 from nnunet_active.pseudo_labels import (
     PseudoLabelSettings,
-    label_map,
     make_reliable_set,
     read_reliable_set,
 )

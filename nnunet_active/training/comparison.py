@@ -25,7 +25,7 @@ from nnunet_active.atomic import write_text
 from nnunet_active.cases import CaseStore
 from nnunet_active.inference import Window
 from nnunet_active.labels.label_agreement import compare
-from nnunet_active.pseudo_labels import label_map
+from nnunet_active.pseudo_label_writer import label_map
 from nnunet_active.ranks import Ranks
 
 FILE = "comparison.csv"
