@@ -17,7 +17,7 @@ from nnunet_active.errors import CampaignError, MissingInput
 from nnunet_active.labels.cross_validation import check_folds
 from nnunet_active.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.oracle import FolderOracle, Oracle, RetrospectiveOracle
-from nnunet_active.pseudo_labels import PseudoLabelSettings
+from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.raw_dataset import read_pool_folders
 from nnunet_active.settings import Settings
 from nnunet_active.splits import define_fold, read_splits

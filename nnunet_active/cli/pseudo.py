@@ -12,7 +12,7 @@ from nnunet_active.cli import arguments
 from nnunet_active.cli.select import add_model
 
 if TYPE_CHECKING:
-    from nnunet_active.pseudo_labels import PseudoLabelSettings
+    from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 
 HELP = "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted"
 
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSettings:
     """The campaign's, with what was said now in their place."""
-    from nnunet_active.pseudo_labels import PseudoLabelSettings
+    from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 
     said = {name: getattr(args, name) for name in ("rule", *_NUMBERS, "allow_empty")}
     wanted = {**(campaign or {}), **{name: value for name, value in said.items() if value is not None}}

@@ -22,7 +22,7 @@ from nnunet_active.errors import CampaignError
 from nnunet_active.inference import SlidingWindow
 from nnunet_active.labels.cross_validation import campaign_for
 from nnunet_active.nnunet_paths import results_root
-from nnunet_active.pseudo_labels import PseudoLabelSettings
+from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.ranks import Ranks
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.settings import Settings
@@ -46,7 +46,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.settings.Settings`.
         active_epochs, active_iterations, active_val_iterations, active_initial_lr: None leaves the trainer's own value.
         active_fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`.
-        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_labels.PseudoLabelSettings`, or None: no
+        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_label_settings.PseudoLabelSettings`, or None: no
             semi-supervised training; counts also where a campaign leaves it to the trainer.
         active_restart: ``never`` or ``source``; counts also where a campaign leaves it to the trainer.
     """

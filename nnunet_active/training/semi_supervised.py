@@ -15,7 +15,8 @@ from pathlib import Path
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUNetDatasetBlosc2
 
 from nnunet_active.inference import Window
-from nnunet_active.pseudo_labels import PseudoLabelSettings, ReliableSet, make_reliable_set, read_reliable_set
+from nnunet_active.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.pseudo_labels import ReliableSet, make_reliable_set, read_reliable_set
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.session import QuerySession
 

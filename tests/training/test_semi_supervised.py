@@ -20,7 +20,7 @@ from tiny_training import (
 
 from nnunet_active.errors import CampaignError
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.pseudo_labels import PseudoLabelSettings
+from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.semi_supervised import PseudoLabelling
 
