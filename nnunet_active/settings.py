@@ -34,8 +34,8 @@ class Settings:
         modality: how one channel alone is shown to the network in the election of the dominant modality (``zero``, ``replicate``).
         wait: with the folder oracle, wait for the labels instead of stopping.
         fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`; empty: the papers' plain recipe.
-        pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_label_settings.PseudoLabelSettings`; None leaves semi-supervised
-            training to the trainer class, which is off but for ASSFT.
+        pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_label_settings.PseudoLabelSettings`; None leaves
+            semi-supervised training to the trainer class, which is off but for ASSFT.
         restart: at each query of a training go on (``never``) or begin again from the source weights (``source``); None leaves it
             to the trainer class.
         folds: number of folds of a cross-validation among the labelled cases; 1: none.
