@@ -4,18 +4,21 @@
 
 Folders of one name are pooled: other recipes of the same arms on the same folds. Writes ``benchmark_NAME.csv`` (a row per run, round
 and class) and, where there are semi-supervised arms, ``benchmark_NAME_pseudo_labels.csv``; prints learning curves, paired tests
-against foreground_random, harm, and the worth of the selected pseudo-labels as Markdown.
+against foreground_random (within each recipe) and against the recipe plain, harm, and the worth of the selected pseudo-labels as
+Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 LEFT_AWAY = ["run", "labelled", "spec", "versions", "digests", "code", "weights", "way"]
 REFERENCE = "foreground_random"
+FEWEST_PAIRS = 3
 
 
 def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -31,22 +34,29 @@ def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
     return shown.join(runs).loc[last.sort_values(ascending=False).index].reset_index()
 
 
-def against(rows: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Final Dice and area of every way less those of the reference, paired by fold and seed; empty where it was not run."""
+def against(rows: pd.DataFrame, other: Callable[[str], str]) -> pd.DataFrame:
+    """Final Dice and area of every way less those of another one, paired by fold and seed, where three pairs or more are there.
+
+    Args:
+        rows: of ``results.csv``.
+        other: the way that a way is compared with.
+    """
     from nnunet_active.benchmark import comparison, measures
 
     runs = measures.per_run(rows)
     lines = []
     for column in ("final", "area"):
         for way in measures.strategies(rows):
+            reference = other(way)
             if way == reference or runs.loc[runs["way"] == way, column].isna().all():
                 continue
             table = comparison.paired(runs, measures.UNIT, column, [way, reference])
-            if len(table):
+            if len(table) >= FEWEST_PAIRS:
                 test = comparison.pairwise_tests(table).iloc[0]
                 wins = comparison.win_matrix(table).iloc[0, 1]
-                lines.append({"what": column, "way": way, "wins": wins, **test[["n", "difference", "p", "smallest_p"]]})
-    table = pd.DataFrame(lines, columns=["what", "way", "n", "wins", "difference", "p", "smallest_p"])
+                found = test[["n", "difference", "p", "smallest_p"]]
+                lines.append({"what": column, "way": way, "against": reference, "wins": wins, **found})
+    table = pd.DataFrame(lines, columns=["what", "way", "against", "n", "wins", "difference", "p", "smallest_p"])
     for _, group in table.groupby("what"):
         table.loc[group.index, "p_holm"] = comparison.holm(group["p"].to_numpy())
     return table
@@ -89,12 +99,13 @@ def main() -> None:
         rows = tables.rows.drop_duplicates(["way", "fold", "seed", "round", "class"])  # every folder has the source
         kept = rows.drop(columns=[column for column in LEFT_AWAY if column in rows])
         kept.to_csv(args.out / f"benchmark_{name}.csv", index=False, lineterminator="\n", float_format="%.5f")
-        several = rows["recipe"].nunique() > 2  # the source counts as one
-        shown = [
-            curves_table(rows),
-            against(rows, f"{REFERENCE} / plain" if several else REFERENCE),
-            harm_of_recipes(rows),
-        ]
+        shown = [curves_table(rows)]
+        for recipe in sorted(set(rows["recipe"]) - {"-"}):  # the source has none
+            of_recipe = rows[rows["recipe"].isin([recipe, "-"])]
+            shown.append(against(of_recipe, lambda way: REFERENCE + "".join(way.partition(" / ")[1:])))
+        if rows["recipe"].nunique() > 2:
+            shown.append(against(rows, lambda way: f"{way.partition(' / ')[0]} / plain"))
+        shown.append(harm_of_recipes(rows))
         if not tables.pseudo_labels.empty:
             judged = tables.pseudo_labels
             judged.drop(columns=[column for column in LEFT_AWAY if column in judged]).to_csv(
