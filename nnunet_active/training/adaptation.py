@@ -63,6 +63,11 @@ class Adaptation:
             own = dict(unwrap(network).named_parameters())
             self._anchored = [(own[name], own[name].detach().clone()) for name in own if name not in self._free]
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the network is interpolated, so that interpolation 0 is the source network."""
+        return not self._free
+
     def attach(self, optimizer: Optimizer) -> None:
         """Follow the steps of an optimizer (idempotent); a trainer may make itself a new one between epochs."""
         if optimizer is self._optimizer:

@@ -89,15 +89,22 @@ class HeldOutChoice:
                     self.comparison.measure(self.window(), model, network, cases, HELD_OUT, number, epoch, labelled)
             rows = self.comparison.held_out(number, epoch)
             dice = dice_by_case(rows, [f"alpha {alpha:g}" for alpha in ALPHAS]).set_axis(ALPHAS, axis="columns")
-            chosen = nearest_within_one_standard_error(dice)
+            if len(dice) >= FEWEST:
+                chosen = nearest_within_one_standard_error(dice)
         finally:
             self.adaptation.interpolation = chosen
+        if len(dice) < FEWEST:
+            self.session.log(
+                f"WARNING: {len(dice)} of the held-out cases show any class of the target, too few to choose the interpolation by; it "
+                f"stays at {chosen:g}."
+            )
+            return
         found = ", ".join(f"{alpha:g}: {value:.4f}" for alpha, value in dice.mean().items())
         self.session.log(
             f"Mean Dice of {len(dice)} held-out cases by how far the weights are from the source (0) to the fine-tuned (1): {found}. "
             f"Predictions are by {chosen:g} from here on, the nearest to the source within one standard error of the best."
         )
-        if chosen == 0:
+        if chosen == 0 and self.adaptation.is_whole:
             self.session.log(
                 "That is the source network itself: the held-out cases do not show that fine-tuning helps."
             )

@@ -142,6 +142,17 @@ def test_where_nobody_is_held_out_it_is_three_quarters_and_the_user_is_told(nnun
     assert "0 labelled cases are held out and it takes 2; predictions are by weights 75%" in capsys.readouterr().out
 
 
+def test_held_out_cases_without_any_class_say_nothing_and_the_user_is_told(nnunet_folders, monkeypatch, capsys):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2, **SETTINGS)
+    nothing = {"oedema": float("nan"), "core": float("nan")}
+    monkeypatch.setattr("nnunet_active.training.comparison.compare", lambda *_: {"dice": nothing})
+    trainer = trainer_of(target)
+    trainer.run_training()
+    assert trainer.adaptation.interpolation == 0.75 and not chosen_of(target)
+    assert "0 of the held-out cases show any class of the target" in capsys.readouterr().out
+
+
 def test_a_killed_run_chooses_as_one_that_was_not(tmp_path, monkeypatch):
     ends = []
     for kill in (None, 1, 2):
