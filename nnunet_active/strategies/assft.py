@@ -17,7 +17,7 @@ from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, 
 from nnunet_active.strategies.geometry import cosine_distance, minmax, nearest_distance, unit_rows
 
 CHOICES = {
-    "gap": ("anchor", "drift", "prediction", "source"),
+    "gap": ("drift", "anchor", "prediction", "source"),
     "diversity": ("greedy", "static"),
     "dkd": ("product", "sum"),
     "region": ("predicted", "class_balanced", "soft"),
@@ -41,8 +41,9 @@ class AssftStrategy(QueryStrategy):
 
     * DKD = n(KD) * n(Div), or with ``dkd="sum"`` n(KD) + n(Div)
     * knowledge gap KD, ``gap``:
-      ``anchor`` distance of z0(x) to the nearest pseudo-source anchor; ``drift`` Jensen-Shannon divergence (nats) of
-      softmax(z0 / tau) and softmax(zt / tau), zero in round 1; ``prediction`` the column ``kl_source``, the mean voxel KL of
+      ``drift`` Jensen-Shannon divergence (nats) of softmax(z0 / tau) and softmax(zt / tau); while it is zero for every case, as
+      in round 1, DKD is the diversity alone, from labelled cases and picks, and nothing before there are any; ``anchor`` distance
+      of z0(x) to the nearest pseudo-source anchor; ``prediction`` the column ``kl_source``, the mean voxel KL of
       source and current predictions; ``source`` distance to the nearest centroid of the source summary
     * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where ``greedy`` counts the picks so far as labelled and
       ``static`` does not; with nothing labelled yet, the distance to the candidates' mean
@@ -57,7 +58,7 @@ class AssftStrategy(QueryStrategy):
       nothing, so Q = n(DKD) alone. KD is then the distance to the source summary; without one it is not known, and DKD = n(Div).
 
     The defaults ``class_balanced`` and 100 voxels have the best rank correlation with the true error of those tried on two real
-    pairs (``docs/assft.md``).
+    pairs (``docs/assft.md``); ``drift`` was better than ``anchor`` in adaptation on both (``docs/measured.md``).
 
     Arrays: ``embedding`` is zt, the current network's; ``source_embedding`` is z0, the frozen source network's; without
     it z0 = zt (true in round 1; a note says so). Cost: O(n (k + m + b) d).
@@ -72,7 +73,7 @@ class AssftStrategy(QueryStrategy):
         self,
         lambda_: float = 1.0,
         combine: str = "sum",
-        gap: str = "anchor",
+        gap: str = "drift",
         diversity: str = "greedy",
         dkd: str = "product",
         region: str = "class_balanced",
@@ -88,7 +89,7 @@ class AssftStrategy(QueryStrategy):
         Args:
             lambda_: weight of ASD.
             combine: how DKD and ASD make Q: ``sum`` or ``product``.
-            gap: ``anchor``, ``drift``, ``prediction`` or ``source``.
+            gap: ``drift``, ``anchor``, ``prediction`` or ``source``.
             diversity: ``greedy`` or ``static``.
             dkd: how KD and Div make DKD: ``product`` or ``sum``.
             region: ``predicted``, ``class_balanced`` or ``soft``.
@@ -129,6 +130,9 @@ class AssftStrategy(QueryStrategy):
         gap, hard = None if knowledge_gap is None else minmax(knowledge_gap), minmax(difficulty)
         if knowledge_gap is None:
             components["knowledge_gap"] = np.zeros(len(pool))
+        if self.gap == "drift" and pool.head_trained and not gap.any():
+            gap = None  # nothing has drifted yet: as a factor it would silence the diversity within a batch
+            diversity = diversity if has_reference else np.zeros(len(pool))
         steps = Steps(pool, n)
         for step in range(n):
             dkd = minmax(self._dkd(gap, minmax(diversity)))
@@ -178,7 +182,9 @@ class AssftStrategy(QueryStrategy):
         # scipy gives the square root of the divergence, and NaN for a tiny negative rounding error.
         drift = np.nan_to_num(jensenshannon(then, now, axis=1)) ** 2
         if not minmax(drift).any():
-            notes.append("The network has not drifted from the source: the knowledge gap is zero for every case.")
+            notes.append(
+                "The network has not drifted from the source: the knowledge gap is zero, so that DKD is the diversity."
+            )
         return drift
 
     def _difficulty(self, pool: ScoredPool) -> np.ndarray:

@@ -100,14 +100,27 @@ def test_greedy_does_not_pick_two_twins_in_one_batch():
     assert len(twins & set(query(pool, 2, lambda_=0, diversity="greedy").picks)) == 1
 
 
-def test_drift_in_round_1_is_zero_and_says_so():
-    pool = make_pool()
+def test_while_nothing_has_drifted_difficulty_picks_first_and_diversity_joins_in_from_there():
+    pool = make_pool(labelled=0).sorted()
     selection = query(pool, 3, gap="drift")
     assert (selection.components["knowledge_gap"] == 0).all()
     assert any("not drifted" in note for note in selection.notes)
     assert any("No embedding by the source network" in note for note in selection.notes)
-    only_difficulty = selection.components["difficulty"].sort_values(ascending=False).index[:3]
-    assert selection.picks == tuple(only_difficulty)
+    z, hard = pool.arrays["embedding"], n01(selection.components["difficulty"][list(pool.cases)])
+    picks = [int(np.argmax(hard))]
+    for _ in range(2):
+        div = n01([min(cosine(row, z[i]) for i in picks) for row in z])
+        picks.append(max((i for i in range(len(pool)) if i not in picks), key=lambda i: div[i] + hard[i]))
+    assert selection.picks == tuple(pool.cases[i] for i in picks)
+
+
+def test_while_nothing_has_drifted_labelled_cases_count_from_the_first_pick_on():
+    pool = make_pool(labelled=2).sorted()
+    selection = query(pool, 1, gap="drift")
+    z, references = pool.arrays["embedding"], pool.labelled_arrays["embedding"]
+    div = n01([min(cosine(row, reference) for reference in references) for row in z])
+    hard = n01(selection.components["difficulty"][list(pool.cases)])
+    assert selection.picks == (pool.cases[int(np.argmax(div + hard))],)
 
 
 def test_a_handful_of_uncertain_voxels_does_not_win():
