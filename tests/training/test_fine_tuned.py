@@ -183,4 +183,4 @@ def test_off_leaves_the_optimizer_and_the_schedule_as_the_trainer_made_them(nnun
     trainer.run_training()
     assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
     assert not trainer.optimizer._optimizer_step_pre_hooks and not trainer.optimizer._optimizer_step_post_hooks
-    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() == {}
+    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() == {"interpolation": 1.0}
