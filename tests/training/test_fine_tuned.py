@@ -18,6 +18,7 @@ from tiny_training import (
 
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.fine_tuning import recipe
 from nnunet_active.training.weights import copy_weights
 
 GENTLE = {"lr_factor": 0.5, "warmup_epochs": 1, "anchor": 0.1, "ema_epochs": 2.0}
@@ -184,3 +185,29 @@ def test_off_leaves_the_optimizer_and_the_schedule_as_the_trainer_made_them(nnun
     assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
     assert not trainer.optimizer._optimizer_step_pre_hooks and not trainer.optimizer._optimizer_step_post_hooks
     assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() == {"interpolation": 1.0}
+
+
+@pytest.mark.parametrize("name", ["three_quarters", "held_out"])
+def test_nothing_is_interpolated_towards_a_source_whose_head_says_nothing(nnunet_folders, capsys, name):
+    target = make_target(nnunet_folders, source_labels={"background": 0, "liver": 1, "spleen": 2})
+    start(target, epochs=2, fine_tuning=recipe(name))
+    trainer = trainer_of(target)
+    trainer.run_training()
+    assert "no interpolation" in capsys.readouterr().out
+    assert trainer.adaptation.interpolation == 1.0 and trainer.choice is None
+    assert "trained_weights" not in checkpoint_of(target)["nnunet_active"]
+
+
+def test_where_one_class_is_new_the_body_is_interpolated_and_the_head_is_the_trained_one(nnunet_folders):
+    target = make_target(nnunet_folders, source_labels={"background": 0, "oedema": 1, "spleen": 2})
+    start(target, epochs=2, fine_tuning=recipe("three_quarters"))
+    trainer = trainer_of(target)
+    trainer.run_training()
+    trained, found = copy_weights(trainer.network), checkpoint_of(target)["network_weights"]
+    for key, value in trained.items():
+        same = torch.equal(found[key], value)
+        assert (
+            same
+            if "seg_layers" in key
+            else torch.equal(found[key], torch.lerp(trainer.adaptation.source[key], value, 0.75))
+        )
