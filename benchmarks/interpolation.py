@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+from nnunet_active.training.held_out_choice import ALPHAS, nearest_within_one_standard_error
+
 KEY = ["dataset", "fold", "arm", "seed"]
 
 
@@ -98,8 +99,6 @@ def held_out(cases: pd.DataFrame, number: int, draws: int = 300) -> pd.DataFrame
         One row per run and round: ``fixed`` for every alpha, ``chosen``, mean ``chosen_alpha``, and the share of draws that end
         below the source network (``worse``) and by more than 0.01 (``noticeably``).
     """
-    from nnunet_active.training.held_out_choice import nearest_within_one_standard_error
-
     rng, lines = np.random.default_rng(0), []
     for key, group in cases.groupby([*KEY, "labels"]):
         table = group.pivot(index="case", columns="alpha", values="dice").dropna()
@@ -146,8 +145,9 @@ def main() -> None:
     means = table.groupby(["dataset", "labels", "alpha"])["dice"].agg(["mean", "std", "count"]).unstack("alpha")
     print(means["mean"].round(3).to_string())
     print(choose(table).round(3).to_string())
+    cases_told = pd.read_csv(by_case) if args.held_out else None
     for number in args.held_out:
-        told = held_out(pd.read_csv(by_case), number)
+        told = held_out(cases_told, number)
         print(f"{number} held-out cases")
         print(
             told.groupby(["dataset", "labels"])

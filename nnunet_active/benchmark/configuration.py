@@ -143,11 +143,12 @@ class Configuration:
             raise CampaignError(f"A benchmark has no setting '{unknown[0]}'.")
         try:
             arms = [parse_arm(arm) if isinstance(arm, str) else Arm(**arm) for arm in content.pop("arms")]
-            recipes = [_recipe(one) for one in content.pop("recipes", [DEFAULT_RECIPE])]
+            if "recipes" in content:
+                content["recipes"] = tuple(_recipe(one) for one in content["recipes"])
             for key in ("seeds", "folds"):
                 if key in content:
                     content[key] = tuple(content[key])
-            return cls(arms=tuple(arms), recipes=tuple(recipes), **content)
+            return cls(arms=tuple(arms), **content)
         except (TypeError, KeyError) as error:
             raise CampaignError(f"The benchmark's settings cannot be used: {error}.") from error
 

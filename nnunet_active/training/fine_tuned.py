@@ -87,10 +87,9 @@ class FineTunedMixin:
             free=report.head if None in report.heads.indices else (),
             interpolation=interpolation,
         )
-        self._interpolates = interpolation != 1
 
     def _compare(self) -> None:
-        choosing = self.fine_tuning.chosen_by_held_out and self._interpolates
+        choosing = self.fine_tuning.chosen_by_held_out and self.adaptation.interpolation != 1
         if not (self.fine_tuning.compare or choosing):
             return
         session = self.session

@@ -79,26 +79,24 @@ class HeldOutChoice:
         if epoch == 0 or len(cases) < FEWEST:
             return
         number, labelled = self.session.trained_on(epoch)
-        chosen = self.adaptation.interpolation
+        names = {alpha: f"alpha {alpha:g}" for alpha in ALPHAS}
+        before = self.adaptation.interpolation
         try:
-            for alpha in ALPHAS:
+            for alpha, model in names.items():
                 self.adaptation.interpolation = alpha
                 with self.adaptation.predicting():
                     network = weights_digest(live_weights(self.adaptation.network))
-                    model = f"alpha {alpha:g}"
                     self.comparison.measure(self.window(), model, network, cases, HELD_OUT, number, epoch, labelled)
-            rows = self.comparison.held_out(number, epoch)
-            dice = dice_by_case(rows, [f"alpha {alpha:g}" for alpha in ALPHAS]).set_axis(ALPHAS, axis="columns")
-            if len(dice) >= FEWEST:
-                chosen = nearest_within_one_standard_error(dice)
         finally:
-            self.adaptation.interpolation = chosen
+            self.adaptation.interpolation = before
+        dice = dice_by_case(self.comparison.held_out(number, epoch), list(names.values())).set_axis(ALPHAS, axis=1)
         if len(dice) < FEWEST:
             self.session.log(
                 f"WARNING: {len(dice)} of the held-out cases show any class of the target, too few to choose the interpolation by; it "
-                f"stays at {chosen:g}."
+                f"stays at {before:g}."
             )
             return
+        chosen = self.adaptation.interpolation = nearest_within_one_standard_error(dice)
         found = ", ".join(f"{alpha:g}: {value:.4f}" for alpha, value in dice.mean().items())
         self.session.log(
             f"Mean Dice of {len(dice)} held-out cases by how far the weights are from the source (0) to the fine-tuned (1): {found}. "
