@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import pickle
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import torch
-from torch import distributed, multiprocessing
+from ranks_of_a_test import on_ranks
 
 from nnunet_active.errors import CampaignError
 from nnunet_active.ranks import Ranks
@@ -33,11 +31,7 @@ def raised_by(ranks: Ranks, error: BaseException) -> BaseException | None:
     return None
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD, timeout=timedelta(seconds=60)
-    )
+def work(rank: int, folder: Path) -> None:
     ranks = Ranks()
     decided_by: list[int] = []
     result = {
@@ -63,14 +57,13 @@ def work(rank: int, folder: str) -> None:
     except RuntimeError as caught:
         result["odd value"] = str(caught)
     result["goes on"] = ranks.gather(rank)
-    Path(folder, f"rank_{rank}").write_bytes(pickle.dumps(result))
-    distributed.destroy_process_group()
+    (folder / f"rank_{rank}").write_bytes(pickle.dumps(result))
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(work, (str(folder),), nprocs=WORLD)
+    on_ranks(work, folder, WORLD)
     return [pickle.loads((folder / f"rank_{rank}").read_bytes()) for rank in range(WORLD)]
 
 

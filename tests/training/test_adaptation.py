@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from ranks_of_a_test import on_ranks
+from torch import nn
 
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.weights import copy_weights, put_weights
@@ -190,9 +193,7 @@ def test_a_compiled_network_predicts_with_the_average_and_goes_on_with_its_own_w
     assert torch.equal(compiled(batch), own)
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+def _one_of_two(rank: int, folder: Path) -> None:
     network = net()
     network[1] = nn.Identity()  # batch statistics are each rank's own without SyncBatchNorm
     wrapped = nn.parallel.DistributedDataParallel(network)
@@ -206,13 +207,12 @@ def _one_of_two(rank: int, folder: str) -> None:
         wrapped(batch).square().mean().backward()
         optimizer.step()
     torch.save(
-        {"trained": adaptation.state()["trained_weights"], "average": adaptation._average}, f"{folder}/rank_{rank}.pth"
+        {"trained": adaptation.state()["trained_weights"], "average": adaptation._average}, folder / f"rank_{rank}.pth"
     )
-    distributed.destroy_process_group()
 
 
 def test_with_two_processes_every_rank_has_the_same_weights_and_the_same_average(tmp_path):
-    multiprocessing.spawn(_one_of_two, (str(tmp_path),), nprocs=2)
+    on_ranks(_one_of_two, tmp_path)
     one, other = (torch.load(tmp_path / f"rank_{rank}.pth") for rank in (0, 1))
     for part in ("trained", "average"):
         assert all(torch.equal(value, other[part][name]) for name, value in one[part].items())
