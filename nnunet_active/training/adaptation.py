@@ -31,6 +31,22 @@ from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.weights import Weights, copy_weights, interpolate, live_weights, put_weights
 
 
+def anchor_that_holds(optimizer: Optimizer, lr: float, steps: int) -> float:
+    """The alpha whose pull alone, over a whole training, has about the size of the way from the source.
+
+    alpha lr T / (1 - m) = 1 over T steps at the initial learning rate, with the momentum m of SGD (others: m = 0, their anchor is
+    decoupled from it). [our rule of thumb: a much smaller alpha changes nothing]
+
+    >>> weights = [nn.Parameter(torch.zeros(1))]
+    >>> anchor_that_holds(torch.optim.AdamW(weights), lr=0.001, steps=200)
+    5.0
+    >>> round(anchor_that_holds(torch.optim.SGD(weights, momentum=0.99), lr=0.01, steps=200), 6)
+    0.005
+    """
+    momentum = optimizer.param_groups[0]["momentum"] if isinstance(optimizer, SGD) else 0.0
+    return (1 - momentum) / (lr * steps)
+
+
 class Adaptation:
     """The weights of one training; build it when the network is the source network.
 

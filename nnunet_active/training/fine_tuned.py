@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.adaptation import Adaptation, anchor_that_holds
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison import FILE, Comparison
 from nnunet_active.training.fine_tuning import FineTuning
@@ -17,6 +17,9 @@ from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_watch import SourceWatch
 from nnunet_active.weight_transfer import TransferReport
+
+WEAK = 0.1
+"""An anchor below this share of what holds is not felt."""
 
 
 class FineTunedMixin:
@@ -42,6 +45,8 @@ class FineTunedMixin:
     def on_train_epoch_start(self) -> None:
         """Follow the optimizer and the schedule that the trainer made."""
         self.adaptation.attach(self.optimizer)
+        if self.current_epoch == 0:
+            self._warn_of_a_weak_anchor()
         changed = self.restart == "source" or self.fine_tuning.warmup_epochs
         if changed and not isinstance(self.lr_scheduler, RoundSchedule):
             warmup = self.fine_tuning.warmup_epochs
@@ -49,6 +54,16 @@ class FineTunedMixin:
                 self.lr_scheduler, self.optimizer, self.num_epochs, warmup, self._round_epochs
             )
         super().on_train_epoch_start()
+
+    def _warn_of_a_weak_anchor(self) -> None:
+        steps = self.num_epochs * self.num_iterations_per_epoch
+        holds = anchor_that_holds(self.optimizer, self.initial_lr, steps)
+        if 0 < self.fine_tuning.anchor < WEAK * holds:
+            self.print_to_log_file(
+                f"WARNING: the anchor {self.fine_tuning.anchor:g} does next to nothing in {steps} steps of "
+                f"{type(self.optimizer).__name__} at the learning rate {self.initial_lr:g}; from about {holds:.2g} on it holds the "
+                f"weights near the source (--fine-tuning anchor={holds:.2g})."
+            )
 
     def on_validation_epoch_start(self) -> None:
         """Validate the weights that predict."""

@@ -164,6 +164,22 @@ def test_a_head_with_a_class_that_the_source_does_not_know_is_not_anchored(nnune
     assert sum("seg_layers" in name for name in named) == len(free)
 
 
+@pytest.mark.parametrize(("anchor", "warned"), [(0.01, True), (200.0, False)])
+def test_an_anchor_that_so_short_a_training_would_not_feel_is_named_with_one_that_holds(
+    nnunet_folders, capsys, anchor, warned
+):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2, fine_tuning={"anchor": anchor})
+    trainer = trainer_of(target, "nnUNetTrainerActiveAdamW")
+    trainer.run_training()
+    steps = 2 * trainer.num_iterations_per_epoch
+    holds = 1 / (trainer.initial_lr * steps)
+    warning = f"does next to nothing in {steps} steps of AdamW"
+    said = capsys.readouterr().out
+    assert (warning in said) is warned
+    assert (f"--fine-tuning anchor={holds:.2g}" in said) is warned
+
+
 def test_an_untrained_head_is_the_same_one_in_every_process(tmp_path, monkeypatch):
     heads = []
     for kill in ("one", "other"):
