@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign_start import open_store, read_plans, start_campaign
     from nnunet_active.networks import build_network
     from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, results_root
+    from nnunet_active.rounds.commands import trainer_for
     from nnunet_active.safe_checkpoint import weights_digest
     from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
     from nnunet_active.source_summary import read_summary
@@ -161,6 +162,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if source is not None:
         save_source_model(source, source_folder(preprocessed_folder(dataset), args.plans, args.configuration))
-    trainer = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}.get(args.strategy, "nnUNetTrainerActive")
+    trainer = trainer_for(args.strategy)
     print(f"Next: nnUNetv2_train {args.dataset} {args.configuration} {args.fold} -tr {trainer} -p {args.plans}")
     return 0

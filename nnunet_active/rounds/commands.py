@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -102,8 +101,7 @@ class Commands:
 
 def trainer_for(strategy: str) -> str:
     """The trainer that is made for a strategy; any other strategy is run by the plain active one."""
-    name = _TRAINERS.get(strategy, "nnUNetTrainerActive")
-    return name if find_spec(f"nnunet_active.trainers.{name}") else "nnUNetTrainerActive"
+    return _TRAINERS.get(strategy, "nnUNetTrainerActive")
 
 
 def trainers_are_found() -> bool:

@@ -11,14 +11,7 @@ import pytest
 from tiny_target import NAME, PLANS, make_target
 from tiny_training import campaign_of, output_folder, start, trainer_of
 
-from nnunet_active.nnunet_discovery import discovery_folder
-
 TRAINER = "nnUNetTrainerActive"
-
-
-@pytest.fixture(autouse=True)
-def _found_by_name(monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
 
 
 def train(target, fold):

@@ -22,17 +22,11 @@ from tiny_training import (
     trainer_of,
 )
 
-from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.training.fine_tuning import recipe
 from nnunet_active.training.held_out_choice import ALPHAS, nearest_within_one_standard_error
 from nnunet_active.training.weights import copy_weights, interpolate
 
 SETTINGS = {"fine_tuning": recipe("held_out")}
-
-
-@pytest.fixture(autouse=True)
-def _found_by_name(monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
 
 
 def table(*rows: list[float]) -> pd.DataFrame:

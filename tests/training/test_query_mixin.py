@@ -14,14 +14,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_target import NAME, PLANS, make_target
 from tiny_training import campaign_of, fresh_target, run_with_kill, start, trainer_of
 
-from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
-
-
-@pytest.fixture(autouse=True)
-def _found_by_name(monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
 
 
 def test_the_stock_search_finds_the_importable_class_and_it_pickles():

@@ -19,18 +19,12 @@ from tiny_training import (
 )
 
 from nnunet_active.errors import CampaignError
-from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.semi_supervised import PseudoLabelling
 
 ALL = {"confident_fraction": 1.0, "nearer_fraction": 1.0, "allow_empty": True}
 ROUNDS = {"strategy": "assft", "stride": 2, "epochs": 4, "budget": 2, "pseudo_labels": ALL}
-
-
-@pytest.fixture(autouse=True)
-def _found_by_name(monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
 
 
 class Session:

@@ -9,12 +9,6 @@ from tiny_target import make_target
 from tiny_training import campaign_of, output_folder, run_with_kill, start, trainer_of
 
 from nnunet_active.inference import SlidingWindow
-from nnunet_active.nnunet_discovery import discovery_folder
-
-
-@pytest.fixture(autouse=True)
-def _found_by_name(monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
 
 
 @pytest.fixture
