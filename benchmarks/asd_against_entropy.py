@@ -112,7 +112,7 @@ def mean_dice(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:
 def measures(table: pd.DataFrame) -> dict[str, np.ndarray]:
     """Every measure, high where it calls a case difficult."""
     from nnunet_active.strategies import get_strategy
-    from nnunet_active.strategies.base import ScoredPool
+    from nnunet_active.strategies.pool import ScoredPool
 
     pool = ScoredPool(table, {"embedding": np.zeros((len(table), 1))})
     found = {

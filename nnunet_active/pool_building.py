@@ -21,7 +21,8 @@ from nnunet_active.safe_checkpoint import weights_digest
 from nnunet_active.score_cache import ScoreCache
 from nnunet_active.source_model import SourceModel, carry_over, head_is_trained
 from nnunet_active.source_summary import read_summary, summary_file
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool
+from nnunet_active.strategies.base import QueryStrategy
+from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.training.source_weights import find_source
 from nnunet_active.weight_transfer import TransferReport
 

@@ -20,10 +20,12 @@ from nnunet_active.ensemble_window import EnsembleWindow
 from nnunet_active.errors import ActiveError, EmptyPool
 from nnunet_active.inference import SlidingWindow
 from nnunet_active.pool_building import build_pool, open_cache
-from nnunet_active.pool_scoring import Log, PoolScores
+from nnunet_active.pool_scoring import Log
+from nnunet_active.query_tables import describe_round, score_table, worklist_table
 from nnunet_active.ranks import Ranks
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection
+from nnunet_active.strategies.base import QueryStrategy, Selection
+from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import get_strategy
 
 
@@ -126,7 +128,7 @@ def propose(
             )
         selection = _select(chooser, pool, max(size, len(must)), must, np.random.default_rng([seed, number]))
         elections = _elect(campaign, store, window, selection.picks, settings.modality)
-        table = _score_table(scored, selection, class_names)
+        table = score_table(scored, selection, class_names)
         details = {
             "strategy": strategy,
             "strategy_options": options,
@@ -147,7 +149,7 @@ def propose(
             "set_aside": scored.problems,
             "seconds": round(perf_counter() - start, 2),
         }
-        worklist = _worklist(selection, table, elections, channel_names)
+        worklist = worklist_table(selection, table, elections, channel_names)
         return Proposal(number, selection, table, worklist, scored.arrays, pool.cases, details)
 
     return ranks.decide(choose)
@@ -288,55 +290,3 @@ def _elect(
         elections[case] = elect_dominant_modality(window.predicted_classes, store.load_image(case), how)
         cache.add(digest, case, state, {}, {name: np.array(elections[case].dice)})
     return elections
-
-
-def _score_table(scored: PoolScores, selection: Selection, class_names: Sequence[str]) -> pd.DataFrame:
-    """Every component of every score, the best first."""
-    table = scored.table.copy()
-    if "class_volume" in scored.arrays:
-        volume = scored.arrays["class_volume"]
-        for index, name in enumerate(class_names[: volume.shape[1]]):
-            if name != "background":
-                table[f"voxels_{name}"] = volume[:, index]
-    table = table.join(selection.components.rename(columns=lambda name: f"component_{name}"))
-    table["utility"] = selection.utilities.iloc[0]
-    table["picked"] = pd.Series({case: rank for rank, case in enumerate(selection.picks, 1)})
-    return table.sort_values(["picked", "utility"], ascending=[True, False], kind="stable")
-
-
-def _worklist(
-    selection: Selection, table: pd.DataFrame, elections: dict[str, ModalityElection], channel_names: Sequence[str]
-) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for rank, case in enumerate(selection.picks, 1):
-        election = elections[case]
-        row: dict[str, Any] = {"rank": rank, "case": case, "open_first": channel_names[election.channel]}
-        row.update({f"dice_{name}_alone": dice for name, dice in zip(channel_names, election.dice, strict=True)})
-        for column in ("foreground_mm3", "mean_entropy", "utility"):
-            if column in table:
-                row[column] = table.loc[case, column]
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def describe_round(made: Round) -> list[str]:
-    """What was asked for and why, in a few lines."""
-    selection = made.selection()
-    scores = made.scores()
-    lines = [
-        f"Query {made.number} before epoch {made.epoch}: '{selection['strategy']}' chose {len(made.requested)} of "
-        f"{selection['candidates']} cases in {selection['seconds']} s"
-    ]
-    for case in made.requested:
-        row = scores.loc[case]
-        parts = [
-            f"{name.removeprefix('component_')} {row[name]:.4g}"
-            for name in scores.columns
-            if name.startswith("component_")
-        ]
-        election = selection["dominant_modality"][case]
-        first = f"; open {election['name']} first" + (
-            "" if election["decided"] else " (no channel alone agrees: channel order)"
-        )
-        lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
-    return lines + [f"  note: {note}" for note in selection["notes"]]

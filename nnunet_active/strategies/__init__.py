@@ -6,7 +6,8 @@
 ('b', 'c')
 """
 
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, ScoreStrategy, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, ScoreStrategy, Selection, Steps
+from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import ENTRY_POINT_GROUP, available_strategies, get_strategy
 
 __all__ = [

@@ -7,7 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from nnunet_active.strategies.anchors import has_source_summary, source_centroids, source_side_embedding
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class AadaStrategy(QueryStrategy):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.base import ScoredPool
 from nnunet_active.strategies.geometry import cluster
+from nnunet_active.strategies.pool import ScoredPool
 
 
 def has_source_summary(pool: ScoredPool) -> bool:

@@ -13,8 +13,9 @@ from nnunet_active.strategies.anchors import (
     source_centroids,
     source_side_embedding,
 )
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import cosine_distance, minmax, nearest_distance, unit_rows
+from nnunet_active.strategies.pool import ScoredPool
 
 CHOICES = {
     "gap": ("anchor", "drift", "prediction", "source"),

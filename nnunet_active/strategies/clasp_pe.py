@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.foreground_random import predicted_classes
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class ClaspPeStrategy(QueryStrategy):

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import cluster, minmax
+from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import get_strategy
 
 Members = Mapping[str, float] | Sequence[str | QueryStrategy]

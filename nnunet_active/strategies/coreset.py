@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import distance_to, mean_over_pairs, nearest_distance
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class CoresetStrategy(QueryStrategy):

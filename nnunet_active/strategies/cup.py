@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import minmax
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class CupStrategy(QueryStrategy):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.strategies.base import ScoredPool, ScoreStrategy
+from nnunet_active.strategies.base import ScoreStrategy
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class EntropyStrategy(ScoreStrategy):

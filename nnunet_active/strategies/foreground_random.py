@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class ForegroundRandomStrategy(QueryStrategy):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import entropy
 
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import cluster, neighbours, unit_rows
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class MhplStrategy(QueryStrategy):

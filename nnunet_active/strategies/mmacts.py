@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.base import ScoredPool, ScoreStrategy
+from nnunet_active.strategies.base import ScoreStrategy
+from nnunet_active.strategies.pool import ScoredPool
 
 COLUMNS = {"u": "mean_entropy", "a": "foreground_voxels", "rho": "density"}
 

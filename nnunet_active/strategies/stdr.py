@@ -10,8 +10,9 @@ from nnunet_active.strategies.anchors import (
     source_centroids,
     source_side_embedding,
 )
-from nnunet_active.strategies.base import QueryStrategy, ScoredPool, Selection, Steps
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.geometry import nearest_distance
+from nnunet_active.strategies.pool import ScoredPool
 
 
 class StdrStrategy(QueryStrategy):

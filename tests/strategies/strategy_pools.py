@@ -63,3 +63,8 @@ def from_embedding(z: np.ndarray, labelled: np.ndarray | None = None, **columns)
 def indices(selection) -> list[int]:
     """The picks of a pool made by :func:`from_embedding` as row numbers."""
     return [int(pick[1:]) for pick in selection.picks]
+
+
+def small_pool(*cases: str) -> ScoredPool:
+    """Cases with one score: 0, 1, 2, ..."""
+    return ScoredPool(pd.DataFrame({"mean_entropy": np.arange(len(cases), dtype=float)}, index=list(cases)))

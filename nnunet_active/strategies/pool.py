@@ -1,0 +1,142 @@
+"""What a query strategy gets: the unlabelled candidates of one round as a table and arrays, checked before it sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.errors import ActiveError
+
+_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class ScoredPool:
+    """The unlabelled candidates of one round, as a table and arrays.
+
+    Attributes:
+        scores: index: case identifiers (unique strings); numeric columns such as ``mean_entropy`` (nats, over all
+            voxels), ``foreground_voxels``, ``foreground_entropy`` (NaN where nothing is predicted), ``density``.
+        arrays: first axis aligned with ``scores.index``: ``embedding`` (n, d), ``source_embedding`` (n, d),
+            ``class_volume`` (n, C) in voxels, ``class_mean`` (n, C, d), ``entropy_histogram`` (n, bins), where available.
+        labelled_cases: identifiers of the cases that have been labelled so far.
+        labelled_arrays: first axis aligned with ``labelled_cases``: ``embedding`` (m, d), ``source_embedding`` (m, d).
+        source_summary: ``centroids`` (k, d) and optionally ``covariances`` (k, d, d) of source-domain embeddings.
+        round_index: the current round, from 1.
+        rounds: the number of rounds planned.
+        budget: the number of cases to be labelled in all rounds together, if known.
+        head_trained: False where the network's segmentation head is still as it was initialised, so that predictions say nothing.
+        source_head_trained: the same of the source network.
+    """
+
+    scores: pd.DataFrame
+    arrays: Mapping[str, np.ndarray] = field(default_factory=lambda: _NONE)
+    labelled_cases: tuple[str, ...] = ()
+    labelled_arrays: Mapping[str, np.ndarray] = field(default_factory=lambda: _NONE)
+    source_summary: Mapping[str, np.ndarray] | None = None
+    round_index: int = 1
+    rounds: int = 1
+    budget: int | None = None
+    head_trained: bool = True
+    source_head_trained: bool = True
+
+    def __len__(self) -> int:
+        """The number of candidates."""
+        return len(self.scores)
+
+    @property
+    def cases(self) -> tuple[str, ...]:
+        """The candidates' identifiers, in the table's order."""
+        return tuple(self.scores.index)
+
+    def column(self, name: str, missing: float = 0.0) -> np.ndarray:
+        """A copy of a score column, float64 (n,); every value that is not finite becomes ``missing``."""
+        values = self.scores[name].to_numpy(dtype=np.float64, copy=True)
+        values[~np.isfinite(values)] = missing
+        return values
+
+    def embedding(self, name: str = "embedding") -> np.ndarray:
+        """A copy of an array as float64 (n, d); longer shapes are flattened to (n, -1)."""
+        values = np.array(self.arrays[name], dtype=np.float64)
+        return values.reshape(len(self), -1)
+
+    def labelled_embedding(self, name: str = "embedding") -> np.ndarray:
+        """The same array of the labelled cases, float64 (m, d); (0, d) if there are none or they have none."""
+        width = int(np.prod(self.arrays[name].shape[1:]))
+        values = self.labelled_arrays.get(name)
+        if values is None or not len(values):
+            return np.zeros((0, width))
+        return np.array(values, dtype=np.float64).reshape(len(values), -1)
+
+    def sorted(self) -> ScoredPool:
+        """A copy whose candidates and labelled cases are in the order of their identifiers."""
+        order = np.argsort(np.array(self.cases, dtype=object), kind="stable")
+        labelled_order = np.argsort(np.array(self.labelled_cases, dtype=object), kind="stable")
+        return replace(
+            self,
+            scores=self.scores.iloc[order].copy(),
+            arrays={name: np.asarray(values)[order] for name, values in self.arrays.items()},
+            labelled_cases=tuple(self.labelled_cases[i] for i in labelled_order),
+            labelled_arrays={name: np.asarray(values)[labelled_order] for name, values in self.labelled_arrays.items()},
+        )
+
+    def moved_to_labelled(self, picked: np.ndarray) -> ScoredPool:
+        """The pool as it would be if the candidates with ``picked`` (n,) bool had been labelled."""
+        # Labelled cases that have no arrays at all cannot stay beside new ones that do: the rows would not match.
+        kept = self.labelled_cases if self.labelled_arrays else ()
+        names = [name for name in self.arrays if name in self.labelled_arrays or not kept]
+        labelled_arrays = {
+            name: np.concatenate([self.labelled_arrays[name], self.arrays[name][picked]])
+            if kept
+            else self.arrays[name][picked]
+            for name in names
+        }
+        return replace(
+            self,
+            scores=self.scores[~picked],
+            arrays={name: values[~picked] for name, values in self.arrays.items()},
+            labelled_cases=(*kept, *self.scores.index[picked]),
+            labelled_arrays=labelled_arrays,
+        )
+
+
+def check_pool(pool: ScoredPool, name: str) -> None:
+    """Before the strategy of this name sees it.
+
+    Raises:
+        ActiveError: identifiers that are not unique or both candidates and labelled, arrays that do not fit the table or one
+            another, values that are not finite.
+    """
+    cases = pool.cases
+    if not all(isinstance(case, str) for case in cases) or len(set(cases)) < len(cases):
+        raise ActiveError(f"The pool given to '{name}' has case identifiers that are not unique strings.")
+    if overlap := sorted(set(cases) & set(pool.labelled_cases)):
+        raise ActiveError(f"The pool given to '{name}' lists labelled cases as candidates: {', '.join(overlap[:5])}.")
+    for what, arrays, owners in (
+        ("candidates", pool.arrays, cases),
+        ("labelled cases", pool.labelled_arrays, pool.labelled_cases),
+    ):
+        for key, values in arrays.items():
+            if len(values) != len(owners):
+                raise ActiveError(f"The array '{key}' has {len(values)} rows for {len(owners)} {what}.")
+            bad = ~np.isfinite(np.asarray(values)).reshape(len(owners), -1).all(axis=1)
+            if bad.any():
+                raise ActiveError(
+                    f"The array '{key}' has values that are not finite for the case '{owners[int(np.argmax(bad))]}'; "
+                    "score that case again or leave it out."
+                )
+    volume, mean = pool.arrays.get("class_volume"), pool.arrays.get("class_mean")
+    if volume is not None and mean is not None and np.shape(volume)[1:] != np.shape(mean)[1:2]:
+        raise ActiveError(
+            f"The arrays 'class_volume' {np.shape(volume)} and 'class_mean' {np.shape(mean)} differ in the number of classes."
+        )
+    for key, values in pool.labelled_arrays.items():
+        if len(values) and key in pool.arrays and np.shape(values)[1:] != np.shape(pool.arrays[key])[1:]:
+            raise ActiveError(
+                f"The array '{key}' has the shape {np.shape(values)[1:]} for labelled cases and "
+                f"{np.shape(pool.arrays[key])[1:]} for candidates; compute both with the same network."
+            )
