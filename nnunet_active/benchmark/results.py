@@ -127,3 +127,44 @@ def _order(result: dict[str, Any]) -> tuple[Any, ...]:
     spec = result["spec"]
     kind = {SOURCE: 0, ALL_LABELS: 1}.get(spec["arm"], 2)
     return kind, spec["arm"], spec["recipe"], spec["fold"], spec["seed"]
+
+
+def finished_before(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:
+    """Results in this folder that are none of ``runs`` but can stand beside them: of arms, recipes or seeds named in earlier calls.
+
+    They were tested on the same cases of the same folds, could ask for the same cases, and had the same trainer, schedule, learning
+    rate and budget. Where a name (arm, recipe, fold and seed; or a recipe) now means something else, what it meant before is left out.
+    """
+    named = {(run.arm, run.recipe, run.fold, run.seed) for run in runs}
+    recipes = {run.recipe: _recipe(run) for run in runs}
+    schedules = {_schedule(run) for run in runs}
+    budgets = {_budget(run) for run in runs}
+    found = []
+    for file in sorted((root / "runs").glob("*/result.json")):
+        result = json.loads(file.read_text())
+        spec = RunSpec.from_json(result["spec"])
+        if (
+            (spec.arm, spec.recipe, spec.fold, spec.seed) not in named
+            and recipes.get(spec.recipe, _recipe(spec)) == _recipe(spec)
+            and _schedule(spec) in schedules
+            and (spec.arm == ALL_LABELS or _budget(spec) in budgets)
+        ):
+            found.append(result)
+    return found
+
+
+def _recipe(spec: RunSpec) -> list[Any]:
+    return [(spec.settings or {}).get(key) for key in ("fine_tuning", "restart")]
+
+
+def _schedule(spec: RunSpec) -> tuple:
+    settings = spec.settings or {}
+    pool = tuple(sorted({*spec.train, *spec.val}))
+    measured = (spec.fold, pool, len(spec.val), spec.test, spec.device, spec.tolerance_mm)
+    trained = (settings.get(key) for key in ("stride", "epochs", "iterations", "val_iterations", "initial_lr"))
+    return (*measured, spec.trainer, *trained)
+
+
+def _budget(spec: RunSpec) -> tuple:
+    settings = spec.settings or {}
+    return settings.get("budget"), settings.get("query_size")

@@ -15,7 +15,7 @@ from nnunet_active.benchmark.configuration import SOURCE, Configuration
 from nnunet_active.benchmark.engines import Engine, Outcome
 from nnunet_active.benchmark.execution import Job
 from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
-from nnunet_active.benchmark.results import finished, per_class, write_tables
+from nnunet_active.benchmark.results import finished, finished_before, per_class, write_tables
 from nnunet_active.benchmark.surfaces import available
 from nnunet_active.benchmark.target import Target, make_folds, prepare_target
 from nnunet_active.errors import CampaignError
@@ -91,7 +91,7 @@ def run(
     log: Callable[[str], None] = tqdm.write,
     progress: bool = True,
 ) -> list[Outcome]:
-    """Do what is not finished; the tables are written anew after every run.
+    """Do what is not finished; the tables are written anew after every run, with what this folder holds from earlier calls.
 
     Returns:
         The runs that failed.
@@ -102,6 +102,7 @@ def run(
     failed = []
     with hold(benchmark.root):
         jobs = benchmark.open_jobs()
+        before = finished_before(benchmark.root, benchmark.runs)
         if not available():
             log(
                 "MONAI is not installed, so there is no surface Dice and no HD95 (pip install nnunet_active[benchmark])."
@@ -113,11 +114,11 @@ def run(
                     failed.append(outcome)
                     log(f"{outcome.job.spec.identifier}: {outcome.problem}")
                 else:
-                    write_tables(benchmark.root, benchmark.results)
+                    write_tables(benchmark.root, [*before, *benchmark.results])
                     bar.set_postfix_str(_headline(outcome.result))
                 bar.update()
         if benchmark.results:
-            write_tables(benchmark.root, benchmark.results)
+            write_tables(benchmark.root, [*before, *benchmark.results])
     return failed
 
 

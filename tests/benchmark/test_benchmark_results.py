@@ -10,8 +10,11 @@ import pandas as pd
 import pytest
 from tiny_benchmark import tiny_benchmark
 
+from nnunet_active.benchmark.configuration import Arm, Recipe
+from nnunet_active.benchmark.engines import LocalEngine
 from nnunet_active.benchmark.execution import execute
-from nnunet_active.benchmark.results import METRICS, finished, per_class, read_rows, write_tables
+from nnunet_active.benchmark.results import METRICS, finished, finished_before, per_class, read_rows, write_tables
+from nnunet_active.benchmark.runner import run
 
 
 def cases(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
@@ -57,6 +60,37 @@ def test_unfinished_runs_are_left_out_and_no_table_of_pseudo_labels_is_written_w
     assert [result["spec"]["arm"] for result in found] == ["source"]
     write_tables(benchmark.root, found)
     assert not (benchmark.root / "pseudo_labels.csv").exists()
+
+
+def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_compared(nnunet_folders: Path):
+    first = tiny_benchmark(nnunet_folders)
+    assert run(first, LocalEngine(1), progress=False) == []
+
+    def before(**more) -> list[str]:
+        return [
+            result["spec"]["arm"] for result in finished_before(first.root, tiny_benchmark(nnunet_folders, **more).runs)
+        ]
+
+    coreset = (Arm("coreset"),)
+    assert before(arms=coreset) == ["entropy", "random"]
+    assert before(arms=(Arm("random"),)) == ["entropy"]
+    assert before(seeds=(1,)) == ["entropy", "random"]
+    assert before() == []
+    gentle = Recipe("three_quarters", {"interpolation": 0.5})  # another recipe of the same name
+    others = [
+        {"stride": 2},
+        {"iterations": 2},
+        {"budget": 1},
+        {"lr": 1e-4},
+        {"splits": 2},
+        {"held_out": 2},
+        {"recipes": (gentle,)},
+    ]
+    for other in others:
+        assert before(arms=coreset, **other) == []
+    later = tiny_benchmark(nnunet_folders, arms=coreset)
+    assert run(later, LocalEngine(1), progress=False) == []
+    assert set(read_rows(later.root / "results.csv")["arm"]) == {"source", "random", "entropy", "coreset"}
 
 
 def run_of(benchmark, arm: str):
