@@ -4,8 +4,8 @@
 
 Folders of one name are pooled: other recipes of the same arms on the same folds. Writes ``benchmark_NAME.csv`` (a row per run, round
 and class) and, where there are semi-supervised arms, ``benchmark_NAME_pseudo_labels.csv``; prints learning curves, paired tests
-against foreground_random (within each recipe) and against the recipe plain, harm, and the worth of the selected pseudo-labels as
-Markdown.
+against foreground_random (within each recipe) and against the recipe plain (by arm, and over all arms), harm, and the worth of the
+selected pseudo-labels as Markdown.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import wilcoxon
 
 LEFT_AWAY = ["run", "labelled", "spec", "versions", "digests", "code", "weights", "way"]
 REFERENCE = "foreground_random"
@@ -81,6 +82,36 @@ def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
     ).reset_index()
 
 
+def recipes_against_plain(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every recipe against plain over all arms, in the runs (arm, fold and seed) that both have; and both against the source."""
+    from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
+    from nnunet_active.benchmark.measures import references
+
+    table = references(rows)
+    table = table[table["arm"] != ALL_LABELS]
+    table = table.assign(change=table["value"] - table[SOURCE])
+    wide = table.pivot_table(index=["arm", "fold", "seed", "labels"], columns="recipe", values="change")
+    lines = []
+    for recipe in wide.columns.drop("plain", errors="ignore"):
+        both = wide[[recipe, "plain"]].dropna()
+        difference = both[recipe] - both["plain"]
+        last = both.index.get_level_values("labels") == both.index.get_level_values("labels").max()
+        for what, ahead in (("final", difference[last]), ("mean", difference.groupby(["arm", "fold", "seed"]).mean())):
+            test = {"p": wilcoxon(ahead).pvalue} if len(ahead) >= FEWEST_PAIRS else {}
+            harm = {
+                f"{name} {word}": value
+                for name in both.columns
+                for word, value in (("worse", int((both[name] < 0).sum())), ("change", both[name].mean()))
+            }
+            found = {"n": len(ahead), "wins": int((ahead > 0).sum()), "difference": ahead.mean(), **test}
+            names = {f"{recipe} {word}": word for word in ("worse", "change")}
+            lines.append(
+                {"recipe": recipe, "what": what, **found, "networks": len(both)}
+                | pd.Series(harm).rename(names).to_dict()
+            )
+    return pd.DataFrame(lines)
+
+
 def main() -> None:
     from nnunet_active.benchmark import measures
     from nnunet_active.benchmark.markdown import as_markdown
@@ -105,6 +136,7 @@ def main() -> None:
             shown.append(against(of_recipe, lambda way: REFERENCE + "".join(way.partition(" / ")[1:])))
         if rows["recipe"].nunique() > 2:
             shown.append(against(rows, lambda way: f"{way.partition(' / ')[0]} / plain"))
+            shown.append(recipes_against_plain(rows))
         shown.append(harm_of_recipes(rows))
         if not tables.pseudo_labels.empty:
             judged = tables.pseudo_labels
