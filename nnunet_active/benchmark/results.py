@@ -133,24 +133,26 @@ def finished_before(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]
     """Results in this folder that are none of ``runs`` but can stand beside them: of arms, recipes or seeds named in earlier calls.
 
     They were tested on the same cases of the same folds, could ask for the same cases, and had the same trainer, schedule, learning
-    rate and budget. Where a name (arm, recipe, fold and seed; or a recipe) now means something else, what it meant before is left out.
+    rate and budget. Where a name (arm, recipe, fold and seed; or a recipe) now means something else, what it meant before is left out;
+    of two earlier meanings the later one counts.
     """
     named = {(run.arm, run.recipe, run.fold, run.seed) for run in runs}
     recipes = {run.recipe: _recipe(run) for run in runs}
     schedules = {_schedule(run) for run in runs}
     budgets = {_budget(run) for run in runs}
-    found = []
-    for file in sorted((root / "runs").glob("*/result.json")):
-        result = json.loads(file.read_text())
+    found: dict[tuple, dict[str, Any]] = {}
+    results = [json.loads(file.read_text()) for file in sorted((root / "runs").glob("*/result.json"))]
+    for result in sorted(results, key=lambda result: result["finished"]):
         spec = RunSpec.from_json(result["spec"])
+        name = (spec.arm, spec.recipe, spec.fold, spec.seed)
         if (
-            (spec.arm, spec.recipe, spec.fold, spec.seed) not in named
+            name not in named
             and recipes.get(spec.recipe, _recipe(spec)) == _recipe(spec)
             and _schedule(spec) in schedules
             and (spec.arm == ALL_LABELS or _budget(spec) in budgets)
         ):
-            found.append(result)
-    return found
+            found[name] = result
+    return list(found.values())
 
 
 def _recipe(spec: RunSpec) -> list[Any]:

@@ -67,9 +67,8 @@ def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_
     assert run(first, LocalEngine(1), progress=False) == []
 
     def before(**more) -> list[str]:
-        return [
-            result["spec"]["arm"] for result in finished_before(first.root, tiny_benchmark(nnunet_folders, **more).runs)
-        ]
+        runs = tiny_benchmark(nnunet_folders, **more).runs
+        return sorted(result["spec"]["arm"] for result in finished_before(first.root, runs))
 
     coreset = (Arm("coreset"),)
     assert before(arms=coreset) == ["entropy", "random"]
@@ -91,6 +90,18 @@ def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_
     later = tiny_benchmark(nnunet_folders, arms=coreset)
     assert run(later, LocalEngine(1), progress=False) == []
     assert set(read_rows(later.root / "results.csv")["arm"]) == {"source", "random", "entropy", "coreset"}
+
+
+def test_of_two_earlier_meanings_of_a_name_the_later_one_counts(nnunet_folders: Path):
+    first = tiny_benchmark(nnunet_folders, arms=(Arm("entropy"),))
+    assert run(first, LocalEngine(1), progress=False) == []
+    result = json.loads((first.root / "runs" / run_of(first, "entropy").identifier / "result.json").read_text())
+    later = {**result, "run": "later", "finished": "9" + result["finished"][1:]}
+    later["spec"]["settings"]["strategy_options"] = {"another": 1}
+    (first.root / "runs" / "later").mkdir()
+    (first.root / "runs" / "later" / "result.json").write_text(json.dumps(later))
+    runs = tiny_benchmark(nnunet_folders, arms=(Arm("coreset"),)).runs
+    assert [found["run"] for found in finished_before(first.root, runs)] == ["later"]
 
 
 def run_of(benchmark, arm: str):
