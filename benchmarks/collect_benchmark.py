@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import wilcoxon
 
 LEFT_AWAY = ["run", "labelled", "spec", "versions", "digests", "code", "weights", "way"]
 REFERENCE = "foreground_random"
@@ -33,6 +32,14 @@ def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
     runs = table.groupby("way")["n"].max().rename("runs")
     last = table.sort_values("labels").groupby("way")["mean"].last()
     return shown.join(runs).loc[last.sort_values(ascending=False).index].reset_index()
+
+
+def compared(table: pd.DataFrame) -> dict[str, float]:
+    """The first of two ways against the second, in pairs: share of ``wins``, ``n``, mean ``difference``, ``p``, ``smallest_p``."""
+    from nnunet_active.benchmark import comparison
+
+    test = comparison.pairwise_tests(table).iloc[0]
+    return {"wins": comparison.win_matrix(table).iloc[0, 1], **test[["n", "difference", "p", "smallest_p"]]}
 
 
 def against(rows: pd.DataFrame, other: Callable[[str], str]) -> pd.DataFrame:
@@ -53,25 +60,26 @@ def against(rows: pd.DataFrame, other: Callable[[str], str]) -> pd.DataFrame:
                 continue
             table = comparison.paired(runs, measures.UNIT, column, [way, reference])
             if len(table) >= FEWEST_PAIRS:
-                test = comparison.pairwise_tests(table).iloc[0]
-                wins = comparison.win_matrix(table).iloc[0, 1]
-                found = test[["n", "difference", "p", "smallest_p"]]
-                lines.append({"what": column, "way": way, "against": reference, "wins": wins, **found})
+                lines.append({"what": column, "way": way, "against": reference, **compared(table)})
     table = pd.DataFrame(lines, columns=["what", "way", "against", "n", "wins", "difference", "p", "smallest_p"])
     for _, group in table.groupby("what"):
         table.loc[group.index, "p_holm"] = comparison.holm(group["p"].to_numpy())
     return table
 
 
-def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every round of every run against its source network, by recipe."""
+def changes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every round of every run that chose cases, with its ``change`` from the source network."""
     from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
     from nnunet_active.benchmark.measures import references
 
     table = references(rows)
-    table = table[~table["arm"].isin([ALL_LABELS])]
-    table = table.assign(change=table["value"] - table[SOURCE])
-    grouped = table.groupby(["recipe", "arm"])["change"]
+    table = table[table["arm"] != ALL_LABELS]
+    return table.assign(change=table["value"] - table[SOURCE])
+
+
+def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every round of every run against its source network, by recipe."""
+    grouped = changes(rows).groupby(["recipe", "arm"])["change"]
     return pd.DataFrame(
         {
             "networks": grouped.size(),
@@ -84,31 +92,23 @@ def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def recipes_against_plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Every recipe against plain over all arms, in the runs (arm, fold and seed) that both have; and both against the source."""
-    from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
-    from nnunet_active.benchmark.measures import references
+    from nnunet_active.benchmark import comparison, measures
 
-    table = references(rows)
-    table = table[table["arm"] != ALL_LABELS]
-    table = table.assign(change=table["value"] - table[SOURCE])
-    wide = table.pivot_table(index=["arm", "fold", "seed", "labels"], columns="recipe", values="change")
+    table, unit = changes(rows), ["arm", *measures.UNIT]
+    grouped = table.sort_values("labels").groupby([*unit, "recipe"])["change"]
+    runs = grouped.agg(final="last", mean="mean").reset_index().rename(columns={"recipe": "way"})
     lines = []
-    for recipe in wide.columns.drop("plain", errors="ignore"):
-        both = wide[[recipe, "plain"]].dropna()
-        difference = both[recipe] - both["plain"]
-        last = both.index.get_level_values("labels") == both.index.get_level_values("labels").max()
-        for what, ahead in (("final", difference[last]), ("mean", difference.groupby(["arm", "fold", "seed"]).mean())):
-            test = {"p": wilcoxon(ahead).pvalue} if len(ahead) >= FEWEST_PAIRS else {}
-            harm = {
-                f"{name} {word}": value
-                for name in both.columns
-                for word, value in (("worse", int((both[name] < 0).sum())), ("change", both[name].mean()))
-            }
-            found = {"n": len(ahead), "wins": int((ahead > 0).sum()), "difference": ahead.mean(), **test}
-            names = {f"{recipe} {word}": word for word in ("worse", "change")}
-            lines.append(
-                {"recipe": recipe, "what": what, **found, "networks": len(both)}
-                | pd.Series(harm).rename(names).to_dict()
-            )
+    for recipe in sorted(set(table["recipe"]) - {"plain"}):
+        line = {"recipe": recipe}
+        for column in ("final", "mean"):
+            pairs = comparison.paired(runs, unit, column, [recipe, "plain"])
+            if len(pairs) >= FEWEST_PAIRS:
+                line |= {f"{column} {name}": value for name, value in compared(pairs).items()}
+        both = table[table.set_index(unit).index.isin(pairs.index)]
+        for name, change in both[both["recipe"].isin(pairs.columns)].groupby("recipe")["change"]:
+            which = "plain " if name == "plain" else ""
+            line |= {f"{which}worse": f"{(change < 0).sum()} of {len(change)}", f"{which}change": change.mean()}
+        lines.append(line)
     return pd.DataFrame(lines)
 
 

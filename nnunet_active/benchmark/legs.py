@@ -18,17 +18,10 @@ from nnunet_active.benchmark.plan import digest_of
 from nnunet_active.settings import Settings
 
 CHECKPOINT = "checkpoint.pth"
-_TRAINING = (
-    "stride",
-    "epochs",
-    "iterations",
-    "val_iterations",
-    "initial_lr",
-    "fine_tuning",
-    "pseudo_labels",
-    "restart",
-    "seed",
-)
+SCHEDULE = ("stride", "epochs", "iterations", "val_iterations", "initial_lr")
+"""Settings that two trainings must share to be compared."""
+
+_TRAINING = (*SCHEDULE, "fine_tuning", "pseudo_labels", "restart", "seed")
 
 
 @dataclass(frozen=True)

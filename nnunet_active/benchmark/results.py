@@ -11,10 +11,12 @@ import pandas as pd
 
 from nnunet_active.atomic import write_text
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
+from nnunet_active.benchmark.legs import SCHEDULE
 from nnunet_active.benchmark.plan import RunSpec
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"
+_RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size")
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
 
 
@@ -136,37 +138,34 @@ def finished_before(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]
     rate and budget. Where a name (arm, recipe, fold and seed; or a recipe) now means something else, what it meant before is left out;
     of two earlier meanings the later one counts.
     """
-    named = {(run.arm, run.recipe, run.fold, run.seed) for run in runs}
-    recipes = {run.recipe: _recipe(run) for run in runs}
+    named = {_name(run) for run in runs}
+    recipes = {run.recipe: _settings(run, *_RECIPE) for run in runs}
     schedules = {_schedule(run) for run in runs}
-    budgets = {_budget(run) for run in runs}
+    budgets = {_settings(run, *_BUDGET) for run in runs}
     found: dict[tuple, dict[str, Any]] = {}
     results = [json.loads(file.read_text()) for file in sorted((root / "runs").glob("*/result.json"))]
     for result in sorted(results, key=lambda result: result["finished"]):
         spec = RunSpec.from_json(result["spec"])
-        name = (spec.arm, spec.recipe, spec.fold, spec.seed)
+        recipe = _settings(spec, *_RECIPE)
         if (
-            name not in named
-            and recipes.get(spec.recipe, _recipe(spec)) == _recipe(spec)
+            _name(spec) not in named
+            and recipes.get(spec.recipe, recipe) == recipe
             and _schedule(spec) in schedules
-            and (spec.arm == ALL_LABELS or _budget(spec) in budgets)
+            and (spec.arm == ALL_LABELS or _settings(spec, *_BUDGET) in budgets)
         ):
-            found[name] = result
+            found[_name(spec)] = result
     return list(found.values())
 
 
-def _recipe(spec: RunSpec) -> list[Any]:
-    return [(spec.settings or {}).get(key) for key in ("fine_tuning", "restart")]
+def _name(spec: RunSpec) -> tuple:
+    return spec.arm, spec.recipe, spec.fold, spec.seed
+
+
+def _settings(spec: RunSpec, *names: str) -> tuple:
+    return tuple((spec.settings or {}).get(name) for name in names)
 
 
 def _schedule(spec: RunSpec) -> tuple:
-    settings = spec.settings or {}
     pool = tuple(sorted({*spec.train, *spec.val}))
     measured = (spec.fold, pool, len(spec.val), spec.test, spec.device, spec.tolerance_mm)
-    trained = (settings.get(key) for key in ("stride", "epochs", "iterations", "val_iterations", "initial_lr"))
-    return (*measured, spec.trainer, *trained)
-
-
-def _budget(spec: RunSpec) -> tuple:
-    settings = spec.settings or {}
-    return settings.get("budget"), settings.get("query_size")
+    return (*measured, spec.trainer, *_settings(spec, *SCHEDULE))

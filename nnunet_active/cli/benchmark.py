@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.benchmark.legs import drop_checkpoints
     from nnunet_active.benchmark.markdown import as_markdown
     from nnunet_active.benchmark.reproduction import run_again
-    from nnunet_active.benchmark.results import ROWS, finished_before
+    from nnunet_active.benchmark.results import ROWS
     from nnunet_active.benchmark.runner import CONFIGURATION, prepare
     from nnunet_active.benchmark.runner import run as run_benchmark
     from nnunet_active.benchmark.summary import FOLDER, read, summarise
@@ -115,17 +115,17 @@ def run(args: argparse.Namespace) -> int:
             engine = LocalEngine(args.processes)
         failed = run_benchmark(benchmark, engine)
     if benchmark.results:
-        folder = args.output / FOLDER
+        folder, tables = args.output / FOLDER, read(args.output)
         summarise(
-            read(args.output),
+            tables,
             folder,
             title=f"Query strategies on {configuration.dataset} ({configuration.configuration})",
         )
         print(f"Summary: {folder / 'summary.html'} and summary.md")
+        if earlier := tables.rows["run"].nunique() - len(benchmark.results):
+            print(f"{earlier} runs of earlier calls can be compared with these and are in the tables, too.")
     if args.drop_checkpoints and len(benchmark.results) == len(benchmark.runs):
         print(f"{drop_checkpoints(args.output / 'legs') / 2**20:.0f} MiB of checkpoints were deleted.")
-    if before := len(finished_before(benchmark.root, benchmark.runs)):
-        print(f"{before} runs of earlier calls can be compared with these and are in the tables, too.")
     print(
         f"{len(benchmark.results)} of {len(benchmark.runs)} runs are finished; one row per run, round and class is in "
         f"{args.output / ROWS}"
