@@ -57,11 +57,11 @@ def score_pair(pair: str, configuration: str, raw: Path, work: Path) -> pd.DataF
     import blosc2
     import torch
 
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.inference import SlidingWindow
-    from nnunet_active.networks import build_network
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.models.source_model import carry_over, read_source_model
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.nnunet.networks import build_network
     from nnunet_active.scoring.statistics import score_logits
-    from nnunet_active.source_model import carry_over, read_source_model
 
     source_name, target, most = PAIRS[pair]
     model = test_data() / "models" / source_name / f"nnUNetTrainer__nnUNetPlans__{configuration}"

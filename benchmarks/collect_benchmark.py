@@ -36,7 +36,7 @@ def curves_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def compared(table: pd.DataFrame) -> dict[str, float]:
     """The first of two ways against the second, in pairs: share of ``wins``, ``n``, mean ``difference``, ``p``, ``smallest_p``."""
-    from nnunet_active.benchmark import comparison
+    from nnunet_active.benchmark import paired_tests as comparison
 
     test = comparison.pairwise_tests(table).iloc[0]
     return {"wins": comparison.win_matrix(table).iloc[0, 1], **test[["n", "difference", "p", "smallest_p"]]}
@@ -49,7 +49,8 @@ def against(rows: pd.DataFrame, other: Callable[[str], str]) -> pd.DataFrame:
         rows: of ``results.csv``.
         other: the way that a way is compared with.
     """
-    from nnunet_active.benchmark import comparison, measures
+    from nnunet_active.benchmark import measures
+    from nnunet_active.benchmark import paired_tests as comparison
 
     runs = measures.per_run(rows)
     lines = []
@@ -92,7 +93,8 @@ def harm_of_recipes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def recipes_against_plain(rows: pd.DataFrame) -> pd.DataFrame:
     """Every recipe against plain over all arms, in the runs (arm, fold and seed) that both have; and both against the source."""
-    from nnunet_active.benchmark import comparison, measures
+    from nnunet_active.benchmark import measures
+    from nnunet_active.benchmark import paired_tests as comparison
 
     table, unit = changes(rows), ["arm", *measures.UNIT]
     grouped = table.sort_values("labels").groupby([*unit, "recipe"])["change"]

@@ -58,15 +58,15 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     """All measurements of one configuration."""
     import torch
 
-    from nnunet_active.campaign import Campaign
-    from nnunet_active.campaign_start import open_store, read_plans
-    from nnunet_active.inference import SlidingWindow
-    from nnunet_active.pool_building import build_pool, open_cache
-    from nnunet_active.pool_scoring import score_cases
-    from nnunet_active.ranks import Ranks
-    from nnunet_active.settings import Settings
-    from nnunet_active.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.campaign.campaign import Campaign
+    from nnunet_active.campaign.campaign_start import open_store, read_plans
+    from nnunet_active.campaign.settings import Settings
+    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.query.pool_building import build_pool, open_cache
+    from nnunet_active.query.pool_scoring import score_cases
     from nnunet_active.strategies.registry import get_strategy
+    from nnunet_active.util.ranks import Ranks
 
     torch.set_num_threads(1)
     workspace = Workspace(root, GLIOMA, {configuration: glioma_model(configuration)})

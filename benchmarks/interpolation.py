@@ -46,7 +46,7 @@ class Measured:
 
     def evaluator(self, spec: dict, cases: tuple[str, ...]):
         """For these cases of the benchmark's target."""
-        from nnunet_active.benchmark.evaluation import Evaluator
+        from nnunet_active.benchmark.case_metrics import Evaluator
 
         if cases not in self.evaluators:
             target = self.make_target(*self.place, spec["plans"], spec["configuration"])

@@ -46,7 +46,7 @@ def our_trainer(workspace: Workspace, configuration: str):
 def our_probabilities(trainer, case: str) -> np.ndarray:
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
-    from nnunet_active.inference import SlidingWindow
+    from nnunet_active.nnunet.inference import SlidingWindow
 
     plans, configuration = trainer.plans_manager, trainer.configuration_name
     window = SlidingWindow(trainer.network, plans.plans, configuration, trainer.dataset_json, trainer.device)

@@ -33,11 +33,11 @@ def embeddings(pair: str, configuration: str, work: Path, cases: list[str]) -> n
     """(n, d) of the cases, by the source network; ``score_pair`` has planned and preprocessed them in ``work``."""
     import torch
 
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.inference import SlidingWindow
-    from nnunet_active.networks import build_network
-    from nnunet_active.pool_scoring import score_cases
-    from nnunet_active.source_model import carry_over, read_source_model
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.models.source_model import carry_over, read_source_model
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.nnunet.networks import build_network
+    from nnunet_active.query.pool_scoring import score_cases
 
     source_name, target, _ = PAIRS[pair]
     model = test_data() / "models" / source_name / f"nnUNetTrainer__nnUNetPlans__{configuration}"

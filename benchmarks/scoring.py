@@ -9,7 +9,7 @@ take turns, and medians are reported. The machine may be shared: then the proces
 together) is the steadier figure.
 
 * **forward**: ``nnUNetPredictor.predict_sliding_window_return_logits`` on arrays that are in memory already.
-* **score**: ``nnunet_active.pool_scoring.score_cases``: reading the preprocessed cases, all statistics and the embedding
+* **score**: ``nnunet_active.query.pool_scoring.score_cases``: reading the preprocessed cases, all statistics and the embedding
   included. Forward and score take turns case by case in one process.
 * **predict**: ``nnUNetv2_predict_from_modelfolder --save_probabilities --disable_tta -npp 1 -nps 1`` on the raw cases, then a
   process that reads the ``.npz`` files and computes the mean entropy with NumPy. It is compared with the whole process that
@@ -46,8 +46,8 @@ from workspace import (
 )
 
 if TYPE_CHECKING:
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.inference import SlidingWindow
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.nnunet.inference import SlidingWindow
 
 CONFIGURATIONS = ("2d", "3d_fullres")
 TINY = "tiny"
@@ -67,10 +67,10 @@ def child(way: str, preprocessed: str, configuration: str, cases: list[str]) -> 
     """What a measured process does."""
     import torch
 
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.inference import SlidingWindow
-    from nnunet_active.pool_scoring import score_cases
-    from nnunet_active.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.query.pool_scoring import score_cases
 
     torch.set_num_threads(1)
     folder = Path(preprocessed)
@@ -93,7 +93,7 @@ def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str,
     """Wall and processor seconds of both ways on the same cases, in turns; the first case is warmed up for both."""
     import torch
 
-    from nnunet_active.pool_scoring import score_cases
+    from nnunet_active.query.pool_scoring import score_cases
 
     predictor = window._predictor  # the stock nnUNetPredictor, use_mirroring=False
     spent = {"forward": [0.0, 0.0], "score": [0.0, 0.0]}

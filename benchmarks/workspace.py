@@ -59,10 +59,10 @@ class Workspace:
 
     def prepare(self, dataset_json: dict) -> None:
         """Plan from the source models alone, and preprocess every case in this process."""
-        from nnunet_active.cases import CaseStore
+        from nnunet_active.data.cases import CaseStore
+        from nnunet_active.data.preprocessing import preprocess_dataset
+        from nnunet_active.data.raw_dataset import RawDataset
         from nnunet_active.planners.source_model_planner import SourceModelPlanner
-        from nnunet_active.preprocessing import preprocess_dataset
-        from nnunet_active.raw_dataset import RawDataset
 
         (self.raw / "dataset.json").write_text(json.dumps(dataset_json))
         for configuration, model in self.models.items():
@@ -106,7 +106,7 @@ def glioma_cases() -> list[str]:
 
 def write_model_with_classes(model: Path, labels: dict[str, int], folder: Path) -> Path:
     """The source model with further classes in its head (zero weights), as a stock model folder."""
-    from nnunet_active.source_model import build_network, carry_over, read_source_model, save_source_model
+    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, save_source_model
 
     source = read_source_model(model)
     dataset_json = {**source.dataset_json, "labels": labels}

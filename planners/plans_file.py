@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
-from nnunet_active.errors import ActiveError
+from nnunet_active.util.errors import ActiveError
 
 _SHARED = ("image_reader_writer", "transpose_forward", "transpose_backward", "label_manager")
 _PREPROCESSING = ("preprocessor_name", "spacing", "normalization_schemes", "use_mask_for_norm")

@@ -20,15 +20,8 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_active import nnunet_paths
-from nnunet_active.atomic import write_json
-from nnunet_active.errors import ActiveError, IncompatibleSource
-from nnunet_active.networks import build_network, channel_names, find_trainer_class
-from nnunet_active.planners.channel_normalisation import map_normalisation
-from nnunet_active.planners.plans_file import merge_plans
-from nnunet_active.raw_dataset import RawDataset, read_pool_folders
-from nnunet_active.safe_checkpoint import weights_digest
-from nnunet_active.source_model import (
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.models.source_model import (
     DEFAULT_CHECKPOINT,
     SourceModel,
     carry_over,
@@ -36,7 +29,14 @@ from nnunet_active.source_model import (
     save_source_model,
     source_folder,
 )
-from nnunet_active.weight_transfer import ChannelMapping, TransferReport, map_channels
+from nnunet_active.models.weight_transfer import ChannelMapping, TransferReport, map_channels
+from nnunet_active.nnunet import nnunet_paths
+from nnunet_active.nnunet.networks import build_network, channel_names, find_trainer_class
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.planners.channel_normalisation import map_normalisation
+from nnunet_active.planners.plans_file import merge_plans
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import ActiveError, IncompatibleSource
 
 _TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own files beside the plans
 _EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one

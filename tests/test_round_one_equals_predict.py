@@ -13,11 +13,11 @@ import pytest
 import torch
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
-from nnunet_active.cases import CaseStore
-from nnunet_active.inference import SlidingWindow
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.preprocessing import preprocess_dataset
-from nnunet_active.raw_dataset import RawDataset
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 
 DATASET = "Dataset204_GliomaTarget"

@@ -13,7 +13,7 @@ from tiny_nrrd import write_segmentation
 from tiny_target import Target, truth
 
 from nnunet_active.annotation.records import voxel_digest
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
 
 SPACING = (1.5, 1.5, 1.5)
 ORIGIN = (5.0, -7.0, 2.0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import tiny_source
 import torch
 
-from nnunet_active.networks import build_network
+from nnunet_active.nnunet.networks import build_network
 
 SPACING = [1.5, 1.5, 1.5]
 ARCHITECTURE = {"residual": "ResidualEncoderUNet", "plain": "PlainConvUNet"}

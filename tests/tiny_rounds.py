@@ -14,10 +14,10 @@ import tiny_source
 import torch
 from tiny_target import NAME, PLANS, Target, make_target
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_round import Round
-from nnunet_active.campaign_start import start_campaign
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
 
 CONFIGURATION = "3d_fullres"
 CASES = [f"case_{i}" for i in range(6)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nnunet_active.networks import build_network
-from nnunet_active.source_model import SourceModel
+from nnunet_active.models.source_model import SourceModel
+from nnunet_active.nnunet.networks import build_network
 
 GLIOMA = ("T1", "FLAIR", "T1ce")
 TUMOUR = {"background": 0, "oedema": 1, "core": 2}

@@ -10,11 +10,11 @@ import numpy as np
 import tiny_source
 from tiny_dataset import write_image
 
-from nnunet_active.campaign_start import open_store
-from nnunet_active.cases import CaseStore
+from nnunet_active.campaign.campaign_start import open_store
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.preprocessing import preprocess_dataset
-from nnunet_active.raw_dataset import RawDataset
 
 NAME = "Dataset902_TinyTarget"
 PLANS = "nnUNetActivePlans"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from nnunet_active.annotation.geometry import (
+from nnunet_active.annotation.image_space import (
     map_ending,
     read_in_file_order,
     space_of,
@@ -22,10 +22,10 @@ from nnunet_active.annotation.geometry import (
     write_label_like,
     write_map_like,
 )
-from nnunet_active.annotation.original_space import to_original_space
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import BadCase
-from nnunet_active.raw_dataset import RawCase
+from nnunet_active.annotation.resample_back import to_original_space
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.util.errors import BadCase
 
 
 @dataclass(frozen=True)

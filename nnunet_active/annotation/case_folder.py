@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_active.annotation.archive import Archived
-from nnunet_active.annotation.geometry import Space, carries_geometry, read_in_file_order, space_of
+from nnunet_active.annotation.image_space import Space, carries_geometry, read_in_file_order, space_of
 from nnunet_active.annotation.itksnap import Layer, workspace
-from nnunet_active.annotation.labels import Label
-from nnunet_active.annotation.looking import worth_looking
+from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.records import HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
-from nnunet_active.atomic import atomic_file, copy_file, write_json, write_text
+from nnunet_active.annotation.slices_to_check import worth_looking
+from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
 
 RECORD = ".case.json"  # in the case's own folder, so that folder and record appear in one step
 

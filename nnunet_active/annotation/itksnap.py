@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from nnunet_active.annotation.labels import Label
+from nnunet_active.annotation.label_colours import Label
 
 _LABEL_HEADER = """\
 ################################################

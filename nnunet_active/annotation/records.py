@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_active.errors import MissingInput
-from nnunet_active.raw_dataset import RawCase
+from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.util.errors import MissingInput
 
 FORMAT = 1
 HANDOFF_FILE = "handoff.json"

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects
 
-from nnunet_active.annotation.geometry import Space
-from nnunet_active.annotation.labels import Label
+from nnunet_active.annotation.image_space import Space
+from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.nrrd import nrrd_shape, read_nrrd_geometry, write_nrrd
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
+from nnunet_active.util.errors import CampaignError, MissingInput
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
@@ -52,8 +52,8 @@ class Recipe:
 
     Attributes:
         name: how it is called in tables.
-        fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`; empty: the plain recipe.
-        restart: ``never``, ``source``, or None (the trainer's own), see :class:`~nnunet_active.settings.Settings`.
+        fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty: the plain recipe.
+        restart: ``never``, ``source``, or None (the trainer's own), see :class:`~nnunet_active.campaign.settings.Settings`.
         lr: initial learning rate; None takes the benchmark's.
         trainer: trainer class; None takes the arm's or the benchmark's.
     """

@@ -15,7 +15,7 @@ from multiprocessing import connection
 from typing import Any, Protocol
 
 from nnunet_active.benchmark.execution import Job, execute
-from nnunet_active.errors import ActiveError
+from nnunet_active.util.errors import ActiveError
 
 TRIES = 3
 """How often a run is begun whose process dies: it goes on at the last leg that it finished, so each try gets further."""

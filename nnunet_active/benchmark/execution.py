@@ -19,21 +19,21 @@ import pandas as pd
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_active.atomic import copy_file, write_json
+from nnunet_active.benchmark.case_metrics import Evaluator
 from nnunet_active.benchmark.configuration import SOURCE
-from nnunet_active.benchmark.evaluation import Evaluator
 from nnunet_active.benchmark.legs import Leg, LegCache
 from nnunet_active.benchmark.plan import RunSpec, digest_of
 from nnunet_active.benchmark.provenance import LIBRARIES, code_digest, installed, versions
 from nnunet_active.benchmark.recorded_training import LegReused, RecordedTraining, labelled_by_leg, recorded
 from nnunet_active.benchmark.target import Target, nnunet_environment, write_splits
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import start_campaign
-from nnunet_active.errors import ActiveError, CampaignError
-from nnunet_active.networks import find_trainer_class
-from nnunet_active.nnunet_paths import preprocessed_folder
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.nnunet.networks import find_trainer_class
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.training.query_mixin import ActiveQueryMixin
+from nnunet_active.util.atomic import copy_file, write_json
+from nnunet_active.util.errors import ActiveError, CampaignError
 
 RESULT = "result.json"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.atomic import atomic_file, atomic_folder
 from nnunet_active.benchmark.plan import digest_of
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.util.atomic import atomic_file, atomic_folder
 
 CHECKPOINT = "checkpoint.pth"
 SCHEDULE = ("stride", "epochs", "iterations", "val_iterations", "initial_lr")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE, Arm, Configuration, Recipe
-from nnunet_active.errors import CampaignError
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.util.errors import CampaignError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class RunSpec:
         trainer: trainer class.
         fold, train, test: the split.
         val: cases that are set aside, for the recipe that lets them choose.
-        settings: of the campaign (:class:`~nnunet_active.settings.Settings` as JSON); None for ``source``.
+        settings: of the campaign (:class:`~nnunet_active.campaign.settings.Settings` as JSON); None for ``source``.
         seed: also in the settings.
         device, threads, tolerance_mm: see :class:`~nnunet_active.benchmark.configuration.Configuration`.
     """

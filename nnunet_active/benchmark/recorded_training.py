@@ -114,7 +114,7 @@ def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[di
     """The table of a reliable set with each candidate's true Dice, as JSON rows.
 
     Args:
-        table: of :class:`~nnunet_active.pseudo_labels.ReliableSet`.
+        table: of :class:`~nnunet_active.pseudo.pseudo_labels.ReliableSet`.
         measured: rows by case and class of the network that predicted them, with ``dice``; a case's Dice is the mean over its classes,
             those that are neither in the reference nor predicted left out.
     """

@@ -14,7 +14,7 @@ from nnunet_active.benchmark.plan import RunSpec
 from nnunet_active.benchmark.provenance import versions
 from nnunet_active.benchmark.results import per_class, read_rows
 from nnunet_active.benchmark.target import Target
-from nnunet_active.errors import ActiveError, MissingInput
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 
 def run_again(file: Path, run: str, target: Target) -> pd.DataFrame:

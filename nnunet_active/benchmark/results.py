@@ -9,10 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_active.atomic import write_text
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 from nnunet_active.benchmark.legs import SCHEDULE
 from nnunet_active.benchmark.plan import RunSpec
+from nnunet_active.util.atomic import write_text
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"

@@ -15,7 +15,7 @@ from typing import Any
 
 from nnunet_active.benchmark.engines import TRIES, Outcome, _guarded
 from nnunet_active.benchmark.execution import Job, execute
-from nnunet_active.errors import MissingInput
+from nnunet_active.util.errors import MissingInput
 
 POLL_SECONDS = 2.0
 

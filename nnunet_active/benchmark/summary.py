@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_active.atomic import write_text
-from nnunet_active.benchmark import comparison, measures, plots
+from nnunet_active.benchmark import figures as plots
+from nnunet_active.benchmark import measures
+from nnunet_active.benchmark import paired_tests as comparison
 from nnunet_active.benchmark.configuration import SOURCE
 from nnunet_active.benchmark.markdown import as_markdown
-from nnunet_active.benchmark.page import write_page
 from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, read_rows
-from nnunet_active.errors import MissingInput
+from nnunet_active.benchmark.summary_page import write_page
+from nnunet_active.util.atomic import write_text
+from nnunet_active.util.errors import MissingInput
 
 FOLDER = "summary"
 

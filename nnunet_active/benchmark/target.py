@@ -13,18 +13,18 @@ from pathlib import Path
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_active.atomic import write_json
 from nnunet_active.benchmark.plan import Fold, digest_of
-from nnunet_active.campaign_start import open_store
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.campaign.campaign_start import open_store
+from nnunet_active.campaign.splits import read_splits
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.models.source_model import source_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_root, raw_folder, raw_root
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.nnunet_paths import preprocessed_root, raw_folder, raw_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.preprocessing import preprocess_dataset
-from nnunet_active.raw_dataset import RawDataset
-from nnunet_active.source_model import source_folder
-from nnunet_active.splits import read_splits
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import CampaignError, MissingInput
 
 _TOP = ("dataset.json", "dataset_fingerprint.json", "gt_segmentations")
 

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case could not be handed over."""
     import torch
 
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.between_rounds import annotate
     from nnunet_active.rounds.next_step import next_step
     from nnunet_active.rounds.target_preparation import SelectOptions

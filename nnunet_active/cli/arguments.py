@@ -6,7 +6,7 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
-from nnunet_active.errors import CampaignError
+from nnunet_active.util.errors import CampaignError
 
 DEFAULT_PLANS = "nnUNetActivePlans"
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_device, add_plans, add_processes
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE
 
 HELP = "Compare query strategies by full retrospective trainings on a labelled target"
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
 
     given: dict[str, Any] = {name: getattr(args, name) for name, _, _ in _DIRECT}
     given |= {"configuration": args.configuration, "plans": args.plans, "trainer": args.trainer, "device": args.device}
@@ -84,16 +84,16 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, run what is left, summarise."""
+    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare
+    from nnunet_active.benchmark.all_runs import run as run_benchmark
     from nnunet_active.benchmark.configuration import Configuration, read_configuration
     from nnunet_active.benchmark.engines import LocalEngine
     from nnunet_active.benchmark.legs import drop_checkpoints
     from nnunet_active.benchmark.markdown import as_markdown
     from nnunet_active.benchmark.reproduction import run_again
     from nnunet_active.benchmark.results import ROWS
-    from nnunet_active.benchmark.runner import CONFIGURATION, prepare
-    from nnunet_active.benchmark.runner import run as run_benchmark
     from nnunet_active.benchmark.summary import FOLDER, read, summarise
-    from nnunet_active.errors import CampaignError
+    from nnunet_active.util.errors import CampaignError
 
     changes = _changes(args)
     file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)

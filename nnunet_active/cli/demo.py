@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make or take the data, compare, print the table."""
-    from nnunet_active.errors import ActiveError
+    from nnunet_active.util.errors import ActiveError
 
     if (args.raw is None) != (args.source is None):
         raise ActiveError("--raw and --source belong together: a raw data set and the trained model to adapt to it.")
     os.environ.setdefault("nnUNet_def_n_proc", "2")  # read when nnU-Net is imported
     import torch
 
-    from nnunet_active.demo import runner
+    from nnunet_active.demo import demo_run as runner
 
     torch.set_num_threads(max(1, args.threads))
     start = time.perf_counter()
@@ -77,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
 def _phantom(args: argparse.Namespace, runner: object) -> tuple[Path, Path, Path, Path]:
     from nnunet_active.demo.phantom import write_phantom_pair
     from nnunet_active.demo.source_training import train_source
-    from nnunet_active.errors import ActiveError
-    from nnunet_active.nnunet_paths import raw_root
+    from nnunet_active.nnunet.nnunet_paths import raw_root
+    from nnunet_active.util.errors import ActiveError
 
     print("A phantom pair: a source domain, and a target from other scanners")
     try:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if there is a problem; warnings do not count."""
-    from nnunet_active import doctor
+    from nnunet_active.doctor import doctor
 
     checks = doctor.examine_installation()
     if args.dataset is not None:
@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dataset_checks(args: argparse.Namespace) -> list:
-    from nnunet_active.doctor_dataset import examine_dataset  # needs nnU-Net; a broken one must not end the command
+    from nnunet_active.doctor.doctor_dataset import (
+        examine_dataset,  # needs nnU-Net; a broken one must not end the command
+    )
 
     return examine_dataset(args.dataset, args.configuration, args.plans, args.fold)

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read what the rounds recorded; nothing is computed or written."""
-    from nnunet_active.campaign import Campaign
-    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
-    from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.campaign.campaign import Campaign
+    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.rounds.explanation import explain_case, format_explanation
 
     dataset = dataset_name(args.dataset)

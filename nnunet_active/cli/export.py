@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export and print how the result is used."""
-    from nnunet_active import nnunet_paths
-    from nnunet_active.model_export import export_model
+    from nnunet_active.models.model_export import export_model
+    from nnunet_active.nnunet import nnunet_paths
 
     written = export_model(
         nnunet_paths.dataset_name(args.dataset),

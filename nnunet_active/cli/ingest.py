@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_active.cli.arguments import add_dataset, add_fold
 
 if TYPE_CHECKING:
-    from nnunet_active.labels.ingest_report import IngestReport
+    from nnunet_active.returned.ingest_report import IngestReport
 
 HELP = "Take finished labels back: check them, preprocess them, and add their cases to the training set"
 
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a label was refused."""
-    from nnunet_active.labels.ingest import ingest
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
+    from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
 
     report = ingest(

@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
+from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans, parse_options
-from nnunet_active.settings import ORACLES, RESTARTS, Settings
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
 
@@ -113,14 +113,14 @@ def run(args: argparse.Namespace) -> int:
     """Write the campaign and print the training command."""
     from dataclasses import replace
 
-    from nnunet_active.campaign_start import open_store, read_plans, start_campaign
-    from nnunet_active.networks import build_network
-    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, results_root
+    from nnunet_active.campaign.campaign_start import open_store, read_plans, start_campaign
+    from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
+    from nnunet_active.models.source_summary import read_summary
+    from nnunet_active.models.source_weights import find_source
+    from nnunet_active.nnunet.networks import build_network
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, results_root
+    from nnunet_active.nnunet.safe_checkpoint import weights_digest
     from nnunet_active.rounds.commands import trainer_for
-    from nnunet_active.safe_checkpoint import weights_digest
-    from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
-    from nnunet_active.source_summary import read_summary
-    from nnunet_active.training.source_weights import find_source
 
     dataset = dataset_name(args.dataset)
     counts = {"budget": args.budget, "query_size": args.query_size}

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_active import __version__
-from nnunet_active.errors import ActiveError
+from nnunet_active.util.errors import ActiveError
 
 COMMANDS = (
     "trainers",

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Look and print; nothing is written."""
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.next_step import next_step
 
     step = next_step(dataset_name(args.dataset), args.fold, args.configuration, args.plans)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from nnunet_active.cli import arguments
 
 if TYPE_CHECKING:
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.preprocessing import PreprocessingReport
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.data.preprocessing import PreprocessingReport
 
 HELP = "preprocess labelled and unlabelled cases, only what is missing or older than its files"
 
@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.cases import CaseStore
-    from nnunet_active.errors import MissingInput
-    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
-    from nnunet_active.preprocessing import preprocess_dataset
-    from nnunet_active.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.data.preprocessing import preprocess_dataset
+    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.util.errors import MissingInput
 
     name = dataset_name(args.dataset)
     raw, folder = raw_folder(name), preprocessed_folder(name)
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read_json(file: Path) -> dict:
-    from nnunet_active.errors import MissingInput
+    from nnunet_active.util.errors import MissingInput
 
     try:
         return json.loads(file.read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ from nnunet_active.cli import arguments
 from nnunet_active.cli.select import add_model
 
 if TYPE_CHECKING:
-    from nnunet_active.pseudo_label_settings import PseudoLabelSettings
+    from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 
 HELP = "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted"
 
@@ -52,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
     import torch
 
-    from nnunet_active.campaign import Campaign
-    from nnunet_active.campaign_start import make_oracle, open_store, read_plans
-    from nnunet_active.derived_dataset import derive_dataset, derived_name
-    from nnunet_active.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
-    from nnunet_active.pseudo_labels import TABLE, check_trained, make_reliable_set
-    from nnunet_active.raw_dataset import RawDataset, read_pool_folders
-    from nnunet_active.rounds.model_finding import find_models, make_window
+    from nnunet_active.campaign.campaign import Campaign
+    from nnunet_active.campaign.campaign_start import make_oracle, open_store, read_plans
+    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name
+    from nnunet_active.pseudo.pseudo_labels import TABLE, check_trained, make_reliable_set
+    from nnunet_active.rounds.asking_model import find_models, make_window
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
     dataset = dataset_name(args.dataset)
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSettings:
     """The campaign's, with what was said now in their place."""
-    from nnunet_active.pseudo_label_settings import PseudoLabelSettings
+    from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 
     said = {name: getattr(args, name) for name in ("rule", *_NUMBERS, "allow_empty")}
     wanted = {**(campaign or {}), **{name: value for name, value in said.items() if value is not None}}

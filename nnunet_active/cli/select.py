@@ -132,11 +132,11 @@ def run(args: argparse.Namespace) -> int:
 def _options(args: argparse.Namespace) -> SelectOptions:
     import torch
 
-    from nnunet_active.errors import ActiveError
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.campaign.fine_tuning import recipe
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.rounds.time_budget import AnnotationTime
-    from nnunet_active.training.fine_tuning import recipe
+    from nnunet_active.util.errors import ActiveError
 
     if args.n is not None and args.n < 1:
         raise ActiveError(f"-n {args.n} makes no sense; it must be at least 1.")
@@ -169,7 +169,7 @@ def _options(args: argparse.Namespace) -> SelectOptions:
 
 
 def _next(args: argparse.Namespace, result: SelectResult) -> tuple[str, str]:
-    from nnunet_active.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.next_step import next_step
 
     if result.outcome == "proposed":

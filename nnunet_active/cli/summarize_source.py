@@ -42,13 +42,13 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
     import torch
 
-    from nnunet_active.errors import ActiveError
-    from nnunet_active.nnunet_paths import dataset_name, raw_folder
-    from nnunet_active.raw_dataset import RawDataset
-    from nnunet_active.safe_checkpoint import weights_digest
-    from nnunet_active.source_embeddings import read_folder, source_embeddings
-    from nnunet_active.source_model import read_source_model
-    from nnunet_active.source_summary import summarise, write_summary
+    from nnunet_active.data.raw_dataset import RawDataset
+    from nnunet_active.models.source_embeddings import read_folder, source_embeddings
+    from nnunet_active.models.source_model import read_source_model
+    from nnunet_active.models.source_summary import summarise, write_summary
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_folder
+    from nnunet_active.nnunet.safe_checkpoint import weights_digest
+    from nnunet_active.util.errors import ActiveError
 
     if args.output.suffix != ".npz":
         raise ActiveError(f"-o {args.output} has to end in .npz; nnU-Net model folders hold it as source_summary.npz.")

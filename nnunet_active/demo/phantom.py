@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from nnunet_active.atomic import write_json
 from nnunet_active.demo.phantom_case import CHANNELS, LABELS, PATTERNS, SHAPE, SPACING, TARGET_GROUPS, make_case
+from nnunet_active.util.atomic import write_json
 
 TRUTH_FILE = "phantom_truth.csv"
 

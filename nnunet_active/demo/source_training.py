@@ -29,8 +29,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from tqdm import tqdm
 
-from nnunet_active.atomic import copy_file, write_json
-from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.util.atomic import copy_file, write_json
 
 PLANS_NAME = "nnUNetPlans"
 CONFIGURATION = "2d"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.report.plots import dice_plot, volume_plot
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.report.svg_plots import dice_plot, volume_plot
 
 
 def agreement(campaign: Campaign, metric: bool = True) -> dict[str, Any]:

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_active.annotation.geometry import map_ending
-from nnunet_active.annotation.looking import WorthLooking, worth_looking
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import BadCase
-from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.annotation.image_space import map_ending
+from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report import slices
 from nnunet_active.report.ranking import as_text, case_status
 from nnunet_active.report.volumes import Volume, has_geometry, read_channels, read_map
 from nnunet_active.rounds.explanation import explain_choice
-from nnunet_active.rounds.returned_labels import handoff_content
+from nnunet_active.rounds.labels_at_hand import handoff_content
 from nnunet_active.rounds.round_table import Query
+from nnunet_active.util.errors import BadCase
 
 _TILTED = 5.0  # degrees; less is not worth a sentence
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_active import __version__
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.ranking import as_text
 
 _PACKAGES = ("nnunetv2", "torch", "numpy", "scikit-learn", "SimpleITK")

@@ -14,8 +14,8 @@ from zipfile import BadZipFile
 import numpy as np
 from sklearn.decomposition import PCA
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.report.plots import embedding_plot
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.report.svg_plots import embedding_plot
 
 FEWEST = 3
 """Cases below which a map says nothing."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_round import Round
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import NAMES_ONLY, meaning
 

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from nnunet_active.labels.label_agreement import class_masks
+from nnunet_active.data.label_agreement import class_masks
 from nnunet_active.report.volumes import Volume
 
 LARGEST = 256  # pixels on the longer side: ten cases of four channels stay below 10 MB, were they pure noise

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import ActiveError
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.next_step import next_step
+from nnunet_active.util.errors import ActiveError
 
 TITLES = {
     "select": "Ask for the next cases",

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_active.errors import BadCase
-from nnunet_active.image_checks import image_reader
+from nnunet_active.data.image_checks import image_reader
+from nnunet_active.util.errors import BadCase
 
 _WITH_GEOMETRY = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".hdr", ".img", ".img.gz")
 _NO_DISTANCE = 1.0  # nnU-Net gives a single slice a thickness of 999; in pictures that would be a pillar

@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import EmptyPool
-from nnunet_active.inference import Window
-from nnunet_active.labels.cross_validation import switch_on
-from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.cross_validation import switch_on
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.query.selector import record
+from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, hand_over, is_handed_over
-from nnunet_active.rounds.model_finding import find_models, make_window
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign, prepare
-from nnunet_active.selector import record
+from nnunet_active.util.errors import EmptyPool
 
 Log = Callable[[str], None]
 

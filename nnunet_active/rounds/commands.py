@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from nnunet_active.errors import MissingInput
+from nnunet_active.nnunet.nnunet_paths import dataset_name
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.nnunet_paths import dataset_name
+from nnunet_active.util.errors import MissingInput
 
 DEFAULT_PLANS = "nnUNetActivePlans"
 DEFAULT_SIZE = 3

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import MissingInput
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, meaning
+from nnunet_active.util.errors import MissingInput
 
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
 _CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case

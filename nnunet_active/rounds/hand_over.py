@@ -12,13 +12,13 @@ import pandas as pd
 from torch import Tensor
 
 from nnunet_active.annotation import HandoffCase, write_handoff
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_round import Round
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import CampaignError
-from nnunet_active.raw_dataset import RawDataset
-from nnunet_active.rounds.returned_labels import handoff_content, returned_labels
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
+from nnunet_active.util.errors import CampaignError
 
 Log = Callable[[str], None]
 

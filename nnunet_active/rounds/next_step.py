@@ -6,16 +6,16 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import open_store
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import MissingInput
-from nnunet_active.labels.cross_validation import campaign_for
-from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder, results_root
-from nnunet_active.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store
+from nnunet_active.campaign.cross_validation import campaign_for
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
 from nnunet_active.rounds.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
-from nnunet_active.rounds.returned_labels import returned_labels
+from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, judge, labels_to_train_on, trainings_of
+from nnunet_active.util.errors import MissingInput
 
 
 @dataclass(frozen=True)

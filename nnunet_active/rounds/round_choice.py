@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import make_oracle, start_campaign
-from nnunet_active.case_writer import is_current
-from nnunet_active.errors import CampaignError, EmptyPool
-from nnunet_active.inference import Window
-from nnunet_active.networks import build_network, channel_names, head_names
-from nnunet_active.pool_building import open_cache
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import make_oracle, start_campaign
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.case_writer import is_current
+from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.networks import build_network, channel_names, head_names
+from nnunet_active.query.pool_building import open_cache
+from nnunet_active.query.selector import Proposal, propose
+from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.commands import DEFAULT_SIZE
-from nnunet_active.rounds.model_finding import find_models, make_window
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
-from nnunet_active.selector import Proposal, propose
-from nnunet_active.settings import Settings
-from nnunet_active.source_model import carry_over, read_source_model, save_source_model, source_folder
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.util.errors import CampaignError, EmptyPool
 
 Log = Callable[[str], None]
 

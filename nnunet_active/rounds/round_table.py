@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign_round import Round
-from nnunet_active.selector import Proposal
+from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.query.selector import Proposal
 
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""

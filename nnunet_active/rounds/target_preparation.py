@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import open_store, read_plans
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import ActiveError, CampaignError, MissingInput
-from nnunet_active.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store, read_plans
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.preprocessing import PreprocessingReport, preprocess_dataset
-from nnunet_active.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
 from nnunet_active.rounds.commands import DEFAULT_PLANS
 from nnunet_active.rounds.time_budget import AnnotationTime
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 Log = Callable[[str], None]
 
@@ -33,7 +33,7 @@ class SelectOptions:
         dataset: full name.
         configuration, plans: None: those of the campaign.
         fold: of the campaign.
-        model, model_folds, trust: see :func:`~nnunet_active.rounds.model_finding.find_models`.
+        model, model_folds, trust: see :func:`~nnunet_active.rounds.asking_model.find_models`.
         n: cases; None: what the campaign's next query asks for, at first :data:`~nnunet_active.rounds.commands.DEFAULT_SIZE`.
         strategy, strategy_options, seed: of this round; None: the campaign's.
         settings: further settings by name, for a campaign that is started now.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_active.errors import ActiveError
+from nnunet_active.util.errors import ActiveError
 
 BASE_MINUTES = 5.0
 MINUTES_PER_OBJECT = 2.0

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import ActiveError, EmptyPool
-from nnunet_active.inference import Window
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
-from nnunet_active.score_cache import ScoreCache
-from nnunet_active.selector import Proposal
+from nnunet_active.util.errors import ActiveError, EmptyPool
 
 Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
 """A proposal of so many cases, with these included and those left out."""

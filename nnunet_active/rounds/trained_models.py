@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import ActiveError
-from nnunet_active.safe_checkpoint import load_checkpoint
-from nnunet_active.splits import FILE_NAME
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.splits import FILE_NAME
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.training.checkpoints import FINAL, LATEST, PREVIOUS
+from nnunet_active.util.errors import ActiveError
 
 
 @dataclass(frozen=True)

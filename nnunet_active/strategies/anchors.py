@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.errors import ActiveError
-from nnunet_active.strategies.geometry import cluster
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster
+from nnunet_active.util.errors import ActiveError
 
 
 def has_source_summary(pool: ScoredPool) -> bool:

@@ -6,7 +6,6 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.anchors import (
     has_source_summary,
     pseudo_source_anchors,
@@ -14,8 +13,9 @@ from nnunet_active.strategies.anchors import (
     source_side_embedding,
 )
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cosine_distance, minmax, nearest_distance, unit_rows
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cosine_distance, minmax, nearest_distance, unit_rows
+from nnunet_active.util.errors import ActiveError
 
 CHOICES = {
     "gap": ("anchor", "drift", "prediction", "source"),

@@ -15,8 +15,8 @@ from typing import ClassVar, final
 import numpy as np
 import pandas as pd
 
-from nnunet_active.errors import ActiveError, EmptyPool
 from nnunet_active.strategies.pool import ScoredPool, check_pool
+from nnunet_active.util.errors import ActiveError, EmptyPool
 
 NEEDS = frozenset(
     {

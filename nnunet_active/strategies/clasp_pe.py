@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.foreground_random import predicted_classes
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.util.errors import ActiveError
 
 
 class ClaspPeStrategy(QueryStrategy):

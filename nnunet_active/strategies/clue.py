@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cluster, pick_nearest_per_centre
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster, pick_nearest_per_centre
 
 
 class ClueStrategy(QueryStrategy):

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import rankdata
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cluster, minmax
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.strategies.vectors import cluster, minmax
+from nnunet_active.util.errors import ActiveError
 
 Members = Mapping[str, float] | Sequence[str | QueryStrategy]
 

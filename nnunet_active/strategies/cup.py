@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import minmax
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import minmax
+from nnunet_active.util.errors import ActiveError
 
 
 class CupStrategy(QueryStrategy):

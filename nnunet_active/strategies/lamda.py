@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import distance_to, mean_over_pairs
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import distance_to, mean_over_pairs
 
 
 class LamdaStrategy(QueryStrategy):

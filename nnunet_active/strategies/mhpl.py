@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import entropy
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cluster, neighbours, unit_rows
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster, neighbours, unit_rows
 
 
 class MhplStrategy(QueryStrategy):

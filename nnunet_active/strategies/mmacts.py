@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies.base import ScoreStrategy
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.util.errors import ActiveError
 
 COLUMNS = {"u": "mean_entropy", "a": "foreground_voxels", "rho": "density"}
 

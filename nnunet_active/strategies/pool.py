@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 import pandas as pd
 
-from nnunet_active.errors import ActiveError
+from nnunet_active.util.errors import ActiveError
 
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 

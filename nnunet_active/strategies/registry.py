@@ -22,8 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nnunet_active.errors import ActiveError, MissingInput
 from nnunet_active.strategies.base import QueryStrategy
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 ENTRY_POINT_GROUP = "nnunet_active.strategies"
 

@@ -11,8 +11,8 @@ from nnunet_active.strategies.anchors import (
     source_side_embedding,
 )
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import nearest_distance
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import nearest_distance
 
 
 class StdrStrategy(QueryStrategy):

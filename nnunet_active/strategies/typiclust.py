@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cluster, neighbours
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster, neighbours
 
 
 class TypiClustStrategy(QueryStrategy):

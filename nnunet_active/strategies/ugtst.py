@@ -6,8 +6,8 @@ import numpy as np
 from scipy.signal import find_peaks
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
-from nnunet_active.strategies.geometry import cluster, pick_nearest_per_centre
 from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster, pick_nearest_per_centre
 
 
 class UgtstStrategy(QueryStrategy):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_active.networks import stock_ancestor
+from nnunet_active.nnunet.networks import stock_ancestor
 
 
 def name_in_checkpoint(trainer_class: type[nnUNetTrainer]) -> str:

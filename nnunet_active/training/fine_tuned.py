@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 
+from nnunet_active.campaign.fine_tuning import FineTuning
+from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.adaptation import Adaptation, anchor_that_holds
 from nnunet_active.training.checkpoints import own_details
-from nnunet_active.training.comparison import FILE, Comparison
-from nnunet_active.training.fine_tuning import FineTuning
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_comparison import FILE, Comparison
 from nnunet_active.training.source_watch import SourceWatch
-from nnunet_active.weight_transfer import TransferReport
 
 WEAK = 0.1
 """An anchor below this share of what holds is not felt."""

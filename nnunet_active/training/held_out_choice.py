@@ -19,12 +19,12 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from nnunet_active.inference import Window
-from nnunet_active.safe_checkpoint import weights_digest
+from nnunet_active.campaign.fine_tuning import FEWEST
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
-from nnunet_active.training.comparison import HELD_OUT, Comparison, dice_by_case
-from nnunet_active.training.fine_tuning import FEWEST
 from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_comparison import HELD_OUT, Comparison, dice_by_case
 from nnunet_active.training.weights import live_weights
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)

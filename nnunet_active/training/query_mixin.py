@@ -16,26 +16,26 @@ from typing import Any, ClassVar
 import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import open_store, start_campaign
-from nnunet_active.errors import CampaignError
-from nnunet_active.inference import SlidingWindow
-from nnunet_active.labels.cross_validation import campaign_for
-from nnunet_active.nnunet_paths import results_root
-from nnunet_active.pseudo_label_settings import PseudoLabelSettings
-from nnunet_active.ranks import Ranks
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.cross_validation import campaign_for
+from nnunet_active.campaign.fine_tuning import FineTuning
+from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.models.source_model import carry_over
+from nnunet_active.models.source_weights import find_source
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.settings import Settings
-from nnunet_active.source_model import carry_over
 from nnunet_active.training.checkpoints import make_way, restamp
 from nnunet_active.training.fine_tuned import FineTunedMixin
-from nnunet_active.training.fine_tuning import FineTuning
 from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_weights import find_source
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.training.validation_folder import set_aside
+from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.ranks import Ranks
 
 
 class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
@@ -43,11 +43,11 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     Attributes:
         strategy: name of a registered query strategy.
-        active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.settings.Settings`.
+        active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.campaign.settings.Settings`.
         active_epochs, active_iterations, active_val_iterations, active_initial_lr: None leaves the trainer's own value.
-        active_fine_tuning: keyword arguments of :class:`~nnunet_active.training.fine_tuning.FineTuning`.
-        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.pseudo_label_settings.PseudoLabelSettings`, or None: no
-            semi-supervised training; counts also where a campaign leaves it to the trainer.
+        active_fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`.
+        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`, or None:
+            no semi-supervised training; counts also where a campaign leaves it to the trainer.
         active_restart: ``never`` or ``source``; counts also where a campaign leaves it to the trainer.
     """
 

@@ -1,8 +1,8 @@
 """Selective semi-supervised fine-tuning in rounds (ASSFT, arXiv 2509.10784; our reading): when which pseudo-labels are trained on.
 
 A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases alone. Then
-the network predicts every case that has no label by then, the reliable ones are kept (:mod:`nnunet_active.pseudo_labels`), and the rest
-of the round trains on both. With the next query they are forgotten: pseudo-labels are never carried into another round.
+the network predicts every case that has no label by then, the reliable ones are kept
+(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. With the next query they are forgotten: pseudo-labels are never carried into another round.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUNetDatasetBlosc2
 
-from nnunet_active.inference import Window
-from nnunet_active.pseudo_label_settings import PseudoLabelSettings
-from nnunet_active.pseudo_labels import ReliableSet, make_reliable_set, read_reliable_set
+from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.pseudo.pseudo_labels import ReliableSet, make_reliable_set, read_reliable_set
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.session import QuerySession
 

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import make_oracle
-from nnunet_active.cases import CaseStore
-from nnunet_active.errors import EmptyPool
-from nnunet_active.folds import sides
-from nnunet_active.inference import SlidingWindow
-from nnunet_active.labels.cross_validation import check_can_be_trained
-from nnunet_active.labels.ingest import note_labels
-from nnunet_active.networks import channel_names, head_names
-from nnunet_active.ranks import Ranks
-from nnunet_active.selector import run_query
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import make_oracle
+from nnunet_active.campaign.cross_validation import check_can_be_trained
+from nnunet_active.campaign.folds import sides
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.nnunet.networks import channel_names, head_names
+from nnunet_active.query.selector import run_query
+from nnunet_active.returned.ingest import note_labels
+from nnunet_active.util.errors import EmptyPool
+from nnunet_active.util.ranks import Ranks
 
 WAIT_SECONDS = 30
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import torch
 
-from nnunet_active.inference import Window
-from nnunet_active.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
-from nnunet_active.training.comparison import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
 from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_comparison import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
 from nnunet_active.training.weights import Weights, live_weights
 
 

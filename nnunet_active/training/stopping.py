@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from torch import distributed
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.util.errors import ActiveError
 
 
 class StoppingMixin:

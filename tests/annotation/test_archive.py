@@ -7,8 +7,8 @@ from test_handoff import nifti_handoff
 from tiny_spaces import DIRECTIONS, MARKER, add_case, voxels, write_nifti
 
 from nnunet_active.annotation.archive import Archive
-from nnunet_active.errors import MissingInput
-from nnunet_active.raw_dataset import RawCase
+from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.util.errors import MissingInput
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 from nnunet_active.annotation.itksnap import Layer, label_descriptions, workspace
-from nnunet_active.annotation.labels import Label
+from nnunet_active.annotation.label_colours import Label
 
 LABELS = [Label(1, 'the "rim"', (230, 75, 53)), Label(300, "core & more", (0, 158, 115))]
 LINE = re.compile(r'^\s*(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+([\d.]+)\s+([01])\s+([01])\s+"(.*)"$')

@@ -4,8 +4,8 @@ import numpy as np
 import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, affine, itk_geometry
 
-from nnunet_active.annotation.geometry import Space
-from nnunet_active.annotation.labels import Label
+from nnunet_active.annotation.image_space import Space
+from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 
 LABELS = [Label(2, "core", (255, 0, 51)), Label(300, "ignore", (0, 0, 255))]

@@ -6,7 +6,7 @@ import pandas as pd
 
 from nnunet_active.annotation import HandoffCase
 from nnunet_active.annotation.worklist import write_readme, write_worklist
-from nnunet_active.raw_dataset import RawCase
+from nnunet_active.data.raw_dataset import RawCase
 
 
 def case(name: str, rank: int, **facts) -> HandoffCase:

@@ -13,9 +13,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from nnunet_active.annotation import HandoffCase
-from nnunet_active.cases import CaseStore
-from nnunet_active.preprocessing import preprocess_case
-from nnunet_active.raw_dataset import RawCase
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.data.raw_dataset import RawCase
 
 SHAPE = (9, 12, 10)  # Z, Y, X
 SPACING = (0.7812345, 1.1, 3.3000001)  # x, y, z

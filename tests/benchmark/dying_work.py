@@ -7,7 +7,7 @@ import signal
 from typing import Any
 
 from nnunet_active.benchmark.execution import Job
-from nnunet_active.errors import MissingInput
+from nnunet_active.util.errors import MissingInput
 
 
 def die_once(job: Job) -> dict[str, Any]:

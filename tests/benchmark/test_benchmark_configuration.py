@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_active.benchmark.configuration import Arm, Configuration, parse_arm, read_configuration
-from nnunet_active.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 
 def test_shorthands_are_read_and_are_the_arms_names():

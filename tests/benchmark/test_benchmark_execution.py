@@ -16,9 +16,9 @@ from nnunet_active.benchmark.configuration import Arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.recorded_training import RecordedTraining
 from nnunet_active.benchmark.results import pseudo_label_rows
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import CampaignError
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.strategies.registry import available_strategies
+from nnunet_active.util.errors import CampaignError
 
 
 def outcome(result: dict) -> list:

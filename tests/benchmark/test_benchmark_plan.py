@@ -8,8 +8,8 @@ import pytest
 
 from nnunet_active.benchmark.configuration import Arm, Configuration, Recipe
 from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
-from nnunet_active.errors import CampaignError
-from nnunet_active.training.fine_tuning import recipe
+from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.util.errors import CampaignError
 
 FOLDS = [Fold(0, tuple("abcdef"), tuple("xy")), Fold(1, tuple("abcxy"), tuple("def"))]
 

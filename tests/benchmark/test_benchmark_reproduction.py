@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from tiny_benchmark import tiny_benchmark
 
-from nnunet_active.atomic import write_text
 from nnunet_active.benchmark.configuration import Arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.reproduction import run_again
 from nnunet_active.benchmark.results import ROWS, write_tables
-from nnunet_active.errors import ActiveError, MissingInput
+from nnunet_active.util.atomic import write_text
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 
 def test_the_same_requests_dice_and_weights_come_out_and_another_target_is_refused(nnunet_folders: Path):

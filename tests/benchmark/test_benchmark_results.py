@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from tiny_benchmark import tiny_benchmark
 
+from nnunet_active.benchmark.all_runs import run
 from nnunet_active.benchmark.configuration import Arm, Recipe
 from nnunet_active.benchmark.engines import LocalEngine
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.results import METRICS, finished, finished_before, per_class, read_rows, write_tables
-from nnunet_active.benchmark.runner import run
 
 
 def cases(*rows: tuple[str, str, float | None]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from benchmark_rows import case_rows, rows
 
 from nnunet_active.benchmark.measures import with_ways
 from nnunet_active.benchmark.summary import Tables, read, summarise
-from nnunet_active.errors import MissingInput
+from nnunet_active.util.errors import MissingInput
 
 
 def tables(arms: tuple[str, ...] = ("mmacts", "foreground_random", "mmacts:one_off")) -> Tables:

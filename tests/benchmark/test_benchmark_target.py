@@ -9,9 +9,9 @@ import pytest
 from tiny_benchmark import configuration, tiny_benchmark
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.benchmark.runner import prepare, run
+from nnunet_active.benchmark.all_runs import prepare, run
 from nnunet_active.benchmark.target import make_folds, prepare_target
-from nnunet_active.errors import CampaignError, MissingInput
+from nnunet_active.util.errors import CampaignError, MissingInput
 
 
 def test_a_source_model_is_enough_and_the_users_folder_stays_empty(nnunet_folders: Path):

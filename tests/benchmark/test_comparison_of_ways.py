@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from nnunet_active.benchmark import comparison
+from nnunet_active.benchmark import paired_tests as comparison
 
 
 @pytest.fixture

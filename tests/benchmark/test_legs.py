@@ -8,7 +8,7 @@ import pytest
 from killed_process import killed_before_rename, needs_fork
 
 from nnunet_active.benchmark.legs import LegCache, drop_checkpoints
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.settings import Settings
 
 HISTORY = [["a"], ["a", "b"]]
 

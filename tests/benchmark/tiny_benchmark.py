@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tiny_target import NAME, PLANS, make_target
 
+from nnunet_active.benchmark.all_runs import Benchmark, prepare
 from nnunet_active.benchmark.configuration import Arm, Configuration
 from nnunet_active.benchmark.execution import Job
-from nnunet_active.benchmark.runner import Benchmark, prepare
 
 
 def configuration(**more) -> Configuration:

@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 import pytest
 
 from nnunet_active.cli import arguments
-from nnunet_active.errors import CampaignError
+from nnunet_active.util.errors import CampaignError
 
 
 def test_flags_are_spelled_as_nnunet_spells_them():

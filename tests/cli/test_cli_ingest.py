@@ -7,10 +7,10 @@ import pytest
 from tiny_handoff import ask, edit, hand_out
 from tiny_target import NAME, PLANS, make_target, truth
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import start_campaign
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
-from nnunet_active.settings import Settings
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import tiny_target
 from tiny_target import NAME
 
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.cli.main import main
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 COMMON = ("-d", NAME, "-c", "3d_fullres")
 

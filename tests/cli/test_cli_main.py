@@ -13,7 +13,7 @@ import pytest
 from nnunet_active import __version__
 from nnunet_active.cli import arguments
 from nnunet_active.cli import main as command_line
-from nnunet_active.errors import EmptyPool, MissingInput
+from nnunet_active.util.errors import EmptyPool, MissingInput
 
 
 def main(*argv: str) -> int:

@@ -5,7 +5,7 @@ import pytest
 import tiny_dataset as tiny
 
 from nnunet_active.cli import preprocess
-from nnunet_active.errors import MissingInput
+from nnunet_active.util.errors import MissingInput
 
 
 @pytest.fixture

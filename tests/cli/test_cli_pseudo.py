@@ -11,10 +11,10 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_rounds import make_once, start
 
-from nnunet_active.campaign_start import open_store, read_plans
+from nnunet_active.campaign.campaign_start import open_store, read_plans
 from nnunet_active.cli.main import main
-from nnunet_active.raw_dataset import RawDataset
-from nnunet_active.source_model import read_source_model, save_source_model, source_folder
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.models.source_model import read_source_model, save_source_model, source_folder
 
 DERIVED = "Dataset905_TinyTarget_PseudoLabelled"
 EVERYONE = ["--confident-fraction", "1", "--nearer-fraction", "1"]

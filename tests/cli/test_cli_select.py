@@ -6,9 +6,9 @@ import shlex
 import pytest
 from tiny_target import NAME
 
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.cli.main import main
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 
 def select(*flags: str) -> int:

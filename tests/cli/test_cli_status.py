@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.status import campaign_status, format_status
 from nnunet_active.cli.main import main
-from nnunet_active.settings import Settings
-from nnunet_active.status import campaign_status, format_status
 
 NAME = "Dataset204_GliomaTarget"
 

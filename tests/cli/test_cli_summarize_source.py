@@ -8,8 +8,8 @@ import tiny_source
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.cli.main import main
+from nnunet_active.models.source_summary import read_summary, summary_file
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.source_summary import read_summary, summary_file
 
 
 @pytest.fixture

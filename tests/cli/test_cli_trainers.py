@@ -35,7 +35,7 @@ def test_the_folder_holds_one_module_that_re_exports_the_trainers():
 def test_nnunet_finds_the_trainers_by_name(monkeypatch):
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    from nnunet_active.networks import find_trainer_class
+    from nnunet_active.nnunet.networks import find_trainer_class
     from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 
     assert find_trainer_class("nnUNetTrainerMmActS") is None

@@ -8,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import binary_dilation
 
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.demo.phantom import TRUTH_FILE, write_phantom_pair
 from nnunet_active.demo.phantom_case import CHANNELS, SHAPE, SPACING, TARGET_GROUPS
-from nnunet_active.raw_dataset import RawDataset
 
 SIZES = {"n_source": 6, "n_source_test": 2, "n_target_pool": 9, "n_target_test": 6}
 

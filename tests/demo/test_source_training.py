@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_active.demo.evaluation import load_predictor
 from nnunet_active.demo.phantom import write_phantom_pair
+from nnunet_active.demo.predict_and_measure import load_predictor
 from nnunet_active.demo.source_training import Schedule, plan_and_preprocess, tiny_plans, train, train_source
-from nnunet_active.errors import MissingInput
-from nnunet_active.source_model import read_source_model
+from nnunet_active.models.source_model import read_source_model
+from nnunet_active.util.errors import MissingInput
 
 SHORT = Schedule(epochs=1, iterations=2, val_iterations=1)
 FEW = {"n_source": 5, "n_source_test": 1, "n_target_pool": 3, "n_target_test": 1}

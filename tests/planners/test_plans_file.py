@@ -5,8 +5,8 @@ import json
 import pytest
 from tiny_source import plans
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.planners.plans_file import merge_plans
+from nnunet_active.util.errors import ActiveError
 
 
 def planned(name: str, **changes) -> dict:

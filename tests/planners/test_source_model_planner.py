@@ -13,10 +13,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_source import GLIOMA, dataset_json, source_model, write_trained
 
 from nnunet_active.cli import plan as plan_command
-from nnunet_active.errors import ActiveError, IncompatibleSource, MissingInput
-from nnunet_active.networks import build_network
+from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
+from nnunet_active.nnunet.networks import build_network
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.source_model import carry_over, read_source_model, source_folder
+from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 NAME = "Dataset901_Target"
 

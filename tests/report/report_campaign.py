@@ -11,9 +11,9 @@ import pandas as pd
 import SimpleITK as sitk
 from tiny_dataset import NAME, make_plans, write_image
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.raw_dataset import RawDataset
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.raw_dataset import RawDataset
 
 SHAPE = (8, 20, 18)
 SPACING = (1.0, 1.0, 3.0)

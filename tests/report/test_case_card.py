@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 from report_campaign import CASES, RAS, SHAPE, make_setting, uncertainty, write_archive
 
-from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.case_card import case_card, ct_windows
 from nnunet_active.rounds.round_table import Query
 

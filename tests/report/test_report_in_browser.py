@@ -7,7 +7,7 @@ import pytest
 from headless_browser import Page, find_browser
 from report_campaign import make_setting
 
-from nnunet_active.report.page import write_report
+from nnunet_active.report.report_page import write_report
 
 HEADS = "[...document.querySelector('.ranked').tHead.rows[0].cells]"
 CASES = "[...document.querySelectorAll('.ranked')[0].tBodies[0].rows].map(r => r.cells[1].innerText)"

@@ -8,8 +8,8 @@ import SimpleITK as sitk
 from PIL import Image
 from tiny_dataset import make_plans, write_image
 
-from nnunet_active.errors import BadCase
 from nnunet_active.report.volumes import has_geometry, read_channels, read_map
+from nnunet_active.util.errors import BadCase
 
 PLANS = make_plans()
 

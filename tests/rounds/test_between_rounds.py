@@ -13,12 +13,12 @@ from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_rounds import CONFIGURATION, copy_of, make_once, request, start, trained
 from tiny_target import NAME, PLANS
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import ActiveError, CampaignError, MissingInput
-from nnunet_active.labels.ingest import ingest
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.between_rounds import annotate, select
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.strategies.registry import available_strategies
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 QUIET = {"log": lambda text: None}
 
@@ -115,7 +115,7 @@ def test_a_dry_run_chooses_the_same_cases_and_leaves_no_campaign(target):
 
 def test_a_second_call_with_the_same_model_makes_no_forward_pass(target, monkeypatch):
     select(options(strategy="assft"), dry_run=True, **QUIET)
-    from nnunet_active.inference import SlidingWindow
+    from nnunet_active.nnunet.inference import SlidingWindow
 
     def never(self, image):
         raise AssertionError("a forward pass")

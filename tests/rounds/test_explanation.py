@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import MissingInput
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.rounds.explanation import explain_case, format_explanation
-from nnunet_active.settings import Settings
+from nnunet_active.util.errors import MissingInput
 
 POOL = pd.DataFrame(
     {

@@ -7,9 +7,9 @@ import tiny_handoff
 import torch
 from tiny_rounds import request, start
 
-from nnunet_active.errors import CampaignError
-from nnunet_active.raw_dataset import RawDataset
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
+from nnunet_active.util.errors import CampaignError
 
 
 def predict(image):

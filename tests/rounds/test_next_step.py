@@ -11,10 +11,10 @@ from tiny_dataset import write_image
 from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start, trained
 from tiny_target import NAME, PLANS
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.errors import MissingInput
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.rounds.next_step import next_step
+from nnunet_active.util.errors import MissingInput
 
 NOW = time.time()
 LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long

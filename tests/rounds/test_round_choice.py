@@ -4,9 +4,9 @@ import pytest
 from tiny_rounds import request, start
 from tiny_target import NAME
 
-from nnunet_active.errors import CampaignError, EmptyPool
 from nnunet_active.rounds.round_choice import allow, candidates_of, open_or_start
 from nnunet_active.rounds.target_preparation import SelectOptions, prepare
+from nnunet_active.util.errors import CampaignError, EmptyPool
 
 
 def prepared(**more):

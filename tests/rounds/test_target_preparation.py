@@ -6,8 +6,8 @@ import pytest
 from tiny_rounds import CASES, start
 from tiny_target import NAME, PLANS
 
-from nnunet_active.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.rounds.target_preparation import SelectOptions, existing_campaign, prepare
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 
 def options(**more) -> SelectOptions:

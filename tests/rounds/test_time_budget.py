@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
+from nnunet_active.util.errors import ActiveError
 
 
 def test_minutes_are_the_sum_of_base_objects_and_volume():

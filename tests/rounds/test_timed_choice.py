@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_active.errors import ActiveError, EmptyPool
+from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
-from nnunet_active.score_cache import ScoreCache
-from nnunet_active.selector import Proposal
 from nnunet_active.strategies.base import Selection
+from nnunet_active.util.errors import ActiveError, EmptyPool
 
 # case -> predicted objects, voxels (of 1 cm3) in each; in the order in which the strategy likes them
 POOL = {"big": (1, 50), "two": (2, 5), "one": (1, 5), "none": (0, 0)}

@@ -6,7 +6,7 @@ from datetime import datetime
 import pytest
 from tiny_rounds import request, start, trained
 
-from nnunet_active.campaign import Campaign
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.trained_models import covered_folds, find_trainings, judge, trainings_of
 
 NOW = time.time()

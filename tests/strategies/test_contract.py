@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from strategy_pools import make_pool
 
-from nnunet_active.errors import ActiveError, EmptyPool
 from nnunet_active.strategies import ScoredPool, available_strategies, get_strategy
 from nnunet_active.strategies.base import NEEDS
+from nnunet_active.util.errors import ActiveError, EmptyPool
 
 VARIANTS = [
     ("assft", {"gap": "drift", "diversity": "static"}),

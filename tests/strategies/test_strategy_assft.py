@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from strategy_pools import make_pool
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies import get_strategy
 from nnunet_active.strategies.anchors import pseudo_source_anchors
 from nnunet_active.strategies.assft import CHOICES
+from nnunet_active.util.errors import ActiveError
 
 
 def query(pool, n, seed=0, **options):

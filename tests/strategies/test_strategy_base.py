@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from strategy_pools import make_pool, small_pool
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies import QueryStrategy, ScoreStrategy, Selection, Steps, base, get_strategy
+from nnunet_active.util.errors import ActiveError
 
 RNG = np.random.default_rng(0)
 

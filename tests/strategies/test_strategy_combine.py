@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from strategy_pools import from_embedding, indices, make_pool
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies import get_strategy
+from nnunet_active.util.errors import ActiveError
 
 
 def query(name, pool, n, seed=0, **options):

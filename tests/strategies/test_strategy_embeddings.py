@@ -13,7 +13,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import entropy as shannon
 from strategy_pools import from_embedding, indices, make_pool
 
-from nnunet_active.strategies import geometry, get_strategy
+from nnunet_active.strategies import get_strategy
+from nnunet_active.strategies import vectors as geometry
 from nnunet_active.strategies.badge import gradient_embedding
 
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from strategy_pools import from_embedding, make_pool, small_pool
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies import ScoredPool, get_strategy
 from nnunet_active.strategies.pool import check_pool
+from nnunet_active.util.errors import ActiveError
 
 RNG = np.random.default_rng(0)
 

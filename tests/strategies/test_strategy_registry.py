@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from strategy_pools import make_pool
 
-from nnunet_active.errors import ActiveError, MissingInput
 from nnunet_active.strategies import ENTRY_POINT_GROUP, QueryStrategy, available_strategies, get_strategy
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 PAPERS = (
     "random foreground_random entropy margin least_confidence bald cup stdr lamda mhpl aada clue badge coreset typiclust "

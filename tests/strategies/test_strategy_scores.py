@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from strategy_pools import from_embedding, indices, make_pool
 
-from nnunet_active.errors import ActiveError
 from nnunet_active.strategies import ScoredPool, get_strategy
 from nnunet_active.strategies.stdr import class_weighted_feature
+from nnunet_active.util.errors import ActiveError
 
 
 def query(name, pool, n, seed=0, **options):

@@ -16,8 +16,8 @@ from tiny_training import (
     trainer_of,
 )
 
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.training.adaptation import Adaptation
-from nnunet_active.training.fine_tuning import recipe
 from nnunet_active.training.weights import copy_weights
 
 GENTLE = {"lr_factor": 0.5, "warmup_epochs": 1, "anchor": 0.1, "ema_epochs": 2.0}

@@ -22,7 +22,7 @@ from tiny_training import (
     trainer_of,
 )
 
-from nnunet_active.training.fine_tuning import recipe
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.training.held_out_choice import ALPHAS, nearest_within_one_standard_error
 from nnunet_active.training.weights import copy_weights, interpolate
 
@@ -140,7 +140,7 @@ def test_held_out_cases_without_any_class_say_nothing_and_the_user_is_told(nnune
     target = make_target(nnunet_folders)
     start(target, epochs=2, **SETTINGS)
     nothing = {"oedema": float("nan"), "core": float("nan")}
-    monkeypatch.setattr("nnunet_active.training.comparison.compare", lambda *_: {"dice": nothing})
+    monkeypatch.setattr("nnunet_active.training.source_comparison.compare", lambda *_: {"dice": nothing})
     trainer = trainer_of(target)
     trainer.run_training()
     assert trainer.adaptation.interpolation == 0.75 and not chosen_of(target)

@@ -18,10 +18,10 @@ from tiny_training import (
     trainer_of,
 )
 
-from nnunet_active.errors import CampaignError
-from nnunet_active.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.semi_supervised import PseudoLabelling
+from nnunet_active.util.errors import CampaignError
 
 ALL = {"confident_fraction": 1.0, "nearer_fraction": 1.0, "allow_empty": True}
 ROUNDS = {"strategy": "assft", "stride": 2, "epochs": 4, "budget": 2, "pseudo_labels": ALL}

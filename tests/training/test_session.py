@@ -9,11 +9,11 @@ import tiny_source
 import torch
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import start_campaign
-from nnunet_active.errors import CampaignError
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.training.session import QuerySession
+from nnunet_active.util.errors import CampaignError
 
 
 def session_of(target, said):

@@ -8,7 +8,7 @@ import torch
 from tiny_target import make_target
 from tiny_training import campaign_of, output_folder, run_with_kill, start, trainer_of
 
-from nnunet_active.inference import SlidingWindow
+from nnunet_active.nnunet.inference import SlidingWindow
 
 
 @pytest.fixture

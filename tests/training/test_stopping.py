@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_active.errors import CampaignError, EmptyPool
 from nnunet_active.training.stopping import StoppingMixin
+from nnunet_active.util.errors import CampaignError, EmptyPool
 
 
 class Trainer(StoppingMixin):

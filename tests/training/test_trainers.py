@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerActiveAdamW import nnUNetTrainerActiveAdamW
 from nnunet_active.trainers.nnUNetTrainerASSFT import nnUNetTrainerASSFT
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
-from nnunet_active.training.fine_tuning import DEFAULT_RECIPE, recipe
 
 
 @pytest.mark.parametrize("trainer", [nnUNetTrainerMmActS, nnUNetTrainerASSFT])

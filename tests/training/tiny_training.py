@@ -9,9 +9,9 @@ import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from tiny_target import NAME, PLANS, Target, make_target
 
-from nnunet_active.campaign import Campaign
-from nnunet_active.campaign_start import start_campaign
-from nnunet_active.settings import Settings
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
 
 SHORT = {"budget": 2, "stride": 1, "epochs": 3, "iterations": 2, "val_iterations": 1, "seed": 7}
 

@@ -1,0 +1,40 @@
+"""Names and colours of the labels, the same in every program that the annotator may use."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+from nnunet_active.data.image_checks import allowed_label_values
+from nnunet_active.data.segments import label_values
+
+# Told apart by most colour-blind people and seen on grey images (after Okabe and Ito's palette, without its black).
+_PALETTE = ((230, 75, 53), (0, 158, 115), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
+
+
+@dataclass(frozen=True)
+class Label:
+    """One value that a label file may have, other than the background's 0; ``colour`` is (red, green, blue), 0 to 255."""
+
+    value: int
+    name: str
+    colour: tuple[int, int, int]
+
+
+def labels_of(dataset_json: dict) -> list[Label]:
+    """The labels of a data set by value, the ignore label included. A region goes by the value that nnU-Net paints it with.
+
+    >>> [(label.value, label.name) for label in labels_of({"labels": {"background": 0, "tumour": 1, "ignore": 2}})]
+    [(1, 'tumour'), (2, 'ignore')]
+    """
+    names = {value: name for name, value in label_values(dataset_json).items()}
+    values = sorted({*allowed_label_values(dataset_json), *names} - {0})
+    return [Label(value, names.get(value, f"label {value}"), _colour(index)) for index, value in enumerate(values)]
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    if index < len(_PALETTE):
+        return _PALETTE[index]
+    # steps of the golden ratio around the colour circle never come close to one another
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1, 0.6 + 0.3 * (index % 2), 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,130 @@
+"""A whole benchmark: prepare the target once, plan the runs, do those that are not finished, keep the tables up to date."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from nnunet_active.benchmark.configuration import SOURCE, Configuration
+from nnunet_active.benchmark.engines import Engine, Outcome
+from nnunet_active.benchmark.execution import Job
+from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
+from nnunet_active.benchmark.results import finished, finished_before, per_class, write_tables
+from nnunet_active.benchmark.surfaces import available
+from nnunet_active.benchmark.target import Target, make_folds, prepare_target
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.lock import hold
+
+CONFIGURATION = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that is ready to go.
+
+    Attributes:
+        root: its folder.
+        configuration: what is compared.
+        target: prepared.
+        folds: who may be asked for and who is tested on.
+        runs: all of them.
+    """
+
+    root: Path
+    configuration: Configuration
+    target: Target
+    folds: tuple[Fold, ...]
+    runs: tuple[RunSpec, ...]
+
+    @property
+    def results(self) -> list[dict]:
+        """Of the runs that are finished."""
+        return finished(self.root, self.runs)
+
+    def open_jobs(self) -> list[Job]:
+        """Runs that are not finished, in order."""
+        digests = self.target.digests()
+        jobs = [Job(run, self.target, digests, self.root) for run in self.runs]
+        return [job for job in jobs if not job.result_file.is_file()]
+
+
+def prepare(configuration: Configuration, root: Path, model: Path | None, processes: int = 1) -> Benchmark:
+    """Plan and preprocess where a source model is named, decide the folds, plan the runs.
+
+    Raises:
+        ActiveError: see :func:`~nnunet_active.benchmark.target.prepare_target`,
+            :func:`~nnunet_active.benchmark.target.make_folds` and :func:`~nnunet_active.benchmark.plan.plan_runs`.
+    """
+    root = root.resolve()
+    target = prepare_target(
+        configuration.dataset, configuration.configuration, configuration.plans, model, root, processes
+    )
+    split_file = None if configuration.split_file is None else Path(configuration.split_file)
+    folds = make_folds(target, configuration.folds, configuration.splits, split_file)
+    runs = plan_runs(configuration, folds)
+    _check_same_target(root, target)
+    write_json(root / CONFIGURATION, configuration.to_json())
+    return Benchmark(root, configuration, target, tuple(folds), tuple(runs))
+
+
+def _check_same_target(root: Path, target: Target) -> None:
+    """Results of one folder must be comparable."""
+    file = root / "target.json"
+    content = target.digests()
+    if file.is_file() and json.loads(file.read_text()) != content:
+        raise CampaignError(
+            f"{root} holds a benchmark of another state of {target.dataset} (plans, source network or cases have changed); use "
+            f"another folder with -o."
+        )
+    write_json(file, content)
+
+
+def run(
+    benchmark: Benchmark,
+    engine: Engine,
+    log: Callable[[str], None] = tqdm.write,
+    progress: bool = True,
+) -> list[Outcome]:
+    """Do what is not finished; the tables are written anew after every run, with what this folder holds from earlier calls.
+
+    Returns:
+        The runs that failed.
+
+    Raises:
+        CampaignError: another process is at work on the same benchmark.
+    """
+    failed = []
+    with hold(benchmark.root):
+        jobs = benchmark.open_jobs()
+        before = finished_before(benchmark.root, benchmark.runs)
+        if not available():
+            log(
+                "MONAI is not installed, so there is no surface Dice and no HD95 (pip install nnunet_active[benchmark])."
+            )
+        total = len(benchmark.runs)
+        with tqdm(total=total, initial=total - len(jobs), desc="Benchmark", unit="run", disable=not progress) as bar:
+            for outcome in engine.run(jobs):
+                if outcome.result is None:
+                    failed.append(outcome)
+                    log(f"{outcome.job.spec.identifier}: {outcome.problem}")
+                else:
+                    write_tables(benchmark.root, [*before, *benchmark.results])
+                    bar.set_postfix_str(_headline(outcome.result))
+                bar.update()
+        if benchmark.results:
+            write_tables(benchmark.root, [*before, *benchmark.results])
+    return failed
+
+
+def _headline(result: dict) -> str:
+    last = result["rounds"][-1]
+    dice = per_class(pd.DataFrame(last["cases"])).loc["mean", "dice"]
+    spec = result["spec"]
+    which = spec["arm"] if spec["arm"] == SOURCE else f"{spec['arm']} {spec['recipe']} seed {spec['seed']}"
+    return f"{which}: Dice {dice:.3f} with {len(last['labelled'])} labels"

@@ -1,0 +1,42 @@
+"""The summary as one HTML page that needs nothing beside it: the figures are inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+
+from nnunet_active import __version__
+from nnunet_active.benchmark.markdown import as_text
+from nnunet_active.util.atomic import write_text
+
+
+def write_page(file: Path, title: str, sections: Sequence[Any]) -> None:
+    """Fill the template.
+
+    Args:
+        file: where to.
+        title: of the page.
+        sections: with ``title``, ``text``, ``table`` (or None) and ``figures``.
+    """
+    environment = Environment(loader=PackageLoader("nnunet_active.benchmark", "templates"), autoescape=True)
+    environment.filters["cell"] = as_text
+    content = [
+        {"section": section, "svg": [_inline(f) for f in section.figures if f.suffix == ".svg"]} for section in sections
+    ]
+    template = environment.get_template("summary.html")
+    write_text(file, template.render(title=title, version=__version__, content=content))
+
+
+def _inline(file: Path) -> Markup:
+    """The figure's own element, with identifiers that no other figure of the page has."""
+    text = file.read_text(encoding="utf-8")
+    text = text[text.index("<svg") :]
+    stem = re.sub(r"\W", "_", file.stem)
+    text = re.sub(r'id="([^"]+)"', rf'id="{stem}_\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{stem}_\1"', text)
+    return Markup(re.sub(r"url\(#([^)]+)\)", rf"url(#{stem}_\1)", text))  # safe: matplotlib wrote it a moment ago

@@ -1,0 +1,1 @@
+"""A campaign: its settings, rounds, folds and splits."""

@@ -1,0 +1,144 @@
+"""How the source network is fine-tuned beside the papers' plain recipe: settings, and sets of them that have a name.
+
+Every setting alone is off by default, and off means untouched: the recipe ``plain`` is the papers', bit for bit. What ``init`` takes
+where nothing is said is `DEFAULT_RECIPE`. The
+formulas are in the modules that carry them out, :mod:`~nnunet_active.training.adaptation` and
+:mod:`~nnunet_active.training.schedule`, and in ``docs/fine-tuning.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_active.campaign.settings import refuse_unknown
+from nnunet_active.util.errors import CampaignError
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "low_lr": {"lr_factor": 0.1},
+    "anchored": {"anchor": 0.01},
+    "averaged": {"ema_epochs": 4.0},
+    "interpolated": {"interpolation": 0.5},
+    "three_quarters": {"interpolation": 0.75},
+    "held_out": {"interpolation": "held_out"},
+    "gentle": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.01, "ema_epochs": 4.0},
+}
+"""Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
+
+HELD_OUT = "held_out"
+"""The value of ``interpolation`` that leaves it to the held-out cases."""
+
+UNTIL_CHOSEN = 0.75
+
+FEWEST = 2
+"""Held-out cases below which nothing can be chosen by them: there is no standard error."""
+
+DEFAULT_RECIPE = "three_quarters"
+"""As good as ``plain`` where adapting pays, and half the harm where it does not (``docs/measured.md``)."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Settings of the fine-tuning.
+
+    Attributes:
+        lr_factor: multiplies the initial learning rate, whichever applies (the campaign's, else the trainer's own).
+        warmup_epochs: W; epoch e < W of a schedule is trained at (e + 1) / (W + 1) of its learning rate.
+        anchor: alpha of the penalty (alpha / 2) ||w - w0||^2 towards the source weights w0 (L2-SP); 0: none.
+        ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
+        interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
+            held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`).
+        compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
+
+    Raises:
+        CampaignError: a value that makes no sense.
+    """
+
+    lr_factor: float = 1.0
+    warmup_epochs: int = 0
+    anchor: float = 0.0
+    ema_epochs: float = 0.0
+    interpolation: float | str = 1.0
+    compare: bool = True
+
+    def __post_init__(self) -> None:
+        number = (int, float)
+        kinds = {
+            "lr_factor": number,
+            "warmup_epochs": int,
+            "anchor": number,
+            "ema_epochs": number,
+            **({} if self.chosen_by_held_out else {"interpolation": number}),
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise CampaignError(f"The fine-tuning setting {name} is {value!r}; give a number.")
+            if not 0 <= value < float("inf"):
+                raise CampaignError(f"The fine-tuning setting {name} is {value}; it cannot be negative or infinite.")
+        if self.lr_factor == 0:
+            raise CampaignError("The fine-tuning setting lr_factor is 0, so that nothing would be learnt; raise it.")
+        if not 0 < self.first_interpolation <= 1:
+            raise CampaignError(
+                f"The fine-tuning setting interpolation is {self.interpolation}; it must be above 0 (the source network) and at "
+                f"most 1 (the fine-tuned one)."
+            )
+        if not isinstance(self.compare, bool):
+            raise CampaignError(f"The fine-tuning setting compare is {self.compare!r}; it is true or false.")
+
+    @property
+    def chosen_by_held_out(self) -> bool:
+        """Whether the held-out cases choose the interpolation."""
+        return self.interpolation == HELD_OUT
+
+    @property
+    def first_interpolation(self) -> float:
+        """Alpha at the beginning, and where nobody is held out to choose it."""
+        return UNTIL_CHOSEN if self.chosen_by_held_out else self.interpolation
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> FineTuning:
+        """From the ``fine_tuning`` of a campaign's settings.
+
+        Raises:
+            CampaignError: an unknown setting, or a value that makes no sense.
+        """
+        refuse_unknown(options, cls, "There is no fine-tuning setting {}")
+        return cls(**options)
+
+    def ema_decay(self, iterations_per_epoch: int) -> float:
+        """d = 1 - 1 / (ema_epochs * iterations), at least 0: the average then reaches back over about ``ema_epochs`` epochs."""
+        steps = self.ema_epochs * iterations_per_epoch
+        return 1 - 1 / steps if steps > 1 else 0.0
+
+    def lines(self) -> list[str]:
+        """What differs from the plain recipe, for people."""
+        said = []
+        if self.lr_factor != 1:
+            said.append(f"{self.lr_factor:g} times the initial learning rate")
+        if self.warmup_epochs:
+            said.append(f"warm-up over {self.warmup_epochs} epochs")
+        if self.anchor:
+            said.append(f"anchored to the source weights (L2-SP, alpha {self.anchor:g})")
+        if self.ema_epochs:
+            said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
+        if self.chosen_by_held_out:
+            said.append("held-out cases choose how far from the source to the fine-tuned the weights that predict are")
+        elif self.interpolation != 1:
+            said.append(
+                f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"
+            )
+        return said
+
+
+def recipe(name: str) -> dict[str, Any]:
+    """The settings of a named recipe, for :class:`~nnunet_active.campaign.settings.Settings`' ``fine_tuning``.
+
+    Raises:
+        CampaignError: there is none of this name.
+    """
+    if name not in RECIPES:
+        raise CampaignError(f"There is no fine-tuning recipe '{name}'; choose one of {', '.join(RECIPES)}.")
+    return dict(RECIPES[name])

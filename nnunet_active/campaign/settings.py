@@ -1,0 +1,117 @@
+"""Settings of a campaign: what ``nnunet_active init`` takes and the trainers read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from nnunet_active.util.errors import CampaignError
+
+ORACLES = ("retrospective", "folder")
+MODALITIES = ("zero", "replicate")
+RESTARTS = ("never", "source")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a campaign queries and trains. The defaults are mmActS's published ones (methods, section 1).
+
+    Attributes:
+        strategy: name of a registered query strategy.
+        strategy_options: keyword arguments of the strategy.
+        oracle: ``retrospective`` (labels exist, each is withheld until queried) or ``folder`` (a label counts once its file is in
+            ``labelsTr``).
+        budget: number of cases to query in all.
+        query_size: cases per query.
+        one_off: take the whole budget in the first query.
+        stride: epochs between two queries.
+        epochs: length of the training; None leaves it to the trainer class.
+        iterations: training iterations per epoch; None leaves it to the trainer class.
+        val_iterations: validation iterations per epoch; None leaves it to the trainer class.
+        initial_lr: initial learning rate of the one poly schedule over all epochs; None leaves it to the trainer class.
+        modality: how one channel alone is shown to the network in the election of the dominant modality (``zero``, ``replicate``).
+        wait: with the folder oracle, wait for the labels instead of stopping.
+        fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty: the papers' plain recipe.
+        pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`; None leaves
+            semi-supervised training to the trainer class, which is off but for ASSFT.
+        restart: at each query of a training go on (``never``) or begin again from the source weights (``source``); None leaves it
+            to the trainer class.
+        folds: number of folds of a cross-validation among the labelled cases; 1: none.
+        seed: of everything random: the strategy, and the training where nnU-Net's augmentation runs in the main process.
+    """
+
+    strategy: str = "mmacts"
+    strategy_options: dict[str, Any] = field(default_factory=dict)
+    oracle: str = "retrospective"
+    budget: int = 3
+    query_size: int = 1
+    one_off: bool = False
+    stride: int = 40
+    epochs: int | None = 600
+    iterations: int | None = 250
+    val_iterations: int | None = 50
+    initial_lr: float | None = 0.01
+    modality: str = "zero"
+    wait: bool = False
+    fine_tuning: dict[str, Any] = field(default_factory=dict)
+    pseudo_labels: dict[str, Any] | None = None
+    restart: str | None = None
+    folds: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "query_size", "stride", "epochs", "iterations", "val_iterations", "folds"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it must be at least 1.")
+        if self.initial_lr is not None and not self.initial_lr > 0:
+            raise CampaignError(f"The initial learning rate {self.initial_lr} makes no sense; it must be positive.")
+        if self.oracle not in ORACLES:
+            raise CampaignError(f"--oracle {self.oracle} is unknown; choose one of {', '.join(ORACLES)}.")
+        if self.modality not in MODALITIES:
+            raise CampaignError(f"--modality {self.modality} is unknown; choose one of {', '.join(MODALITIES)}.")
+        if self.restart is not None and self.restart not in RESTARTS:
+            raise CampaignError(f"--restart-from {self.restart} is unknown; choose one of {', '.join(RESTARTS)}.")
+        last = self.epoch_of_query(self.queries)
+        if self.epochs is not None and last >= self.epochs:
+            raise CampaignError(
+                f"{self.queries} queries every {self.stride} epochs reach epoch {last}, but the training ends after "
+                f"{self.epochs} epochs; raise --epochs, or lower --stride or --budget."
+            )
+
+    @property
+    def queries(self) -> int:
+        """Number of queries that spend the budget."""
+        return 1 if self.one_off else math.ceil(self.budget / self.query_size)
+
+    def epoch_of_query(self, number: int) -> int:
+        """Epoch before which query ``number`` (1, 2, ...) is made: 0, stride, 2 stride, ..."""
+        return (number - 1) * self.stride
+
+    def to_json(self) -> dict[str, Any]:
+        """As written into ``campaign.json``."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Settings:
+        """Read back; what a later version added and this one does not know is ignored."""
+        known = {entry.name for entry in fields(cls)}
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+def refuse_unknown(options: Mapping[str, Any], of: type, sentence: str) -> None:
+    """Check that every option is a field of a dataclass.
+
+    Args:
+        options: by name.
+        of: the dataclass.
+        sentence: how the error begins, with ``{}`` where the unknown names stand.
+
+    Raises:
+        CampaignError: one is not; the message lists the fields.
+    """
+    known = [entry.name for entry in fields(of)]
+    if unknown := sorted(set(options) - set(known)):
+        raise CampaignError(f"{sentence.format(', '.join(unknown))}; those there are: {', '.join(known)}.")

@@ -1,0 +1,194 @@
+"""The only writer of ``splits_final.json``; a file that somebody else wrote is kept before it is changed.
+
+nnU-Net reads ``nnUNet_preprocessed/DatasetXXX/splits_final.json``: a list with one ``{"train": [...], "val": [...]}`` per fold. Here
+``train`` of the campaign's fold follows the labels as they arrive; ``val`` is what the user, or nnU-Net, decided and never changes.
+A ``splits_final.json`` in the *raw* folder is read as the user's definition of the folds and never written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_active.util.atomic import copy_file, write_json, write_text
+from nnunet_active.util.errors import CampaignError
+
+FILE_NAME = "splits_final.json"
+_WRITTEN = "splits_written.json"  # digests of the files and of the folds that we wrote, to tell a user's edit from them
+_BACKUP = "splits_before_nnunet_active"
+
+
+@dataclass(frozen=True)
+class FoldDefinition:
+    """Which cases a fold may train on and which it is evaluated on; ``origin`` says who decided."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    origin: str
+
+
+def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
+    """Content of a split file, or None where there is none.
+
+    Raises:
+        CampaignError: the file is not a list of train/val lists.
+    """
+    if not file.is_file():
+        return None
+    try:
+        splits = json.loads(file.read_text())
+        ok = isinstance(splits, list) and all(
+            isinstance(fold[key], list) and all(isinstance(case, str) for case in fold[key])
+            for fold in splits
+            for key in ("train", "val")
+        )
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        ok = False
+    if not ok:
+        raise CampaignError(
+            f"{file} is not a split file of nnU-Net's (a list of {{'train': [...], 'val': [...]}}); mend it or move it away."
+        )
+    return splits
+
+
+def backups(dataset_folder: Path) -> list[Path]:
+    """Kept versions of the user's split file, the oldest first."""
+    found = {_number(path): path for path in (dataset_folder / "active").glob(f"{_BACKUP}*.json")}
+    return [found[number] for number in sorted(found) if number]
+
+
+def _number(backup: Path) -> int:
+    """1, 2, ...; 0 for a file of somebody else's."""
+    match = re.fullmatch(rf"{_BACKUP}(?:_(\d+))?", backup.stem)
+    return int(match[1] or 1) if match else 0
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _fold_digest(entry: dict) -> str:
+    return _digest(json.dumps([entry["train"], entry["val"]]).encode())
+
+
+def _written(dataset_folder: Path) -> list[str]:
+    file = dataset_folder / "active" / _WRITTEN
+    try:
+        return list(json.loads(file.read_text())) if file.is_file() else []
+    except (ValueError, TypeError) as error:
+        raise CampaignError(f"{file} is damaged ({error}); restore it from a backup.") from error
+
+
+def _is_ours(dataset_folder: Path) -> bool:
+    current = dataset_folder / FILE_NAME
+    return current.is_file() and _digest(current.read_bytes()) in _written(dataset_folder)
+
+
+def define_fold(
+    dataset_folder: Path, fold: str, raw_folder: Path | None = None, generated: list[dict] | None = None
+) -> FoldDefinition | None:
+    """Who trains and who validates in a fold: the first of these that knows it.
+
+    1. ``splits_final.json`` beside the preprocessed data, where a user wrote it; where we changed it, the version from before
+       (also for a fold of ours in a file whose other folds a user has edited since);
+    2. ``splits_final.json`` in the raw folder;
+    3. ``generated``: nnU-Net's own cross-validation, for a dataset whose labels are all there.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        fold: a number as text; ``"all"`` has no definition.
+        raw_folder: ``nnUNet_raw/DatasetXXX``.
+        generated: splits to fall back to.
+
+    Returns:
+        None for ``"all"`` and where nobody defined the fold.
+    """
+    if fold == "all":
+        return None
+    index = int(fold)
+    written = set(_written(dataset_folder))
+    kept = backups(dataset_folder)
+    current = dataset_folder / FILE_NAME
+    files = [*([current] if current.is_file() and not _is_ours(dataset_folder) else []), *reversed(kept)]
+    sources: list[tuple[str, list[dict] | None]] = []
+    for file in files:
+        splits = read_splits(file)
+        # the oldest file is from before our first change, so that nothing in it can be ours
+        ours = file != files[-1] and index < len(splits) and _fold_digest(splits[index]) in written
+        sources.append((file.name, None if ours else splits))
+    if raw_folder is not None:
+        sources.append((f"{FILE_NAME} of the raw folder", read_splits(raw_folder / FILE_NAME)))
+    sources.append(("nnU-Net's 5-fold cross-validation", generated))
+    for origin, splits in sources:
+        if splits is not None and index < len(splits):
+            entry = splits[index]
+            return FoldDefinition(tuple(entry["train"]), tuple(entry["val"]), origin)
+    return None
+
+
+def write_folds(
+    dataset_folder: Path,
+    folds: Mapping[int, tuple[Iterable[str], Iterable[str]]],
+    other_folds: list[dict] | None = None,
+) -> bool:
+    """Set some folds in ``splits_final.json`` in one step; the other folds stay as they are.
+
+    Where nobody validates, ``val`` becomes ``train`` (as nnU-Net does for fold ``all``): stock nnU-Net cannot train without.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        folds: number of the fold -> labelled cases, held-out labelled cases.
+        other_folds: what the file holds where it does not exist yet.
+
+    Returns:
+        Whether the file changed.
+
+    Raises:
+        CampaignError: the folds' predecessors are unknown, so that the list would have a hole.
+    """
+    current = dataset_folder / FILE_NAME
+    splits = read_splits(current)
+    if splits is None:
+        splits = [dict(entry) for entry in other_folds or []]
+    entries = []
+    for index, (train, val) in sorted(folds.items()):
+        if index > len(splits):
+            raise CampaignError(
+                f"{current} knows {len(splits)} fold(s), so fold {index} cannot be added; begin with -f {len(splits)} or -f all."
+            )
+        train = sorted(train)
+        entry = {"train": train, "val": sorted(val) or list(train)}
+        splits[index : index + 1] = [entry]
+        entries.append(entry)
+    if not entries or read_splits(current) == splits:
+        return False
+    if current.is_file() and not _is_ours(dataset_folder):
+        _keep(dataset_folder)
+    elif not current.is_file() and not backups(dataset_folder):
+        # the definition of all folds survives; an empty list says that nobody had defined any
+        write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds or [])
+    text = json.dumps(splits, indent=4) + "\n"
+    # the digests come first: after a kill in between, the old file is still known as whosever it was
+    digests = _written(dataset_folder)
+    made = [_digest(text.encode()), *map(_fold_digest, entries)]
+    new = [digest for digest in dict.fromkeys(made) if digest not in digests]
+    if new:
+        write_json(dataset_folder / "active" / _WRITTEN, [*digests, *new])
+    write_text(current, text)
+    return True
+
+
+def _keep(dataset_folder: Path) -> None:
+    """Keep a user's split file under a name of its own, once for every version of it."""
+    current = dataset_folder / FILE_NAME
+    kept = backups(dataset_folder)
+    if (
+        kept and kept[-1].read_bytes() == current.read_bytes()
+    ):  # an older one would not do: the newest defines the folds
+        return
+    name = f"{_BACKUP}.json" if not kept else f"{_BACKUP}_{_number(kept[-1]) + 1}.json"
+    copy_file(current, dataset_folder / "active" / name)

@@ -1,0 +1,89 @@
+"""Where a campaign stands, as plain data and as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.campaign.campaign import Campaign
+
+
+def campaign_status(campaign: Campaign) -> dict[str, Any]:
+    """Settings, counts, and one entry per requested case with its components and its dominant modality (JSON types only)."""
+    cases: list[dict[str, Any]] = []
+    for one in campaign.rounds:
+        selection, scores = one.selection(), one.scores()
+        for case in one.requested:
+            row = scores.loc[case]
+            components = {
+                name.removeprefix("component_"): float(row[name])
+                for name in scores.columns
+                if name.startswith("component_") and pd.notna(row[name])
+            }
+            cases.append(
+                {
+                    "round": one.number,
+                    "epoch": one.epoch,
+                    "made_by": one.made_by,
+                    "case": case,
+                    "labelled": case in campaign.state["labelled"],
+                    "declined": case in campaign.declined,
+                    "utility": float(row["utility"]),
+                    "rank_of": int(selection["candidates"]),
+                    "components": components,
+                    "open_first": selection["dominant_modality"][case]["name"],
+                }
+            )
+    settings = campaign.settings
+    return {
+        "dataset": campaign.dataset_folder.name,
+        "configuration": campaign.configuration,
+        "plans": campaign.plans,
+        "fold": campaign.fold,
+        "strategy": settings.strategy,
+        "oracle": settings.oracle,
+        "budget": campaign.budget,
+        "rounds_done": len(campaign.rounds),
+        "rounds_planned": settings.queries,
+        "labelled_from_start": len(campaign.initial),
+        "labelled": campaign.labelled(),
+        "waiting": campaign.waiting(),
+        "declined": campaign.declined,
+        "held_out": campaign.held_out(),
+        "cases": cases,
+    }
+
+
+def format_status(status: dict[str, Any]) -> str:
+    """The same for a terminal."""
+    lines = [
+        f"{status['dataset']} {status['configuration']} fold {status['fold']} ({status['plans']}): {status['strategy']}, "
+        f"oracle {status['oracle']}, {_rounds(status)}, budget {status['budget']}",
+        f"{len(status['labelled'])} labelled ({status['labelled_from_start']} from the start), "
+        f"{len(status['waiting'])} waiting for a label, {len(status['held_out'])} held out",
+    ]
+    if not status["cases"]:
+        return "\n".join([*lines, "No query has been made yet."])
+    table = pd.DataFrame(
+        [
+            {
+                "round": entry["round"],
+                "asked": "between" if entry["made_by"] == "select" else f"epoch {entry['epoch']}",
+                "case": entry["case"],
+                "label": "there" if entry["labelled"] else "declined" if entry["declined"] else "waiting",
+                "open first": entry["open_first"],
+                "utility": f"{entry['utility']:.4g}",
+                **{name: f"{value:.4g}" for name, value in entry["components"].items()},
+            }
+            for entry in status["cases"]
+        ]
+    ).fillna("")
+    return "\n".join([*lines, "", table.to_string(index=False)])
+
+
+def _rounds(status: dict[str, Any]) -> str:
+    """Rounds between trainings are not planned ahead."""
+    planned = not any(entry["made_by"] == "select" for entry in status["cases"])
+    done = status["rounds_done"]
+    return f"round {done} of {status['rounds_planned']}" if planned else f"{done} rounds"

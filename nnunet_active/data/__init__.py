@@ -1,0 +1,1 @@
+"""Raw scans, preprocessed cases, and how the one becomes the other."""

@@ -1,0 +1,176 @@
+"""Write one preprocessed case so that stock nnU-Net sees a whole case or none, at any moment.
+
+A case is made in a temporary folder *beside* the target (stock nnU-Net insists on a single kind of file inside it) and
+moved in file by file, the image last: nnU-Net lists cases by the name of the image. A kill in between leaves a label or
+properties without an image, which nobody takes for a case and which the next run replaces. An outdated case is taken
+out image first, for the same reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
+
+from nnunet_active.data.cases import CaseStore, case_files
+from nnunet_active.data.label_preprocessing import save_with_known_image
+from nnunet_active.data.raw_dataset import RawCase
+
+_TEMPORARY_ENDING = ".incoming"
+RECORD_KEY = "nnunet_active"  # in CASE.pkl; stock nnU-Net ignores keys that it does not know
+_MAKING_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
+_MAKING_CONFIGURATION = (
+    "preprocessor_name",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg",
+    "resampling_fn_seg_kwargs",
+)
+
+
+def source_record(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> dict:
+    """What a stored case is made from: name, size and modification time of its files, and a digest of the recipe.
+
+    The recipe is that part of the plans (and of the labels) that changes the stored arrays, so that plans made anew
+    under the same name are noticed.
+    """
+    files = [*case.images, *([case.label] if with_label and case.label else [])]
+    plans, configuration = store.plans_manager.plans, store.configuration_manager.configuration
+    recipe = [[plans.get(key) for key in _MAKING_PLANS], [configuration.get(key) for key in _MAKING_CONFIGURATION]]
+    if with_label:
+        recipe.append(list(dataset_json["labels"].values()))
+    text = json.dumps(recipe, sort_keys=True, default=str)
+    return {
+        "sources": [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files],
+        "recipe": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+    }
+
+
+def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> bool:
+    """Whether a whole stored copy is there that was made from these files as they are now.
+
+    Stock nnU-Net leaves no record; its cases are current if they are not older than their source files.
+    """
+    stored = _stored_files(store.folder if with_label else store.pool_folder, case.identifier, with_label)
+    try:
+        if stored is None:
+            return False
+        properties = next(file for file in stored if file.suffix == ".pkl")
+        made_from = load_pickle(str(properties)).get(RECORD_KEY)
+        record = source_record(case, with_label, store, dataset_json)
+        if made_from is not None:
+            return made_from == record
+        return min(file.stat().st_mtime_ns for file in stored) >= max(time for _, _, time in record["sources"])
+    except Exception:  # a damaged properties file, a source that has gone: making the case anew tells
+        return False
+
+
+def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:
+    """Preprocess one case with the plans' own preprocessor into the store, and drop its pool copy if it is labelled.
+
+    The arrays and their files are those of ``nnUNetv2_preprocess``, made by the same function. Where the pool holds the image as
+    it is now, only the label is preprocessed.
+    """
+    target = store.folder if with_label else store.pool_folder
+    record = source_record(case, with_label, store, dataset_json)  # before reading: a later change is then noticed
+    with _temporary_folder(target) as temporary, contextlib.redirect_stdout(io.StringIO()):
+        output = str(temporary / case.identifier)
+        image = pool_image(case, store, dataset_json) if with_label else None
+        if image is None or not save_with_known_image(output, case, image, store, dataset_json):
+            store.configuration_manager.preprocessor_class(verbose=False).run_case_save(
+                output,
+                [str(file) for file in case.images],
+                str(case.label) if with_label else None,
+                store.plans_manager,
+                store.configuration_manager,
+                dataset_json,
+            )
+        properties_file = str(temporary / f"{case.identifier}.pkl")
+        properties = load_pickle(properties_file)
+        properties[RECORD_KEY] = record
+        write_pickle(properties, properties_file)
+        old_format = with_label and _holds_npz(target)
+        if old_format:
+            data, seg, _, _ = nnUNetDatasetBlosc2(str(temporary), [case.identifier]).load_case(case.identifier)
+            nnUNetDatasetNumpy.save_case(data[:], seg[:], properties, str(temporary / case.identifier))
+        _move_in(temporary, target, case.identifier, with_label, old_format)
+    if with_label:
+        drop_pool_copy(store, case.identifier)
+
+
+def pool_image(case: RawCase, store: CaseStore, dataset_json: dict) -> np.ndarray | None:
+    """The preprocessed image from the pool, float32 (M, Z, Y, X), where it is that of the case's files as they are now."""
+    if not is_current(case, False, store, dataset_json):
+        return None
+    file = store.pool_folder / f"{case.identifier}.b2nd"
+    try:
+        return np.ascontiguousarray(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:], dtype=np.float32)
+    except Exception:  # blosc2 raises quite different things for a damaged file: it is made anew
+        return None
+
+
+def drop_pool_copy(store: CaseStore, case: str) -> None:
+    """Remove a case's files from the pool folder, once it is whole in the stock folder."""
+    for ending in (".b2nd", ".pkl"):
+        (store.pool_folder / f"{case}{ending}").unlink(missing_ok=True)
+
+
+def remove_leftovers(store: CaseStore) -> None:
+    """Delete the temporary folders that killed runs left; only while no other process writes cases."""
+    for target in (store.folder, store.pool_folder):
+        place = target.resolve().parent
+        for folder in place.glob(f".{glob.escape(target.name)}.*{_TEMPORARY_ENDING}") if place.is_dir() else ():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    target.mkdir(parents=True, exist_ok=True)
+    # beside the folder that a link points to, so that the moves stay within one file system
+    place = target.resolve().parent
+    temporary = Path(tempfile.mkdtemp(dir=place, prefix=f".{target.name}.", suffix=_TEMPORARY_ENDING))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _move_in(temporary: Path, target: Path, case: str, with_label: bool, old_format: bool) -> None:
+    files = case_files(temporary, case, with_label)[1 if old_format else 0]
+    for file in files:
+        with file.open("rb+") as content:
+            os.fsync(content.fileno())
+    # The image of an outdated copy first; .npy are the files that older nnU-Net versions unpack from .npz.
+    for ending in (".b2nd", ".npz", ".npy", "_seg.npy"):
+        (target / f"{case}{ending}").unlink(missing_ok=True)
+    for file in files:
+        os.replace(file, target / file.name)
+
+
+def _stored_files(folder: Path, case: str, with_label: bool) -> list[Path] | None:
+    for files in case_files(folder, case, with_label):
+        if all(file.is_file() for file in files):
+            return files
+    return None
+
+
+def _holds_npz(folder: Path) -> bool:
+    """Whether a folder holds cases in the older format; nnU-Net cannot read a folder with both."""
+    with os.scandir(folder) as entries:
+        return any(entry.name.endswith(".npz") for entry in entries)

@@ -1,0 +1,185 @@
+"""The preprocessed cases: labelled ones in nnU-Net's own folder, unlabelled ones in a folder beside it.
+
+Stock nnU-Net takes every case in ``<data_identifier>`` for a labelled one (``-f all``), so a case without a label must
+never lie there; it lives in ``<data_identifier>_pool``, which stock nnU-Net does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_active.data.raw_dataset import check_case_identifier
+from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
+
+# nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
+# ever. nnU-Net itself works with one thread per process, too.
+blosc2.set_nthreads(1)
+
+
+class CaseStore:
+    """Reads ``nnUNet_preprocessed/DatasetXXX/<data_identifier>`` and ``<data_identifier>_pool``.
+
+    Both formats of nnU-Net are read: ``CASE.b2nd`` (blosc2) and the older ``CASE.npz`` (unpacked as ``CASE.npy`` or
+    not). Only whole cases count: image, label and properties in the stock folder; image and properties in the pool.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; need not exist yet.
+        plans: content of the plans file.
+        configuration: name of a configuration in it, e.g. ``3d_fullres``.
+
+    Raises:
+        MissingInput: the plans have no such configuration, or name a folder outside the data set.
+    """
+
+    def __init__(self, dataset_folder: Path, plans: dict, configuration: str) -> None:
+        self.dataset_folder = Path(dataset_folder)
+        self.configuration = configuration
+        self.plans_manager = PlansManager(plans)
+        self.configuration_manager = get_configuration(self.plans_manager, configuration)
+        data_identifier = self.configuration_manager.data_identifier
+        if Path(data_identifier).name != data_identifier:
+            raise MissingInput(f"The plans' data_identifier {data_identifier!r} is not a plain folder name.")
+        self.folder = self.dataset_folder / data_identifier
+        self.pool_folder = self.dataset_folder / f"{data_identifier}_pool"
+
+    def identifiers(self) -> list[str]:
+        """All stored cases, labelled or not, sorted."""
+        return sorted({*self.labelled_identifiers(), *_whole_cases(self.pool_folder, with_label=False)})
+
+    def labelled_identifiers(self) -> list[str]:
+        """Cases in the stock folder, sorted."""
+        return _whole_cases(self.folder, with_label=True)
+
+    def pool_identifiers(self) -> list[str]:
+        """Cases in the pool folder that are not in the stock folder as well, sorted."""
+        return sorted({*_whole_cases(self.pool_folder, with_label=False)} - {*self.labelled_identifiers()})
+
+    def load_image(self, case: str) -> np.ndarray:
+        """The preprocessed image, float32 of shape (channels, Z, Y, X); only the image is opened, never the label.
+
+        Raises:
+            MissingInput: the case is not stored.
+            BadCase: its file cannot be read.
+        """
+        file = self.image_file(case)
+        try:
+            if file.suffix == ".b2nd":
+                image = blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:]
+            elif file.suffix == ".npy":
+                image = np.load(file)
+            else:
+                with np.load(file) as archive:  # members are read one by one: "seg" stays closed
+                    image = archive["data"]
+        except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
+            raise BadCase(
+                f"The preprocessed image of case {case} in {file.parent} cannot be read ({error}); "
+                f"delete the files {case}.* there and run nnunet_active preprocess again."
+            ) from error
+        return np.ascontiguousarray(image, dtype=np.float32)
+
+    def image_file(self, case: str) -> Path:
+        """The file that :meth:`load_image` reads.
+
+        Raises:
+            MissingInput: the case is not stored.
+        """
+        stem = self._stored_in(case) / case
+        files = (_with(stem, ending) for ending in (".b2nd", ".npy", ".npz"))
+        return next((file for file in files if file.is_file()), _with(stem, ".npz"))
+
+    def image_state(self, case: str) -> tuple[int, int]:
+        """Size in bytes and modification time in ns of that file: what tells a changed image without reading it."""
+        status = self.image_file(case).stat()
+        return status.st_size, status.st_mtime_ns
+
+    def properties(self, case: str) -> dict:
+        """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``."""
+        return load_pickle(str(_with(self._stored_in(case) / case, ".pkl")))
+
+    def spacing(self, case: str) -> tuple[float, float, float]:
+        """Voxel spacing in mm of the preprocessed array, in its axis order.
+
+        A 3-D configuration resamples every case to its own spacing. A 2-D configuration keeps the distance between
+        slices, which comes first and from the case's properties (in the plans' axis order).
+        """
+        target = self.configuration_manager.spacing
+        if len(target) == 3:
+            return tuple(float(s) for s in target)
+        slices = self.properties(case)["spacing"][self.plans_manager.transpose_forward[0]]
+        return (float(slices), *(float(s) for s in target))
+
+    def image_fingerprint(self, case: str) -> str:
+        """Hex digest (BLAKE2b, 16 bytes) of the preprocessed image's shape and float32 voxels."""
+        image = self.load_image(case)
+        digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+        digest.update(image.data)
+        return digest.hexdigest()
+
+    def _stored_in(self, case: str) -> Path:
+        check_case_identifier(case)
+        for folder, with_label in ((self.folder, True), (self.pool_folder, False)):
+            if is_whole(folder, case, with_label):
+                return folder
+        raise MissingInput(
+            f"Case {case} is neither in {self.folder} nor in {self.pool_folder}; run nnunet_active preprocess "
+            f"-c {self.configuration} for this data set."
+        )
+
+
+def get_configuration(plans_manager: PlansManager, configuration: str) -> ConfigurationManager:
+    """A configuration of the plans, or MissingInput that names those there are."""
+    available = plans_manager.available_configurations
+    if configuration not in available:
+        raise MissingInput(
+            f"The plans {plans_manager.plans_name} have no configuration {configuration}; "
+            f"they have {', '.join(available) or 'none'}."
+        )
+    return plans_manager.get_configuration(configuration)
+
+
+def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:
+    """The sets of files that make a whole case, one set per format, the image last.
+
+    The image comes last because its name is what makes nnU-Net see a case: whoever writes the files in this order
+    never shows a case that lacks its label or its properties.
+    """
+    stem = folder / case
+    label = [_with(stem, "_seg.b2nd")] if with_label else []
+    return [[*label, _with(stem, ".pkl"), _with(stem, ".b2nd")], [_with(stem, ".pkl"), _with(stem, ".npz")]]
+
+
+def is_whole(folder: Path, case: str, with_label: bool) -> bool:
+    """Whether all the files of a case are in a folder."""
+    return any(all(file.is_file() for file in files) for files in case_files(folder, case, with_label))
+
+
+def _with(stem: Path, ending: str) -> Path:
+    """``stem`` plus an ending; ``Path.with_suffix`` would cut identifiers that contain a dot."""
+    return stem.parent / (stem.name + ending)
+
+
+def _whole_cases(folder: Path, with_label: bool) -> list[str]:
+    names = {*os.listdir(folder)} if folder.is_dir() else set()
+    found = set()
+    for name in names:
+        identifier, dot, ending = name.rpartition(".")
+        if dot and ending in ("b2nd", "npz") and _is_safe(identifier):
+            wanted = (f"{identifier}.pkl", f"{identifier}_seg.b2nd" if with_label and ending == "b2nd" else name)
+            if names.issuperset(wanted):
+                found.add(identifier)
+    return sorted(found)
+
+
+def _is_safe(identifier: str) -> bool:
+    try:
+        check_case_identifier(identifier)
+    except BadCaseIdentifier:
+        return False
+    return True

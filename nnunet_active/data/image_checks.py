@@ -1,0 +1,277 @@
+"""Checks of image and label files before nnU-Net works on them: one clear sentence instead of a crash much later.
+
+Files are only read; a file that is refused stays where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_active.util.errors import BadCase, MissingInput
+
+# A label's voxel centres may lie this far from the image's, as a fraction of the smallest spacing. Our choice: programs
+# round origins and directions when they save (below 0.01 voxels), while a flip or a shift by one voxel is 1 or more.
+GRID_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where an image lies in space, as its reader reports it.
+
+    Attributes:
+        shape: (Z, Y, X) voxels.
+        spacing: mm, in the same order.
+        affine: (d + 1, d + 1), index (x, y, z) to mm, or None for formats that carry none (PNG, TIFF).
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    affine: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class CheckedImage:
+    """What ``check_image`` found: the geometry for the check of the label, and sentences worth showing."""
+
+    geometry: Geometry
+    warnings: tuple[str, ...] = ()
+
+
+def image_reader(plans: dict) -> type[BaseReaderWriter]:
+    """The reader class that the plans name.
+
+    Raises:
+        MissingInput: this nnU-Net has no such reader.
+    """
+    try:
+        return PlansManager(plans).image_reader_writer_class
+    except RuntimeError as error:
+        raise MissingInput(
+            f"The plans name the image reader {plans.get('image_reader_writer')}, which this nnU-Net does not have."
+        ) from error
+
+
+def allowed_label_values(dataset_json: dict) -> frozenset[int]:
+    """Voxel values that a label file may have: all integers in ``labels``, regions taken apart, ``ignore`` included.
+
+    >>> sorted(allowed_label_values({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}))
+    [0, 1, 2, 3]
+    """
+    values: set[int] = set()
+    try:
+        for value in dataset_json["labels"].values():
+            values.update(int(v) for v in (value if isinstance(value, (list, tuple)) else [value]))
+    except (TypeError, ValueError) as error:
+        raise MissingInput(
+            f'"labels" in dataset.json must map names to integers or lists of integers, e.g. {{"background": 0, '
+            f'"tumour": 1}}; found {dataset_json["labels"]}.'
+        ) from error
+    return frozenset(values)
+
+
+def check_image(
+    case: str, files: Sequence[Path], reader: type[BaseReaderWriter], channels: int | None = None
+) -> CheckedImage:
+    """Read every channel of a case and make sure that nnU-Net can use it.
+
+    Args:
+        case: identifier, for the sentences.
+        files: one file per channel (or one file with all channels), in order.
+        reader: nnU-Net's reader class, from ``image_reader``.
+        channels: how many channels there must be in all; not checked if None.
+
+    Returns:
+        The geometry, with warnings for a channel that is constant while others are not and for channels whose origins
+        or directions differ (nnU-Net accepts both).
+
+    Raises:
+        BadCase: a file cannot be read, has NaN or infinite voxels or no voxels; all channels are constant; shapes or
+            spacings differ between the channels; their number is wrong.
+    """
+    geometry, first, constant, found, warnings = None, None, [], 0, []
+    for file in files:
+        image, current = _read(case, file, "image", reader)
+        if image.size == 0:
+            raise BadCase(f"Case {case}: the image {file} has no voxels (shape {image.shape}); replace it.")
+        if geometry is None:
+            geometry, first = current, file
+        _compare_channels(case, first, geometry, file, current)
+        if _grid_distance(geometry, current) > GRID_TOLERANCE:
+            warnings.append(f"Case {case}: {file} has another origin or direction than {first}.")
+        constant += [file for channel in image if channel.min() == channel.max()]
+        found += len(image)
+    if geometry is None:
+        raise BadCase(f"Case {case} has no image file.")
+    if channels is not None and found != channels:
+        raise BadCase(f"Case {case}: its files hold {found} channel(s), but {channels} are expected.")
+    if len(constant) == found:
+        raise BadCase(
+            f"Case {case}: the image is empty, every voxel of {_names(files)} has the same value; replace it."
+        )
+    warnings += [f"Case {case}: every voxel of the channel {file} has the same value." for file in constant]
+    return CheckedImage(geometry, tuple(warnings))
+
+
+def check_label(
+    case: str,
+    label: Path,
+    images: Sequence[Path],
+    allowed: Iterable[int],
+    reader: type[BaseReaderWriter],
+    geometry: Geometry | None = None,
+    ignore: int | None = None,
+) -> list[str]:
+    """Make sure that a label file fits its image and ``dataset.json``.
+
+    Args:
+        case: identifier, for the sentences.
+        label: the label file.
+        images: the case's image files; the first is read for its geometry unless that is given.
+        allowed: voxel values allowed, from ``allowed_label_values``.
+        reader: nnU-Net's reader class.
+        geometry: of the image, if ``check_image`` was there before.
+        ignore: value of the ignore label, which is no foreground.
+
+    Returns:
+        Warnings; one if no voxel is foreground.
+
+    Raises:
+        BadCase: the label (or the image) cannot be read, lies on another voxel grid (shape, spacing, origin,
+            direction), or has values that are not allowed.
+    """
+    found, grid = _read(case, label, "label", reader)
+    if geometry is None:
+        geometry = _read(case, images[0], "image", reader)[1]
+    if len(found) != 1:
+        raise BadCase(f"Case {case}: the label {label} has {len(found)} channels instead of one; replace it.")
+    _compare_grids(case, label, grid, images[0], geometry)
+    allowed = sorted(allowed)
+    values = np.unique(found)
+    unknown = [value for value in values if value not in allowed]  # 1.5 is in no list of integers
+    if unknown:
+        shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
+        raise BadCase(
+            f"Case {case}: the label {label} has the value(s) {shown}, but dataset.json allows only "
+            f"{', '.join(map(str, allowed))}; correct the label."
+        )
+    if not ((values > 0) & (values != ignore)).any():
+        return [f"Case {case}: the label {label} marks no foreground; check that this is meant."]
+    return []
+
+
+def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, Geometry]:
+    """Read one file as nnU-Net does, and make sure that it is whole and that all voxels are finite."""
+    try:
+        not_finite = count_not_finite_in_nifti(file)
+        with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence here
+            if kind == "label":
+                array, properties = reader().read_seg(str(file))
+            else:
+                array, properties = reader().read_images([str(file)])
+    except Exception as error:  # every image library has its own exceptions
+        detail = (str(error).strip() or type(error).__name__).splitlines()[-1][:160].strip()
+        there = "cannot be read" if Path(file).is_file() else "was not found"
+        raise BadCase(f"Case {case}: the {kind} {file} {there} ({detail}); replace it.") from error
+    not_finite = not_finite or int(np.count_nonzero(~np.isfinite(array)))
+    if not_finite:
+        raise BadCase(f"Case {case}: the {kind} {file} has {not_finite} NaN or infinite voxels; correct or replace it.")
+    spacing = tuple(float(s) for s in properties["spacing"])
+    return array, Geometry(tuple(array.shape[1:]), spacing, _affine(properties))
+
+
+def count_not_finite_in_nifti(file: Path) -> int:
+    """NaN and infinite voxels of a NIfTI file; raises if the file ends too early.
+
+    ITK, which nnU-Net reads NIfTI with by default, hides both: a truncated file is filled up with zeros, and NaN
+    becomes zero, without an error. nibabel does not. Whatever else nibabel dislikes is left to nnU-Net's reader.
+    """
+    name = str(file).lower()
+    if not name.endswith((".nii", ".nii.gz")):
+        return 0
+    with Path(file).open("rb") as content:
+        compressed = content.read(2) == b"\x1f\x8b"
+    if compressed != name.endswith(".gz"):
+        return 0  # misnamed; ITK looks at the content, nibabel at the name
+    try:
+        voxels = nibabel.load(file).dataobj.get_unscaled()
+    except (HeaderDataError, ImageFileError, AttributeError):
+        if compressed:
+            with gzip.open(file) as content:
+                while content.read(1 << 24):  # raises if the end of the stream is not there
+                    pass
+        return 0
+    return int(np.count_nonzero(~np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
+
+
+def _affine(properties: dict) -> np.ndarray | None:
+    """Index (x, y, z) to mm, from what SimpleITK or nibabel reported."""
+    if "nibabel_stuff" in properties:
+        stuff = properties["nibabel_stuff"]
+        return np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float)
+    stuff = properties.get("sitk_stuff")
+    if stuff is None:
+        return None
+    dimension = len(stuff["spacing"])
+    affine = np.eye(dimension + 1)
+    affine[:-1, :-1] = np.reshape(stuff["direction"], (dimension, dimension)) * np.asarray(stuff["spacing"])
+    affine[:-1, -1] = stuff["origin"]
+    return affine
+
+
+def _grid_distance(one: Geometry, other: Geometry) -> float:
+    """Largest distance between corresponding corner voxels, in units of the smallest spacing (0 without affines)."""
+    if one.affine is None or other.affine is None or one.affine.shape != other.affine.shape:
+        return 0.0
+    dimension = len(one.affine) - 1
+    # shapes are (Z, Y, X), affines take (x, y, z); a 4-D file has its components first in the array's shape
+    sizes = [*one.shape[::-1], *[1] * dimension][:dimension]
+    corners = np.array([(*corner, 1.0) for corner in product(*[(0, size - 1) for size in sizes])])
+    offsets = corners @ (one.affine - other.affine).T
+    smallest = np.linalg.norm(one.affine[:-1, :-1], axis=0).min()
+    return float(np.linalg.norm(offsets, axis=1).max() / smallest)
+
+
+def _compare_channels(case: str, first: Path, expected: Geometry, file: Path, found: Geometry) -> None:
+    for what in ("shape", "spacing"):
+        one, other = getattr(expected, what), getattr(found, what)
+        if one != other:  # nnU-Net insists on equal numbers between the channels
+            raise BadCase(
+                f"Case {case}: the channels differ in {what}, {first} has {one} but {file} has {other} (Z, Y, X); "
+                f"resample them to one grid."
+            )
+
+
+def _compare_grids(case: str, label: Path, found: Geometry, image: Path, expected: Geometry) -> None:
+    differences = []
+    if found.shape != expected.shape:
+        differences.append(f"shape {found.shape} instead of {expected.shape}")
+    if not np.allclose(found.spacing, expected.spacing, rtol=1e-3):
+        differences.append(f"spacing {found.spacing} instead of {expected.spacing}")
+    if not differences and _grid_distance(expected, found) > GRID_TOLERANCE:
+        origin, wanted = found.affine[:-1, -1], expected.affine[:-1, -1]
+        if np.linalg.norm(origin - wanted) > GRID_TOLERANCE * min(expected.spacing):
+            differences.append(f"origin {tuple(origin.round(3).tolist())} instead of {tuple(wanted.round(3).tolist())}")
+        else:
+            differences.append("another direction of the axes")
+    if differences:
+        raise BadCase(
+            f"Case {case}: the label {label} does not lie on the grid of its image {image}: {', '.join(differences)}; "
+            f"resample the label or save it again with the image's geometry."
+        )
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(str(file) for file in files)

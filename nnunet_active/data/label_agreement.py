@@ -1,0 +1,62 @@
+"""How much an annotator changed a prediction, in numbers. Pure functions on label maps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnunet_active.util.errors import BadCase
+
+
+def class_masks(label: np.ndarray, labels: dict) -> dict[str, np.ndarray]:
+    """One mask per foreground label or region of ``dataset.json``, voxels of the ignore label in none of them."""
+    masks = {}
+    for name, value in labels.items():
+        values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+        if name != "ignore" and values != [0]:
+            masks[name] = np.isin(label, values)
+    return masks
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float | None:
+    """``2 |A and B| / (|A| + |B|)`` of two masks; None where both are empty."""
+    total = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
+    return 2 * int(np.count_nonzero(one & other)) / total if total else None
+
+
+def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel_mm3: float) -> dict[str, Any]:
+    """Dice prediction to label and volumes per class, as ``Campaign.record_label`` keeps them.
+
+    Args:
+        label: (Z, Y, X) integers.
+        predicted: what the model had predicted, same shape; None where it is not known.
+        labels: ``labels`` of ``dataset.json``.
+        voxel_mm3: volume of a voxel in mm3.
+
+    Returns:
+        ``dice`` (class -> number or None where both are empty; empty without a prediction), ``volume_predicted_mm3``,
+        ``volume_label_mm3``, ``changed_voxels`` (None without a prediction). Where the annotator ignored voxels, neither Dice nor
+        the count looks at them.
+
+    Raises:
+        BadCase: the shapes differ.
+    """
+    found: dict[str, Any] = {"dice": {}, "volume_predicted_mm3": {}, "volume_label_mm3": {}, "changed_voxels": None}
+    for name, mask in class_masks(label, labels).items():
+        found["volume_label_mm3"][name] = float(np.count_nonzero(mask) * voxel_mm3)
+    if predicted is None:
+        return found
+    if predicted.shape != label.shape:
+        raise BadCase(
+            f"The prediction has the shape {predicted.shape}, the label {label.shape}; they cannot be compared."
+        )
+    ignore = labels.get("ignore")
+    counted = np.ones(label.shape, dtype=bool) if ignore is None else label != ignore
+    for (name, truth), guess in zip(
+        class_masks(label, labels).items(), class_masks(predicted, labels).values(), strict=True
+    ):
+        found["dice"][name] = dice(truth & counted, guess & counted)
+        found["volume_predicted_mm3"][name] = float(np.count_nonzero(guess) * voxel_mm3)
+    found["changed_voxels"] = int(np.count_nonzero((label != predicted) & counted))
+    return found

@@ -1,0 +1,295 @@
+"""Preprocess what is missing or outdated: labelled cases for stock nnU-Net, unlabelled ones for the pool.
+
+Stock preprocessing deletes the whole folder first and needs a label for every image. Here every case is handled on its
+own: what is up to date stays (whoever made it), a bad case is named and the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from nnunet_active.data.case_writer import drop_pool_copy, is_current, remove_leftovers, write_case
+from nnunet_active.data.cases import CaseStore, is_whole
+from nnunet_active.data.image_checks import Geometry, allowed_label_values, check_image, check_label
+from nnunet_active.data.raw_dataset import RawCase, RawDataset
+from nnunet_active.util.atomic import copy_file
+from nnunet_active.util.errors import ActiveError, BadCase
+
+_FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
+
+
+@dataclass
+class PreprocessingReport:
+    """What a run did.
+
+    Attributes:
+        done: cases preprocessed now.
+        skipped: cases that were up to date.
+        problems: case -> sentence: set aside, or (a label that was refused) kept as an unlabelled case.
+        warnings: case -> sentence: used, but worth a look.
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Task:
+    case: RawCase
+    store: CaseStore
+    dataset_json: dict
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    written: bool = False
+    problem: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def preprocess_dataset(
+    raw: RawDataset, store: CaseStore, dataset_json: dict, processes: int = 2, progress: bool = True
+) -> PreprocessingReport:
+    """Bring the store up to date with the raw data set.
+
+    A case with a label goes into the stock folder, one without into the pool folder, with the arrays that stock
+    preprocessing makes. A case whose label has arrived moves from the pool to the stock folder. A stored copy is made
+    anew if its image or label file changed, or the part of the plans that it depends on; copies made by stock
+    nnU-Net, which leave no record, if they are older than these files. Labels are also copied to
+    ``gt_segmentations``, as stock preprocessing does. Nothing else is ever deleted: a case whose label the user took
+    back is reported and left.
+
+    Args:
+        raw: the data set with its pool folders.
+        store: where the cases go; knows the plans and the configuration.
+        dataset_json: for the labels; nnU-Net uses the one beside the plans.
+        processes: how many cases at once; 1 works in this process.
+        progress: whether to show a bar.
+
+    Returns:
+        The report; ``raw.problems`` and ``raw.warnings`` are included. Another process at work on the same data set is
+        waited for.
+    """
+    report = PreprocessingReport(problems=dict(raw.problems), warnings=dict(raw.warnings))
+    allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
+    with _only_one_writer(store):
+        remove_leftovers(store)
+        todo = [
+            _Task(case, store, dataset_json)
+            for case in raw.cases.values()
+            if not _is_settled(case, store, dataset_json, report)
+        ]
+        outcomes = run_all(_preprocess, {task.case.identifier: task for task in todo}, processes, progress)
+        for identifier, outcome in outcomes:
+            if outcome.written:
+                report.done.append(identifier)
+            if outcome.problem:
+                report.problems[identifier] = outcome.problem
+            if outcome.warnings:
+                report.warnings[identifier] = " ".join(outcome.warnings)
+    report.done.sort()
+    return report
+
+
+def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list[str]:
+    """Check and store one case, e.g. one whose label has just arrived; returns warnings.
+
+    With a label the case ends in the stock folder (and leaves the pool), without one in the pool folder. Nothing is
+    done if that copy is up to date.
+
+    Raises:
+        BadCase: the image or the label is refused; what was stored before stays as it was.
+    """
+    with _only_one_writer(store):
+        if _is_settled(case, store, dataset_json, PreprocessingReport()):
+            return []
+        # a pool copy that is current says that the image was checked as it is now
+        known = case.label is not None and is_current(case, False, store, dataset_json)
+        geometry, warnings = (None, []) if known else _checked_image(case, store)
+        if case.label is not None:
+            warnings += _checked_label(case, store, dataset_json, geometry)
+        _write(case, case.label is not None, store, dataset_json)
+    return warnings
+
+
+def run_all(
+    function: Callable[[_Task], _Outcome], tasks: dict[str, _Task], processes: int, progress: bool
+) -> Iterator[tuple[str, _Outcome]]:
+    """Apply ``function`` to every task, in processes of their own if that pays; yields (case, outcome) as they come.
+
+    A process that dies (out of memory, a crash in a library) takes the others of its pool with it; what was not
+    finished is then done by a single one, so that the case that kills its process is known and the others go on.
+    """
+    with tqdm(total=len(tasks), desc="Preprocessing cases", disable=not progress or not tasks) as bar:
+        if processes <= 1 or len(tasks) <= _FEW_CASES:
+            for identifier, task in tasks.items():
+                yield identifier, function(task)
+                bar.update()
+            return
+        unfinished = dict(tasks)
+        workers = processes
+        while unfinished:
+            for identifier, outcome in _run_in_pool(function, unfinished, workers):
+                del unfinished[identifier]
+                yield identifier, outcome
+                bar.update()
+            if unfinished and workers == 1:
+                identifier = next(iter(unfinished))  # a single process works in order: the first is what killed it
+                del unfinished[identifier]
+                died = f"Case {identifier}: the process that worked on it died, perhaps for lack of memory."
+                yield identifier, _Outcome(problem=died)
+                bar.update()
+            workers = 1
+
+
+def _run_in_pool(
+    function: Callable[[_Task], _Outcome], tasks: dict[str, _Task], processes: int
+) -> Iterator[tuple[str, _Outcome]]:
+    # spawn, as in nnU-Net: forking a process that has used torch can hang
+    context = multiprocessing.get_context("spawn")
+    tasks = dict(tasks)  # the caller takes out what is done
+    pool = ProcessPoolExecutor(min(processes, len(tasks)), context, _end_with_the_parent)
+    futures: dict[Future, str] = {}
+    try:
+        with _interrupts_ignored():
+            for identifier, task in tasks.items():
+                futures[pool.submit(function, task)] = identifier
+        for future in as_completed(futures):
+            try:
+                outcome = future.result()
+            except BrokenProcessPool:
+                continue
+            yield futures[future], outcome
+    except BrokenProcessPool:  # while tasks were still being handed over
+        return
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is being written is finished, what has not begun is not
+
+
+def _end_with_the_parent() -> None:
+    """Processes of a pool outlive a command that is killed, idle and for ever; these do not."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started here ignore Ctrl-C: they finish the case they are at, and only the command itself speaks."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: PreprocessingReport) -> bool:
+    """Whether nothing is left to be computed for a case; finishes what a killed run left undone."""
+    in_stock_folder = is_whole(store.folder, case.identifier, with_label=True)
+    if case.label is None and in_stock_folder:
+        report.warnings[case.identifier] = (
+            f"Case {case.identifier} has no label file any more, but its preprocessed copy in {store.folder} has one and "
+            f"is still used for training; delete the files {case.identifier}.* and {case.identifier}_seg.* there and "
+            f"preprocess again to take the label back."
+        )
+    elif not is_current(case, case.label is not None, store, dataset_json):
+        return False
+    elif case.label is not None:
+        drop_pool_copy(store, case.identifier)
+        copy = _ground_truth(case, store, dataset_json)
+        if not copy.is_file() or _size_and_time(copy) != _size_and_time(case.label):
+            copy_file(case.label, copy)
+    report.skipped.append(case.identifier)
+    return True
+
+
+def _preprocess(task: _Task) -> _Outcome:
+    """One case from check to store. Never raises: the sentence about a bad case is part of the outcome."""
+    case, store, dataset_json = task.case, task.store, task.dataset_json
+    try:
+        geometry, warnings = _checked_image(case, store)
+        problem = None
+        with_label = case.label is not None
+        if with_label:
+            try:
+                warnings += _checked_label(case, store, dataset_json, geometry)
+            except BadCase as error:
+                if is_whole(store.folder, case.identifier, with_label=True):
+                    return _Outcome(problem=f"{error} Its earlier preprocessed copy stays in use.")
+                # the image is good: the case stays in the pool until somebody mends the label
+                problem, with_label = f"{error} Until then the case counts as unlabelled.", False
+                if is_current(case, False, store, dataset_json):
+                    return _Outcome(problem=problem)
+        _write(case, with_label, store, dataset_json)
+        return _Outcome(written=True, problem=problem, warnings=tuple(warnings))
+    except ActiveError as error:
+        return _Outcome(problem=str(error))
+    except Exception as error:  # whatever it is, the other cases go on
+        detail = " ".join(str(error).split())
+        return _Outcome(problem=f"Case {case.identifier} cannot be preprocessed ({type(error).__name__}: {detail}).")
+
+
+def _checked_image(case: RawCase, store: CaseStore) -> tuple:
+    reader = store.plans_manager.image_reader_writer_class
+    channels = len(store.configuration_manager.normalization_schemes)
+    checked = check_image(case.identifier, case.images, reader, channels)
+    return checked.geometry, list(checked.warnings)
+
+
+def _checked_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: Geometry | None) -> list[str]:
+    reader, allowed = store.plans_manager.image_reader_writer_class, allowed_label_values(dataset_json)
+    ignore = dataset_json["labels"].get("ignore")
+    return check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore)
+
+
+def _write(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:
+    if with_label:  # before the case appears: whoever sees the case can also validate on it
+        copy_file(case.label, _ground_truth(case, store, dataset_json))
+    write_case(case, with_label, store, dataset_json)
+
+
+def _ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
+    """Where nnU-Net's validation looks for the label."""
+    return store.dataset_folder / "gt_segmentations" / f"{case.identifier}{dataset_json['file_ending']}"
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    """In whole seconds, to which nnU-Net's own copies are rounded; a label that changes is copied in any case."""
+    return file.stat().st_size, int(file.stat().st_mtime)
+
+
+@contextmanager
+def _only_one_writer(store: CaseStore) -> Iterator[None]:
+    """The operating system frees the lock if its holder dies."""
+    file = store.dataset_folder / "active" / "preprocess.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"Another process is preprocessing {store.dataset_folder.name}; waiting until it has finished.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

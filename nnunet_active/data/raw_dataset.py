@@ -1,0 +1,286 @@
+"""The scans as the user keeps them: ``nnUNet_raw/DatasetXXX``, and further folders of unlabelled images.
+
+Nothing is written here and no image is opened; that a file can be read at all is found out in ``image_checks``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
+
+# A word character first (no leading dot or dash), then also spaces and . + = - ; never a separator or a control character.
+_IDENTIFIER = re.compile(r"\w[\w .+=-]*")
+_LONGEST_IDENTIFIER = 200  # file systems stop at 255 bytes, and nnU-Net adds endings
+_IMAGE_STEM = re.compile(r"(?P<case>.*)_(?P<channel>\d{4})", re.DOTALL)
+# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
+_MULTICHANNEL_ENDINGS = (".png", ".bmp", ".tif")
+
+
+def check_case_identifier(identifier: str) -> str:
+    """Return a case identifier that is safe as a file name in nnU-Net's folders, or refuse it.
+
+    Allowed are letters, digits and ``_`` at the start, then also ``-``, ``.``, ``+``, ``=`` and spaces in between.
+    ``_seg`` at the end is refused because nnU-Net stores the label of case ``a`` as ``a_seg.b2nd``, the name that the
+    image of a case ``a_seg`` would get.
+
+    Raises:
+        BadCaseIdentifier: anything else, e.g. ``../x``, ``a/b``, ``.hidden``, control characters, an empty name.
+
+    >>> check_case_identifier("TCGA_CS_4941-1.2")
+    'TCGA_CS_4941-1.2'
+    """
+    reason = None
+    if not identifier:
+        reason = "it is empty"
+    elif ".." in identifier:
+        reason = "'..' could lead out of the data set's folders"
+    elif len(identifier.encode("utf-8", "replace")) > _LONGEST_IDENTIFIER:
+        reason = f"it is longer than {_LONGEST_IDENTIFIER} bytes"
+    elif not _IDENTIFIER.fullmatch(identifier):
+        reason = (
+            "only letters, digits, '_', '-', '.', '+', '=' and spaces are allowed, and a letter, digit or '_' first"
+        )
+    elif identifier[-1] in " .":
+        reason = "it ends with a space or a dot"
+    elif identifier.endswith("_seg"):
+        reason = "nnU-Net takes files that end with '_seg' for labels"
+    if reason:
+        raise BadCaseIdentifier(f"The case identifier {identifier!r} is refused: {reason}; rename the case's files.")
+    return identifier
+
+
+@dataclass(frozen=True)
+class RawCase:
+    """One case: its image files in the order of the channels, and its label file if there is one."""
+
+    identifier: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+class RawDataset:
+    """``nnUNet_raw/DatasetXXX`` and, if given, further folders of unlabelled images (the pool).
+
+    Images are ``imagesTr/CASE_0000<ending>``, ``CASE_0001<ending>`` ..., labels ``labelsTr/CASE<ending>``. Cases that
+    ``dataset.json`` lists under ``"dataset"`` are taken from there (environment variables expanded, relative paths
+    taken from the data set's folder, as in nnU-Net); further images in ``imagesTr`` are cases as well. Pool folders
+    hold images named as in ``imagesTr``; a label that arrives later belongs into ``labelsTr`` for them too.
+
+    Attributes:
+        name: the folder's name, e.g. ``Dataset204_GliomaTarget``.
+        cases: case identifier -> RawCase, sorted by identifier.
+        problems: identifier (or file name) -> sentence, for what had to be set aside; never in ``cases``.
+        warnings: identifier or folder -> sentence, for what was read in spite of something odd.
+
+    Raises:
+        MissingInput: no folder, no ``dataset.json`` or not a usable one, no ``imagesTr``, no such pool folder.
+        BadCase: a case identifier is used in two folders.
+    """
+
+    def __init__(self, folder: Path, pool_folders: Sequence[Path] = ()) -> None:
+        self.folder = Path(folder)
+        self.name = self.folder.name
+        self.dataset_json = _read_dataset_json(self.folder / "dataset.json")
+        self.file_ending: str = self.dataset_json["file_ending"]
+        self.channel_names = _channel_names(self.dataset_json)
+        self.pool_folders = tuple(dict.fromkeys(Path(p).resolve() for p in pool_folders))
+        self.problems: dict[str, str] = {}
+        self.warnings: dict[str, str] = {}
+        self._found: dict[str, RawCase] = {}
+        self._origin: dict[str, Path] = {}  # where each case was seen first, set aside or not
+        self._labels = self._read_labels_folder()
+        self._read_listing()
+        self._read_images_folder()
+        for pool_folder in self.pool_folders:
+            self._read_pool_folder(pool_folder)
+        for identifier, label in self._labels.items():
+            if identifier not in self._found and identifier not in self.problems:
+                self.problems[identifier] = (
+                    f"The label {label} has no image; put the case's images into {self.folder / 'imagesTr'}."
+                )
+        self.cases: dict[str, RawCase] = dict(sorted(self._found.items()))
+
+    @property
+    def labelled(self) -> list[str]:
+        """Identifiers of the cases that have a label file, sorted; the file itself was not opened."""
+        return [identifier for identifier, case in self.cases.items() if case.label is not None]
+
+    @property
+    def unlabelled(self) -> list[str]:
+        """Identifiers of the cases without a label file, sorted."""
+        return [identifier for identifier, case in self.cases.items() if case.label is None]
+
+    def _read_labels_folder(self) -> dict[str, Path]:
+        folder = self.folder / "labelsTr"
+        labels: dict[str, Path] = {}
+        for name in _file_names(folder, self.file_ending):
+            identifier = name.removesuffix(self.file_ending)
+            if self._is_safe(identifier, folder / name):
+                labels[identifier] = folder / name
+        return labels
+
+    def _is_safe(self, identifier: str, where: Path | str) -> bool:
+        try:
+            check_case_identifier(identifier)
+        except BadCaseIdentifier as error:
+            self.problems[identifier] = f"{error} (found as {str(where)!r})"
+            return False
+        return True
+
+    def _read_listing(self) -> None:
+        """Cases that ``dataset.json`` lists itself; identifiers there are free text, so they are checked first."""
+        listing = self.dataset_json.get("dataset", {})
+        if not isinstance(listing, Mapping):
+            raise MissingInput(f'"dataset" in {self.folder / "dataset.json"} must map case identifiers to files.')
+        for identifier, entry in listing.items():
+            if not self._is_safe(identifier, self.folder / "dataset.json"):
+                continue
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("images"), list):
+                self.problems[identifier] = f'Case {identifier} in dataset.json has no list of files under "images".'
+                continue
+            images = {channel: self._expand(path) for channel, path in enumerate(entry["images"])}
+            label = self._expand(entry["label"]) if entry.get("label") else None
+            if label is not None and not label.is_file():
+                self.warnings[identifier] = (
+                    f"The label {label} that dataset.json lists for case {identifier} is not there; "
+                    f"the case counts as unlabelled."
+                )
+                label = None
+            self._add_case(identifier, images, label or self._labels.get(identifier), self.folder / "dataset.json")
+
+    def _expand(self, path: str) -> Path:
+        return Path(os.path.abspath(self.folder / os.path.expandvars(path)))
+
+    def _read_images_folder(self) -> None:
+        folder = self.folder / "imagesTr"
+        if not folder.is_dir():
+            if self._found:
+                return  # every case is listed in dataset.json, with files elsewhere
+            raise MissingInput(
+                f"{folder} was not found; put the images there, one file per channel: "
+                f"CASE_0000{self.file_ending}, CASE_0001{self.file_ending} ..."
+            )
+        listed = set(self.dataset_json.get("dataset", {}))
+        for identifier, images in self._group_by_case(folder).items():
+            if identifier not in listed:
+                self._add_case(identifier, images, self._labels.get(identifier), folder)
+
+    def _read_pool_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise MissingInput(
+                f"The pool folder {folder} was not found; check the path, or take it out of active/pool_folders.json "
+                f"in the preprocessed data set."
+            )
+        groups = self._group_by_case(folder)
+        if not groups:
+            self.warnings[str(folder)] = (
+                f"The pool folder {folder} holds no images named CASE_0000{self.file_ending}; nothing is taken from it."
+            )
+        for identifier, images in groups.items():
+            if identifier in self._origin:
+                raise BadCase(
+                    f"Case {identifier} is in the pool folder {folder} and in {self._origin[identifier]}; "
+                    f"rename one of them or remove one copy."
+                )
+            self._add_case(identifier, images, self._labels.get(identifier), folder)
+
+    def _group_by_case(self, folder: Path) -> dict[str, dict[int, Path]]:
+        groups: dict[str, dict[int, Path]] = {}
+        for name in _file_names(folder, self.file_ending):
+            match = _IMAGE_STEM.fullmatch(name.removesuffix(self.file_ending))
+            if match is None:
+                self.problems[name] = (
+                    f"{str(folder / name)!r} has no channel number; nnU-Net names images CASE_0000{self.file_ending}."
+                )
+            elif self._is_safe(match["case"], folder / name):
+                groups.setdefault(match["case"], {})[int(match["channel"])] = folder / name
+        return groups
+
+    def _add_case(self, identifier: str, images: Mapping[int, Path], label: Path | None, where: Path) -> None:
+        self._origin[identifier] = where
+        expected = len(self.channel_names)
+        if list(images) == [0] and self.file_ending.lower() in _MULTICHANNEL_ENDINGS:
+            expected = 1  # all channels in one file, which the check of the image counts
+        absent = [c for c in range(expected) if c not in images or not images[c].is_file()]
+        surplus = sorted(set(images) - set(range(expected)))
+        if absent:
+            names = ", ".join(
+                f"{self.channel_names[c]} ({images.get(c, f'{identifier}_{c:04d}{self.file_ending}')})" for c in absent
+            )
+            self.problems[identifier] = (
+                f"Case {identifier} lacks the channel {names} in {where}; add the file or take the case out."
+            )
+        elif surplus:
+            self.problems[identifier] = (
+                f"Case {identifier} has {len(images)} channel files in {where}, but dataset.json names {expected} "
+                f"channel(s); remove {', '.join(images[c].name for c in surplus)} or correct dataset.json."
+            )
+        else:
+            self._found[identifier] = RawCase(identifier, tuple(images[c] for c in range(expected)), label)
+
+
+def _file_names(folder: Path, ending: str) -> list[str]:
+    """Names with that ending, sorted; an absent folder has none. Links count, so that broken ones are noticed."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.name.endswith(ending) and not entry.is_dir())
+
+
+def _read_dataset_json(file: Path) -> dict:
+    if not file.is_file():
+        raise MissingInput(f"{file} was not found; a data set in nnU-Net's raw format has a dataset.json.")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MissingInput(f"{file} is not valid JSON ({error}); correct the file.") from error
+    required = ("labels", "file_ending")
+    absent = [key for key in required if not (isinstance(content, dict) and content.get(key))]
+    if absent or not (content.get("channel_names") or content.get("modality")):
+        wanted = ", ".join(absent or ["channel_names"])
+        raise MissingInput(f"{file} lacks {wanted}; see nnU-Net's description of dataset.json.")
+    return content
+
+
+def _channel_names(dataset_json: Mapping) -> list[str]:
+    """Channel names in the order of the channel numbers (``modality`` is the key of older data sets)."""
+    names = dataset_json.get("channel_names") or dataset_json["modality"]
+    return [str(names[key]) for key in sorted(names, key=int)]
+
+
+def _pool_file(preprocessed_dataset_folder: Path) -> Path:
+    return Path(preprocessed_dataset_folder) / "active" / "pool_folders.json"
+
+
+def read_pool_folders(preprocessed_dataset_folder: Path) -> list[Path]:
+    """Extra pool folders that were named for this data set before; none if the file is not there."""
+    file = _pool_file(preprocessed_dataset_folder)
+    if not file.is_file():
+        return []
+    try:
+        return [Path(path) for path in json.loads(file.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise MissingInput(f"{file} is not a list of folders ({error}); correct or delete the file.") from error
+
+
+def remember_pool_folder(preprocessed_dataset_folder: Path, folder: Path) -> list[Path]:
+    """Add a pool folder to ``active/pool_folders.json`` (absolute, once) and return all of them.
+
+    Raises:
+        MissingInput: the folder is not there.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingInput(f"The pool folder {folder} was not found; check the path given with --pool.")
+    folders = read_pool_folders(preprocessed_dataset_folder)
+    if folder.resolve() not in folders:
+        folders.append(folder.resolve())
+        write_json(_pool_file(preprocessed_dataset_folder), [str(f) for f in folders])
+    return folders

@@ -1,0 +1,155 @@
+"""Segments of a 3D Slicer segmentation (``.seg.nrrd``), and which label of the data set each of them is: by name, then by value.
+
+The voxels of such a file are one or more layers; a segment is the set of voxels of its layer that have its label value. Segments of
+different layers may overlap. The header's fields ``SegmentN_Name``, ``_LabelValue`` and ``_Layer`` are those of 3D Slicer's
+documentation ("Segmentation file format"); files from before it had layers have one layer per segment and no label values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_active.data.image_checks import allowed_label_values
+from nnunet_active.util.errors import BadCase
+
+_FIELD = re.compile(r"Segment(\d+)_(\w+)")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment: its name, its value in its layer, and the layer."""
+
+    name: str
+    value: int
+    layer: int
+
+
+def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
+    """The segments that a NRRD header names, in order; none for a plain label map.
+
+    Raises:
+        ValueError: a label value or a layer is no number.
+    """
+    fields: dict[int, dict[str, str]] = {}
+    for key, text in header.items():
+        if match := _FIELD.fullmatch(key):
+            fields.setdefault(int(match[1]), {})[match[2]] = text.strip()
+    found = []
+    for number, entry in sorted(fields.items()):
+        if "Name" in entry or "ID" in entry:
+            name = entry.get("Name") or entry["ID"]
+            old = "LabelValue" not in entry
+            value, layer = (1, number if layers > 1 else 0)
+            if not old:
+                value, layer = int(entry["LabelValue"]), int(entry.get("Layer") or 0)
+            found.append(Segment(name, value, layer))
+    return found
+
+
+def label_values(dataset_json: dict) -> dict[str, int]:
+    """The value that a voxel gets by the name of a label; of a region, the value that nnU-Net paints it with.
+
+    >>> label_values({"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]})
+    {'background': 0, 'whole': 1, 'core': 2}
+    """
+    labels = dataset_json["labels"]
+    order = iter(dataset_json.get("regions_class_order") or [])
+    values = {}
+    for name, value in labels.items():
+        single = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
+        # regions_class_order has one entry for every label but the background and the ignore label
+        painted = None if name == "ignore" or single == [0] else next(order, None)
+        values[name] = int(painted) if painted is not None else single[0]
+    return values
+
+
+def names_of_values(dataset_json: dict) -> dict[str, int]:
+    """As :func:`label_values`, and ``label N`` for every value that label files may have and no label is painted with."""
+    values = label_values(dataset_json)
+    return {
+        **values,
+        **{f"label {value}": value for value in sorted(allowed_label_values(dataset_json) - {*values.values()})},
+    }
+
+
+def map_segments(
+    layers: np.ndarray, segments: list[Segment], dataset_json: dict, what: str
+) -> tuple[np.ndarray, list[str]]:
+    """One label map from the layers of a segmentation.
+
+    Args:
+        layers: (layers, Z, Y, X) integers.
+        segments: what the header says.
+        dataset_json: its ``labels`` (and ``regions_class_order``).
+        what: what to call the file in messages.
+
+    Returns:
+        (Z, Y, X) uint16 with the data set's values, and sentences about segments that were not found by name.
+
+    Raises:
+        BadCase: a segment with voxels is no label of the data set; two segments claim the same voxels for different labels (in a
+            data set with regions they may); a layer that a segment names is not there.
+    """
+    values = names_of_values(dataset_json)
+    by_name = {_plain(name): name for name in values}
+    named = {segment: by_name[_plain(segment.name)] for segment in segments if _plain(segment.name) in by_name}
+    by_value = {value: name for name, value in values.items()}
+    notes: list[str] = []
+    guessed: set[str] = set()
+    painting: list[tuple[int, str, np.ndarray]] = []
+    rank = {name: index for index, name in enumerate(values)}
+    for segment in [*segments, *_unnamed(layers, segments)]:
+        if not 0 <= segment.layer < len(layers):
+            raise BadCase(
+                f"{what} has no layer {segment.layer}, in which its segment '{segment.name}' lies; save it again."
+            )
+        voxels = layers[segment.layer] == segment.value
+        if not voxels.any():
+            continue
+        name = named.get(segment)
+        if name is None:
+            name = by_value.get(segment.value)
+            if name is None or name in named.values() or name in guessed:
+                raise BadCase(
+                    f"{what} has a segment '{segment.name}' (label value {segment.value}) that is none of the data set's labels "
+                    f"{', '.join(f'{n} ({v})' for n, v in values.items())}; rename it to the label that it is, or remove it."
+                )
+            guessed.add(name)
+            notes.append(f"segment '{segment.name}' was taken for {name} by its label value {segment.value}")
+        painting.append((rank[name], name, voxels))
+    label = np.zeros(layers.shape[1:], dtype=np.uint16)
+    nested = any(isinstance(value, (list, tuple)) for value in dataset_json["labels"].values())
+    by: dict[int, str] = {}
+    for _, name, voxels in sorted(painting, key=lambda entry: entry[0]):
+        value = values[name]
+        claimed = np.unique(label[voxels])
+        rivals = [by[int(v)] for v in claimed if v not in (0, value)]
+        if rivals and not nested:
+            both = int(np.count_nonzero(voxels & (label > 0) & (label != value)))
+            raise BadCase(
+                f"{what}: the segments for {rivals[0]} and {name} overlap in {both} voxels; let each voxel belong to one of them "
+                f"(in 3D Slicer's Segment Editor: Masking, Modify other segments: Overwrite all)."
+            )
+        label[voxels] = value
+        by[value] = name
+    return label, notes
+
+
+def _unnamed(layers: np.ndarray, segments: list[Segment]) -> list[Segment]:
+    """Values in the voxels that no segment accounts for: a segment of its own each, so that nothing is dropped in silence."""
+    known = {(segment.layer, segment.value) for segment in segments}
+    return [
+        Segment(f"value {value}", int(value), layer)
+        for layer, voxels in enumerate(layers)
+        for value in np.unique(voxels)
+        if value != 0 and (layer, int(value)) not in known
+    ]
+
+
+def _plain(name: str) -> str:
+    """Case, spaces, dashes and underscores do not tell names apart."""
+    return re.sub(r"[\W_]+", "", name.casefold())

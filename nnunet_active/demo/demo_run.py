@@ -1,0 +1,262 @@
+"""The demo: source model, random, mmActS and all labels on one target, by the same code that users run.
+
+Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases), trained by the stock
+trainer through nnU-Net's own search for trainers. Nothing outside the demo's folder is written.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from tqdm import tqdm
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.demo.predict_and_measure import Evaluation, evaluate
+from nnunet_active.models.source_model import source_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.planners.source_model_planner import SourceModelPlanner
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import MissingInput
+
+TRAINER = "nnUNetTrainerActiveAdamW"
+PLANS = "nnUNetActivePlans"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the adaptations train, with AdamW and ``lr``; the queries are spread evenly over the epochs."""
+
+    budget: int = 3
+    epochs: int = 9
+    iterations: int = 50
+    lr: float = 1e-3
+    seed: int = 0
+    random_draws: int = 1
+
+    @property
+    def stride(self) -> int:
+        """Epochs between two queries."""
+        return max(1, self.epochs // max(1, self.budget))  # a budget of 0 is refused by the settings
+
+
+@dataclass
+class Row:
+    """One line of the table: a way to adapt, what it labelled, and how well it did on the test cases."""
+
+    name: str
+    labelled: list[str]
+    evaluation: Evaluation
+    seconds: float = 0.0
+    open_first: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A target that is ready: planned and preprocessed, with test cases beside it."""
+
+    dataset: str
+    configuration: str
+    test_images: Path
+    test_labels: Path
+    work: Path
+    device: str = "cpu"
+
+
+def use_folder(work: Path) -> None:
+    """Point nnU-Net at folders inside ``work``, and at our trainers."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (work / variable).mkdir(parents=True, exist_ok=True)
+        os.environ[variable] = str(work / variable)
+    os.environ["nnUNet_extTrainer"] = str(discovery_folder())
+    os.environ["nnUNet_n_proc_DA"] = "0"
+    os.environ["nnUNet_compile"] = "f"
+
+
+def prepare(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
+    """Plan from the source model and preprocess; returns the data set's name and the configuration."""
+    with redirect_stdout(io.StringIO()):
+        planner = SourceModelPlanner(raw, model, None if configuration is None else [configuration])
+        planner.write()
+    configuration = planner.sources[0].configuration
+    dataset = RawDataset(raw)
+    report = preprocess_dataset(dataset, open_store(raw.name, PLANS, configuration), dataset.dataset_json, processes)
+    for problem in report.problems.values():
+        print(f"  set aside: {problem}")
+    return raw.name, configuration
+
+
+def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str], Path, Path]:
+    """Test cases for a user's own data: a seeded share of the labelled ones, linked into folders for the evaluation.
+
+    Raises:
+        MissingInput: fewer than six labelled cases.
+    """
+    dataset = RawDataset(raw)
+    if len(dataset.labelled) < 6:
+        raise MissingInput(
+            f"{raw / 'labelsTr'} has {len(dataset.labelled)} labelled case(s); the comparison needs at least six, since labels "
+            f"are withheld and test cases are set apart."
+        )
+    rng = np.random.default_rng(seed)
+    test = sorted(rng.choice(dataset.labelled, max(2, round(share * len(dataset.labelled))), replace=False).tolist())
+    images, labels = work / "test_images", work / "test_labels"
+    for folder in (images, labels):
+        folder.mkdir(parents=True, exist_ok=True)
+    for case in test:
+        for index, image in enumerate(dataset.cases[case].images):
+            _link(image, images / f"{case}_{index:04d}{dataset.file_ending}")
+        _link(dataset.cases[case].label, labels / f"{case}{dataset.file_ending}")
+    return test, images, labels
+
+
+def _link(source: Path, target: Path) -> None:
+    if not target.exists():
+        target.symlink_to(source.resolve())
+
+
+def compare(target: Comparison, plan: Plan, test: list[str], log: Callable[[str], None] = print) -> list[Row]:
+    """Source model, random, mmActS, all labels: train and evaluate each.
+
+    Args:
+        target: planned and preprocessed.
+        plan: length of the trainings.
+        test: cases of ``imagesTr`` that are set apart (none if the test cases are in a folder of their own).
+        log: where to tell.
+    """
+    store = open_store(target.dataset, PLANS, target.configuration)
+    pool = sorted(set(store.labelled_identifiers()) - set(test))
+    held_out = test or pool[:2]
+    runs = [
+        (f"random {draw + 1}" if plan.random_draws > 1 else "random", "random", draw)
+        for draw in range(plan.random_draws)
+    ]
+    runs += [("mmActS", "mmacts", 0), ("all labels", "random", 0)]
+    train = sorted(set(pool) - set(held_out))
+    write_json(
+        preprocessed_folder(target.dataset) / "splits_final.json", [{"train": train, "val": held_out}] * len(runs)
+    )
+    kept = source_folder(preprocessed_folder(target.dataset), PLANS, target.configuration)
+    (fold_of_source,) = (folder.name.removeprefix("fold_") for folder in kept.glob("fold_*"))
+    predicted = target.work / "predictions"
+    rows = [Row("source model", [], _evaluate(target, kept, fold_of_source, predicted / "source"))]
+    for fold, (name, strategy, draw) in enumerate(runs):
+        everything = name == "all labels"
+        settings = Settings(
+            strategy=strategy,
+            oracle="retrospective",
+            budget=len(train) if everything else plan.budget,
+            one_off=everything,
+            stride=plan.stride,
+            epochs=plan.epochs,
+            iterations=plan.iterations,
+            val_iterations=2,
+            initial_lr=plan.lr,
+            fine_tuning=recipe(DEFAULT_RECIPE),
+            seed=plan.seed + draw,
+        )
+        rows.append(_adapt(target, name, str(fold), settings, predicted / name.replace(" ", "_"), log))
+    return rows
+
+
+def _evaluate(target: Comparison, model: Path, fold: str, output: Path) -> Evaluation:
+    return evaluate(model, target.test_images, target.test_labels, output, fold, device=target.device, progress=False)
+
+
+def _adapt(
+    target: Comparison, name: str, fold: str, settings: Settings, output: Path, log: Callable[[str], None]
+) -> Row:
+    start = time.perf_counter()
+    with redirect_stdout(io.StringIO()):
+        start_campaign(target.dataset, target.configuration, PLANS, fold, settings)
+    with tqdm(total=settings.epochs, desc=f"{name:12}", unit="epoch") as bar, _Console(bar) as console:
+        trainer = get_trainer_from_args(
+            target.dataset, target.configuration, int(fold), TRAINER, PLANS, device=torch.device(target.device)
+        )
+        trainer.run_training()
+        model = Path(trainer.output_folder_base)
+        bar.update(settings.epochs - bar.n)
+    log("\n".join(console.kept) if settings.strategy == "mmacts" else "")
+    campaign = Campaign.open(preprocessed_folder(target.dataset), fold)
+    opened = {
+        case: entry["name"] for one in campaign.rounds for case, entry in one.selection()["dominant_modality"].items()
+    }
+    evaluation = _evaluate(target, model, fold, output)
+    return Row(name, campaign.requested(), evaluation, time.perf_counter() - start, opened)
+
+
+class _Console(io.TextIOBase):
+    """Takes what nnU-Net prints: counts epochs on a bar and keeps the lines that tell of a query."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
+        self.kept: list[str] = []
+        self._stack = (redirect_stdout(self), redirect_stderr(io.StringIO()))
+
+    def __enter__(self) -> _Console:
+        for one in self._stack:
+            one.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for one in reversed(self._stack):
+            one.__exit__(*error)
+
+    def write(self, text: str) -> int:
+        for line in text.splitlines():
+            line = re.sub(r"^\S+ \S+: ", "", line)
+            if line.startswith("Epoch time"):
+                self.bar.update()
+            if re.match(r"\s+\S+: utility|Query \d+ before", line):
+                self.kept.append("  " + line)
+        return len(text)
+
+
+def table_of(rows: list[Row]) -> pd.DataFrame:
+    """Dice and IoU per class and their means, one line per way."""
+    lines = []
+    for row in rows:
+        line: dict[str, object] = {"": row.name, "labels": len(row.labelled)}
+        for name, values in row.evaluation.per_class.iterrows():
+            line[f"Dice {name}"] = values["dice"]
+            line[f"IoU {name}"] = values["iou"]
+        line["mean Dice"] = row.evaluation.mean_dice
+        line["mean IoU"] = row.evaluation.mean_iou
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def save(rows: list[Row], file: Path) -> None:
+    """The table, the picks and the times, as JSON."""
+    write_json(
+        file,
+        [
+            {
+                "name": row.name,
+                "labelled": row.labelled,
+                "open_first": row.open_first,
+                "seconds": round(row.seconds, 1),
+                "per_class": json.loads(row.evaluation.per_class.to_json(orient="index")),
+                "mean_dice": row.evaluation.mean_dice,
+                "mean_iou": row.evaluation.mean_iou,
+            }
+            for row in rows
+        ],
+    )

@@ -1,0 +1,277 @@
+"""The part of `doctor` that looks at one data set: raw scans, plans, source network, preprocessed cases, splits, campaign."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store, read_plans
+from nnunet_active.campaign.splits import FILE_NAME, read_splits
+from nnunet_active.data.case_writer import is_current
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.doctor.doctor import Check, run_checks
+from nnunet_active.models.source_model import carry_over
+from nnunet_active.models.source_weights import find_source
+from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, raw_root, results_root
+from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.util.errors import ActiveError, MissingInput
+
+_NAMED = 5  # so many cases are named, the others counted
+
+
+def examine_dataset(dataset: str, configuration: str | None, plans: str, fold: str) -> list[Check]:
+    """All checks of a data set.
+
+    Args:
+        dataset: number or name.
+        configuration: None takes that of the fold's campaign, else the only one in the plans.
+        plans: plans identifier.
+        fold: number as text, or ``all``.
+    """
+    try:
+        target = _Target(dataset_name(dataset), configuration, plans, fold)
+        target.folder  # noqa: B018 - an unset variable is one problem, not one per check
+    except ActiveError as error:
+        return [Check("data set", "problem", str(error))]
+    return run_checks(
+        [
+            ("raw data set", target.check_raw),
+            ("plans", target.check_plans),
+            ("source network", target.check_source),
+            ("preprocessed cases", target.check_cases),
+            (FILE_NAME, target.check_splits),
+            (f"{FILE_NAME} of the raw folder", target.check_raw_splits),
+            ("campaign", target.check_campaign),
+        ]
+    )
+
+
+class _Target:
+    def __init__(self, name: str, configuration: str | None, plans: str, fold: str) -> None:
+        self.name, self.plans_name, self.fold = name, plans, fold
+        self._configuration = configuration
+
+    @cached_property
+    def folder(self) -> Path:
+        return preprocessed_folder(self.name)
+
+    @cached_property
+    def raw(self) -> RawDataset:
+        return RawDataset(raw_folder(self.name), read_pool_folders(self.folder))
+
+    @cached_property
+    def plans(self) -> dict:
+        return read_plans(self.name, self.plans_name)
+
+    @cached_property
+    def campaign(self) -> Campaign | None:
+        there = (Campaign.folder_of(self.folder, self.fold) / "campaign.json").is_file()
+        return Campaign.open(self.folder, self.fold) if there else None
+
+    @cached_property
+    def configuration(self) -> str:
+        if self._configuration:
+            return self._configuration
+        with contextlib.suppress(ActiveError):
+            if self.campaign is not None and self.campaign.plans == self.plans_name:
+                return self.campaign.configuration
+        found = list(self.plans["configurations"])
+        if len(found) != 1:
+            raise MissingInput(f"The plans {self.plans_name} hold {', '.join(found) or 'nothing'}; choose one with -c.")
+        return found[0]
+
+    @cached_property
+    def store(self) -> CaseStore:
+        return open_store(self.name, self.plans_name, self.configuration)
+
+    @cached_property
+    def dataset_json(self) -> dict:
+        copy = self.folder / "dataset.json"  # nnU-Net trains with the one beside the plans
+        return json.loads(copy.read_text(encoding="utf-8")) if copy.is_file() else self.raw.dataset_json
+
+    def check_raw(self) -> Iterator[Check]:
+        raw = self.raw
+        found = f"{raw.folder}: {len(raw.labelled)} cases with a label, {len(raw.unlabelled)} without"
+        yield Check(
+            "raw data set", "ok" if raw.cases else "problem", found, "" if raw.cases else "Put scans into imagesTr."
+        )
+        for state, sentences in (("problem", raw.problems), ("warning", raw.warnings)):
+            if sentences:
+                yield Check("raw cases", state, "\n".join(sentences.values()))
+
+    def check_plans(self) -> Iterator[Check]:
+        manager, configured = self.store.plans_manager, self.store.configuration_manager
+        spacing = " x ".join(f"{value:g}" for value in configured.spacing)
+        patch = " x ".join(map(str, configured.patch_size))
+        yield Check("plans", "ok", f"{self.plans_name}, {self.configuration}: {spacing} mm, patch {patch}")
+        if manager.dataset_name != self.name:
+            found = f"the plans are those of {manager.dataset_name}"
+            yield Check("plans", "problem", found, f"Make plans for {self.name} with nnunet_active plan.")
+        for key in ("channel_names", "labels", "file_ending"):
+            ours, beside = self.raw.dataset_json.get(key), self.dataset_json.get(key)
+            if ours != beside:
+                yield Check(
+                    "plans",
+                    "problem",
+                    f"{key} in the raw dataset.json is {ours}, in the copy beside the plans {beside}",
+                    f"Plan again: nnunet_active plan -d {self.name} -m SOURCE_MODEL -c {self.configuration}",
+                )
+
+    def check_source(self) -> Iterator[Check]:
+        results = None
+        with contextlib.suppress(ActiveError):
+            results = results_root()
+        plans = self.plans  # without plans there is nothing that the source could be compared with
+        source = find_source(self.folder, self.plans_name, self.configuration, self.fold, results)
+        network = build_network(plans, self.configuration, self.dataset_json)
+        mapped = carry_over(network, source, plans, self.dataset_json)
+        lost = [*mapped.channels.dropped, *mapped.heads.dropped]
+        new = mapped.channels.kind == "name" and None in mapped.channels.indices
+        fits = mapped.head_trained and not lost and not new and None not in mapped.heads.indices
+        by_name = mapped.channels.kind == "name" or mapped.channels.identity
+        where = (
+            f"{source.origin}, trained with {source.trainer_name} on {source.plans.get('dataset_name', 'unknown data')}"
+        )
+        advice = (
+            ""
+            if fits and by_name
+            else "Look at these lines; names in the target's dataset.json decide what is matched."
+        )
+        yield Check(
+            "source network", "ok" if fits and by_name else "warning", "\n".join([where, *mapped.lines()]), advice
+        )
+
+    def check_cases(self) -> Iterator[Check]:
+        store = self.store
+        labelled, pool = store.labelled_identifiers(), store.pool_identifiers()
+        there = {*labelled, *pool}
+        command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
+        found = f"{len(labelled)} with a label in {store.folder}, {len(pool)} without in {store.pool_folder}"
+        yield Check("preprocessed cases", "ok" if there else "problem", found, "" if there else command)
+        missing = [case for case in self.raw.cases if case not in there]
+        if missing and there:
+            yield Check("preprocessed cases", "warning", f"not preprocessed yet: {_some(missing)}", command)
+        outdated = [
+            case.identifier
+            for case in self.raw.cases.values()
+            if case.identifier in there
+            and not (case.label is None and case.identifier in labelled)
+            and not is_current(case, case.label is not None, store, self.dataset_json)
+        ]
+        if outdated:
+            what = "older than their files, or made from other plans, or their label has arrived since"
+            yield Check("preprocessed cases", "warning", f"{what}: {_some(outdated)}", command)
+        without = [case for case in labelled if case in self.raw.cases and self.raw.cases[case].label is None]
+        if without:
+            found = f"preprocessed with a label whose file is gone from labelsTr, and still used: {_some(without)}"
+            yield Check(
+                "preprocessed cases", "warning", found, f"Delete their files in {store.folder} and run {command}"
+            )
+        strangers = sorted(there - {*self.raw.cases})
+        if strangers:
+            found = f"preprocessed, but not usable in the raw data set any more: {_some(strangers)}"
+            yield Check(
+                "preprocessed cases", "warning", found, f"Delete their files in {store.folder.parent} if unwanted."
+            )
+
+    def check_splits(self) -> Iterator[Check]:
+        splits = read_splits(self.folder / FILE_NAME)
+        if splits is None:
+            yield Check(FILE_NAME, "ok", "none yet; the campaign writes it when the first label is there")
+            return
+        yield Check(FILE_NAME, "ok", f"{len(splits)} fold(s)")
+        if self.fold.isdigit() and int(self.fold) >= len(splits):
+            yield Check(FILE_NAME, "warning", f"it has no fold {self.fold}", "Choose a fold that it has with -f.")
+        labelled = {*self.store.labelled_identifiers()}
+        for number, fold in enumerate(splits):
+            mine = str(number) == self.fold
+            name = f"{FILE_NAME}, fold {number}"
+            absent = sorted({*fold["train"], *fold["val"]} - labelled)
+            if absent:
+                yield Check(
+                    name,
+                    "problem" if mine else "warning",
+                    f"cases that are not preprocessed with a label: {_some(absent)}; training this fold would fail",
+                    f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}, or take them out",
+                )
+            both = sorted({*fold["train"]} & {*fold["val"]})
+            if both and {*fold["train"]} == {*fold["val"]}:
+                found = "validation runs on the training cases, since no labelled case is held out"
+                yield Check(
+                    name, "warning", found, "Its scores say nothing about new cases; hold some labelled cases out."
+                )
+            elif both:
+                found = f"cases in train and in val: {_some(both)}"
+                yield Check(
+                    name, "problem", found, "Take them out of one of the two: validation is too good otherwise."
+                )
+
+    def check_raw_splits(self) -> Check:
+        name = f"{FILE_NAME} of the raw folder"
+        own, beside = read_splits(raw_root() / self.name / FILE_NAME), read_splits(self.folder / FILE_NAME)
+        if own is None:
+            return Check(name, "ok", "none")
+        if beside is None:
+            return Check(name, "ok", f"{len(own)} fold(s); it defines the folds")
+        differing = [
+            number
+            for number, fold in enumerate(own)
+            if number >= len(beside) or any({*fold[key]} != {*beside[number][key]} for key in ("train", "val"))
+        ]
+        if not differing:
+            return Check(name, "ok", f"{len(own)} fold(s), as beside the preprocessed data")
+        return Check(
+            name,
+            "warning",
+            f"fold(s) {', '.join(map(str, differing))} differ from those beside the preprocessed data. That is as it should be while "
+            f"a campaign adds labels, and training is not affected;\nbut stock planning (nnUNetv2_plan_and_preprocess, "
+            f"nnUNetv2_plan_experiment) compares the two and stops with an AssertionError without any text.",
+            f"Before planning with nnU-Net itself, move {raw_root() / self.name / FILE_NAME} away, and put it back afterwards.",
+        )
+
+    def check_campaign(self) -> Iterator[Check]:
+        campaign = self.campaign
+        if campaign is None:
+            command = f"nnunet_active init -d {self.name} -c {self.configuration} -p {self.plans_name} -f {self.fold}"
+            yield Check("campaign", "ok", f"none for fold {self.fold} yet; {command} starts one")
+            return
+        settings = campaign.settings
+        get_strategy(settings.strategy, **settings.strategy_options)
+        yield Check(
+            "campaign",
+            "ok",
+            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {len(campaign.rounds)} of {settings.queries} "
+            f"queries made, {len(campaign.labelled())} cases labelled, {len(campaign.val)} held out",
+        )
+        if (campaign.plans, campaign.configuration) != (self.plans_name, self.configuration):
+            yield Check(
+                "campaign",
+                "problem",
+                f"it is for {campaign.plans} {campaign.configuration}, not for {self.plans_name} {self.configuration}",
+                f"Use -p {campaign.plans} -c {campaign.configuration}, another fold, or nnunet_active init ... --restart.",
+            )
+            return
+        absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
+        if absent:
+            command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
+            yield Check("campaign", "problem", f"labelled cases that are not preprocessed: {_some(absent)}", command)
+        if campaign.waiting():
+            yield Check(
+                "campaign",
+                "warning",
+                f"waiting for the label of {_some(campaign.waiting())}",
+                f"Label them ({campaign.rounds[-1].folder / 'worklist.csv'}), put the labels into "
+                f"{raw_root() / self.name / 'labelsTr'}, and go on with nnUNetv2_train ... --c",
+            )
+
+
+def _some(cases: Iterable[str]) -> str:
+    cases = list(cases)
+    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
+    return ", ".join(cases[:_NAMED]) + more

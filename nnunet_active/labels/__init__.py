@@ -1,1 +1,0 @@
-"""Labels that come back: files, grids, segments, checks, folds."""

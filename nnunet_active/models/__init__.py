@@ -1,0 +1,1 @@
+"""Trained networks: found, read, mapped onto a target, handed on."""

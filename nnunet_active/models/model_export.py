@@ -1,0 +1,99 @@
+"""Hand a trained model on: a stock nnU-Net model folder, or zip, that needs nothing but nnU-Net.
+
+The networks that our trainers train are stock networks. What ties a checkpoint to this package is only the name of the
+trainer class in it, so the export names the nearest stock ancestor; it also leaves out the optimizer state, the log and
+the paths of this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_active.models.model_choice import DEFAULT_CHECKPOINT
+from nnunet_active.models.source_model import SourceModel, read_source_model, write_checkpoint
+from nnunet_active.nnunet import nnunet_paths
+from nnunet_active.nnunet.networks import build_network, stock_trainer_name
+from nnunet_active.util.atomic import atomic_file, write_json
+from nnunet_active.util.errors import ActiveError, IncompatibleSource
+
+
+def export_model(
+    dataset: str,
+    configuration: str,
+    folds: Sequence[str | int],
+    output: str | Path,
+    trainer: str = "nnUNetTrainerMmActS",
+    plans: str = "nnUNetActivePlans",
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    trust: bool = False,
+) -> Path:
+    """Export ``nnUNet_results/<dataset>/<trainer>__<plans>__<configuration>`` and return what was written.
+
+    Args:
+        dataset: full name of the data set.
+        configuration: nnU-Net configuration.
+        folds: folds to export; they must share the plans, as folds of one model do.
+        output: a folder, in which ``<stock trainer>__<plans>__<configuration>/`` appears (folds of the same model that
+            are there already stay), or a file ending in ``.zip`` for ``nnUNetv2_install_pretrained_model_from_zip``.
+        trainer: trainer class that the model was trained with.
+        plans: plans identifier.
+        checkpoint: which checkpoint; it is exported as ``checkpoint_final.pth``.
+        trust: see `read_source_model`.
+
+    Raises:
+        MissingInput: model, fold or checkpoint is not there.
+        IncompatibleSource: the trainer builds a network of its own, which stock nnU-Net cannot build.
+        ActiveError: ``output`` holds another model of the same name.
+    """
+    trained = nnunet_paths.results_root() / dataset / f"{trainer}__{plans}__{configuration}"
+    models = [_portable(read_source_model(trained, configuration, fold, checkpoint, trust)) for fold in folds]
+    stock = stock_trainer_name(models[0].trainer_name)
+    for model in models:
+        _check_stock_network(model, stock)
+    name = f"{stock}__{plans}__{configuration}"
+    output = Path(output)
+    if output.suffix.lower() != ".zip":
+        for model in models:
+            _write_model(model, output / name, stock)
+        return output / name
+    with tempfile.TemporaryDirectory(prefix="nnunet_active_") as scratch, atomic_file(output) as temporary:
+        for model in models:
+            _write_model(model, Path(scratch) / dataset / name, stock)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(scratch).as_posix())
+    return output
+
+
+def _portable(model: SourceModel) -> SourceModel:
+    """Without the list of training files that ``dataset.json`` may hold: it names paths and patients."""
+    dataset_json = {key: value for key, value in model.dataset_json.items() if key != "dataset"}
+    return replace(model, dataset_json=dataset_json)
+
+
+def _check_stock_network(model: SourceModel, stock: str) -> None:
+    network = build_network(model.plans, model.configuration, model.dataset_json, stock)
+    try:
+        network.load_state_dict(model.weights)
+    except RuntimeError as error:
+        raise IncompatibleSource(
+            f"{model.origin} was trained with {model.trainer_name}, whose network differs from that of {stock}; stock "
+            f"nnU-Net cannot predict with it, so it is not exported ({str(error).splitlines()[-1].strip()})."
+        ) from error
+
+
+def _write_model(model: SourceModel, folder: Path, stock: str) -> None:
+    fold = folder / f"fold_{model.fold}"
+    existing = folder / "plans.json"
+    if existing.is_file() and json.loads(existing.read_text(encoding="utf-8")) != model.plans:
+        raise ActiveError(f"{folder} holds a model with other plans; choose another folder with -o, or remove it.")
+    write_checkpoint(model, fold / DEFAULT_CHECKPOINT, stock)
+    write_json(folder / "dataset.json", model.dataset_json)
+    if model.fingerprint is not None:
+        write_json(folder / "dataset_fingerprint.json", model.fingerprint)
+    write_json(existing, model.plans)

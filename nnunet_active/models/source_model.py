@@ -1,0 +1,300 @@
+"""Read a trained nnU-Net, as a folder or as an exported zip, and everything that is needed to carry it to another data set.
+
+Nothing but the model is asked for: neither the source's images nor its preprocessed data.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import Tensor, nn
+
+from nnunet_active.models.model_choice import DEFAULT_CHECKPOINT, choose_fold, choose_model, read_json
+from nnunet_active.models.model_files import FOLD, FolderStore, ZipStore
+from nnunet_active.models.name_mapping import HeadMapping
+from nnunet_active.models.nnssl_model import CONFIGURATION as NNSSL_CONFIGURATION
+from nnunet_active.models.nnssl_model import find_nnssl_checkpoint, read_nnssl
+from nnunet_active.models.weight_transfer import TransferReport, map_channels, map_heads, transfer_weights
+from nnunet_active.nnunet.networks import (
+    build_network,
+    channel_names,
+    find_trainer_class,
+    head_names,
+    stock_trainer_name,
+)
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.util.atomic import atomic_file, atomic_folder, write_json
+from nnunet_active.util.errors import IncompatibleSource, MissingInput
+
+__all__ = [
+    "SourceModel",
+    "build_network",
+    "carry_over",
+    "channel_names",
+    "find_trainer_class",
+    "head_names",
+    "read_source_model",
+    "save_source_model",
+    "source_folder",
+    "stock_trainer_name",
+    "write_checkpoint",
+]
+
+SUMMARY = "source_summary.npz"
+"""Beside ``plans.json``: what ``nnunet_active summarize-source`` wrote."""
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A trained nnU-Net, whole: how it was planned, what it was trained on, and all of its weights.
+
+    Attributes:
+        plans: content of ``plans.json`` as it was found (it may hold further configurations).
+        dataset_json: content of the source's ``dataset.json``.
+        fingerprint: content of ``dataset_fingerprint.json``, or None if the model came without one.
+        configuration: the configuration that this network belongs to, e.g. ``3d_fullres``.
+        fold: the fold that was read, ``"0"``, ``"1"``, ... or ``"all"``.
+        weights: state dict on the CPU, without the prefixes that DDP and ``torch.compile`` add.
+        mirror_axes: axes that test-time augmentation may mirror, or None.
+        trainer_name: the trainer class named in the checkpoint.
+        origin: where it was read from, for messages.
+        checkpoint: file name of the checkpoint that was read.
+        folds_found: all folds of the model, in the order in which they would be taken.
+        notes: sentences about choices that were made while reading.
+        summary: content of ``source_summary.npz`` (see ``nnunet_active.models.source_summary``), or None if the model came without one.
+        encoder_only: only the encoder is trained (a self-supervised one); decoder and heads are as they were initialised.
+    """
+
+    plans: dict
+    dataset_json: dict
+    fingerprint: dict | None
+    configuration: str
+    fold: str
+    weights: dict[str, Tensor]
+    mirror_axes: tuple[int, ...] | None
+    trainer_name: str
+    origin: str
+    checkpoint: str = DEFAULT_CHECKPOINT
+    folds_found: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    summary: bytes | None = None
+    encoder_only: bool = False
+
+
+def read_source_model(
+    path: str | Path,
+    configuration: str | None = None,
+    fold: str | int | None = None,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    trust: bool = False,
+) -> SourceModel:
+    """Read one fold of one configuration of a trained nnU-Net.
+
+    Args:
+        path: a trained model folder (``.../nnUNetTrainer__nnUNetPlans__3d_fullres``), a ``fold_X`` folder or a checkpoint
+            in it, a folder that holds several of them (``nnUNet_results/DatasetXXX_Name``), or the zip that
+            ``nnUNetv2_export_model_to_zip`` writes; or a checkpoint of nnssl, see :mod:`nnunet_active.models.nnssl_model`.
+        configuration: which configuration; needed only where there are several.
+        fold: a number or ``"all"``; by default the lowest number that has the checkpoint, and ``all`` only if there is
+            nothing else.
+        checkpoint: file name of the checkpoint. If it is the default one and is not there, ``checkpoint_best.pth`` and
+            ``checkpoint_latest.pth`` are taken in its place, and ``notes`` says so.
+        trust: read the checkpoint even if that can run code stored in it.
+
+    Raises:
+        MissingInput: the path, plans.json, dataset.json, fold, checkpoint or configuration is not there.
+        UnsafeCheckpoint: the checkpoint cannot be read without running code from it, and ``trust`` is False.
+        IncompatibleSource: second stage of a cascade, or weights that are not finite.
+        ActiveError: a file is damaged or is not what its name says.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingInput(
+            f"The source model {path} was not found; give the trained model folder "
+            f"(.../nnUNetTrainer__nnUNetPlans__3d_fullres) or the zip from nnUNetv2_export_model_to_zip."
+        )
+    if (found_nnssl := _read_encoder(path, configuration, trust)) is not None:
+        return found_nnssl
+    if path.is_file() and path.suffix == ".pth":
+        path, checkpoint = path.parent, path.name
+    if path.is_dir() and (match := FOLD.fullmatch(path.name)):
+        fold = match[1] if fold is None else fold
+        path = path.parent
+    store = FolderStore(path) if path.is_dir() else ZipStore(path)
+    notes: list[str] = []
+    model = choose_model(store, configuration)
+    plans = read_json(store, model, "plans.json", required=True)
+    dataset_json = read_json(store, model, "dataset.json", required=True)
+    fingerprint = read_json(store, model, "dataset_fingerprint.json", required=False)
+    found = store.folds(model)
+    fold, checkpoint = choose_fold(store, model, found, fold, checkpoint, notes)
+
+    where = store.describe(model, f"fold_{fold}/{checkpoint}")
+    with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:
+        content = load_checkpoint(file, where, trust)
+    weights = network_weights(content, where)
+    init_args = content.get("init_args")
+    trained = init_args.get("configuration") if isinstance(init_args, dict) else None
+    trained = trained or model.rpartition("__")[2]
+    if configuration is not None and configuration != trained:
+        raise MissingInput(
+            f"{where} was trained for the configuration {trained}, not {configuration}; use -c {trained}."
+        )
+    _check_configuration(plans, trained, store.describe(model, "plans.json"))
+    axes = content.get("inference_allowed_mirroring_axes")
+    ours = content.get("nnunet_active")
+    return SourceModel(
+        plans=plans,
+        dataset_json=dataset_json,
+        fingerprint=fingerprint,
+        configuration=trained,
+        fold=fold,
+        weights=weights,
+        mirror_axes=None if axes is None else tuple(int(axis) for axis in axes),
+        trainer_name=str(content.get("trainer_name", "nnUNetTrainer")),
+        origin=where,
+        checkpoint=checkpoint,
+        folds_found=tuple(found),
+        notes=tuple(notes),
+        summary=store.read(model, SUMMARY),
+        encoder_only=isinstance(ours, dict) and bool(ours.get("encoder_only")),
+    )
+
+
+def save_source_model(source: SourceModel, folder: str | Path) -> None:
+    """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
+
+    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
+    ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside: Path | None = None
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as scratch:
+        with atomic_folder(Path(scratch) / "new") as new:
+            write_json(new / "plans.json", source.plans)
+            write_json(new / "dataset.json", source.dataset_json)
+            if source.fingerprint is not None:
+                write_json(new / "dataset_fingerprint.json", source.fingerprint)
+            if source.summary is not None:
+                (new / SUMMARY).write_bytes(source.summary)
+            write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
+        if folder.exists():
+            aside = folder.rename(Path(scratch) / "old")
+        try:
+            (Path(scratch) / "new").rename(folder)
+        except OSError:
+            if aside is not None:
+                aside.rename(folder)
+            raise
+
+
+def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None:
+    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine."""
+    fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
+    content = {
+        "network_weights": source.weights,
+        "init_args": {
+            "plans": source.plans,
+            "configuration": source.configuration,
+            "fold": fold,
+            "dataset_json": source.dataset_json,
+        },
+        "trainer_name": trainer_name,
+        "inference_allowed_mirroring_axes": source.mirror_axes,
+    }
+    if source.encoder_only:
+        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
+    with atomic_file(file) as temporary:
+        torch.save(content, temporary)
+
+
+def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_json: dict) -> TransferReport:
+    """Load the whole source network (stem, body, heads) into a network that was built for the target's plans, in place.
+
+    Args:
+        network: built for ``plans`` and ``dataset_json``; may be compiled or wrapped for DDP.
+        source: the source model.
+        plans: the target's plans.
+        dataset_json: the target's ``dataset.json``.
+
+    Raises:
+        IncompatibleSource: the networks differ in more than channels and classes; ``network`` is then unchanged.
+    """
+    channels = map_channels(channel_names(source.dataset_json), channel_names(dataset_json))
+    heads = _map_heads(source, plans, dataset_json)
+    weights = _with_own_decoder(network, source.weights) if source.encoder_only else source.weights
+    return transfer_weights(network, weights, channels, heads)
+
+
+def head_is_trained(source: SourceModel, plans: dict, dataset_json: dict) -> bool:
+    """Whether the source's segmentation head says something about the target's classes."""
+    return _map_heads(source, plans, dataset_json).trained
+
+
+def _map_heads(source: SourceModel, plans: dict, dataset_json: dict) -> HeadMapping:
+    theirs, own = head_names(source.plans, source.dataset_json), head_names(plans, dataset_json)
+    if not source.encoder_only:
+        return map_heads(theirs, own)
+    reason = "The source is a pre-trained encoder without a segmentation head."
+    return HeadMapping(tuple(theirs), tuple(own), (None,) * len(own), trained=False, reason=reason, names_differ=False)
+
+
+def _with_own_decoder(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The source's encoder; of its untrained rest what fits, and the network's own where it does not."""
+    own = unwrap(network).state_dict()
+    rest = {key: value for key, value in own.items() if "encoder" not in key.split(".")}
+    fits = {key: weights[key] for key, value in rest.items() if key in weights and weights[key].shape == value.shape}
+    return {key: value for key, value in weights.items() if "encoder" in key.split(".")} | rest | fits
+
+
+def _read_encoder(path: Path, configuration: str | None, trust: bool) -> SourceModel | None:
+    """A checkpoint of nnssl as a source model, or None where ``path`` is none."""
+    file = find_nnssl_checkpoint(path)
+    found = read_nnssl(file, trust) if file is not None else None
+    if found is None:
+        return None
+    if configuration not in (None, NNSSL_CONFIGURATION):
+        raise MissingInput(
+            f"{file} was pre-trained in three dimensions; it is a source for {NNSSL_CONFIGURATION}, not for {configuration}."
+        )
+    return SourceModel(
+        plans=found.plans,
+        dataset_json=found.dataset_json,
+        fingerprint=None,
+        configuration=NNSSL_CONFIGURATION,
+        fold="0",
+        weights=found.weights,
+        mirror_axes=(0, 1, 2),
+        trainer_name="nnUNetTrainer",
+        origin=str(file),
+        checkpoint=file.name,
+        folds_found=("0",),
+        notes=found.notes,
+        encoder_only=True,
+    )
+
+
+def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, configuration: str) -> Path:
+    """Where ``nnunet_active plan`` keeps the source network of a configuration."""
+    return Path(preprocessed_dataset_folder) / "active" / "source" / f"{plans_name}__{configuration}"
+
+
+def _check_configuration(plans: dict, configuration: str, where: str) -> ConfigurationManager:
+    configurations = plans.get("configurations")
+    if not isinstance(configurations, dict) or configuration not in configurations:
+        names = ", ".join(configurations) if isinstance(configurations, dict) else "none"
+        raise MissingInput(f"{where} has no configuration {configuration}; it has: {names}.")
+    configured = PlansManager(deepcopy(plans)).get_configuration(configuration)
+    if configured.previous_stage_name is not None:
+        raise IncompatibleSource(
+            f"{configuration} is the second stage of a cascade and needs the predictions of {configured.previous_stage_name}"
+            f" as input; use a model of that configuration, of 2d or of 3d_fullres."
+        )
+    return configured

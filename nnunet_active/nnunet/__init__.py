@@ -1,0 +1,1 @@
+"""The adapters of nnU-Net: its folders, networks, sliding window and checkpoints."""

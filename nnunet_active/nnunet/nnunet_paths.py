@@ -1,0 +1,78 @@
+"""The adapter for nnU-Net's folders: environment variables and data set names, with errors that say what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+from nnunet_active.util.errors import MissingInput
+
+
+def _root(variable: str) -> Path:
+    value = os.environ.get(variable)
+    if not value:
+        raise MissingInput(
+            f"The environment variable {variable} is not set; set it to the folder that nnU-Net uses, "
+            f"e.g. export {variable}=/path/to/{variable}."
+        )
+    return Path(value)
+
+
+def raw_root() -> Path:
+    """The folder ``nnUNet_raw`` (read when called, so that a changed environment is noticed)."""
+    return _root("nnUNet_raw")
+
+
+def preprocessed_root() -> Path:
+    """The folder ``nnUNet_preprocessed``."""
+    return _root("nnUNet_preprocessed")
+
+
+def results_root() -> Path:
+    """The folder ``nnUNet_results``."""
+    return _root("nnUNet_results")
+
+
+def dataset_name(id_or_name: str | int) -> str:
+    """Full name of a data set, e.g. ``Dataset204_GliomaTarget`` from ``204``, ``"204"`` or the name itself.
+
+    Raises:
+        MissingInput: no data set, or more than one, has that number.
+    """
+    text = str(id_or_name)
+    if text.startswith("Dataset"):
+        return text
+    if not text.isdecimal():
+        raise MissingInput(f"-d {text} is neither a data set number nor a name such as Dataset204_GliomaTarget.")
+    found = [str(name) for name in find_candidate_datasets(int(text))]
+    if not found:
+        raise MissingInput(
+            f"No folder Dataset{int(text):03d}_* was found in nnUNet_raw ({os.environ.get('nnUNet_raw')}), "
+            f"nnUNet_preprocessed ({os.environ.get('nnUNet_preprocessed')}) or nnUNet_results; "
+            f"check the number and the environment variables."
+        )
+    if len(found) > 1:
+        raise MissingInput(f"Data set number {text} is used by {', '.join(found)}; give the full name with -d.")
+    return found[0]
+
+
+def raw_folder(dataset: str) -> Path:
+    """``nnUNet_raw/<dataset>``, which must hold a ``dataset.json``.
+
+    Raises:
+        MissingInput: the folder or its ``dataset.json`` is not there.
+    """
+    folder = raw_root() / dataset
+    if not (folder / "dataset.json").is_file():
+        raise MissingInput(
+            f"{folder / 'dataset.json'} was not found; put the target scans there in nnU-Net's raw format "
+            f"(imagesTr/CASE_0000.nii.gz ..., labelsTr/CASE.nii.gz, dataset.json)."
+        )
+    return folder
+
+
+def preprocessed_folder(dataset: str) -> Path:
+    """``nnUNet_preprocessed/<dataset>``; it may not exist yet."""
+    return preprocessed_root() / dataset

@@ -1,0 +1,1 @@
+"""Predictions that can be trained on."""

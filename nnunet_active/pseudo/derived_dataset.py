@@ -1,0 +1,159 @@
+"""A raw data set of labelled and pseudo-labelled cases, apart from the target's own, for whoever wants a stock trainer to use both.
+
+``nnUNet_raw/DatasetNNN_..._PseudoLabelled``: images are links to the target's, labels of people are copies, pseudo-labels are the
+network's predictions in the geometry of the scans, as ``nnUNetv2_predict`` would write them. Its ``dataset.json`` says under
+``pseudo_labels`` which are which. ``splits_final.json`` validates on people's labels alone: on pseudo-labels a network would be
+praised for its own errors.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+from nnunet_active.annotation.resample_back import to_original_space
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.nnunet_paths import preprocessed_root, raw_root
+from nnunet_active.pseudo.pseudo_label_writer import link_file
+from nnunet_active.pseudo.pseudo_labels import TABLE, ReliableSet
+from nnunet_active.util.atomic import atomic_folder, copy_file, write_json
+from nnunet_active.util.errors import ActiveError
+
+KEY = "pseudo_labels"
+"""In the derived ``dataset.json``; nnU-Net ignores keys that it does not know."""
+MOST_FOLDS = 5
+
+
+def derived_name(wanted: str, target: str) -> str:
+    """Full name of the derived data set.
+
+    Args:
+        wanted: a number, or a full name such as ``Dataset904_GliomaPseudoLabelled``.
+        target: full name of the target.
+
+    Raises:
+        ActiveError: not a name, or one that another data set has already."""
+    if wanted.isdecimal():
+        wanted = f"Dataset{int(wanted):03d}_{re.sub(r'^Dataset[0-9]+_', '', target)}_PseudoLabelled"
+    match = re.fullmatch(r"Dataset(\d{3,})_[\w-]+", wanted)
+    if match is None:
+        raise ActiveError(
+            f"--derived-dataset {wanted} is neither a number nor a name such as Dataset904_Target_PseudoLabelled."
+        )
+    others = {str(name) for name in find_candidate_datasets(int(match[1]))} - {wanted}
+    if others:
+        raise ActiveError(f"Data set number {match[1]} is taken by {', '.join(sorted(others))}; choose another.")
+    return wanted
+
+
+def derive_dataset(
+    name: str,
+    made: ReliableSet,
+    campaign: Campaign,
+    raw: RawDataset,
+    store: CaseStore,
+    window: Window,
+    dataset_json: dict,
+    copy_images: bool = False,
+) -> Path:
+    """Write the derived data set, whole or not at all; one that this function wrote before is replaced.
+
+    Args:
+        name: full name, from :func:`derived_name`.
+        made: the reliable set.
+        campaign: for the labelled and the held-out cases.
+        raw: the target.
+        store: the preprocessed images.
+        window: the network that made the set.
+        dataset_json: the target's.
+        copy_images: copy the images instead of linking to them.
+
+    Returns:
+        ``nnUNet_raw/<name>``.
+
+    Raises:
+        ActiveError: a data set of that name is there and is not one of ours, nothing is reliable, or a case has gone.
+    """
+    folder = raw_root() / name
+    if folder.exists() and not _is_ours(folder, raw.name):
+        raise ActiveError(f"{folder} exists and was not derived from {raw.name}; choose another name or number.")
+    if not made.cases:
+        raise ActiveError("No pseudo-label is reliable, so there is nothing to derive a data set from.")
+    people = sorted({*campaign.labelled(), *campaign.val} & set(raw.labelled))
+    gone = sorted(set(made.cases) - set(raw.cases))
+    if gone:
+        raise ActiveError(f"{raw.folder} and its pool folders have no images of {', '.join(gone)} any more.")
+    reader = store.plans_manager.image_reader_writer_class()
+    scratch = folder.with_name(f".{name}.new")
+    shutil.rmtree(scratch, ignore_errors=True)
+    with atomic_folder(scratch) as new:
+        (new / "imagesTr").mkdir()
+        (new / "labelsTr").mkdir()
+        for case in (*people, *made.cases):
+            for channel, image in enumerate(raw.cases[case].images):
+                target = new / "imagesTr" / f"{case}_{channel:04d}{raw.file_ending}"
+                if copy_images:
+                    copy_file(image, target)
+                else:
+                    link_file(image, target, symbolic_first=True)
+        for case in people:
+            copy_file(raw.cases[case].label, new / "labelsTr" / f"{case}{raw.file_ending}")
+        for case in made.cases:
+            properties = store.properties(case)
+            logits = window.logits(store.load_image(case))
+            segmentation, _ = to_original_space(case, logits, store, properties, dataset_json)
+            reader.write_seg(segmentation, str(new / "labelsTr" / f"{case}{raw.file_ending}"), properties)
+        shutil.copy2(made.folder / TABLE, new / TABLE)
+        splits = _splits(people, list(campaign.val), list(made.cases))
+        write_json(new / "splits_final.json", splits)
+        facts = {
+            "derived_from": raw.name,
+            "pseudo_labelled": list(made.cases),
+            "labelled_by_people": people,
+            "network": made.record.get("network"),
+            "settings": made.record.get("settings"),
+            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        description = (
+            f"{raw.name} with pseudo-labels: {len(made.cases)} of the {len(made.cases) + len(people)} labels are predictions "
+            f"that nobody has checked. Which ones, is under '{KEY}'."
+        )
+        content = {key: value for key, value in raw.dataset_json.items() if key != "dataset"}
+        content |= {"name": name, "description": description, "numTraining": len(people) + len(made.cases), KEY: facts}
+        write_json(new / "dataset.json", content)
+    aside = folder.with_name(f".{name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    if folder.exists():
+        folder.rename(aside)
+    scratch.rename(folder)
+    shutil.rmtree(aside, ignore_errors=True)
+    # where nnU-Net looks for it; planning and preprocessing leave it as it is
+    write_json(preprocessed_root() / name / "splits_final.json", splits)
+    return folder
+
+
+def _is_ours(folder: Path, target: str) -> bool:
+    try:
+        return json.loads((folder / "dataset.json").read_text())[KEY]["derived_from"] == target
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _splits(people: list[str], val: list[str], pseudo: list[str]) -> list[dict[str, list[str]]]:
+    """Folds that validate on people's labels alone: the held-out ones, else every labelled case once."""
+    held_out = sorted(set(val) & set(people))
+    if held_out:
+        return [{"train": sorted({*people, *pseudo} - set(held_out)), "val": held_out}]
+    if len(people) < 2:  # nnU-Net wants somebody to validate on
+        return [{"train": sorted({*people, *pseudo}), "val": sorted(people or pseudo)}]
+    parts = np.array_split(np.array(people), min(MOST_FOLDS, len(people)))
+    return [{"train": sorted({*people, *pseudo} - set(part)), "val": sorted(part.tolist())} for part in parts]

@@ -1,0 +1,76 @@
+"""A prediction as a labelled case that nnU-Net can train on: link to the image, label, properties."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
+from torch import Tensor
+
+from nnunet_active.data.case_writer import RECORD_KEY
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.nnunet.inference import Window
+
+
+def label_map(logits: Tensor, window: Window) -> np.ndarray:
+    """The label map (Z, Y, X) int16 that nnU-Net makes of logits (C, Z, Y, X): arg-max, or the regions in their order."""
+    if not window.regions:
+        return logits.argmax(0).cpu().numpy().astype(np.int16)
+    return np.asarray(window.labels.convert_logits_to_segmentation(logits.float().cpu())).astype(np.int16)
+
+
+def write_pseudo_case(case: str, store: CaseStore, window: Window, dataset_json: dict, folder: Path) -> None:
+    """Link, label and properties of one case; the label and its facts come from the prediction alone.
+
+    Args:
+        case: which case.
+        store: its preprocessed image.
+        window: the network.
+        dataset_json: the target's, for the classes.
+        folder: gets ``CASE.b2nd``, ``CASE_seg.b2nd`` and ``CASE.pkl``.
+    """
+    image = store.load_image(case)
+    seg = label_map(window.logits(image), window)[None]
+    patch = tuple(store.configuration_manager.patch_size)
+    properties = dict(store.properties(case))
+    for key in ("class_locations", RECORD_KEY):  # of a withheld label, and of the files that this is not made from
+        properties.pop(key, None)
+    manager = store.plans_manager.get_label_manager(dataset_json)
+    wanted = list(manager.foreground_regions if manager.has_regions else manager.foreground_labels)
+    if manager.has_ignore_label:
+        wanted.append([-1, *manager.all_labels])
+    properties["class_locations"] = DefaultPreprocessor._sample_foreground_locations(seg, wanted)
+    _save_array(seg, folder / f"{case}_seg.b2nd", patch)
+    write_pickle(properties, str(folder / f"{case}.pkl"))
+    file = store.image_file(case)
+    if file.suffix == ".b2nd":
+        link_file(file, folder / f"{case}.b2nd")
+    else:  # the older format keeps image and label in one file, and that one is not to be linked
+        _save_array(image, folder / f"{case}.b2nd", patch)
+
+
+def link_file(source: Path, target: Path, symbolic_first: bool = False) -> None:
+    """A hard link, which outlives the removal of ``source``; else a symbolic one; else (file systems without links) a copy."""
+    source, problem = Path(source).resolve(), OSError()
+    ways = [os.symlink, os.link, shutil.copy2] if symbolic_first else [os.link, os.symlink, shutil.copy2]
+    for way in ways:
+        try:
+            way(source, target)
+            return
+        except OSError as error:
+            problem = error
+    raise problem
+
+
+def _save_array(array: np.ndarray, file: Path, patch: tuple[int, ...]) -> None:
+    """As nnU-Net stores it: chunks and blocks that suit the patches that are read."""
+    blocks, chunks = comp_blosc2_params(array.shape, patch, array.itemsize)
+    compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]}
+    array = np.ascontiguousarray(array)
+    blosc2.asarray(array, urlpath=str(file), chunks=chunks, blocks=blocks, cparams=compression)

@@ -1,0 +1,259 @@
+"""The reliable set: predictions good enough to be trained on, kept apart from everything that a person has labelled.
+
+``<campaign>/pseudo/<tag>/`` holds, for each reliable case, a link to its preprocessed image, a ``CASE_seg.b2nd`` and ``CASE.pkl`` of
+its own (made as nnU-Net makes them), and ``reliability.csv`` with every case that was looked at, and why it is in or not. The folder is
+whole or absent, is made anew in each round, and replaces those of earlier rounds. Nothing of it is ever written to ``labelsTr``,
+``gt_segmentations`` or nnU-Net's own preprocessed folder, and no label is read to make it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.models.name_mapping import map_heads
+from nnunet_active.models.source_model import SourceModel
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.networks import head_names
+from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
+from nnunet_active.query.pool_scoring import Log, PoolScores, score_cases
+from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.scoring.reliability import reliability, semantic_distance
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.ranks import Ranks
+
+FORMAT = 1
+TABLE = "reliability.csv"
+RECORD = "reliable_set.json"
+
+
+@dataclass(frozen=True)
+class ReliableSet:
+    """What :func:`make_reliable_set` made.
+
+    Attributes:
+        folder: where it is.
+        cases: the reliable cases, sorted; may be empty.
+        table: index: every case that was looked at; ``confidence``, ``distance``, ``nearest_labelled``, ``foreground_voxels``, bool
+            ``eligible``, ``confident``, ``near``, ``reliable``, and ``reason``, a few words.
+        record: what it was made from: settings, labelled cases, digest of the network, notes.
+    """
+
+    folder: Path
+    cases: tuple[str, ...]
+    table: pd.DataFrame
+    record: dict
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: fall-backs taken."""
+        return tuple(self.record.get("notes", ()))
+
+    def lines(self) -> list[str]:
+        """What was kept, for people."""
+        labelled = len(self.record.get("labelled", ()))
+        lines = [
+            f"Pseudo-labels: {len(self.cases)} of {len(self.table)} unlabelled cases are reliable "
+            f"(beside {labelled} labelled one{'' if labelled == 1 else 's'})"
+        ]
+        if self.cases:
+            used = self.table.loc[list(self.cases)]
+            lines[0] += f"; confidence from {used['confidence'].min():.4f}"
+            if used["distance"].notna().any():
+                lines[0] += f", distance up to {used['distance'].max():.4g}"
+        return [lines[0] + ".", *(f"  note: {note}" for note in self.notes)]
+
+
+def rate_cases(
+    window: Window,
+    store: CaseStore,
+    candidates: Sequence[str],
+    labelled: Sequence[str],
+    settings: PseudoLabelSettings,
+    ranks: Ranks | None = None,
+    cache: ScoreCache | None = None,
+    log: Log = lambda text: None,
+) -> tuple[pd.DataFrame, list[str]]:
+    """The reliability of every candidate: the table of :class:`ReliableSet`, and notes. Nothing is written, no label is read.
+
+    Args:
+        window: the network whose predictions are to be used.
+        store: the preprocessed images.
+        candidates: unlabelled cases.
+        labelled: labelled cases that the network was trained on.
+        settings: the rule.
+        ranks: processes of a distributed training.
+        cache: scores by this network that are known already.
+        log: where to name cases that cannot be scored; they are not in the table.
+    """
+    ranks, notes = ranks or Ranks(), []
+    labelled = sorted(set(labelled) & set(store.identifiers()))
+    embedding = window.has_encoder
+    scored = score_cases(window, store, sorted(set(candidates) - set(labelled)), ranks, embedding, cache=cache)
+    known = PoolScores(pd.DataFrame(), {}, {})
+    if embedding and labelled and not scored.table.empty:
+        known = score_cases(window, store, labelled, ranks, cache=cache, description="Scoring labelled cases")
+    for sentence in {**scored.problems, **known.problems}.values():
+        log(f"WARNING: {sentence}")
+    if scored.table.empty:
+        columns = ["confidence", "distance", "nearest_labelled", "foreground_voxels", "eligible", "confident", "near"]
+        return pd.DataFrame(columns=[*columns, "reliable", "reason"]), ["No unlabelled case could be looked at."]
+    if not embedding:
+        notes.append("The network has no encoder, so that distances are unknown; confidence decides alone.")
+    elif known.table.empty:
+        notes.append("No case is labelled yet, so that distances are unknown; confidence decides alone.")
+    table = scored.table[["confidence", "foreground_voxels"]].copy()
+    empty = table["foreground_voxels"].to_numpy() == 0
+    # of an empty foreground no mean can be taken; how sure the network is of finding nothing is over all voxels
+    table.loc[empty, "confidence"] = scored.table.loc[empty, "mean_max_probability"]
+    distance, nearest = np.full(len(table), np.nan), np.full(len(table), -1)
+    if not known.table.empty:
+        distance, nearest = semantic_distance(scored.arrays["embedding"], known.arrays["embedding"])
+    names = [*known.table.index, ""]
+    table.insert(1, "distance", distance)
+    table.insert(2, "nearest_labelled", [names[index] for index in nearest])
+    rule = {name: value for name, value in asdict(settings).items() if name not in ("share", "labelled_fraction")}
+    verdict = reliability(table["confidence"].to_numpy(), distance, empty, **rule).set_index(table.index)
+    table = table.join(verdict)
+    table["reason"] = [_reason(row, is_empty) for row, is_empty in zip(verdict.itertuples(), empty, strict=True)]
+    if empty.any() and not settings.allow_empty:
+        count = int(empty.sum())
+        notes.append(f"In {count} case{'' if count == 1 else 's'} nothing is predicted; these are never reliable.")
+    return table.sort_values(["reliable", "confidence"], ascending=False, kind="stable"), notes
+
+
+def make_reliable_set(
+    campaign: Campaign,
+    store: CaseStore,
+    window: Window,
+    candidates: Sequence[str],
+    folder: Path,
+    settings: PseudoLabelSettings,
+    dataset_json: dict,
+    ranks: Ranks | None = None,
+    log: Log = print,
+    labelled: Sequence[str] | None = None,
+) -> ReliableSet:
+    """Predict the unlabelled cases, keep the reliable ones, and write them so that nnU-Net can train on them.
+
+    Args:
+        campaign: for the labelled cases and the scores that are known already.
+        store: the preprocessed cases.
+        window: the network that was trained on the labels.
+        candidates: unlabelled cases; held-out ones do not belong here, nor does one that is labelled (it is left out).
+        folder: ``campaign.folder / "pseudo" / tag``; its sisters, the sets of earlier rounds, are deleted once it is whole.
+        settings: the rule.
+        dataset_json: the target's, for the classes.
+        ranks: processes of a distributed training; all call this, all get the same answer.
+        log: where to tell what was kept.
+        labelled: the labelled cases; by default all of the campaign.
+
+    Returns:
+        The set; with no case in it where nothing is reliable.
+    """
+    ranks = ranks or Ranks()
+    labelled = sorted(campaign.labelled() if labelled is None else labelled)
+    candidates = sorted(set(candidates) - set(campaign.val) - set(labelled))
+    cache = ScoreCache.of(campaign.dataset_folder, campaign.plans, campaign.configuration)
+    digest = ranks.decide(lambda: window.digest)
+    table, notes = rate_cases(window, store, candidates, labelled, settings, ranks, cache, log)
+    cases = sorted(table.index[table["reliable"].astype(bool)])
+
+    folder = Path(folder)
+    temporary = Path(ranks.decide(lambda: _temporary_beside(folder)))
+    try:
+        mine = ranks.mine(cases)
+        for case in tqdm(mine, desc="Pseudo-labels", disable=ranks.rank > 0 or not mine):
+            write_pseudo_case(case, store, window, dataset_json, temporary)
+        ranks.gather(None)  # all ranks have written
+        record = {
+            "format": FORMAT,
+            "settings": asdict(settings),
+            "labelled": labelled,
+            "candidates": candidates,
+            "network": digest,
+            "cases": cases,
+            "notes": notes,
+        }
+        ranks.decide(lambda: _finish(temporary, folder, table, record))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    made = ReliableSet(folder, tuple(cases), table, record)
+    for sentence in made.lines():
+        log(sentence)
+    return made
+
+
+def read_reliable_set(folder: Path) -> ReliableSet | None:
+    """The set in a folder, or None where there is none that is whole and of this version."""
+    try:
+        record = json.loads((Path(folder) / RECORD).read_text())
+        if record["format"] != FORMAT:
+            return None
+        table = pd.read_csv(Path(folder) / TABLE, index_col="case", dtype={"case": str, "nearest_labelled": str})
+    except (OSError, ValueError, KeyError):
+        return None
+    if not all((Path(folder) / f"{case}.b2nd").is_file() for case in record["cases"]):  # a link whose image has gone
+        return None
+    return ReliableSet(Path(folder), tuple(record["cases"]), table.fillna({"nearest_labelled": ""}), record)
+
+
+def check_trained(
+    models: Sequence[SourceModel], plans: dict, dataset_json: dict, labelled: bool, is_source: bool
+) -> list[str]:
+    """Warnings about a model whose predictions are to be taken for labels.
+
+    Raises:
+        ActiveError: its head has never been trained on the target's classes.
+    """
+    for model in models:
+        heads = map_heads(head_names(model.plans, model.dataset_json), head_names(plans, dataset_json))
+        if model.encoder_only or not heads.trained:
+            raise ActiveError(
+                f"The segmentation head of {model.origin} is not trained on the target's classes, so its predictions are no "
+                f"labels; train on the labelled cases first."
+            )
+    if is_source and labelled:
+        return ["This is the source network: it has not been trained on the labelled cases yet; train first."]
+    return [] if labelled else ["No case is labelled yet: these are the predictions of an unadapted network."]
+
+
+def _temporary_beside(folder: Path) -> str:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp")
+
+
+def _finish(temporary: Path, folder: Path, table: pd.DataFrame, record: dict) -> None:
+    table.to_csv(temporary / TABLE, index_label="case")
+    write_json(temporary / RECORD, record)
+    temporary.chmod(0o755)
+    if folder.exists():
+        aside = Path(_temporary_beside(folder))
+        folder.rename(aside / "old")
+    temporary.rename(folder)
+    for other in folder.parent.iterdir():
+        if other != folder and other.is_dir():
+            shutil.rmtree(other, ignore_errors=True)
+
+
+def _reason(row: tuple, empty: bool) -> str:
+    """Why a case is in or not, in a few words."""
+    if row.reliable:
+        return "confident and near" if not empty else "confident that there is nothing, and near"
+    if not row.eligible:
+        return "nothing predicted" if empty else "no confidence"
+    missing = [word for word, on in (("not confident enough", row.confident), ("too far", row.near)) if not on]
+    return " and ".join(missing)

@@ -1,0 +1,66 @@
+"""What one query found, as tables and in words: all scores, the annotator's list, and a few lines for the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.query.pool_scoring import PoolScores
+from nnunet_active.scoring.modality import ModalityElection
+from nnunet_active.strategies.base import Selection
+
+
+def score_table(scored: PoolScores, selection: Selection, class_names: Sequence[str]) -> pd.DataFrame:
+    """One row per candidate, the picks first: every component of every score, ``utility``, ``picked`` (rank or NaN)."""
+    table = scored.table.copy()
+    if "class_volume" in scored.arrays:
+        volume = scored.arrays["class_volume"]
+        for index, name in enumerate(class_names[: volume.shape[1]]):
+            if name != "background":
+                table[f"voxels_{name}"] = volume[:, index]
+    table = table.join(selection.components.rename(columns=lambda name: f"component_{name}"))
+    table["utility"] = selection.utilities.iloc[0]
+    table["picked"] = pd.Series({case: rank for rank, case in enumerate(selection.picks, 1)})
+    return table.sort_values(["picked", "utility"], ascending=[True, False], kind="stable")
+
+
+def worklist_table(
+    selection: Selection, table: pd.DataFrame, elections: dict[str, ModalityElection], channel_names: Sequence[str]
+) -> pd.DataFrame:
+    """One row per pick, for the annotator: which channel to open first, and how well each one alone agrees."""
+    rows: list[dict[str, Any]] = []
+    for rank, case in enumerate(selection.picks, 1):
+        election = elections[case]
+        row: dict[str, Any] = {"rank": rank, "case": case, "open_first": channel_names[election.channel]}
+        row.update({f"dice_{name}_alone": dice for name, dice in zip(channel_names, election.dice, strict=True)})
+        for column in ("foreground_mm3", "mean_entropy", "utility"):
+            if column in table:
+                row[column] = table.loc[case, column]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def describe_round(made: Round) -> list[str]:
+    """What was asked for and why, in a few lines."""
+    selection = made.selection()
+    scores = made.scores()
+    lines = [
+        f"Query {made.number} before epoch {made.epoch}: '{selection['strategy']}' chose {len(made.requested)} of "
+        f"{selection['candidates']} cases in {selection['seconds']} s"
+    ]
+    for case in made.requested:
+        row = scores.loc[case]
+        parts = [
+            f"{name.removeprefix('component_')} {row[name]:.4g}"
+            for name in scores.columns
+            if name.startswith("component_")
+        ]
+        election = selection["dominant_modality"][case]
+        first = f"; open {election['name']} first" + (
+            "" if election["decided"] else " (no channel alone agrees: channel order)"
+        )
+        lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
+    return lines + [f"  note: {note}" for note in selection["notes"]]

@@ -1,0 +1,132 @@
+"""Scores that were computed before: one small file for each network and case.
+
+``nnUNet_preprocessed/DatasetXXX/active/scores/<plans>__<configuration>/<network digest>/CASE.npz``. An entry counts for the very image
+that it was made from (its stored file's size and modification time), so a second query by the same network makes no forward pass, and a
+query that was killed goes on where it was. Nothing here is needed for anything else: the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_active.data.raw_dataset import check_case_identifier
+from nnunet_active.util.atomic import atomic_file
+
+FORMAT = 1
+"""Raised whenever a formula of a score changes: entries of another format are not used."""
+
+NETWORKS_KEPT = 4
+"""Networks whose scores are kept besides those that are marked to stay (the source)."""
+
+_MARK = ".keep"
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What is known of one case: scalars by name, arrays by name."""
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class ScoreCache:
+    """Reads and writes entries. A file that is damaged, old, or of another image is as good as none.
+
+    Args:
+        folder: where the entries of one data set, plans and configuration are; need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def of(cls, dataset_folder: Path, plans: str, configuration: str) -> ScoreCache:
+        """The cache of a configuration below ``nnUNet_preprocessed/DatasetXXX``."""
+        return cls(Path(dataset_folder) / "active" / "scores" / f"{plans}__{configuration}")
+
+    def get(self, digest: str, case: str, state: tuple[int, int]) -> CacheEntry | None:
+        """The entry of a case, or None.
+
+        Args:
+            digest: of the network (:attr:`nnunet_active.nnunet.inference.Window.digest`).
+            case: its identifier.
+            state: of its image file, from :meth:`nnunet_active.data.cases.CaseStore.image_state`.
+        """
+        try:
+            with np.load(self._file(digest, case), allow_pickle=False) as content:
+                if content["format"].item() != FORMAT or tuple(content["state"].tolist()) != tuple(state):
+                    return None
+                names, values = content["scalar_names"].tolist(), content["scalar_values"].tolist()
+                arrays = {name[6:]: content[name] for name in content.files if name.startswith("array_")}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return CacheEntry(dict(zip(names, values, strict=True)), arrays)
+
+    def add(
+        self,
+        digest: str,
+        case: str,
+        state: tuple[int, int],
+        scalars: Mapping[str, float],
+        arrays: Mapping[str, np.ndarray],
+    ) -> None:
+        """Keep these, besides what is known of the case already. A full or read-only disk is no reason to stop a query."""
+        known = self.get(digest, case, state) or CacheEntry()
+        scalars = {**known.scalars, **scalars}
+        arrays = {**known.arrays, **arrays}
+        file = self._file(digest, case)
+        with contextlib.suppress(OSError), atomic_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                format=np.array(FORMAT),
+                state=np.array(state, dtype=np.int64),
+                scalar_names=np.array(list(scalars), dtype=str),
+                scalar_values=np.array(list(scalars.values()), dtype=np.float64),
+                **{f"array_{name}": values for name, values in arrays.items()},
+            )
+
+    def keep(self, digest: str) -> None:
+        """Mark a network whose scores :meth:`prune` has to leave: the source, which later rounds ask again."""
+        with contextlib.suppress(OSError):
+            folder = self._folder(digest)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _MARK).touch()
+
+    def used(self, digest: str) -> None:
+        """Note that a network's entries were of use just now."""
+        with contextlib.suppress(OSError):
+            os.utime(self._folder(digest))
+
+    def prune(self, keep: Iterable[str] = (), newest: int = NETWORKS_KEPT) -> list[str]:
+        """Delete the scores of all networks but the marked ones, those in ``keep``, and the ``newest`` last used.
+
+        Returns:
+            The digests that are gone.
+        """
+        if not self.folder.is_dir():
+            return []
+        gone: list[str] = []
+        with contextlib.suppress(OSError):
+            folders = [child for child in self.folder.iterdir() if child.is_dir() and not (child / _MARK).exists()]
+            spared = set(keep)
+            by_age = sorted(
+                (child for child in folders if child.name not in spared), key=lambda child: -child.stat().st_mtime_ns
+            )
+            for child in by_age[newest:]:
+                shutil.rmtree(child, ignore_errors=True)
+                gone.append(child.name)
+        return gone
+
+    def _folder(self, digest: str) -> Path:
+        return self.folder / check_case_identifier(digest)
+
+    def _file(self, digest: str, case: str) -> Path:
+        return self._folder(digest) / f"{check_case_identifier(case)}.npz"

@@ -1,0 +1,139 @@
+"""The page: everything that is known of a campaign in one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from nnunet_active import __version__
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.report.agreement import agreement
+from nnunet_active.report.case_card import case_card
+from nnunet_active.report.details import comparisons, plans_table, settings_table, versions_table
+from nnunet_active.report.embedding_map import embedding_map
+from nnunet_active.report.ranking import as_text, ranking
+from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
+from nnunet_active.report.standing import standing
+from nnunet_active.report.volumes import has_geometry
+from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.score_words import meaning
+from nnunet_active.util.atomic import write_text
+from nnunet_active.util.errors import ActiveError
+
+MOST_CASES = 30
+"""Cases with pictures; the newest rounds come first."""
+
+# on dark pictures, told apart by every kind of eye, and unlike the yellow to red of the uncertainty
+OUTLINES = ("#56B4E9", "#CC79A7", "#3DDBA9", "#FFFFFF", "#8FA8FF")
+DASHES = ("none", "5 2", "2 2")
+
+
+def write_report(
+    campaign: Campaign,
+    raw: RawDataset,
+    plans: dict,
+    results: Path,
+    file: Path,
+    pictures: bool = True,
+    log: Callable[[str], None] = lambda text: None,
+) -> Path:
+    """Write the report of a campaign; nothing else is written and no lock is taken.
+
+    Args:
+        campaign: an opened campaign.
+        raw: the scans.
+        plans: content of the plans file.
+        results: ``nnUNet_results``.
+        file: where to write; replaced in one step.
+        pictures: False leaves the slices out; names of cases are in the report all the same.
+        log: told which case is being drawn.
+
+    Returns:
+        ``file``.
+    """
+    write_text(file, render(collect(campaign, raw, plans, results, pictures, log)))
+    return file
+
+
+def collect(
+    campaign: Campaign,
+    raw: RawDataset,
+    plans: dict,
+    results: Path,
+    pictures: bool = True,
+    log: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """All that the template shows, as plain data: see :func:`write_report`."""
+    rounds: list[dict[str, Any]] = []
+    drawn = 0
+    metric = has_geometry(raw.file_ending)
+    problems = []
+    for one in reversed(campaign.rounds):
+        try:
+            query = Query.of_round(one)
+            content = {**ranking(campaign, one, query, metric), "cards": []}
+        except (OSError, ValueError, KeyError) as error:
+            problems.append(
+                f"Round {one.number} cannot be shown: {one.folder} is damaged ({type(error).__name__}: {error})."
+            )
+            continue
+        for case in one.requested:
+            draw = pictures and drawn < MOST_CASES
+            drawn += draw
+            log(f"round {one.number}: {case}")
+            content["cards"].append(_card(campaign, query, case, raw, plans, draw))
+        rounds.append(content)
+    classes = dict.fromkeys(name for one in rounds for card in one["cards"] for name in card["legend"])
+    return {
+        "dataset": campaign.dataset_folder.name,
+        "fold": campaign.fold,
+        "made": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        "version": __version__,
+        "pictures": any(card["channels"] for one in rounds for card in one["cards"]),
+        "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
+        "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
+        "standing": standing(campaign),
+        "rounds": rounds,
+        "problems": problems,
+        "map": embedding_map(campaign),
+        "agreement": agreement(campaign, metric),
+        "settings": settings_table(campaign),
+        "versions": versions_table(campaign),
+        "plans": plans_table(plans, campaign.configuration),
+        "comparisons": comparisons(campaign, results),
+        "folder": str(campaign.folder),
+        "scale": scale_colours(),
+        "top_of_scale": TOP_OF_SCALE,
+        "lines": {
+            name: (OUTLINES[i % len(OUTLINES)], DASHES[i // len(OUTLINES) % 3]) for i, name in enumerate(classes)
+        },
+    }
+
+
+def render(content: dict[str, Any]) -> str:
+    """The HTML; whatever comes from files is escaped by the template engine."""
+    loader = PackageLoader("nnunet_active.report")
+    environment = Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters.update({"number": as_text, "markup": Markup})
+    environment.globals.update({"meaning": meaning})
+
+    def inline(name: str) -> Markup:
+        return Markup(loader.get_source(environment, name)[0])
+
+    return environment.get_template("report.html.j2").render(**content, inline=inline)
+
+
+def _card(campaign: Campaign, query: Query, case: str, raw: RawDataset, plans: dict, draw: bool) -> dict[str, Any]:
+    try:
+        return case_card(campaign, query, case, raw, plans, draw)
+    except (ActiveError, OSError, ValueError, KeyError) as error:  # one case must not cost the others their report
+        without = case_card(campaign, query, case, raw, plans, pictures=False)
+        return {**without, "notes": [f"Pictures are missing: {type(error).__name__}: {error}"]}

@@ -1,0 +1,1 @@
+"""Labels that come back: found, read, checked, taken in."""

@@ -1,0 +1,254 @@
+"""Which labels of a campaign are finished: files are read, brought onto the image's grid, and compared with what was handed out.
+
+Which file counts, where several are named after a case: those whose content has changed since it was last taken over, and is not the
+untouched prediction. If they differ from each other, the case is refused until somebody says which one it is. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_digest
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store
+from nnunet_active.data.case_writer import is_current
+from nnunet_active.data.image_checks import image_reader
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.returned.ingest_report import IngestReport
+from nnunet_active.returned.label_files import file_state, find_label_files, read_label
+from nnunet_active.util.errors import BadCase, MissingInput
+
+
+@dataclass
+class SeenFile:
+    """One file that was looked at: its state (size and time), and its voxels on the grid of the case's image."""
+
+    file: Path
+    state: list[int]
+    digest: str
+    voxels: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def entry(self) -> list:
+        """By which the file is known when it has not changed: size, time, digest of its voxels."""
+        return [*self.state, self.digest]
+
+
+@dataclass
+class FinishedLabel:
+    """A label that is to be taken over.
+
+    Attributes:
+        voxels: (Z, Y, X) on the grid of the image.
+        digest: of the voxels.
+        file: where it comes from.
+        files: every file of the case that was looked at -> see :meth:`SeenFile.entry`.
+    """
+
+    voxels: np.ndarray
+    digest: str
+    file: Path
+    files: dict[str, list]
+
+    @classmethod
+    def of(cls, seen: SeenFile) -> FinishedLabel:
+        """From a file that is the only one."""
+        return cls(seen.voxels, seen.digest, seen.file, {str(seen.file): seen.entry()})
+
+
+class LabelFinder:
+    """Looks for finished labels.
+
+    Args:
+        campaign: opened.
+        folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
+        accept: cases whose prediction is right as it is.
+        report: where what was found is said.
+    """
+
+    def __init__(
+        self, campaign: Campaign, folders: Sequence[Path], accept: Iterable[str], report: IngestReport
+    ) -> None:
+        self.campaign = campaign
+        self.folders = list(folders)
+        self.accept = set(accept)
+        self.report = report
+        dataset = campaign.dataset_folder.name
+        self.raw_folder = raw_folder(dataset)
+        self.store = open_store(dataset, campaign.plans, campaign.configuration)
+        self.reader = image_reader(self.store.plans_manager.plans)
+        self.read_raw()
+        # nnU-Net takes the labels from the copy beside the plans
+        beside = campaign.dataset_folder / "dataset.json"
+        there = beside.is_file()
+        self.dataset_json: dict = json.loads(beside.read_text(encoding="utf-8")) if there else self.raw.dataset_json
+        self.ending: str = self.dataset_json["file_ending"]
+
+    def read_raw(self) -> None:
+        """Look into the raw data set (again)."""
+        self.raw = RawDataset(self.raw_folder, read_pool_folders(self.campaign.dataset_folder))
+
+    def look(self) -> dict[str, FinishedLabel]:
+        """Finished labels by case, waiting ones first; what is not taken is said in the report."""
+        labels: dict[str, FinishedLabel] = {}
+        files = self._files()
+        for case in dict.fromkeys([*self.campaign.waiting(), *sorted(files)]):
+            if case in self.raw.problems and files.get(case):
+                self.report.refused[case] = self.raw.problems[case]
+            elif case in self.raw.cases:
+                label = self._look_at(case, files.get(case, []))
+                if label is not None:
+                    labels[case] = label
+        return labels
+
+    def read(self, case: str, file: Path) -> SeenFile:
+        """Read one file of a case.
+
+        Raises:
+            BadCase: see :func:`~nnunet_active.returned.label_files.read_label`.
+        """
+        state = file_state(file)
+        image = self.raw.cases[case].images[0]
+        label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
+        return SeenFile(file, state, voxel_digest(label.voxels), label.voxels, label.notes)
+
+    def target(self, case: str) -> Path:
+        """Where nnU-Net looks for the label of a case (``dataset.json`` may list another place)."""
+        listed = self.raw.cases[case].label
+        return listed if listed is not None else self.raw_folder / "labelsTr" / f"{case}{self.ending}"
+
+    def used(self, case: str) -> Path:
+        """The copy of the label that was preprocessed last."""
+        return self.store.dataset_folder / "gt_segmentations" / f"{case}{self.ending}"
+
+    def prediction(self, case: str) -> np.ndarray | None:
+        """What the model had predicted when the case was last handed out, from the archive; None where it is not there."""
+        for one in reversed(self.campaign.rounds):
+            file = self.campaign.predictions_folder(one.number) / f"{case}{self.ending}"
+            if case in one.requested and file.is_file():
+                try:
+                    return self.read(case, file).voxels
+                except BadCase as error:
+                    self.report.warn(case, str(error))
+        return None
+
+    def is_settled(self, case: str) -> bool:
+        """Whether a case has its label already, or is none of the campaign's, so that only a correction of it counts."""
+        campaign = self.campaign
+        return case in campaign.labelled() or case in campaign.val or case in campaign.state["excluded"]
+
+    # --- where to look -----------------------------------------------------------------------------------------------------------
+
+    def _files(self) -> dict[str, list[Path]]:
+        known = [*self.raw.cases, *self.raw.problems]
+        found: dict[str, list[Path]] = {}
+        for folder in self.folders or [*self._handoff_folders(), self.raw_folder / "labelsTr"]:
+            here, others = find_label_files(folder, known, self.ending)
+            for case, files in here.items():
+                found.setdefault(case, []).extend(file for file in files if file not in found.get(case, []))
+            if self.folders:
+                self.report.unknown += [str(file) for file in others]
+        return found
+
+    def _handoff_folders(self) -> list[Path]:
+        waiting, folders = set(self.campaign.waiting()), []
+        for one in self.campaign.rounds:
+            folder = self.campaign.handoff_folder(one.number)
+            if folder is not None and folder.is_dir():
+                folders.append(folder)
+            elif folder is not None and waiting.intersection(one.requested):
+                self.report.notes.append(
+                    f"The hand-off folder of round {one.number} ({folder}) is not there any more; name its new place with --from."
+                )
+        return list(dict.fromkeys(folders))
+
+    @cached_property
+    def _handed_out(self) -> dict[str, set[str]]:
+        """Digests of the predictions as they were handed out, by case."""
+        digests: dict[str, set[str]] = {}
+        recorded = [self.campaign.handoff_folder(one.number) for one in self.campaign.rounds]
+        for folder in dict.fromkeys([*self.folders, *(folder for folder in recorded if folder is not None)]):
+            for file in folder.rglob(HANDOFF_FILE):
+                try:
+                    for case, entry in read_handoff(file.parent)["cases"].items():
+                        digests.setdefault(case, set()).add(entry["digest"])
+                except (MissingInput, KeyError, TypeError):
+                    self.report.notes.append(f"{file} is damaged; the archived predictions tell what is untouched.")
+        return digests
+
+    def _predicted_digests(self, case: str) -> set[str]:
+        predicted = self.prediction(case)
+        archived = set() if predicted is None else {voxel_digest(predicted)}
+        return archived | self._handed_out.get(case, set())
+
+    # --- what counts -------------------------------------------------------------------------------------------------------------
+
+    def _look_at(self, case: str, files: list[Path]) -> FinishedLabel | None:
+        """The finished label of a case, if there is one."""
+        settled = self.is_settled(case)
+        # what was noted of a case that does not count as labelled yet comes from a run that was killed: look again
+        earlier = self.campaign.ingested.get(case, {}) if settled else {}
+        known: dict[str, list] = earlier.get("files", {})
+        changed, problems = [], []
+        for file in files:
+            if known.get(str(file), [])[:2] == file_state(file) or (
+                settled and not known and self._is_used(case, file)
+            ):
+                continue
+            try:
+                changed.append(self.read(case, file))
+            except BadCase as error:
+                problems.append(str(error))
+        predicted = self._predicted_digests(case) if changed else set()
+        news: dict[str, list[SeenFile]] = {}
+        for seen in changed:
+            if seen.digest != known.get(str(seen.file), [None])[-1]:
+                news.setdefault(seen.digest, []).append(seen)
+        edited = {digest: seen for digest, seen in news.items() if digest not in predicted}
+        if edited or case not in self.accept:  # an edited file says more than a flag
+            news = edited
+        if len(news) > 1:  # a second copy of what was taken before
+            news.pop(earlier.get("digest", ""), None)
+        if len(news) > 1:
+            named = ", ".join(f"{seen[0].file} ({_time(seen[0].file)})" for seen in news.values())
+            self.report.refused[case] = (
+                f"Case {case} has {len(news)} finished labels that differ: {named}; move all but one away, or name the folder of the "
+                f"right one with --from."
+            )
+        elif news:
+            (seen,) = news.values()
+            self.report.warn(case, *problems, *(f"{one.file}: {note}" for one in seen for note in one.notes))
+            first = next((one for one in seen if one.file != self.target(case)), seen[0])
+            looked_at = {str(one.file): one.entry() for one in changed}
+            return FinishedLabel(first.voxels, first.digest, first.file, {**known, **looked_at})
+        elif problems:
+            self.report.refused[case] = problems[0]
+        elif untouched := [str(seen.file) for seen in changed if seen.digest in predicted]:
+            if case in self.campaign.waiting():
+                self.report.untouched[case] = untouched
+            elif again := [file for file in untouched if file in known]:  # others were never edited
+                self.report.warn(case, f"{again[0]} is the untouched prediction again; the label stays as it is.")
+        return None
+
+    def _is_used(self, case: str, file: Path) -> bool:
+        """Whether a file is the label that was preprocessed, as it is now."""
+        if file != self.target(case):
+            return False
+        used = self.used(case)
+        if used.is_file() and file_state(used) == file_state(
+            file
+        ):  # our copies keep the time; faster than the next line
+            return True
+        return is_current(self.raw.cases[case], True, self.store, self.dataset_json)
+
+
+def _time(file: Path) -> str:
+    return f"{datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d %H:%M}"

@@ -1,0 +1,128 @@
+"""Bring a label file onto the voxel grid of its image without touching a value: axes in another order or direction, and a smaller
+or larger box, are moved voxel by voxel; anything that would need interpolation is refused.
+
+With ``A = direction * spacing`` and origin ``o`` of label and image, voxel ``i`` of the label is voxel ``P i + t`` of the image, where
+``P = A_image^-1 A_label`` and ``t = A_image^-1 (o_label - o_image)``. It is exact if ``P`` is a signed permutation and ``t`` is whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_active.data.image_checks import GRID_TOLERANCE
+from nnunet_active.util.errors import BadCase
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel grid as ITK reports it; all in the order (x, y, z), mm."""
+
+    size: tuple[int, ...]
+    origin: tuple[float, ...]
+    spacing: tuple[float, ...]
+    direction: tuple[float, ...]
+
+    @classmethod
+    def of_file(cls, file: Path) -> Grid:
+        """From the header alone; raises RuntimeError where ITK cannot read it."""
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(file))
+        reader.ReadImageInformation()
+        return cls(reader.GetSize(), reader.GetOrigin(), reader.GetSpacing(), reader.GetDirection())
+
+    @classmethod
+    def of_image(cls, image: sitk.Image) -> Grid:
+        """From an image that is in memory."""
+        return cls(image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Voxel steps to mm, (d, d)."""
+        dimension = len(self.size)
+        return np.reshape(self.direction, (dimension, dimension)) * np.asarray(self.spacing)
+
+
+def place(array: np.ndarray, label: Grid, image: Grid, what: str) -> np.ndarray:
+    """The label's voxels on the grid of the image; 0 where the label file does not reach.
+
+    Args:
+        array: (..., Z, Y, X), further axes first; the last axes are ``label.size`` reversed.
+        label: where ``array`` lies.
+        image: where it has to lie.
+        what: what to call the file in messages.
+
+    Returns:
+        (..., Z, Y, X) of the image's size, same type.
+
+    Raises:
+        BadCase: the grids differ by more than whole voxels, or foreground lies outside the image.
+    """
+    dimension = len(image.size)
+    if len(label.size) != dimension:
+        raise BadCase(
+            f"{what} has {len(label.size)} dimensions, but its image has {dimension}; save it as the image is."
+        )
+    steps, start = _whole_steps(label, image, what)
+    axes = [int(np.argmax(np.abs(row))) for row in steps]  # for each axis of the image, that of the label
+    signs = [int(steps[target, source]) for target, source in enumerate(axes)]
+    further = array.ndim - dimension
+    # numpy's axes are (z, y, x), the grids' (x, y, z)
+    moved = array.transpose(*range(further), *[array.ndim - 1 - axes[dimension - 1 - n] for n in range(dimension)])
+    moved = moved[(..., *[slice(None, None, signs[dimension - 1 - n]) for n in range(dimension)])]
+    lengths = [label.size[axis] for axis in axes]
+    first = [s if sign > 0 else s - (length - 1) for s, sign, length in zip(start, signs, lengths, strict=True)]
+    inside_image = tuple(
+        slice(max(f, 0), min(f + n, size)) for f, n, size in zip(first, lengths, image.size, strict=True)
+    )[::-1]
+    inside_label = tuple(
+        slice(max(-f, 0), max(min(n, size - f), 0)) for f, n, size in zip(first, lengths, image.size, strict=True)
+    )[::-1]
+    placed = np.zeros((*array.shape[:further], *image.size[::-1]), dtype=array.dtype)
+    if all(part.stop > part.start for part in inside_image):
+        placed[(..., *inside_image)] = moved[(..., *inside_label)]
+    outside = int(np.count_nonzero(array)) - int(np.count_nonzero(placed))
+    if outside:
+        raise BadCase(
+            f"{what} marks {outside} voxels outside its image (box of {_text(label.size)} voxels that begins at voxel "
+            f"{_text(first)} of the image's {_text(image.size)}); it seems to belong to another image, or remove these voxels."
+        )
+    return placed
+
+
+def _whole_steps(label: Grid, image: Grid, what: str) -> tuple[np.ndarray, list[int]]:
+    """``P`` and ``t`` of the module's formula, as integers."""
+    inverse = np.linalg.inv(image.matrix)
+    linear = inverse @ label.matrix
+    start = inverse @ (np.asarray(label.origin) - np.asarray(image.origin))
+    steps = np.rint(linear)
+    permutation = np.array_equal(np.abs(steps).sum(axis=0), np.ones(len(steps))) and np.array_equal(
+        np.abs(steps).sum(axis=1), np.ones(len(steps))
+    )
+    corners = np.array(list(product(*[(0, n - 1) for n in label.size])))
+    turned = np.abs(corners @ (linear - steps).T).max() if permutation else np.inf
+    if turned > GRID_TOLERANCE:
+        found, wanted = _text(np.round(label.spacing, 4)), _text(np.round(image.spacing, 4))
+        reason = (
+            f"its voxels are {found} mm, the image's {wanted} mm"
+            if sorted(np.round(label.spacing, 3)) != sorted(np.round(image.spacing, 3))
+            else "its axes point in other directions than the image's"
+        )
+    else:
+        # what is left over at the corners counts, too: rounding of the directions adds to that of the origin
+        left = np.abs(corners @ (linear - steps).T + (start - np.rint(start))).max()
+        if left <= GRID_TOLERANCE:
+            return steps.astype(int), [int(n) for n in np.rint(start)]
+        reason = f"it is shifted by {_text(np.round(start - np.rint(start), 3))} of a voxel beyond whole voxels"
+    raise BadCase(
+        f"{what} does not lie on the voxel grid of its image: {reason}; save it again with the image as the reference geometry "
+        f"(labels are never interpolated)."
+    )
+
+
+def _text(numbers: object) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

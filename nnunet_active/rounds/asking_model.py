@@ -1,0 +1,123 @@
+"""The network that asks between trainings: a model that the user names, the campaign's own latest one, or the kept source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.models.source_model import SourceModel, carry_over, read_source_model
+from nnunet_active.models.source_weights import find_source
+from nnunet_active.nnunet.ensemble_window import EnsembleWindow
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.nnunet_paths import results_root
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.rounds.trained_models import Training, covered_folds, judge, trainings_of
+from nnunet_active.util.errors import MissingInput
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """One network, or several whose probabilities are averaged.
+
+    Attributes:
+        models: what was read, one per fold.
+        kind: ``named`` by the user, ``own`` (trained in this campaign) or ``source``.
+        notes: sentences about the choice.
+    """
+
+    models: tuple[SourceModel, ...]
+    kind: str
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What was chosen, for people."""
+        what = {"named": "The model that you named", "own": "The campaign's own model", "source": "The source network"}
+        folds = ", ".join(model.fold for model in self.models)
+        mean = f", mean of the probabilities of folds {folds}" if len(self.models) > 1 else f", fold {folds}"
+        return [f"{what[self.kind]} asks: {self.models[0].origin}{mean}.", *self.notes]
+
+    def record(self) -> dict:
+        """For ``selection.json``: no path of this machine, but what identifies the weights."""
+        return {
+            "kind": self.kind,
+            "trainer": self.models[0].trainer_name,
+            "folds": [model.fold for model in self.models],
+            "weights": [weights_digest(model.weights) for model in self.models],
+        }
+
+
+def find_models(
+    campaign: Campaign,
+    model: Path | None = None,
+    folds: Sequence[str] | None = None,
+    trust: bool = False,
+    unfinished: bool = False,
+) -> FoundModel:
+    """The network that asks.
+
+    Args:
+        campaign: for its own trainings and its source network.
+        model: a trained model folder, a ``fold_X`` folder or checkpoint in it, or an exported zip; wins over all else.
+        folds: folds of the model; by default the lowest one of a named model, all trained ones of the campaign's own.
+        trust: see :func:`~nnunet_active.models.source_model.read_source_model`.
+        unfinished: also take a training that was stopped, e.g. to wait for labels: then it is the one that asked for them.
+
+    Raises:
+        MissingInput, IncompatibleSource, UnsafeCheckpoint: see the message.
+    """
+    if model is not None:
+        read = [read_source_model(model, campaign.configuration, fold, trust=trust) for fold in folds or [None]]
+        return FoundModel(tuple(read), "named", read[0].notes if folds is None else ())
+    trainings = [
+        one for one in trainings_of(campaign, results_root()) if (one.finished or unfinished) and not one.problem
+    ]
+    if trainings:
+        return _own(campaign, trainings, folds)
+    source = find_source(campaign.dataset_folder, campaign.plans, campaign.configuration, campaign.fold, results_root())
+    return FoundModel((source,), "source")
+
+
+def make_window(
+    found: FoundModel, plans: dict, configuration: str, dataset_json: dict, device: torch.device
+) -> SlidingWindow | EnsembleWindow:
+    """The networks, fitted to the target as a training fits its source.
+
+    Raises:
+        IncompatibleSource: the model does not fit the target's plans.
+    """
+    windows = []
+    for model in found.models:
+        # heads and channels that the model lacks begin as random numbers: the same ones each time
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_network(plans, configuration, dataset_json, model.trainer_name)
+        carry_over(network, model, plans, dataset_json)
+        windows.append(
+            SlidingWindow(network.eval().to(device), plans, configuration, dataset_json, device, model.mirror_axes)
+        )
+    return windows[0] if len(windows) == 1 else EnsembleWindow(windows)
+
+
+def _own(campaign: Campaign, trainings: list[Training], folds: Sequence[str] | None) -> FoundModel:
+    newest = trainings[0]
+    mine = {one.fold: one for one in reversed(trainings) if one.trainer == newest.trainer}
+    if folds is None:  # of several folds those that know all labels, if there are any
+        mine = {fold: one for fold, one in mine.items() if not judge(campaign, one).missing} or mine
+    if folds is not None and (absent := [fold for fold in folds if fold not in mine]):
+        raise MissingInput(
+            f"{newest.trainer} has not trained fold {', '.join(absent)} of this campaign; trained: {', '.join(mine)}."
+        )
+    chosen = [mine[fold] for fold in folds or covered_folds(campaign) if fold in mine]
+    missing = sorted({case for one in chosen for case in judge(campaign, one).missing})
+    notes = (
+        (f"It was not trained on {', '.join(missing)} yet: a training first makes a better query.",) if missing else ()
+    )
+    read = [
+        read_source_model(one.model_folder, campaign.configuration, one.fold, one.checkpoint.name) for one in chosen
+    ]
+    return FoundModel(tuple(read), "own", notes)

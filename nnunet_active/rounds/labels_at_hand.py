@@ -1,0 +1,73 @@
+"""Which of the cases that wait have a label that could be taken back: in ``labelsTr``, or edited in a hand-off folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_active.annotation import read_handoff, voxel_digest
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.image_checks import image_reader
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.returned.label_files import find_label_files, read_label
+from nnunet_active.util.errors import BadCase, MissingInput
+
+
+@dataclass(frozen=True)
+class Returned:
+    """One case that waits for its label.
+
+    Attributes:
+        ready: whether a label is there for ``nnunet_active ingest``.
+        where: its hand-off folder, if there is one that holds it.
+        sentence: for people.
+    """
+
+    ready: bool
+    where: Path | None
+    sentence: str
+
+
+def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> dict[str, Returned]:
+    """The state of every waiting case; files are only read."""
+    rounds = {case: one.number for one in campaign.rounds for case in one.requested}
+    return {case: _look(campaign, raw, store, case, rounds[case]) for case in campaign.waiting()}
+
+
+def handoff_content(folder: Path | None) -> dict:
+    """The cases of ``handoff.json`` of a hand-off folder; empty if there is none, or only a part of one."""
+    try:
+        return {} if folder is None else read_handoff(folder)["cases"]
+    except MissingInput:
+        return {}
+
+
+def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, number: int) -> Returned:
+    folder = campaign.handoff_folder(number)
+    entry = handoff_content(folder).get(case)
+    where = folder if entry is not None else None
+    if case not in raw.cases:
+        return Returned(False, where, raw.problems.get(case, "its images are not in the raw data set any more"))
+    label = raw.cases[case].label
+    if label is not None and (entry is None or _is_edited(raw, store, case, label, entry["digest"])):
+        return Returned(True, where, "its label is in labelsTr and not taken up yet")
+    if entry is None:
+        return Returned(False, None, "not handed over to an annotator yet")
+    files = find_label_files(folder, [case], raw.file_ending)[0].get(case, [])
+    if not files:
+        return Returned(False, folder, f"its label file is not in {folder} any more")
+    for file in files:
+        if _is_edited(raw, store, case, file, entry["digest"]):
+            return Returned(True, folder, f"{file.relative_to(folder)} was edited")
+    return Returned(False, folder, f"{entry['label_file']} is still the untouched prediction")
+
+
+def _is_edited(raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str) -> bool:
+    """Whether the voxels differ from the prediction's; a file that cannot be read was changed by somebody, ingest says how."""
+    reader = image_reader(store.plans_manager.plans)
+    try:
+        label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
+    except BadCase:
+        return True
+    return voxel_digest(label.voxels) != digest

@@ -1,0 +1,55 @@
+"""One writer per campaign: a lock that the operating system frees when its holder dies, and that says who holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.errors import CampaignInUse
+
+
+@contextmanager
+def hold(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of ``folder`` (``.lock`` in it) for the time of the context.
+
+    Args:
+        folder: the campaign's folder.
+        wait: wait for the other process instead of refusing.
+
+    Raises:
+        CampaignInUse: another process holds it; says which process, on which host, since when.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    holder = folder / ".lock_holder.json"
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise CampaignInUse(
+            f"{folder} is in use by {_describe(holder)}; wait until it has ended, or stop it, and run the same command again."
+        ) from None
+    try:
+        write_json(
+            holder,
+            {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")},
+        )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        content = json.loads(holder.read_text())
+        return f"process {content['pid']} on {content['host']} (since {content['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_target import NAME, PLANS, make_target
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+
+
+def start(fold="0", oracle=None, restart=False, **settings):
+    said: list[str] = []
+    campaign = start_campaign(
+        NAME, "3d_fullres", PLANS, fold, Settings(**settings), oracle, restart=restart, log=said.append
+    )
+    return campaign, said
+
+
+def test_the_oracle_is_found_by_looking(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=6)
+    assert start()[0].settings.oracle == "retrospective"
+    target.store.pool_folder.mkdir()
+    assert start("all", oracle="folder")[0].settings.oracle == "folder"
+
+
+def test_without_a_split_file_the_retrospective_folds_are_those_of_nnunet(nnunet_folders):
+    from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+    target = make_target(nnunet_folders, labelled=6)
+    expected = generate_crossval_split([f"case_{i}" for i in range(6)], seed=12345, n_splits=5)
+    campaign, _ = start("2")
+    assert list(campaign.val) == expected[2]["val"]
+    assert campaign.pool(target.store.identifiers()) == expected[2]["train"]
+    assert not (target.preprocessed / "splits_final.json").exists()  # nothing is labelled yet
+
+
+def test_a_split_file_in_the_raw_folder_defines_the_folds_and_is_never_written(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=5)
+    splits = [{"train": ["case_0", "case_1", "case_2"], "val": ["case_4"]}]
+    file = target.raw / "splits_final.json"
+    file.write_text(json.dumps(splits))
+    content = file.read_bytes()
+    campaign, _ = start()
+    assert campaign.val == ("case_4",)
+    assert campaign.pool(target.store.identifiers()) == [
+        "case_0",
+        "case_1",
+        "case_2",
+    ]  # case_3 was left out by the user
+    campaign.mark_labelled(["case_1"])
+    assert file.read_bytes() == content
+
+
+def test_a_held_out_case_is_never_asked_for_also_without_a_label(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    (target.raw / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["case_3"]}]))
+    campaign, said = start(oracle="folder")
+    assert campaign.pool(target.store.pool_identifiers()) == ["case_1", "case_2"]
+    assert any("no labelled case is held out" in sentence for sentence in said)
+
+
+def test_restart_keeps_the_campaign_so_far_under_another_name(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start()
+    with pytest.raises(CampaignError, match="--restart"):
+        start()
+    campaign, _ = start(restart=True, budget=5)
+    assert Campaign.open(target.preprocessed, "0").settings.budget == campaign.settings.budget == 5
+    kept = [
+        folder.name for folder in (target.preprocessed / "active").iterdir() if folder.name.startswith("fold_0_until_")
+    ]
+    assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("fold", "settings", "said"),
+    [
+        ("x", {}, "neither a number nor 'all'"),
+        ("0", {"strategy": "mmact"}, "mmacts"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_written(nnunet_folders, fold, settings, said):
+    target = make_target(nnunet_folders)
+    with pytest.raises(ActiveError, match=said):
+        start(fold, **settings)
+    assert not (target.preprocessed / "active" / f"fold_{fold}").exists()
+
+
+def test_missing_plans_and_configurations_name_the_command_that_helps(nnunet_folders):
+    make_target(nnunet_folders)
+    with pytest.raises(MissingInput, match="nnunet_active plan"):
+        open_store(NAME, "nnUNetPlans", "3d_fullres")
+    with pytest.raises(MissingInput, match="they have 3d_fullres"):
+        open_store(NAME, PLANS, "2d")
+
+
+def test_the_second_stage_of_a_cascade_is_refused(nnunet_folders):
+    target = make_target(nnunet_folders)
+    file = target.preprocessed / f"{PLANS}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    file.write_text(json.dumps(plans))
+    with pytest.raises(CampaignError, match="second stage of a cascade"):
+        open_store(NAME, PLANS, "3d_cascade_fullres")

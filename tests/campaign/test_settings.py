@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.util.errors import CampaignError
+
+
+def test_the_defaults_are_the_published_ones():
+    settings = Settings()
+    assert (settings.strategy, settings.budget, settings.query_size, settings.stride) == ("mmacts", 3, 1, 40)
+    assert (settings.epochs, settings.initial_lr, settings.one_off) == (600, 0.01, False)
+    assert [settings.epoch_of_query(number) for number in (1, 2, 3)] == [0, 40, 80]
+
+
+@given(
+    budget=st.integers(1, 60),
+    size=st.integers(1, 20),
+    stride=st.integers(1, 30),
+    one_off=st.booleans(),
+)
+def test_the_queries_spend_the_budget_exactly_and_end_before_the_training(budget, size, stride, one_off):
+    settings = Settings(budget=budget, query_size=size, stride=stride, one_off=one_off, epochs=60 * 30 + 1)
+    most = budget if one_off else size
+    assert (settings.queries - 1) * most < budget <= settings.queries * most
+    last = settings.epoch_of_query(settings.queries)
+    changes = {"budget": budget, "query_size": size, "stride": stride, "one_off": one_off}
+    assert Settings(**changes, epochs=last + 1) and Settings(**changes, epochs=None)
+    if last:
+        with pytest.raises(CampaignError, match=f"reach epoch {last}, but the training ends after {last} epochs"):
+            Settings(**changes, epochs=last)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"budget": 0}, "--budget 0"),
+        ({"query_size": -1}, "--query-size -1"),
+        ({"stride": 0}, "--stride 0"),
+        ({"epochs": 0}, "--epochs 0"),
+        ({"iterations": 0}, "--iterations 0"),
+        ({"val_iterations": 0}, "--val-iterations 0"),
+        ({"initial_lr": 0.0}, "learning rate 0.0"),
+        ({"initial_lr": float("nan")}, "learning rate nan"),
+        ({"oracle": "folders"}, "--oracle folders is unknown; choose one of retrospective, folder"),
+        ({"modality": "one"}, "--modality one is unknown; choose one of zero, replicate"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(wrong, said):
+    with pytest.raises(CampaignError, match=said):
+        Settings(**wrong)
+
+
+def test_what_is_left_to_the_trainer_may_be_none():
+    settings = Settings(epochs=None, iterations=None, val_iterations=None, initial_lr=None)
+    assert settings.epochs is None and settings.queries == 3
+
+
+def test_json_gives_the_same_settings_back_and_later_additions_are_ignored():
+    settings = Settings(strategy="assft", strategy_options={"lambda_": 0.5}, budget=4, epochs=None, seed=7)
+    content = json.loads(json.dumps(settings.to_json()))
+    assert Settings.from_json(content) == settings
+    assert Settings.from_json({**content, "of_tomorrow": 1}) == settings
+    assert Settings.from_json({}) == Settings()
+
+
+def test_two_settings_share_no_options():
+    assert Settings().strategy_options is not Settings().strategy_options

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.status import campaign_status, format_status
+
+
+def add_round(campaign: Campaign, epoch: int, picks: dict[str, str], components: dict[str, dict[str, float]]) -> None:
+    """``picks``: case -> modality; ``components``: name -> case -> value."""
+    table = pd.DataFrame({f"component_{name}": pd.Series(values) for name, values in components.items()})
+    table["utility"] = np.arange(1.0, len(table) + 1)
+    details = {
+        "candidates": len(table),
+        "dominant_modality": {case: {"name": name, "channel": 0} for case, name in picks.items()},
+    }
+    utilities = pd.DataFrame([table["utility"]])
+    campaign.append_round(epoch, picks, table, utilities, pd.DataFrame({"case": list(picks)}), {}, details)
+
+
+@pytest.fixture
+def campaign(tmp_path) -> Campaign:
+    settings = Settings(budget=3, stride=10, epochs=40)
+    return Campaign.create(
+        tmp_path / "Dataset204_GliomaTarget",
+        "0",
+        "3d_fullres",
+        "nnUNetActivePlans",
+        settings,
+        initial=["start"],
+        val=["v1", "v2"],
+    )
+
+
+@pytest.fixture
+def after_two_rounds(campaign) -> Campaign:
+    uncertainty = {"001": 0.25, "b": 0.5, "c": 0.75}
+    add_round(campaign, 0, {"b": "FLAIR"}, {"uncertainty": uncertainty, "density": {"b": 4.0, "c": 5.0}})
+    campaign.mark_labelled(["b"])
+    add_round(campaign, 10, {"001": "T1ce"}, {"uncertainty": {"001": 0.125, "c": 1.0}, "density": {"c": 2.0}})
+    return campaign
+
+
+def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
+    status = campaign_status(Campaign.open(after_two_rounds.dataset_folder, 0))
+    assert json.loads(json.dumps(status, allow_nan=False)) == status
+    assert status["cases"] == [
+        {
+            "round": 1,
+            "epoch": 0,
+            "made_by": "training",
+            "case": "b",
+            "labelled": True,
+            "declined": False,
+            "utility": 2.0,
+            "rank_of": 3,
+            "components": {"uncertainty": 0.5, "density": 4.0},
+            "open_first": "FLAIR",
+        },
+        {
+            "round": 2,
+            "epoch": 10,
+            "made_by": "training",
+            "case": "001",
+            "labelled": False,
+            "declined": False,
+            "utility": 1.0,
+            "rank_of": 2,
+            "components": {"uncertainty": 0.125},  # it has no density here
+            "open_first": "T1ce",
+        },
+    ]
+    del status["cases"]
+    assert status == {
+        "dataset": "Dataset204_GliomaTarget",
+        "configuration": "3d_fullres",
+        "plans": "nnUNetActivePlans",
+        "fold": "0",
+        "strategy": "mmacts",
+        "oracle": "retrospective",
+        "budget": 3,
+        "rounds_done": 2,
+        "rounds_planned": 3,
+        "labelled_from_start": 1,
+        "labelled": ["b", "start"],
+        "waiting": ["001"],
+        "declined": {},
+        "held_out": ["v1", "v2"],
+    }
+
+
+def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(after_two_rounds):
+    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    assert lines[0] == (
+        "Dataset204_GliomaTarget 3d_fullres fold 0 (nnUNetActivePlans): mmacts, oracle retrospective, round 2 of 3, budget 3"
+    )
+    assert lines[1] == "2 labelled (1 from the start), 1 waiting for a label, 2 held out"
+    assert [line.split() for line in lines[3:]] == [
+        ["round", "asked", "case", "label", "open", "first", "utility", "uncertainty", "density"],
+        ["1", "epoch", "0", "b", "there", "FLAIR", "2", "0.5", "4"],
+        ["2", "epoch", "10", "001", "waiting", "T1ce", "1", "0.125"],
+    ]
+
+
+def test_before_the_first_query_the_text_says_so(campaign):
+    status = campaign_status(campaign)
+    assert status["cases"] == [] and status["rounds_done"] == 0
+    assert format_status(status).endswith("No query has been made yet.")
+
+
+def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_rounds):
+    after_two_rounds.decline(["001"], "moved")
+    after_two_rounds.extend(1)
+    details = {"candidates": 1, "dominant_modality": {"c": {"name": "T1", "channel": 0}}}
+    table = pd.DataFrame({"utility": [1.0]}, index=["c"])
+    after_two_rounds.append_round(
+        0, ["c"], table, pd.DataFrame([table["utility"]]), pd.DataFrame({"case": ["c"]}), {}, details, "select"
+    )
+    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    assert lines[0].endswith("3 rounds, budget 4")
+    assert lines[-2].split()[:5] == ["2", "epoch", "10", "001", "declined"]
+    assert lines[-1].split()[:4] == ["3", "between", "c", "waiting"]

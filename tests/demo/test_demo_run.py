@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from tiny_target import make_target
+
+from nnunet_active.cli import main
+from nnunet_active.demo import demo_run as runner
+from nnunet_active.util.errors import MissingInput
+
+VARIABLES = (
+    "nnUNet_raw",
+    "nnUNet_preprocessed",
+    "nnUNet_results",
+    "nnUNet_extTrainer",
+    "nnUNet_n_proc_DA",
+    "nnUNet_compile",
+)
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before(monkeypatch):
+    for variable in VARIABLES:
+        monkeypatch.setenv(variable, os.environ.get(variable, ""))
+
+
+def test_the_demo_on_ones_own_data_compares_four_ways_and_keeps_everything_in_its_folder(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=9)
+    before = sorted(path for path in target.preprocessed.rglob("*"))
+    work = nnunet_folders / "demo"
+    command = ["demo", "--raw", str(target.raw), "--source", str(target.model), "--folder", str(work), "--threads", "1"]
+    assert main.main([*command, "--epochs", "3", "--iterations", "1"]) == 0
+    rows = json.loads((work / "demo.json").read_text())
+    assert [row["name"] for row in rows] == ["source model", "random", "mmActS", "all labels"]
+    assert [len(row["labelled"]) for row in rows] == [0, 3, 3, 6]
+    test = {file.name.removesuffix(".nii.gz") for file in (work / "test_labels").iterdir()}
+    assert len(test) == 3
+    assert not any(test & set(row["labelled"]) for row in rows)
+    assert all(0 <= row["mean_dice"] <= 1 for row in rows)
+    assert set(rows[2]["open_first"].values()) <= {"T1", "FLAIR", "T1ce"}
+    shown = capsys.readouterr().out
+    assert "mean IoU" in shown
+    assert "no evidence" in shown
+    assert sorted(path for path in target.preprocessed.rglob("*")) == before
+
+
+def test_too_few_labels_are_said_before_anything_is_trained(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=3)
+    with pytest.raises(MissingInput, match="at least six"):
+        runner.hold_out(target.raw, nnunet_folders / "work", 1 / 3, 0)
+
+
+def test_raw_without_source_is_refused_in_one_sentence(nnunet_folders, capsys):
+    assert main.main(["demo", "--raw", str(nnunet_folders)]) == 2
+    assert "--source" in capsys.readouterr().err

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_target import NAME, PLANS, make_target
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.doctor.doctor import Check
+from nnunet_active.doctor.doctor_dataset import examine_dataset
+
+SETTINGS = Settings(strategy="random", oracle="folder", budget=2, stride=1, epochs=4)
+
+
+def examine(fold: str = "0", configuration: str | None = "3d_fullres", plans: str = PLANS) -> list[Check]:
+    return examine_dataset("902", configuration, plans, fold)
+
+
+def worse_than_ok(checks: list[Check]) -> list[tuple[str, str]]:
+    return [(check.name, check.state) for check in checks if check.state != "ok"]
+
+
+def text(checks: list[Check], name: str) -> str:
+    return "\n".join(f"{check.found} {check.advice}" for check in checks if check.name == name)
+
+
+@pytest.fixture
+def target(nnunet_folders):
+    return make_target(nnunet_folders, labelled=2, unlabelled=2)
+
+
+def write_splits(folder, *folds):
+    file = folder / "splits_final.json"
+    file.write_text(json.dumps([{"train": list(train), "val": list(val)} for train, val in folds]))
+    return file
+
+
+def test_a_prepared_data_set_is_fine_and_its_configuration_is_found(target):
+    checks = examine(configuration=None)
+    assert worse_than_ok(checks) == []
+    assert "2 cases with a label, 2 without" in text(checks, "raw data set")
+    assert "2 with a label" in text(checks, "preprocessed cases")
+    assert "Channels matched by name: T1, FLAIR, T1ce." in text(checks, "source network")
+    assert f"nnunet_active init -d {NAME} -c 3d_fullres" in text(checks, "campaign")
+
+
+def test_looking_changes_nothing(target):
+    def everything():
+        return {path: path.stat().st_mtime_ns for path in target.root.rglob("*")}
+
+    before = everything()
+    examine()
+    assert everything() == before
+
+
+def test_an_unknown_data_set_is_one_problem(nnunet_folders):
+    checks = examine()
+    assert worse_than_ok(checks) == [("data set", "problem")]
+    assert "Dataset902" in checks[0].found
+
+
+def test_missing_plans_are_one_problem_and_what_needs_none_is_still_checked(target):
+    checks = examine(plans="nnUNetOtherPlans")
+    assert [name for name, state in worse_than_ok(checks)] == ["plans"]
+    assert "nnunet_active plan" in text(checks, "plans")
+    assert "2 cases with a label" in text(checks, "raw data set")
+
+
+def test_a_case_without_one_of_its_channels_is_named(target):
+    (target.raw / "imagesTr" / "case_3_0001.nii.gz").unlink()
+    checks = examine()
+    assert ("raw cases", "problem") in worse_than_ok(checks)
+    assert "case_3 lacks the channel FLAIR" in text(checks, "raw cases")
+
+
+def test_labels_that_changed_since_planning_are_a_problem(target):
+    content = json.loads((target.raw / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "oedema": 1}
+    (target.raw / "dataset.json").write_text(json.dumps(content))
+    checks = examine()
+    assert ("plans", "problem") in worse_than_ok(checks)
+    assert "labels in the raw dataset.json" in text(checks, "plans")
+
+
+def test_a_missing_source_network_is_a_problem_with_the_command_that_names_one(target):
+    for file in (target.preprocessed / "active" / "source").rglob("*.pth"):
+        file.unlink()
+    checks = examine()
+    assert worse_than_ok(checks) == [("source network", "problem")]
+
+
+def test_channels_and_classes_that_do_not_match_are_a_warning(nnunet_folders):
+    make_target(nnunet_folders, labelled=1, unlabelled=1, source_labels={"background": 0, "lesion": 1})
+    checks = examine()
+    assert worse_than_ok(checks) == [("source network", "warning")]
+    assert "No class name in common" in text(checks, "source network")
+
+
+def test_cases_that_are_missing_or_outdated_are_a_warning_with_the_command(target):
+    for file in target.store.pool_folder.glob("case_2.*"):
+        file.unlink()
+    target.label("case_3", 3)
+    checks = examine()
+    assert worse_than_ok(checks) == [("preprocessed cases", "warning")] * 2
+    found = text(checks, "preprocessed cases")
+    assert "not preprocessed yet: case_2" in found and "has arrived since: case_3" in found
+    assert f"nnunet_active preprocess -d {NAME}" in found
+
+
+def test_a_split_with_a_case_that_is_not_preprocessed_is_a_problem_of_its_own_fold_only(target):
+    write_splits(target.preprocessed, (["case_0", "case_2"], ["case_1"]), (["case_0"], ["case_1"]))
+    assert worse_than_ok(examine("0")) == [("splits_final.json, fold 0", "problem")]
+    assert worse_than_ok(examine("1")) == [("splits_final.json, fold 0", "warning")]
+    assert "case_2" in text(examine("0"), "splits_final.json, fold 0")
+
+
+def test_validation_on_training_cases_is_told_apart_from_an_overlap_by_mistake(target):
+    write_splits(target.preprocessed, (["case_0"], ["case_0"]), (["case_0", "case_1"], ["case_1"]))
+    assert worse_than_ok(examine()) == [
+        ("splits_final.json, fold 0", "warning"),
+        ("splits_final.json, fold 1", "problem"),
+    ]
+
+
+def test_a_damaged_split_file_is_a_problem_and_the_rest_goes_on(target):
+    (target.preprocessed / "splits_final.json").write_text("[{")
+    checks = examine()
+    assert [name for name, state in worse_than_ok(checks)] == ["splits_final.json"]
+    assert checks[-1].name == "campaign"
+
+
+def test_the_bare_assertion_of_stock_planning_is_explained(target):
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import _maybe_copy_splits_file
+
+    raw = write_splits(target.raw, (["case_0"], ["case_1"]))
+    assert worse_than_ok(examine()) == []
+    own = write_splits(target.preprocessed, (["case_0"], ["case_1"]), (["case_1"], ["case_0"]))
+    _maybe_copy_splits_file(str(raw), str(own))  # more folds than in the raw folder are fine for nnU-Net
+    assert worse_than_ok(examine()) == []
+    write_splits(target.preprocessed, (["case_1"], ["case_0"]))
+    with pytest.raises(AssertionError, match=r"^$"):
+        _maybe_copy_splits_file(str(raw), str(own))
+    checks = examine()
+    assert worse_than_ok(checks) == [("splits_final.json of the raw folder", "warning")]
+    assert "AssertionError" in text(checks, "splits_final.json of the raw folder")
+
+
+def test_a_campaign_that_waits_for_a_label_names_the_case(target):
+    import pandas as pd
+
+    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", SETTINGS, log=lambda line: None)
+    scores = pd.DataFrame({"utility": [1.0]}, index=["case_2"])
+    campaign.append_round(0, ["case_2"], scores, scores.T, pd.DataFrame({"case": ["case_2"]}), {}, {})
+    checks = examine()
+    assert ("campaign", "warning") in worse_than_ok(checks)
+    assert "waiting for the label of case_2" in text(checks, "campaign")
+
+
+def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is_a_problem(target):
+    start_campaign(NAME, "3d_fullres", PLANS, "0", SETTINGS, log=lambda line: None)
+    for file in target.store.folder.glob("case_0*"):
+        file.unlink()
+    assert "labelled cases that are not preprocessed: case_0" in text(examine(), "campaign")
+    file = Campaign.folder_of(target.preprocessed, "0") / "campaign.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "configuration": "2d"}))
+    checks = examine()
+    assert ("campaign", "problem") in worse_than_ok(checks)
+    assert "it is for nnUNetActivePlans 2d" in text(checks, "campaign")
+
+
+def test_a_damaged_campaign_is_a_problem(target):
+    folder = Campaign.folder_of(target.preprocessed, "0")
+    folder.mkdir(parents=True)
+    (folder / "campaign.json").write_text("{")
+    assert worse_than_ok(examine()) == [("campaign", "problem")]

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_source import random_network, source_model, write_trained
+
+from nnunet_active.cli import export as export_command
+from nnunet_active.models.model_export import export_model
+from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
+
+DATASET = "Dataset901_Target"
+NAME = "nnUNetTrainer__nnUNetActivePlans__3d_fullres"
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    return tmp_path / "results"
+
+
+def train(results, fold="0", source=None, **changes):
+    """What a trainer of another package would leave: its own name, machine paths in dataset.json, optimizer state."""
+    source = source or source_model(dataset={"p1": {"images": ["/home/somebody/p1_0000.nii.gz"], "label": "x"}})
+    folder = results / DATASET / "nnUNetTrainerSomebodys__nnUNetActivePlans__3d_fullres"
+    return source, write_trained(source, folder, fold, **{"trainer_name": "nnUNetTrainerSomebodys", **changes})
+
+
+def export(output, folds=("0",), **kwargs):
+    return export_model(DATASET, "3d_fullres", folds, output, trainer="nnUNetTrainerSomebodys", **kwargs)
+
+
+@torch.no_grad()
+def test_the_export_is_read_by_nnunets_predictor_without_any_external_trainer(results, tmp_path):
+    source, _ = train(results)
+    written = export(tmp_path / "out")
+    assert written == tmp_path / "out" / NAME and "nnUNet_extTrainer" not in os.environ
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(written), None)
+    assert (predictor.trainer_name, predictor.allowed_mirroring_axes) == ("nnUNetTrainer", (0, 1, 2))
+    x = torch.randn(1, 3, 16, 16, 16)
+    expected = random_network(source.plans, "3d_fullres", source.dataset_json)(x)
+    assert torch.equal(predictor.network.eval()(x), expected)
+
+
+def test_the_export_holds_no_optimizer_state_no_log_and_no_path(results, tmp_path):
+    train(results)
+    written = export(tmp_path / "out")
+    content = torch.load(written / "fold_0" / "checkpoint_final.pth", weights_only=True)
+    assert set(content) == {"network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"}
+    texts = [json.dumps(content["init_args"]), *(file.read_text() for file in written.glob("*.json"))]
+    assert not any("somebody" in text or str(tmp_path) in text for text in texts)
+    assert sorted(file.name for file in written.iterdir()) == [
+        "dataset.json",
+        "dataset_fingerprint.json",
+        "fold_0",
+        "plans.json",
+    ]
+
+
+def test_the_zip_has_the_layout_that_nnunet_installs(results, tmp_path):
+    train(results)
+    train(results, "1", source_model(seed=1))
+    written = export(tmp_path / "model.zip", ("0", "1"))
+    with zipfile.ZipFile(written) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "other_results")  # all that install_model_from_zip_file does
+    root = f"{DATASET}/{NAME}"
+    assert names == sorted(
+        f"{root}/{name}"
+        for name in (
+            "plans.json",
+            "dataset.json",
+            "dataset_fingerprint.json",
+            "fold_0/checkpoint_final.pth",
+            "fold_1/checkpoint_final.pth",
+        )
+    )
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(tmp_path / "other_results" / root), None)
+    assert len(predictor.list_of_parameters) == 2
+
+
+def test_folds_are_added_to_an_export_of_the_same_model_and_refused_for_another(results, tmp_path):
+    source, _ = train(results)
+    export(tmp_path / "out")
+    train(results, "all", source)
+    export(tmp_path / "out", ("all",))
+    assert (tmp_path / "out" / NAME / "fold_0").is_dir() and (tmp_path / "out" / NAME / "fold_all").is_dir()
+    other = source_model()
+    other.plans["configurations"]["3d_fullres"]["batch_size"] = 9
+    train(results, "2", other)
+    with pytest.raises(ActiveError, match="holds a model with other plans"):
+        export(tmp_path / "out", ("2",))
+
+
+def test_a_network_that_stock_nnunet_cannot_build_is_not_exported(results, tmp_path):
+    source = source_model()
+    weights = {**source.weights, "extra.weight": torch.ones(3)}
+    train(results, source=source, network_weights=weights)
+    with pytest.raises(IncompatibleSource, match="differs from that of nnUNetTrainer"):
+        export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_not_there_is_named(results, tmp_path):
+    with pytest.raises(MissingInput, match="nnUNetTrainerSomebodys__nnUNetActivePlans__3d_fullres was not found"):
+        export(tmp_path / "out")
+    train(results)
+    with pytest.raises(MissingInput, match="no checkpoint for fold 3"):
+        export(tmp_path / "out", ("0", "3"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_prints_how_to_use_the_result(results, tmp_path, capsys):
+    train(results)
+    parser = argparse.ArgumentParser()
+    export_command.add_arguments(parser)
+    common = ["-d", DATASET, "-c", "3d_fullres", "-tr", "nnUNetTrainerSomebodys", "-o"]
+    assert export_command.run(parser.parse_args([*common, str(tmp_path / "out")])) == 0
+    assert f"nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {NAME} -f 0" in capsys.readouterr().out
+    assert export_command.run(parser.parse_args([*common, str(tmp_path / "m.zip")])) == 0
+    assert "nnUNetv2_install_pretrained_model_from_zip m.zip" in capsys.readouterr().out
+
+
+@pytest.mark.stock
+def test_the_stock_commands_install_and_predict_with_the_zip(results, tmp_path):
+    train(results)
+    file = export(tmp_path / "model.zip")
+    images = tmp_path / "images"
+    images.mkdir()
+    for channel in range(3):
+        array = np.random.default_rng(channel).normal(0, 1, (18, 20, 22)).astype(np.float32)
+        sitk.WriteImage(sitk.GetImageFromArray(array), images / f"case_{channel:04d}.nii.gz")
+    environment = {key: value for key, value in os.environ.items() if key != "nnUNet_extTrainer"}
+    environment |= {f"nnUNet_{name}": str(tmp_path / "elsewhere") for name in ("raw", "preprocessed", "results")}
+    (tmp_path / "elsewhere").mkdir()
+
+    def stock(function: str, *argv: object) -> None:
+        module, _, name = function.rpartition(".")
+        code = f"import sys; from {module} import {name}; sys.argv[0] = '{name}'; {name}()"
+        command = [sys.executable, "-c", code, *map(str, argv)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    stock("nnunetv2.model_sharing.entry_points.install_from_zip_entry_point", file)
+    target = ["-d", 901, "-c", "3d_fullres", "-p", "nnUNetActivePlans", "-f", 0, "-device", "cpu", "--disable_tta"]
+    arguments = ["-i", images, "-o", tmp_path / "out", *target, "-npp", 1, "-nps", 1]
+    stock("nnunetv2.inference.predict_from_raw_data.predict_entry_point", *arguments)
+    assert sitk.ReadImage(tmp_path / "out" / "case.nii.gz").GetSize() == (22, 20, 18)

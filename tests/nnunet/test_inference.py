@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_source
+import torch
+from tiny_window import CPU, REGIONS, Case, image
+from torch import nn
+
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.scoring.divergence import mean_divergence
+from nnunet_active.scoring.statistics import score_logits
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (20, 31, 18), (10, 12, 9), (5, 40, 16)])
+@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
+@pytest.mark.parametrize("deep_supervision", [False, True])
+def test_the_logits_are_those_of_nnunets_own_predictor(name, shape, deep_supervision):
+    case = Case(name, deep_supervision=deep_supervision)
+    logits = case.window.logits(image(shape))
+    assert logits.shape == (3, *shape) and logits.dtype == torch.float16
+    assert torch.equal(logits, case.by_nnunet(image(shape)))
+
+
+def test_an_image_of_one_patch_gives_the_networks_own_output():
+    """Away from the corners: there nnU-Net's Gaussian weights leave few bits of the half-precision logits."""
+    case, centre = Case(), (slice(None), *[slice(3, -3)] * 3)
+    with torch.no_grad():
+        expected = case.network(torch.from_numpy(image((16, 16, 16)))[None])[0]
+    found = case.window.logits(image((16, 16, 16))).float()
+    np.testing.assert_allclose(found[centre], expected[centre], rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("deep_supervision", [True, False])
+@pytest.mark.parametrize("bad", [False, True])
+def test_training_mode_and_deep_supervision_are_as_before_also_after_an_error(training, deep_supervision, bad):
+    case = Case(deep_supervision=deep_supervision)
+    case.network.train(training)
+    x = torch.randn(1, 3, 16, 16, 16)
+    before = case.network(x)
+    weights = {name: tensor.clone() for name, tensor in case.network.state_dict().items()}
+    if bad:
+        with pytest.raises(RuntimeError):
+            case.window.logits(image(channels=5))
+        with pytest.raises(AssertionError):
+            case.window.logits(image()[0])
+    else:
+        case.window.logits(image())
+        case.window.score(image(), 1.0)
+        case.window.predicted_classes(image())
+    assert case.network.decoder.deep_supervision is deep_supervision
+    assert all(module.training is training for module in case.network.modules())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in case.network.state_dict().items())
+    assert isinstance(before, list) is deep_supervision
+    after = case.network(x)
+    pairs = zip(before, after, strict=True) if deep_supervision else [(before, after)]
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_a_training_step_works_after_a_prediction():
+    case = Case(deep_supervision=True)
+    case.network.train()
+    case.window.logits(image())
+    case.network(torch.randn(1, 3, 16, 16, 16))[0].sum().backward()
+    assert all(parameter.grad is not None for parameter in case.network.encoder.parameters())
+    assert not any(parameter.is_inference() for parameter in case.network.parameters())
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_wrapped_networks_predict_the_same(wrap):
+    wrapped, plain = Case(wrap=wrap), Case()
+    assert wrapped.window.network is wrapped.network
+    assert torch.equal(wrapped.window.logits(image()), plain.window.logits(image()))
+
+
+def test_changed_weights_count_at_the_next_prediction():
+    case = Case()
+    before = case.window.logits(image())
+    with torch.no_grad():
+        for parameter in case.network.parameters():
+            parameter.mul_(0.5)
+    assert not torch.equal(before, case.window.logits(image()))
+    assert torch.equal(case.window.logits(image()), case.by_nnunet(image()))
+
+
+def test_the_image_is_not_changed():
+    x = image()
+    before = x.copy()
+    Case().window.score(x, 1.0)
+    assert np.array_equal(x, before)
+
+
+# ---- classes and scores -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
+def test_predicted_classes_are_the_arg_max(name):
+    case = Case(name)
+    classes = case.window.predicted_classes(image())
+    assert not case.window.regions and classes.shape == (16, 20, 18) and classes.dtype == np.int16
+    assert np.array_equal(classes, case.window.logits(image()).float().argmax(0).numpy())
+    assert len(np.unique(classes)) > 1
+
+
+def test_predicted_regions_are_masks_that_may_overlap():
+    case = Case(labels=REGIONS)
+    regions = case.window.predicted_classes(image())
+    assert case.window.regions and regions.shape == (2, 16, 20, 18) and regions.dtype == bool
+    assert np.array_equal(regions, torch.sigmoid(case.window.logits(image()).float()).numpy() > 0.5)
+    scores = case.window.score(image(), 1.0)
+    assert scores.arrays["class_volume"].tolist() == regions.sum((1, 2, 3)).tolist()
+    assert scores.scalars["foreground_voxels"] == regions.any(0).sum()
+
+
+@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
+def test_the_scores_are_those_of_the_logits(name, labels):
+    case = Case(name, labels)
+    scores = case.window.score(image(), voxel_mm3=3.375)
+    expected = score_logits(case.window.logits(image()), 3.375, regions=labels is not None)
+    assert scores.scalars == pytest.approx(expected.scalars, nan_ok=True)
+    assert scores.arrays["embedding"].shape == (8,)
+    without = case.window.score(image(), 3.375, embedding=False)
+    assert without.scalars == scores.scalars and set(without.arrays) == {"class_volume"}
+
+
+def test_the_embedding_is_the_mean_over_the_windows_patches():
+    case, x = Case(), torch.from_numpy(image((16, 30, 18)))
+    features = []
+    handle = case.network.encoder.register_forward_hook(lambda module, inputs, output: features.append(output[-1]))
+    found = case.window.score(x.numpy(), 1.0).arrays["embedding"]
+    handle.remove()
+    assert len(features) > 2
+    np.testing.assert_allclose(found, torch.cat(features).mean((0, 2, 3, 4)).numpy(), rtol=1e-5)
+
+
+def test_scoring_twice_gives_the_same_and_leaves_no_hook():
+    case = Case()
+    first, second = (case.window.score(image(), 1.0) for _ in range(2))
+    assert first.scalars == second.scalars
+    np.testing.assert_array_equal(first.arrays["embedding"], second.arrays["embedding"])
+    with pytest.raises(RuntimeError):
+        case.window.score(image(channels=5), 1.0)
+    assert not any(module._forward_hooks for module in case.network.modules())
+
+
+def test_an_output_that_is_not_a_number_is_refused():
+    x = image()
+    x[0, 3, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Case().window.score(x, 1.0)
+
+
+def test_a_network_without_encoder_or_decoder_is_scored_without_an_embedding():
+    description, plans = tiny_source.dataset_json(), tiny_source.plans()
+    window = SlidingWindow(nn.Conv3d(3, 3, 1), plans, "3d_fullres", description, CPU)
+    assert window.score(image(), 1.0, embedding=False).scalars["voxels"] == 16 * 20 * 18
+    with pytest.raises(ValueError, match=r"Conv3d has no \.encoder"):
+        window.score(image(), 1.0)
+
+
+def test_nothing_is_printed(capsys):
+    Case().window.score(image(), 1.0)
+    assert capsys.readouterr() == ("", "")
+
+
+# ---- what else a pass can bring ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
+def test_everything_at_once_is_what_each_is_alone(name, labels):
+    case, other = Case(name, labels), Case(name, labels, seed=1)
+    plain = case.window.score(image(), 1.0)
+    scores = case.window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=other.window)
+    assert {key: scores.scalars[key] for key in plain.scalars} == plain.scalars
+    np.testing.assert_array_equal(scores.arrays["embedding"], plain.arrays["embedding"])
+    heads = len(plain.arrays["class_volume"])
+    assert scores.arrays["class_mean"].shape == (heads, 8) and scores.arrays["entropy_histogram"].shape == (8,)
+    absent = plain.arrays["class_volume"] == 0
+    assert not scores.arrays["class_mean"][absent].any() and scores.arrays["class_mean"][~absent].any()
+    assert scores.scalars["mutual_information"] == case.window.mutual_information(image()) > 0
+    gap = mean_divergence(other.window.logits(image()), case.window.logits(image()), labels is not None)
+    assert scores.scalars["kl_source"] == gap > 0
+    assert case.window.score(image(), 1.0, source=case.window).scalars["kl_source"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_network_that_only_nnunet_would_compile_is_still_recorded(monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "t")
+    case = Case()
+    assert case.window._predictor.network is case.network
+    assert case.window.score(image(), 1.0).arrays["embedding"].shape == (8,)
+
+
+# ---- digest -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_digest_follows_the_weights_and_what_else_decides_the_output():
+    case, same, other = Case(), Case(), Case(seed=1)
+    assert case.window.digest == same.window.digest != other.window.digest
+    assert len(case.window.digest) == 32
+    before = case.window.digest
+    case.window.score(image(), 1.0)
+    assert case.window.digest == before
+    with torch.no_grad():
+        case.network.decoder.seg_layers[-1].bias.data[0] += 1e-3  # also past autograd's own count of changes
+    assert case.window.digest != before
+
+    def digest(plans: dict, **how) -> str:
+        return SlidingWindow(same.network, plans, "3d_fullres", same.description, CPU, **how).digest
+
+    finer = tiny_source.plans()
+    finer["configurations"]["3d_fullres"]["spacing"] = [1.0, 1.0, 1.0]
+    larger_batch = tiny_source.plans()
+    larger_batch["configurations"]["3d_fullres"]["batch_size"] = 9
+    assert digest(finer) != before != digest(tiny_source.plans(), mirror_axes=(0,))
+    assert digest(larger_batch) == before
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
+def test_a_wrapped_network_has_the_digest_of_the_plain_one_also_with_deep_supervision(wrap):
+    assert Case(wrap=wrap).window.digest == Case(deep_supervision=True).window.digest == Case().window.digest
+
+
+# ---- ensembles --------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nnunet_active.query.pool_scoring import PoolScores
+from nnunet_active.query.query_tables import score_table, worklist_table
+from nnunet_active.scoring.modality import ModalityElection
+from nnunet_active.strategies import ScoredPool, get_strategy
+
+SCORES = pd.DataFrame(
+    {"mean_entropy": [0.1, 0.4, 0.3], "foreground_mm3": [10.0, 20.0, 30.0]},
+    index=pd.Index(["a", "b", "c"], name="case"),
+)
+
+
+@pytest.fixture
+def selection():
+    return get_strategy("entropy").query(ScoredPool(SCORES), 2, np.random.default_rng(0))
+
+
+def test_every_candidate_has_a_row_the_picks_first_in_their_order_and_a_column_for_each_foreground_class(selection):
+    volumes = np.array([[9, 1], [8, 2], [7, 3]])
+    table = score_table(PoolScores(SCORES, {"class_volume": volumes}, {}), selection, ["background", "tumour"])
+    assert list(table.index) == ["b", "c", "a"]
+    assert table["picked"].tolist()[:2] == [1, 2] and np.isnan(table.loc["a", "picked"])
+    assert table["utility"].tolist() == table["mean_entropy"].tolist()
+    assert table["voxels_tumour"].to_dict() == {"a": 1, "b": 2, "c": 3} and "voxels_background" not in table
+
+
+def test_the_annotator_opens_the_elected_channel_first_and_sees_what_each_channel_alone_is_worth(selection):
+    table = score_table(PoolScores(SCORES, {}, {}), selection, ["background", "tumour"])
+    elections = {"b": ModalityElection(1, (0.2, 0.7), True), "c": ModalityElection(0, (0.5, 0.1), True)}
+    worklist = worklist_table(selection, table, elections, ["T1", "FLAIR"])
+    assert worklist[["rank", "case", "open_first"]].values.tolist() == [[1, "b", "FLAIR"], [2, "c", "T1"]]
+    assert worklist["dice_FLAIR_alone"].tolist() == [0.7, 0.1]
+    assert worklist["foreground_mm3"].tolist() == [20.0, 30.0]

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+import os
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import tiny_dataset as tiny
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
+from skimage import io
+from tiny_nrrd import write_segmentation
+
+from nnunet_active.returned.label_files import find_label_files, keep_copy, read_label, write_label
+from nnunet_active.util.errors import BadCase
+
+ENDING = tiny.ENDING
+TURNED = (0.0, -1.0, 0.0, 0.8, 0.0, 0.6, -0.6, 0.0, 0.8)  # oblique, and no axis where it was
+NAMES = [{"Name": "oedema", "LabelValue": 1, "Layer": 0}, {"Name": "core", "LabelValue": 2, "Layer": 0}]
+
+
+@pytest.fixture
+def image(tmp_path):
+    return tiny.write_image(tmp_path / "images" / f"a_0000{ENDING}", tiny.intensities(0), direction=TURNED)
+
+
+def read(file, image, dataset_json=tiny.DATASET_JSON, reader=SimpleITKIO, ending=ENDING):
+    return read_label("a", file, image, dataset_json, reader, ending)
+
+
+def written(folder, name, array, image, **how):
+    """A label file as another program would save it, with the image's geometry unless told otherwise."""
+    reference = sitk.ReadImage(str(image))
+    how = {
+        "spacing": reference.GetSpacing(),
+        "origin": reference.GetOrigin(),
+        "direction": reference.GetDirection(),
+        **how,
+    }
+    return tiny.write_image(folder / name, array, **how)
+
+
+def marked() -> np.ndarray:
+    return tiny.segmentation(1)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".mhd"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+def test_integers_are_read_from_every_format_whatever_their_type(tmp_path, image, ending, kind):
+    label = read(written(tmp_path, f"a{ending}", marked().astype(kind), image), image)
+    assert label.voxels.dtype == np.uint8 and label.notes == ()
+    np.testing.assert_array_equal(label.voxels, marked())
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_slicer_segmentation_is_read_by_the_names_of_its_segments(tmp_path, image, layered):
+    reference = sitk.ReadImage(str(image))
+    geometry = (reference.GetSpacing(), reference.GetOrigin(), reference.GetDirection())
+    if layered:
+        layers = np.stack([marked() == 2, marked() == 1])
+        segments = [{"Name": "core", "LabelValue": 1, "Layer": 0}, {"Name": "Oedema", "LabelValue": 1, "Layer": 1}]
+    else:
+        layers, segments = (
+            np.array([0, 2, 1], dtype=np.uint8)[marked()],
+            [{**NAMES[1], "LabelValue": 1}, {**NAMES[0], "LabelValue": 2}],
+        )
+    label = read(write_segmentation(tmp_path / "a.seg.nrrd", layers, segments, *geometry), image)
+    np.testing.assert_array_equal(label.voxels, marked())
+    assert label.notes == ()
+
+
+def test_a_cropped_segmentation_is_put_back_at_its_place(tmp_path, image):
+    reference = sitk.ReadImage(str(image))
+    box = (slice(1, 6), slice(4, 12), slice(3, 11))
+    origin = reference.TransformIndexToPhysicalPoint((3, 4, 1))
+    file = write_segmentation(
+        tmp_path / "a.seg.nrrd", marked()[box], NAMES, reference.GetSpacing(), origin, reference.GetDirection()
+    )
+    label = read(file, image)
+    np.testing.assert_array_equal(label.voxels, marked())
+
+
+def test_a_shift_by_a_part_of_a_voxel_is_refused(tmp_path, image):
+    reference = sitk.ReadImage(str(image))
+    origin = reference.TransformContinuousIndexToPhysicalPoint((3.5, 4.0, 1.0))
+    file = write_segmentation(
+        tmp_path / "a.seg.nrrd", np.ones((2, 2, 2)), NAMES, reference.GetSpacing(), origin, reference.GetDirection()
+    )
+    with pytest.raises(BadCase, match=r"Case a: the label .*a\.seg\.nrrd does not lie on the voxel grid.*shifted by"):
+        read(file, image)
+
+
+def test_values_between_integers_are_refused(tmp_path, image):
+    array = marked().astype(np.float32)
+    array[3, 7, 6] = 1.5
+    with pytest.raises(BadCase, match=r"has 1 voxels with values between integers \(e\.g\. 1\.5\)"):
+        read(written(tmp_path, "a.nii.gz", array, image), image)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(7, r"has the value\(s\) 7, but dataset.json allows only 0, 1, 2"), (-1, "from -1 to 2")]
+)
+def test_unknown_values_are_refused(tmp_path, image, value, said):
+    array = marked().astype(np.int16)
+    array[0, 0, 0] = value
+    with pytest.raises(BadCase, match=said):
+        read(written(tmp_path, "a.mha", array, image), image)
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".nii.gz"])
+def test_nan_is_refused(tmp_path, image, ending):
+    array = marked().astype(np.float32)
+    array[0, 0, 0] = np.nan
+    with pytest.raises(BadCase, match="NaN or infinite voxels"):
+        read(written(tmp_path, f"a{ending}", array, image), image)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".seg.nrrd"])
+def test_a_truncated_file_is_refused(tmp_path, image, ending):
+    array = np.random.default_rng(0).integers(0, 3, tiny.SHAPE).astype(np.uint8)
+    file = written(tmp_path, f"a{ending}", array, image)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(BadCase, match=r"Case a: the label .* cannot be read"):
+        read(file, image)
+
+
+def test_several_values_per_voxel_without_segments_are_refused(tmp_path, image):
+    colours = sitk.GetImageFromArray(np.zeros((*tiny.SHAPE, 3), dtype=np.uint8), isVector=True)
+    sitk.WriteImage(colours, str(tmp_path / "a.nrrd"))
+    with pytest.raises(BadCase, match="has 3 values per voxel and names no segments"):
+        read(tmp_path / "a.nrrd", image)
+
+
+def test_a_label_value_that_is_no_number_is_refused(tmp_path, image):
+    file = write_segmentation(tmp_path / "a.seg.nrrd", marked(), [{"Name": "oedema", "LabelValue": "one"}])
+    with pytest.raises(BadCase, match="cannot be read"):
+        read(file, image)
+
+
+@pytest.mark.parametrize("reader", [SimpleITKIO, SimpleITKIOWithReorient, NibabelIO, NibabelIOWithReorient])
+def test_what_is_written_has_the_geometry_of_the_image_to_the_last_digit(tmp_path, image, reader):
+    target = tmp_path / "labelsTr" / f"a{ENDING}"
+    assert write_label("a", marked(), target, image, tiny.DATASET_JSON, reader) == []
+    one, other = sitk.ReadImage(str(target)), sitk.ReadImage(str(image))
+    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(one, what)() == getattr(other, what)()
+    affines = [nibabel.load(file).affine for file in (target, image)]
+    np.testing.assert_array_equal(*affines)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(one), marked())
+    np.testing.assert_array_equal(read(target, image, reader=reader).voxels, marked())
+    assert [file.name for file in target.parent.iterdir()] == [target.name]
+
+
+def test_what_nnunet_would_refuse_is_not_written(tmp_path, image):
+    target = tmp_path / "labelsTr" / f"a{ENDING}"
+    with pytest.raises(BadCase, match=r"labelsTr/a\.nii\.gz has the value\(s\) 9"):
+        write_label("a", np.full(tiny.SHAPE, 9, dtype=np.uint8), target, image, tiny.DATASET_JSON, SimpleITKIO)
+    assert not target.exists()
+    warnings = write_label("a", np.zeros(tiny.SHAPE, dtype=np.uint8), target, image, tiny.DATASET_JSON, SimpleITKIO)
+    assert "marks no foreground" in warnings[0] and str(target) in warnings[0]
+
+
+def test_a_sheared_image_which_itk_does_not_read_keeps_its_geometry(tmp_path):
+    affine = np.array([[1.0, 0.2, 0, 5], [0, 1, 0, -7], [0, 0, 3, 2], [0, 0, 0, 1]])
+    image, label = tmp_path / "a_0000.nii.gz", tmp_path / "hand" / "a.nii.gz"
+    label.parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(tiny.intensities(0).T, affine), image)
+    nibabel.save(nibabel.Nifti1Image(marked().T, affine), label)
+    found = read(label, image, reader=NibabelIO)
+    np.testing.assert_array_equal(found.voxels, marked())
+    write_label("a", found.voxels, tmp_path / "labelsTr" / "a.nii.gz", image, tiny.DATASET_JSON, NibabelIO)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "labelsTr" / "a.nii.gz").affine, nibabel.load(image).affine)
+    nibabel.save(nibabel.Nifti1Image(marked().T, affine + np.diag([0, 0, 1.0, 0])), label)
+    with pytest.raises(BadCase, match="does not lie on the grid of its image"):
+        read(label, image, reader=NibabelIO)
+
+
+def test_pictures_are_read_and_written_with_the_data_sets_own_reader(tmp_path):
+    dataset_json = {**tiny.DATASET_JSON, "file_ending": ".png"}
+    picture = np.random.default_rng(0).integers(0, 255, (9, 8, 3)).astype(np.uint8)
+    io.imsave(tmp_path / "a_0000.png", picture, check_contrast=False)
+    io.imsave(tmp_path / "a.png", (picture[..., 0] % 3).astype(np.uint8), check_contrast=False)
+    label = read(tmp_path / "a.png", tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO, ".png")
+    np.testing.assert_array_equal(label.voxels, picture[None, ..., 0] % 3)
+    target = tmp_path / "labelsTr" / "a.png"
+    target.parent.mkdir()
+    write_label("a", label.voxels, target, tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO)
+    np.testing.assert_array_equal(io.imread(target), picture[..., 0] % 3)
+    io.imsave(tmp_path / "a.png", np.zeros((4, 4), dtype=np.uint8), check_contrast=False)
+    with pytest.raises(BadCase, match="does not lie on the grid"):
+        read(tmp_path / "a.png", tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO, ".png")
+
+
+def test_files_are_found_by_the_names_of_the_cases_at_any_depth(tmp_path):
+    names = [
+        "a.nii.gz",
+        "deep/er/a.seg.nrrd",
+        "deep/x.1.MHA",
+        "a_0000.nii.gz",
+        "a_uncertainty.nii.gz",
+        "a_final.nii.gz",
+        "notes.txt",
+        ".hidden/a.nrrd",
+        ".a.nii.gz.abc.tmp",
+        "b.nii.gz",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found, others = find_label_files(tmp_path, ["a", "x.1"], ENDING)
+    assert found == {"a": [tmp_path / names[0], tmp_path / names[1]], "x.1": [tmp_path / names[2]]}
+    assert others == [tmp_path / "a_final.nii.gz", tmp_path / "b.nii.gz"]
+
+
+def test_a_replaced_file_is_kept_once_and_keeps_its_time(tmp_path):
+    file = tmp_path / "a.nii.gz"
+    for content in ("one", "two", "one"):
+        file.write_text(content)
+        os.utime(file, (1e9, 1e9))
+        kept = keep_copy(file, tmp_path / "kept", "a", ENDING)
+        assert kept.read_text() == content and kept.stat().st_mtime == 1e9 and kept.name.endswith(ENDING)
+        assert keep_copy(file, tmp_path / "kept", "a", ENDING) == kept
+    assert len(list((tmp_path / "kept").iterdir())) == 2
+    assert json.dumps(sorted(path.read_text() for path in (tmp_path / "kept").iterdir())) == '["one", "two"]'

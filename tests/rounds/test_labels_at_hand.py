@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import tiny_handoff
+from tiny_dataset import write_image
+from tiny_rounds import request, start
+
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
+
+
+def look(target, campaign):
+    return returned_labels(campaign, RawDataset(target.raw), target.store)
+
+
+def test_before_the_hand_off_nothing_can_have_come_back(target):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    found = look(target, campaign)
+    assert [one.ready for one in found.values()] == [False, False]
+    assert {one.sentence for one in found.values()} == {"not handed over to an annotator yet"}
+
+
+@pytest.mark.parametrize("slicer", [False, True])
+def test_an_untouched_prediction_is_no_label_and_an_edited_one_is(target, tmp_path, slicer):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out", slicer)
+    assert not any(one.ready for one in look(target, campaign).values())
+    tiny_handoff.edit(folder, "case_2")
+    found = look(target, campaign)
+    assert [found[case].ready for case in ("case_1", "case_2")] == [False, True]
+    assert found["case_2"].sentence == "case_2/case_2.nii.gz was edited" and found["case_2"].where == folder
+
+
+def test_a_file_that_cannot_be_read_was_touched_by_somebody(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    file = folder / "case_1" / "case_1.nii.gz"
+    file.write_bytes(file.read_bytes()[:100])
+    assert look(target, campaign)["case_1"].ready
+
+
+def test_a_label_in_labels_tr_counts_unless_it_is_the_prediction(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    label = target.raw / "labelsTr" / "case_1.nii.gz"
+    write_image(label, tiny_handoff.predicted("case_1"), spacing=(1.5, 1.5, 1.5))
+    assert not look(target, campaign)["case_1"].ready
+    target.label("case_1", 1)
+    assert look(target, campaign)["case_1"].sentence == "its label is in labelsTr and not taken up yet"
+
+
+def test_what_has_gone_is_said(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    (folder / "case_1" / "case_1.nii.gz").unlink()
+    (target.raw / "imagesTr" / "case_2_0001.nii.gz").unlink()
+    found = look(target, campaign)
+    assert "is not in" in found["case_1"].sentence and "lacks the channel" in found["case_2"].sentence
+    shutil.rmtree(folder)
+    assert look(target, campaign)["case_1"].where is None
+
+
+def test_a_damaged_or_absent_record_is_an_empty_one(tmp_path):
+    assert handoff_content(None) == {} == handoff_content(tmp_path)
+    (tmp_path / "handoff.json").write_text("{")
+    assert handoff_content(tmp_path) == {}

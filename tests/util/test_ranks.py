@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from ranks_of_a_test import on_ranks
+
+from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.ranks import Ranks
+
+WORLD = 2
+ITEMS = list("abcdefg")
+
+
+class OddError(Exception):
+    """Cannot be unpickled, because its arguments are not those of Exception."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first)
+
+
+def raised_by(ranks: Ranks, error: BaseException) -> BaseException | None:
+    def action() -> None:
+        raise error
+
+    try:
+        ranks.decide(action)
+    except BaseException as caught:
+        return caught
+    return None
+
+
+def work(rank: int, folder: Path) -> None:
+    ranks = Ranks()
+    decided_by: list[int] = []
+    result = {
+        "rank": (ranks.rank, ranks.world, ranks.shared),
+        "mine": list(ranks.mine(ITEMS)),
+        "share of none": list(ranks.mine([])),
+        "gathered": ranks.gather({"rank": rank, "items": ranks.mine(ITEMS)}),
+        "gathered none": ranks.gather(None),
+        "decided": ranks.decide(lambda: decided_by.append(rank) or {"by": rank}),
+        "decided by": decided_by,
+        "decided none": ranks.decide(lambda: None),
+    }
+    for name, error in (
+        ("error", CampaignError("in use by another process")),
+        ("interrupt", KeyboardInterrupt()),
+        ("odd error", OddError("one", "two")),
+    ):
+        caught = raised_by(ranks, error)
+        result[name] = (type(caught).__name__, str(caught))
+    try:
+        ranks.decide(lambda: lambda: None)  # a function inside a function cannot be sent
+        result["odd value"] = None
+    except RuntimeError as caught:
+        result["odd value"] = str(caught)
+    result["goes on"] = ranks.gather(rank)
+    (folder / f"rank_{rank}").write_bytes(pickle.dumps(result))
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("ranks")
+    on_ranks(work, folder, WORLD)
+    return [pickle.loads((folder / f"rank_{rank}").read_bytes()) for rank in range(WORLD)]
+
+
+def test_each_rank_knows_itself(both):
+    assert [result["rank"] for result in both] == [(0, 2, True), (1, 2, True)]
+
+
+def test_the_shares_are_disjoint_and_complete(both):
+    shares = [result["mine"] for result in both]
+    assert sorted(shares[0] + shares[1]) == ITEMS
+    assert abs(len(shares[0]) - len(shares[1])) <= 1
+    assert [result["share of none"] for result in both] == [[], []]
+
+
+def test_gathered_values_come_in_rank_order_on_every_rank(both):
+    assert both[0]["gathered"] == both[1]["gathered"]
+    assert [part["rank"] for part in both[0]["gathered"]] == [0, 1]
+    assert [part["items"] for part in both[0]["gathered"]] == [result["mine"] for result in both]
+    assert both[0]["gathered none"] == both[1]["gathered none"] == [None, None]
+
+
+def test_rank_0_alone_decides_and_all_follow(both):
+    assert [result["decided"] for result in both] == [{"by": 0}, {"by": 0}]
+    assert [result["decided by"] for result in both] == [[0], []]
+    assert [result["decided none"] for result in both] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("error", ("CampaignError", "in use by another process")),
+        ("interrupt", ("KeyboardInterrupt", "")),
+        ("odd error", ("RuntimeError", "rank 0 cannot tell the other processes of OddError('one')")),
+    ],
+)
+def test_an_error_of_rank_0_is_raised_on_every_rank(both, name, expected):
+    assert [result[name] for result in both] == [expected, expected]
+
+
+def test_a_result_that_cannot_be_sent_is_an_error_everywhere_instead_of_a_wait_for_ever(both):
+    assert all(result["odd value"].startswith("rank 0 cannot tell the other processes") for result in both)
+    assert [result["goes on"] for result in both] == [[0, 1], [0, 1]]
+
+
+def test_one_process_does_everything_itself():
+    ranks = Ranks()
+    assert (ranks.rank, ranks.world, ranks.shared) == (0, 1, False)
+    assert ranks.mine(ITEMS) == ITEMS and ranks.gather("x") == ["x"]
+    assert ranks.decide(lambda: 5) == 5
+    error = OddError("one", "two")
+    assert raised_by(ranks, error) is error
