@@ -1,8 +1,9 @@
 """Selective semi-supervised fine-tuning in rounds (ASSFT, arXiv 2509.10784; our reading): when which pseudo-labels are trained on.
 
-A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases alone. Then
-the network predicts every case that has no label by then, the reliable ones are kept
-(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. With the next query they are forgotten: pseudo-labels are never carried into another round.
+A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases
+alone. Then the network predicts every case that has no label by then, the reliable ones are kept
+(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. With the next query they are forgotten:
+pseudo-labels are never carried into another round.
 """
 
 from __future__ import annotations
