@@ -15,7 +15,7 @@ from nnunet_active.doctor import doctor
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.util.errors import MissingInput
 
-PACKAGE = Path(doctor.__file__).resolve().parents[1]
+PACKAGE = Path(doctor.__file__).resolve().parents[2]
 
 
 def states(checks) -> dict[str, str]:
