@@ -59,8 +59,8 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     import torch
 
     from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.campaign.campaign_start import open_store, read_plans
     from nnunet_active.campaign.settings import Settings
+    from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
     from nnunet_active.nnunet.inference import SlidingWindow
     from nnunet_active.query.pool_building import build_pool, open_cache

@@ -10,8 +10,7 @@ import numpy as np
 import tiny_source
 from tiny_dataset import write_image
 
-from nnunet_active.campaign.campaign_start import open_store
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.planners.source_model_planner import SourceModelPlanner

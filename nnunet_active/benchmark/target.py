@@ -14,9 +14,8 @@ from pathlib import Path
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_active.benchmark.plan import Fold, digest_of
-from nnunet_active.campaign.campaign_start import open_store
 from nnunet_active.campaign.splits import read_splits
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.source_model import source_folder

@@ -44,6 +44,7 @@ class Campaign:
         self.configuration: str = state["configuration"]
         self.plans: str = state["plans"]
         self.val: tuple[str, ...] = tuple(state["val"])
+        self._seen: tuple[int, int, int] | None = None
 
     @staticmethod
     def folder_of(dataset_folder: Path, fold: str | int) -> Path:
@@ -129,6 +130,7 @@ class Campaign:
                 f"There is no campaign for fold {fold} ({file} was not found); start one with nnunet_active init."
             )
         try:
+            seen = _signature(file)
             state = json.loads(file.read_text())
             found = state["format"]
             if found > FORMAT:
@@ -136,6 +138,7 @@ class Campaign:
                     f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active."
                 )
             campaign = cls(folder, state)
+            campaign._seen = seen
             campaign.pool([])  # whatever else must be there
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -150,10 +153,15 @@ class Campaign:
             CampaignError: another process holds it; the message says which.
         """
         with hold(self.folder, wait):
-            self.state = Campaign.open(self.dataset_folder, self.fold).state
-            self.settings = Settings.from_json(self.state["settings"])
+            self.refresh()
             self.recover()
             yield
+
+    def refresh(self) -> None:
+        """Follow what another process wrote; the file is read again only if it is another one by now."""
+        if self._seen is None or self._seen != _signature(self.folder / "campaign.json"):
+            now = Campaign.open(self.dataset_folder, self.fold)
+            self.state, self.settings, self._seen = now.state, now.settings, now._seen
 
     def recover(self) -> None:
         """Adopt round folders that a kill kept out of ``campaign.json``, and bring ``splits_final.json`` in line."""
@@ -166,6 +174,7 @@ class Campaign:
         """Take over the rounds that a killed command wrote and could not enter any more; in memory only. Returns itself."""
         rounds = self.state["rounds"]
         while (file := round_folder(self.folder, len(rounds) + 1) / "selection.json").is_file():
+            self._seen = None  # it differs from the file
             rounds.append(Round.from_entry(json.loads(file.read_text()), self.folder).entry())
         return self
 
@@ -367,4 +376,15 @@ class Campaign:
             write_folds(self.dataset_folder, self.split_entries(), self.state["other_folds"])
 
     def _save(self) -> None:
-        write_json(self.folder / "campaign.json", self.state)
+        file = self.folder / "campaign.json"
+        write_json(file, self.state)
+        self._seen = _signature(file)
+
+
+def _signature(file: Path) -> tuple[int, int, int] | None:
+    """Changes whenever the file is replaced: each whole write makes a new one."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,47 +17,13 @@ from nnunet_active.campaign.oracle import FolderOracle, Oracle, RetrospectiveOra
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import define_fold, read_splits
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.data.raw_dataset import read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 
 Log = Callable[[str], None]
-
-
-def read_plans(dataset: str, plans: str) -> dict:
-    """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
-
-    Raises:
-        MissingInput: it is not there; says which command makes it.
-    """
-    file = preprocessed_folder(dataset) / f"{plans}.json"
-    if not file.is_file():
-        raise MissingInput(
-            f"{file} was not found; make it with nnunet_active plan -d {dataset} -m SOURCE_MODEL, or, for plans of the "
-            f"dataset's own, with nnUNetv2_plan_and_preprocess."
-        )
-    return json.loads(file.read_text())
-
-
-def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:
-    """The preprocessed cases of a configuration.
-
-    Raises:
-        MissingInput: the plans, or the configuration in them, are not there.
-        CampaignError: the configuration is the second stage of a cascade.
-    """
-    content = read_plans(dataset, plans)
-    if configuration not in content["configurations"]:
-        raise MissingInput(
-            f"The plans {plans} have no configuration {configuration}; they have {', '.join(content['configurations'])}."
-        )
-    if "cascade" in configuration or content["configurations"][configuration].get("previous_stage"):
-        raise CampaignError(
-            f"{configuration} is the second stage of a cascade; active queries work with 2d, 3d_fullres and 3d_lowres."
-        )
-    return CaseStore(preprocessed_folder(dataset), content, configuration)
 
 
 def make_oracle(kind: str, dataset: str, store: CaseStore) -> Oracle:

@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the campaign and print the training command."""
     from dataclasses import replace
 
-    from nnunet_active.campaign.campaign_start import open_store, read_plans, start_campaign
+    from nnunet_active.campaign.campaign_start import start_campaign
+    from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
     from nnunet_active.models.source_summary import read_summary
     from nnunet_active.models.source_weights import find_source

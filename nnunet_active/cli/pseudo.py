@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.campaign.campaign_start import make_oracle, open_store, read_plans
+    from nnunet_active.campaign.campaign_start import make_oracle
+    from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name

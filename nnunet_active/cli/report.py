@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file and say where it is."""
     from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.campaign.campaign_start import read_plans
+    from nnunet_active.data.cases import read_plans
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, results_root
     from nnunet_active.report import write_report

@@ -7,6 +7,7 @@ never lie there; it lives in ``<data_identifier>_pool``, which stock nnU-Net doe
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_active.data.raw_dataset import check_case_identifier
-from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
 
 # nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
 # ever. nnU-Net itself works with one thread per process, too.
@@ -131,6 +133,46 @@ class CaseStore:
             f"Case {case} is neither in {self.folder} nor in {self.pool_folder}; run nnunet_active preprocess "
             f"-c {self.configuration} for this data set."
         )
+
+
+def read_plans(dataset: str, plans: str) -> dict:
+    """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
+
+    Raises:
+        MissingInput: it is not there; says which command makes it.
+    """
+    file = preprocessed_folder(dataset) / f"{plans}.json"
+    if not file.is_file():
+        raise MissingInput(
+            f"{file} was not found; make it with nnunet_active plan -d {dataset} -m SOURCE_MODEL, or, for plans of the "
+            f"dataset's own, with nnUNetv2_plan_and_preprocess."
+        )
+    return json.loads(file.read_text())
+
+
+def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:
+    """The preprocessed cases of a configuration.
+
+    Raises:
+        MissingInput: the plans, or the configuration in them, are not there.
+        CampaignError: the configuration is the second stage of a cascade.
+    """
+    return make_store(dataset, read_plans(dataset, plans), configuration)
+
+
+def make_store(dataset: str, plans: dict, configuration: str) -> CaseStore:
+    """The same, with the content of the plans file.
+
+    Raises:
+        MissingInput: the plans have no such configuration.
+        CampaignError: the configuration is the second stage of a cascade.
+    """
+    store = CaseStore(preprocessed_folder(dataset), plans, configuration)
+    if "cascade" in configuration or plans["configurations"][configuration].get("previous_stage"):
+        raise CampaignError(
+            f"{configuration} is the second stage of a cascade; active queries work with 2d, 3d_fullres and 3d_lowres."
+        )
+    return store
 
 
 def get_configuration(plans_manager: PlansManager, configuration: str) -> ConfigurationManager:

@@ -23,9 +23,10 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from tqdm import tqdm
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.cases import open_store
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.demo.predict_and_measure import Evaluation, evaluate

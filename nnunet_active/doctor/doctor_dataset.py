@@ -9,10 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store, read_plans
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
 from nnunet_active.data.case_writer import is_current
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.doctor.doctor import Check, run_checks
 from nnunet_active.models.source_model import carry_over

@@ -199,7 +199,7 @@ def record(
 
     made = ranks.decide(write)
     if ranks.rank > 0:
-        campaign.state = Campaign.open(campaign.dataset_folder, campaign.fold).state
+        campaign.refresh()
     for sentence in describe_round(made):
         log(sentence)
     return made

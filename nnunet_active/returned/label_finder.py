@@ -17,8 +17,8 @@ import numpy as np
 
 from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store
 from nnunet_active.data.case_writer import is_current
+from nnunet_active.data.cases import open_store
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import raw_folder

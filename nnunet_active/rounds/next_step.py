@@ -7,9 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store
 from nnunet_active.campaign.cross_validation import campaign_for
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
 from nnunet_active.rounds.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found

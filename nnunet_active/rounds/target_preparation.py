@@ -12,8 +12,7 @@ from typing import Any
 import torch
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store, read_plans
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder

@@ -17,11 +17,12 @@ import torch
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.cases import open_store
 from nnunet_active.models.source_model import carry_over
 from nnunet_active.models.source_weights import find_source
 from nnunet_active.nnunet.inference import SlidingWindow

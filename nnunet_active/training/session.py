@@ -90,7 +90,7 @@ class QuerySession:
 
     def _follow(self) -> None:
         """Read what rank 0 wrote."""
-        self.campaign.state = Campaign.open(self.campaign.dataset_folder, self.campaign.fold).state
+        self.campaign.refresh()
 
     def seed(self, epoch: int) -> None:
         """Begin an epoch from a state that depends on the seed and the epoch alone, so that a resumed run repeats itself.

@@ -6,8 +6,9 @@ import pytest
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import open_store, start_campaign
+from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.cases import open_store
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 

@@ -11,8 +11,8 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_rounds import make_once, start
 
-from nnunet_active.campaign.campaign_start import open_store, read_plans
 from nnunet_active.cli.main import main
+from nnunet_active.data.cases import open_store, read_plans
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.source_model import read_source_model, save_source_model, source_folder
 

@@ -10,8 +10,8 @@ import torch
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import read_plans
 from nnunet_active.cli.main import main
+from nnunet_active.data.cases import read_plans
 from nnunet_active.models.nnssl_model import RES_ENC_L, find_nnssl_checkpoint, read_nnssl
 from nnunet_active.models.source_model import (
     carry_over,

@@ -9,7 +9,7 @@ import torch
 from tiny_rounds import CONFIGURATION, copy_of, request, start, trained
 from tiny_target import NAME, PLANS
 
-from nnunet_active.campaign.campaign_start import read_plans
+from nnunet_active.data.cases import read_plans
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.rounds.asking_model import find_models, make_window
