@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
@@ -14,7 +13,6 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import random_network, source_model, write_trained
 
-from nnunet_active.cli import export as export_command
 from nnunet_active.models.model_export import export_model
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
@@ -120,17 +118,6 @@ def test_what_is_not_there_is_named(results, tmp_path):
     with pytest.raises(MissingInput, match="no checkpoint for fold 3"):
         export(tmp_path / "out", ("0", "3"))
     assert not (tmp_path / "out").exists()
-
-
-def test_the_command_prints_how_to_use_the_result(results, tmp_path, capsys):
-    train(results)
-    parser = argparse.ArgumentParser()
-    export_command.add_arguments(parser)
-    common = ["-d", DATASET, "-c", "3d_fullres", "-tr", "nnUNetTrainerSomebodys", "-o"]
-    assert export_command.run(parser.parse_args([*common, str(tmp_path / "out")])) == 0
-    assert f"nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {NAME} -f 0" in capsys.readouterr().out
-    assert export_command.run(parser.parse_args([*common, str(tmp_path / "m.zip")])) == 0
-    assert "nnUNetv2_install_pretrained_model_from_zip m.zip" in capsys.readouterr().out
 
 
 @pytest.mark.stock

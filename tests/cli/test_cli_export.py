@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+from tiny_source import source_model, write_trained
+
+from nnunet_active.cli.main import main
+
+DATASET = "Dataset901_Target"
+TRAINED = "nnUNetTrainerSomebodys__nnUNetActivePlans__3d_fullres"
+EXPORTED = "nnUNetTrainer__nnUNetActivePlans__3d_fullres"
+
+
+@pytest.fixture
+def trained(nnunet_folders):
+    folder = nnunet_folders / "nnUNet_results" / DATASET / TRAINED
+    write_trained(source_model(), folder, trainer_name="nnUNetTrainerSomebodys")
+    return ["export", "-d", DATASET, "-c", "3d_fullres", "-tr", "nnUNetTrainerSomebodys", "-o"]
+
+
+def test_a_folder_comes_with_the_command_that_predicts_with_it(trained, tmp_path, capsys):
+    assert main([*trained, str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert f"nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {EXPORTED} -f 0" in said
+    assert (tmp_path / "out" / EXPORTED / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+def test_a_zip_comes_with_the_command_that_installs_it(trained, tmp_path, capsys):
+    assert main([*trained, str(tmp_path / "m.zip")]) == 0
+    assert "nnUNetv2_install_pretrained_model_from_zip m.zip" in capsys.readouterr().out
+
+
+def test_a_fold_that_is_not_there_is_one_sentence_and_nothing_is_written(trained, tmp_path, capsys):
+    assert main([*trained, str(tmp_path / "out"), "-f", "0", "3"]) == 2
+    assert "no checkpoint for fold 3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,258 @@
+"""The shape of the package: what lies where, who may import whom, and how large a piece may be."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "nnunet_active"
+
+FLOORS = (
+    {"util", "scoring"},
+    {"data", "nnunet", "strategies"},
+    {"models", "campaign", "annotation"},
+    {"query", "planners", "returned"},
+    {"pseudo"},
+    {"training"},
+    {"rounds", "trainers"},
+    {"benchmark", "demo", "doctor", "report"},
+    {"cli"},
+)
+"""A folder imports from the floors below its own and from nowhere else. A new folder gets its place here."""
+
+DISCOVERY = "nnunet_discovery"
+"""The folder that nnUNet_extTrainer points at. Everyone may ask where it is; its one module imports the trainers."""
+
+ADAPTERS = {
+    "annotation/image_space",
+    "annotation/resample_back",
+    "benchmark/case_metrics",
+    "benchmark/execution",
+    "benchmark/recorded_training",
+    "benchmark/target",
+    "campaign/campaign_start",
+    "data/case_writer",
+    "data/cases",
+    "data/image_checks",
+    "data/label_preprocessing",
+    "demo/demo_run",
+    "demo/predict_and_measure",
+    "demo/source_training",
+    "doctor/doctor_probe",
+    "models/source_embeddings",
+    "models/source_model",
+    "nnunet/inference",
+    "nnunet/networks",
+    "nnunet/nnunet_paths",
+    "planners/channel_normalisation",
+    "planners/source_model_planner",
+    "pseudo/derived_dataset",
+    "pseudo/pseudo_label_writer",
+    "returned/label_files",
+    "trainers/nnUNetTrainerASSFT",
+    "trainers/nnUNetTrainerActive",
+    "trainers/nnUNetTrainerActiveAdamW",
+    "trainers/nnUNetTrainerMmActS",
+    "training/checkpoints",
+    "training/loaders",
+    "training/pseudo_dataset",
+    "training/query_mixin",
+    "training/semi_supervised",
+    "training/source_comparison",
+}
+"""The modules that may import nnunetv2; all others get what they need of it from these."""
+
+MOST_LINES, MEDIAN_LINES, MOST_PARAMETERS, MOST_ROOT_MODULES = 300, 110, 7, 5
+
+STILL_TOO_LONG = {"campaign/campaign", "scoring/density"}
+STILL_TOO_MANY_PARAMETERS = {
+    "annotation/handoff:write_handoff",
+    "campaign/campaign:append_round",
+    "campaign/campaign:create",
+    "campaign/campaign_start:start_campaign",
+    "demo/phantom:write_phantom_pair",
+    "demo/predict_and_measure:evaluate",
+    "demo/source_training:train",
+    "models/model_export:export_model",
+    "planners/source_model_planner:__init__",
+    "pseudo/derived_dataset:derive_dataset",
+    "pseudo/pseudo_labels:make_reliable_set",
+    "pseudo/pseudo_labels:rate_cases",
+    "query/pool_building:_add_source",
+    "query/pool_building:build_pool",
+    "query/pool_scoring:score_cases",
+    "query/selector:propose",
+    "query/selector:run_query",
+    "rounds/hand_over:hand_over",
+    "scoring/reliability:reliability",
+    "strategies/assft:__init__",
+    "training/source_comparison:measure",
+}
+"""Pieces from before these rules; the lists only ever get shorter."""
+
+SHOWN_BY = {
+    "annotation/case_folder": "annotation/test_handoff.py",
+    "benchmark/all_runs": "benchmark/test_benchmark_results.py",
+    "benchmark/figures": "benchmark/test_benchmark_summary.py",
+    "benchmark/paired_tests": "benchmark/test_comparison_of_ways.py",
+    "benchmark/summary_page": "benchmark/test_benchmark_summary.py",
+    "campaign/folds": "campaign/test_cross_validation.py",
+    "doctor/doctor_probe": "doctor/test_doctor.py",
+    "nnunet_discovery/nnunet_active_trainers": "training/test_trainers.py",
+    "trainers/nnUNetTrainerASSFT": "training/test_semi_supervised.py",
+    "trainers/nnUNetTrainerActive": "training/test_trainers.py",
+    "trainers/nnUNetTrainerActiveAdamW": "training/test_trainers.py",
+    "trainers/nnUNetTrainerMmActS": "training/test_trainers.py",
+    "util/errors": "cli/test_cli_main.py",
+}
+"""Files whose tests stand in a file of another name. Query strategies are tested by kind, see ``STRATEGY_TESTS``."""
+
+STRATEGY_TESTS = ("test_strategy_scores.py", "test_strategy_embeddings.py", "test_strategy_mixed.py")
+
+
+def _sources() -> dict[str, Path]:
+    """Every module of the package by folder and name, as in ``data/cases``."""
+    found = {}
+    for file in (ROOT / PACKAGE).rglob("*.py"):
+        found[file.relative_to(ROOT / PACKAGE).with_suffix("").as_posix()] = file
+    for folder in ("trainers", "planners"):
+        found |= {f"{folder}/{file.stem}": file for file in (ROOT / folder).glob("*.py")}
+    return dict(sorted(found.items()))
+
+
+SOURCES = _sources()
+WRITTEN = {name: file for name, file in SOURCES.items() if file.name != "__init__.py"}
+TREES = {name: ast.parse(file.read_text(encoding="utf-8")) for name, file in SOURCES.items()}
+LINES = {name: len(file.read_text(encoding="utf-8").splitlines()) for name, file in WRITTEN.items()}
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of what a module imports, also inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the package imports by full names"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def _folder(name: str) -> str:
+    return name.partition("/")[0] if "/" in name else ""
+
+
+def _folders_imported(name: str) -> set[str]:
+    parts = [dotted.split(".") for dotted in _imported(TREES[name]) if dotted.split(".")[0] == PACKAGE]
+    folders = {_folder(source) for source in SOURCES}
+    return {part[1] for part in parts if len(part) > 1 and part[1] in folders} - {_folder(name)}
+
+
+def _floor(folder: str) -> int:
+    return next((number for number, floor in enumerate(FLOORS) if folder in floor), -1)
+
+
+def test_the_package_root_holds_no_more_than_a_few_modules() -> None:
+    assert (ROOT / PACKAGE / "__init__.py").is_file()
+    assert len([name for name in WRITTEN if not _folder(name)]) <= MOST_ROOT_MODULES
+
+
+def test_every_folder_of_the_package_stands_on_one_floor() -> None:
+    folders = {_folder(name) for name in SOURCES} - {"", DISCOVERY}
+    assert folders == set().union(*FLOORS)
+    assert sum(map(len, FLOORS)) == len(folders)
+
+
+def test_imports_run_from_a_floor_to_lower_ones_and_never_back_up() -> None:
+    against = [
+        f"{name} imports from {folder}"
+        for name in SOURCES
+        if _folder(name) not in ("", DISCOVERY)
+        for folder in _folders_imported(name) - {DISCOVERY}
+        if _floor(folder) >= _floor(_folder(name))
+    ]
+    assert against == []
+
+
+def test_no_circle_runs_through_the_folders() -> None:
+    # the trainers are found through the discovery folder by nnU-Net itself; nobody imports that module
+    edges: dict[str, set[str]] = {}
+    for name in SOURCES:
+        if not name.startswith(f"{DISCOVERY}/nnunet_active_trainers"):
+            edges.setdefault(_folder(name), set()).update(_folders_imported(name))
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            todo += (new := edges.get(todo.pop(), set()) - seen)
+            seen |= new
+        return seen
+
+    assert [folder for folder in edges if folder in reached(folder)] == []
+
+
+def test_nobody_imports_the_module_through_which_the_trainers_are_found() -> None:
+    hidden = f"{PACKAGE}.{DISCOVERY}.nnunet_active_trainers"
+    assert [name for name, tree in TREES.items() if hidden in _imported(tree)] == []
+
+
+def test_only_adapter_modules_import_nnunetv2() -> None:
+    importing = {name for name, tree in TREES.items() if any(m.split(".")[0] == "nnunetv2" for m in _imported(tree))}
+    assert importing == ADAPTERS
+
+
+@pytest.mark.parametrize("folder", ["scoring", "strategies"])
+def test_scoring_and_strategies_know_nothing_of_nnunet(folder: str) -> None:
+    inside = {name: file for name, file in SOURCES.items() if _folder(name) == folder}
+    assert inside
+    assert [name for name, file in inside.items() if "nnunetv2" in file.read_text(encoding="utf-8")] == []
+
+
+def test_no_file_is_long_and_half_of_them_are_short() -> None:
+    assert {name for name, lines in LINES.items() if lines > MOST_LINES} <= STILL_TOO_LONG
+    assert statistics.median(LINES.values()) <= MEDIAN_LINES
+
+
+def _own_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"])) + bool(given.vararg) + bool(given.kwarg)
+
+
+def test_no_function_has_more_than_seven_parameters() -> None:
+    many = {
+        f"{name}:{node.name}"
+        for name, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _own_parameters(node) > MOST_PARAMETERS
+    }
+    assert many <= STILL_TOO_MANY_PARAMETERS
+
+
+def _twins(name: str) -> list[Path]:
+    folder, stem = _folder(name), WRITTEN[name].stem
+    if name in SHOWN_BY:
+        return [ROOT / "tests" / SHOWN_BY[name]]
+    if folder == "strategies":
+        own = {ast.unparse(node.bases[0]) for node in TREES[name].body if isinstance(node, ast.ClassDef) and node.bases}
+        if own & {"QueryStrategy", "ScoreStrategy"} or stem == "anchors":
+            return [ROOT / "tests" / folder / file for file in STRATEGY_TESTS]
+        return [ROOT / "tests" / folder / f"test_strategy_{stem}.py"]
+    kinds = {"cli": f"test_cli_{stem}.py", "benchmark": f"test_benchmark_{stem}.py"}
+    names = [f"test_{stem}.py", *([kinds[folder]] if folder in kinds else [])]
+    return [ROOT / "tests" / folder / file for file in names]
+
+
+def test_every_source_file_has_tests_of_its_own() -> None:
+    assert [name for name in WRITTEN if not any(twin.is_file() for twin in _twins(name))] == []
+
+
+def test_the_list_of_other_test_files_names_no_file_that_has_one_of_its_own() -> None:
+    assert set(SHOWN_BY) <= set(WRITTEN)
+    own = {name: ROOT / "tests" / _folder(name) / f"test_{WRITTEN[name].stem}.py" for name in SHOWN_BY}
+    assert [name for name, file in own.items() if file.is_file()] == []
