@@ -20,6 +20,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.source_model import (
     DEFAULT_CHECKPOINT,
@@ -31,7 +32,7 @@ from nnunet_active.models.source_model import (
 )
 from nnunet_active.models.weight_transfer import ChannelMapping, TransferReport, map_channels
 from nnunet_active.nnunet import nnunet_paths
-from nnunet_active.nnunet.networks import build_network, channel_names, find_trainer_class
+from nnunet_active.nnunet.networks import build_network, find_trainer_class
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.planners.channel_normalisation import map_normalisation
 from nnunet_active.planners.plans_file import merge_plans

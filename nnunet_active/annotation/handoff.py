@@ -24,6 +24,7 @@ from nnunet_active.annotation.label_colours import Label, labels_of
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
 from nnunet_active.annotation.worklist import write_readme, write_worklist
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.util.atomic import atomic_folder, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 
@@ -67,8 +68,7 @@ def write_handoff(
         _remove_leftovers(place)
     report = HandoffReport(folder)
     labels = labels_of(dataset_json)
-    names = dataset_json.get("channel_names") or dataset_json["modality"]
-    channels = [str(names[key]) for key in sorted(names, key=int)]
+    channels = channel_names(dataset_json)
     content = _content(folder, store.dataset_folder.name, fold, round_number, dataset_json["file_ending"], labels)
     predictions = Archive(Path(archive), store, dataset_json, predict)
     for case in sorted(cases, key=lambda one: one.rank):

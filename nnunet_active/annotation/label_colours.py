@@ -5,8 +5,7 @@ from __future__ import annotations
 import colorsys
 from dataclasses import dataclass
 
-from nnunet_active.data.image_checks import allowed_label_values
-from nnunet_active.data.segments import label_values
+from nnunet_active.data.dataset_json import allowed_label_values, label_values
 
 # Told apart by most colour-blind people and seen on grey images (after Okabe and Ito's palette, without its black).
 _PALETTE = ((230, 75, 53), (0, 158, 115), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))

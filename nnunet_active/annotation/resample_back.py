@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnunet_active.annotation.uncertainty import entropy_map
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.image_checks import allowed_label_values
+from nnunet_active.data.dataset_json import allowed_label_values
 from nnunet_active.util.errors import BadCase
 
 

@@ -64,24 +64,6 @@ def image_reader(plans: dict) -> type[BaseReaderWriter]:
         ) from error
 
 
-def allowed_label_values(dataset_json: dict) -> frozenset[int]:
-    """Voxel values that a label file may have: all integers in ``labels``, regions taken apart, ``ignore`` included.
-
-    >>> sorted(allowed_label_values({"labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}}))
-    [0, 1, 2, 3]
-    """
-    values: set[int] = set()
-    try:
-        for value in dataset_json["labels"].values():
-            values.update(int(v) for v in (value if isinstance(value, (list, tuple)) else [value]))
-    except (TypeError, ValueError) as error:
-        raise MissingInput(
-            f'"labels" in dataset.json must map names to integers or lists of integers, e.g. {{"background": 0, '
-            f'"tumour": 1}}; found {dataset_json["labels"]}.'
-        ) from error
-    return frozenset(values)
-
-
 def check_image(
     case: str, files: Sequence[Path], reader: type[BaseReaderWriter], channels: int | None = None
 ) -> CheckedImage:

@@ -6,17 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_active.data.dataset_json import class_masks
 from nnunet_active.util.errors import BadCase
-
-
-def class_masks(label: np.ndarray, labels: dict) -> dict[str, np.ndarray]:
-    """One mask per foreground label or region of ``dataset.json``, voxels of the ignore label in none of them."""
-    masks = {}
-    for name, value in labels.items():
-        values = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
-        if name != "ignore" and values != [0]:
-            masks[name] = np.isin(label, values)
-    return masks
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float | None:

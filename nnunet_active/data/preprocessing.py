@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from nnunet_active.data.case_writer import drop_pool_copy, is_current, remove_leftovers, write_case
 from nnunet_active.data.cases import CaseStore, is_whole
-from nnunet_active.data.image_checks import Geometry, allowed_label_values, check_image, check_label
+from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
+from nnunet_active.data.image_checks import Geometry, check_image, check_label
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import copy_file
 from nnunet_active.util.errors import ActiveError, BadCase
@@ -258,8 +259,7 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
 
 def _checked_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: Geometry | None) -> list[str]:
     reader, allowed = store.plans_manager.image_reader_writer_class, allowed_label_values(dataset_json)
-    ignore = dataset_json["labels"].get("ignore")
-    return check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore)
+    return check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore_value(dataset_json))
 
 
 def _write(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_active.data.dataset_json import channel_names, read_dataset_json
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 
@@ -87,12 +88,12 @@ class RawDataset:
     def __init__(self, folder: Path, pool_folders: Sequence[Path] = ()) -> None:
         self.folder = Path(folder)
         self.name = self.folder.name
-        self.dataset_json = _read_dataset_json(self.folder / "dataset.json")
+        self.dataset_json, notes = read_dataset_json(self.folder / "dataset.json")
         self.file_ending: str = self.dataset_json["file_ending"]
-        self.channel_names = _channel_names(self.dataset_json)
+        self.channel_names = channel_names(self.dataset_json)
         self.pool_folders = tuple(dict.fromkeys(Path(p).resolve() for p in pool_folders))
         self.problems: dict[str, str] = {}
-        self.warnings: dict[str, str] = {}
+        self.warnings: dict[str, str] = {"dataset.json": " ".join(notes)} if notes else {}
         self._found: dict[str, RawCase] = {}
         self._origin: dict[str, Path] = {}  # where each case was seen first, set aside or not
         self._labels = self._read_labels_folder()
@@ -232,27 +233,6 @@ def _file_names(folder: Path, ending: str) -> list[str]:
         return []
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.name.endswith(ending) and not entry.is_dir())
-
-
-def _read_dataset_json(file: Path) -> dict:
-    if not file.is_file():
-        raise MissingInput(f"{file} was not found; a data set in nnU-Net's raw format has a dataset.json.")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MissingInput(f"{file} is not valid JSON ({error}); correct the file.") from error
-    required = ("labels", "file_ending")
-    absent = [key for key in required if not (isinstance(content, dict) and content.get(key))]
-    if absent or not (content.get("channel_names") or content.get("modality")):
-        wanted = ", ".join(absent or ["channel_names"])
-        raise MissingInput(f"{file} lacks {wanted}; see nnU-Net's description of dataset.json.")
-    return content
-
-
-def _channel_names(dataset_json: Mapping) -> list[str]:
-    """Channel names in the order of the channel numbers (``modality`` is the key of older data sets)."""
-    names = dataset_json.get("channel_names") or dataset_json["modality"]
-    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def _pool_file(preprocessed_dataset_folder: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_active.data.image_checks import allowed_label_values
+from nnunet_active.data.dataset_json import names_of_values
 from nnunet_active.util.errors import BadCase
 
 _FIELD = re.compile(r"Segment(\d+)_(\w+)")
@@ -48,32 +48,6 @@ def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
                 value, layer = int(entry["LabelValue"]), int(entry.get("Layer") or 0)
             found.append(Segment(name, value, layer))
     return found
-
-
-def label_values(dataset_json: dict) -> dict[str, int]:
-    """The value that a voxel gets by the name of a label; of a region, the value that nnU-Net paints it with.
-
-    >>> label_values({"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]})
-    {'background': 0, 'whole': 1, 'core': 2}
-    """
-    labels = dataset_json["labels"]
-    order = iter(dataset_json.get("regions_class_order") or [])
-    values = {}
-    for name, value in labels.items():
-        single = [int(v) for v in value] if isinstance(value, (list, tuple)) else [int(value)]
-        # regions_class_order has one entry for every label but the background and the ignore label
-        painted = None if name == "ignore" or single == [0] else next(order, None)
-        values[name] = int(painted) if painted is not None else single[0]
-    return values
-
-
-def names_of_values(dataset_json: dict) -> dict[str, int]:
-    """As :func:`label_values`, and ``label N`` for every value that label files may have and no label is painted with."""
-    values = label_values(dataset_json)
-    return {
-        **values,
-        **{f"label {value}": value for value in sorted(allowed_label_values(dataset_json) - {*values.values()})},
-    }
 
 
 def map_segments(

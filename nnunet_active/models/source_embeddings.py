@@ -14,11 +14,12 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.networks import build_network, channel_names
+from nnunet_active.nnunet.networks import build_network
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 

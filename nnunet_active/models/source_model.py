@@ -14,6 +14,7 @@ import torch
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
+from nnunet_active.data.dataset_json import channel_names, check_dataset_json
 from nnunet_active.models.model_choice import DEFAULT_CHECKPOINT, choose_fold, choose_model, read_json
 from nnunet_active.models.model_files import FOLD, FolderStore, ZipStore
 from nnunet_active.models.name_mapping import HeadMapping
@@ -22,7 +23,6 @@ from nnunet_active.models.nnssl_model import find_nnssl_checkpoint, read_nnssl
 from nnunet_active.models.weight_transfer import TransferReport, map_channels, map_heads, transfer_weights
 from nnunet_active.nnunet.networks import (
     build_network,
-    channel_names,
     find_trainer_class,
     head_names,
     stock_trainer_name,
@@ -36,7 +36,6 @@ __all__ = [
     "SourceModel",
     "build_network",
     "carry_over",
-    "channel_names",
     "find_trainer_class",
     "head_names",
     "read_source_model",
@@ -108,7 +107,7 @@ def read_source_model(
         trust: read the checkpoint even if that can run code stored in it.
 
     Raises:
-        MissingInput: the path, plans.json, dataset.json, fold, checkpoint or configuration is not there.
+        MissingInput: the path, plans.json, a dataset.json that can be used, fold, checkpoint or configuration is not there.
         UnsafeCheckpoint: the checkpoint cannot be read without running code from it, and ``trust`` is False.
         IncompatibleSource: second stage of a cascade, or weights that are not finite.
         ActiveError: a file is damaged or is not what its name says.
@@ -130,10 +129,13 @@ def read_source_model(
     notes: list[str] = []
     model = choose_model(store, configuration)
     plans = read_json(store, model, "plans.json", required=True)
-    dataset_json = read_json(store, model, "dataset.json", required=True)
     fingerprint = read_json(store, model, "dataset_fingerprint.json", required=False)
     found = store.folds(model)
     fold, checkpoint = choose_fold(store, model, found, fold, checkpoint, notes)
+    dataset_json, _ = check_dataset_json(
+        read_json(store, model, "dataset.json", required=True),
+        f"{store.describe(model, 'dataset.json')} of the source model",
+    )
 
     where = store.describe(model, f"fold_{fold}/{checkpoint}")
     with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:

@@ -1,4 +1,4 @@
-"""Networks as nnU-Net builds them: trainer classes by name, and what the input and output channels are called."""
+"""Networks as nnU-Net builds them: trainer classes by name, and what the output channels are called."""
 
 from __future__ import annotations
 
@@ -16,14 +16,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_active.util.errors import ActiveError
-
-
-def channel_names(dataset_json: dict) -> list[str]:
-    """Names of the input channels in their order, from ``channel_names`` or the older ``modality``."""
-    named = dataset_json.get("channel_names", dataset_json.get("modality"))
-    if not isinstance(named, dict) or not named:
-        raise ActiveError('dataset.json names no channels; add "channel_names": {"0": "T1", ...} to it.')
-    return [str(named[key]) for key in sorted(named, key=int)]
 
 
 def head_names(plans: dict, dataset_json: dict) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from skimage.measure import approximate_polygon, find_contours
 
-from nnunet_active.data.label_agreement import class_masks
+from nnunet_active.data.dataset_json import class_masks
 from nnunet_active.report.volumes import Volume
 
 LARGEST = 256  # pixels on the longer side: ten cases of four channels stay below 10 MB, were they pure noise
@@ -151,7 +151,7 @@ def outlines(plane: np.ndarray, labels: Mapping[str, Any]) -> dict[str, str]:
         labels: as in ``dataset.json``: class -> value, or region -> values.
     """
     paths = {}
-    for name, inside in class_masks(plane, dict(labels)).items():
+    for name, inside in class_masks(plane, labels).items():
         if inside.any():
             padded = np.pad(inside, 1).astype(np.float32)  # so that a border at the edge of the picture closes
             lines = [approximate_polygon(line, 0.25) for line in find_contours(padded, 0.5)]

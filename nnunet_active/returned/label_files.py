@@ -22,7 +22,8 @@ import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.annotation.image_space import carries_geometry, to_file_order, write_map_like
-from nnunet_active.data.image_checks import allowed_label_values, check_label, count_not_finite_in_nifti
+from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
+from nnunet_active.data.image_checks import check_label, count_not_finite_in_nifti
 from nnunet_active.data.segments import map_segments, segments_of
 from nnunet_active.returned.label_grid import Grid, place
 from nnunet_active.util.atomic import copy_file
@@ -178,9 +179,10 @@ def write_label(
             raise BadCase(
                 f"Case {case}: the image {image} cannot be read ({_last_line(error)}); replace it."
             ) from error
-        ignore = dataset_json["labels"].get("ignore")
         try:
-            warnings = check_label(case, temporary, [image], allowed_label_values(dataset_json), reader, ignore=ignore)
+            warnings = check_label(
+                case, temporary, [image], allowed_label_values(dataset_json), reader, ignore=ignore_value(dataset_json)
+            )
         except BadCase as error:
             raise BadCase(str(error).replace(str(temporary), str(target))) from error
         copy_file(temporary, target)

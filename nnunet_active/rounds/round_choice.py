@@ -10,9 +10,10 @@ from nnunet_active.campaign.campaign_start import make_oracle, start_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.case_writer import is_current
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.networks import build_network, channel_names, head_names
+from nnunet_active.nnunet.networks import build_network, head_names
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.selector import Proposal, propose
 from nnunet_active.rounds.asking_model import find_models, make_window

@@ -22,8 +22,9 @@ from nnunet_active.campaign.campaign_start import make_oracle
 from nnunet_active.campaign.cross_validation import check_can_be_trained
 from nnunet_active.campaign.folds import sides
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.networks import channel_names, head_names
+from nnunet_active.nnunet.networks import head_names
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
 from nnunet_active.util.errors import EmptyPool

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tiny_dataset as tiny
 
-from nnunet_active.data.image_checks import allowed_label_values, check_image, check_label, image_reader
+from nnunet_active.data.image_checks import check_image, check_label, image_reader
 from nnunet_active.util.errors import BadCase, MissingInput
 
 READER = image_reader(tiny.make_plans())
@@ -181,16 +181,6 @@ def test_a_label_that_is_all_background_or_ignored_is_a_warning(tmp_path, files)
     array[0] = 3
     assert check_label("a", label(tmp_path, array), files, {0, 1, 2, 3}, READER, ignore=3)
     assert not check_label("a", label(tmp_path, array), files, {0, 1, 2, 3}, READER)
-
-
-def test_region_and_ignore_labels_are_taken_apart():
-    labels = {"background": 0, "whole": [1, 2, 3], "core": (2, 3), "ignore": 4}
-    assert allowed_label_values({"labels": labels}) == {0, 1, 2, 3, 4}
-
-
-def test_labels_the_wrong_way_round_are_a_clear_error():
-    with pytest.raises(MissingInput, match="labels"):
-        allowed_label_values({"labels": {"0": "background", "1": "tumour"}})
 
 
 def test_a_reader_that_nnunet_does_not_have_is_named():

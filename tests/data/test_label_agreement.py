@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_active.data.label_agreement import class_masks, compare, dice
+from nnunet_active.data.dataset_json import class_masks
+from nnunet_active.data.label_agreement import compare, dice
 from nnunet_active.util.errors import BadCase
 
 LABELS = {"background": 0, "oedema": 1, "core": 2}

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_active.data.segments import Segment, label_values, map_segments, segments_of
+from nnunet_active.data.dataset_json import label_values
+from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
 
 DATASET = {"labels": {"background": 0, "Left_Ventricle": 1, "myocardium": 2, "ignore": 3}}

@@ -7,22 +7,11 @@ from tiny_source import dataset_json, plans
 
 from nnunet_active.nnunet.networks import (
     build_network,
-    channel_names,
     find_trainer_class,
     head_names,
     stock_trainer_name,
 )
 from nnunet_active.util.errors import ActiveError
-
-
-def test_channels_are_ordered_by_their_number_not_by_their_place():
-    assert channel_names({"channel_names": {"10": "k", "2": "c", "0": "a"}}) == ["a", "c", "k"]
-
-
-def test_the_older_name_of_the_channels_is_understood():
-    assert channel_names({"modality": {"0": "MRI"}}) == ["MRI"]
-    with pytest.raises(ActiveError, match="names no channels"):
-        channel_names({})
 
 
 @pytest.mark.parametrize(
