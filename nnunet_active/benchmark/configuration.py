@@ -173,8 +173,8 @@ def parse_arm(text: str) -> Arm:
 
     >>> parse_arm("mmacts:one_off").one_off
     True
-    >>> parse_arm("assft:pseudo:combine=product").options
-    {'combine': 'product'}
+    >>> parse_arm("assft:pseudo:gap=drift").options
+    {'gap': 'drift'}
 
     Raises:
         CampaignError: an unknown part, strategy or option.

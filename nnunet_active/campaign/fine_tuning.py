@@ -2,8 +2,7 @@
 
 Every setting alone is off by default, and off means untouched: the recipe ``plain`` is the papers', bit for bit. What ``init`` takes
 where nothing is said is `DEFAULT_RECIPE`. The
-formulas are in the modules that carry them out, :mod:`~nnunet_active.training.adaptation` and
-:mod:`~nnunet_active.training.schedule`, and in ``docs/fine-tuning.md``.
+formulas are in the module that carries them out, :mod:`~nnunet_active.training.adaptation`, and in ``docs/fine-tuning.md``.
 """
 
 from __future__ import annotations
@@ -17,15 +16,16 @@ from nnunet_active.util.errors import CampaignError
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "low_lr": {"lr_factor": 0.1},
-    "anchored": {"anchor": 0.01},
     "averaged": {"ema_epochs": 4.0},
     "interpolated": {"interpolation": 0.5},
     "three_quarters": {"interpolation": 0.75},
     "held_out": {"interpolation": "held_out"},
-    "gentle": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.01, "ema_epochs": 4.0},
 }
 """Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
+
+REMOVED_RECIPES = ("low_lr", "anchored", "gentle")
+REMOVED = {"lr_factor": 1, "warmup_epochs": 0, "anchor": 0}
+"""Settings of earlier versions with their neutral values: measured, each lost more than it saved (``docs/measured.md``)."""
 
 HELD_OUT = "held_out"
 """The value of ``interpolation`` that leaves it to the held-out cases."""
@@ -44,9 +44,6 @@ class FineTuning:
     """Settings of the fine-tuning.
 
     Attributes:
-        lr_factor: multiplies the initial learning rate, whichever applies (the campaign's, else the trainer's own).
-        warmup_epochs: W; epoch e < W of a schedule is trained at (e + 1) / (W + 1) of its learning rate.
-        anchor: alpha of the penalty (alpha / 2) ||w - w0||^2 towards the source weights w0 (L2-SP); 0: none.
         ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
         interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
             held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`).
@@ -56,30 +53,17 @@ class FineTuning:
         CampaignError: a value that makes no sense.
     """
 
-    lr_factor: float = 1.0
-    warmup_epochs: int = 0
-    anchor: float = 0.0
     ema_epochs: float = 0.0
     interpolation: float | str = 1.0
     compare: bool = True
 
     def __post_init__(self) -> None:
-        number = (int, float)
-        kinds = {
-            "lr_factor": number,
-            "warmup_epochs": int,
-            "anchor": number,
-            "ema_epochs": number,
-            **({} if self.chosen_by_held_out else {"interpolation": number}),
-        }
-        for name, kind in kinds.items():
+        for name in ("ema_epochs", *([] if self.chosen_by_held_out else ["interpolation"])):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, kind):
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise CampaignError(f"The fine-tuning setting {name} is {value!r}; give a number.")
             if not 0 <= value < float("inf"):
                 raise CampaignError(f"The fine-tuning setting {name} is {value}; it cannot be negative or infinite.")
-        if self.lr_factor == 0:
-            raise CampaignError("The fine-tuning setting lr_factor is 0, so that nothing would be learnt; raise it.")
         if not 0 < self.first_interpolation <= 1:
             raise CampaignError(
                 f"The fine-tuning setting interpolation is {self.interpolation}; it must be above 0 (the source network) and at "
@@ -103,8 +87,16 @@ class FineTuning:
         """From the ``fine_tuning`` of a campaign's settings.
 
         Raises:
-            CampaignError: an unknown setting, or a value that makes no sense.
+            CampaignError: an unknown setting, one of an earlier version that is not neutral, or a value that makes no sense.
         """
+        for name, neutral in REMOVED.items():
+            if options.get(name, neutral) != neutral:
+                raise CampaignError(
+                    f"The fine-tuning setting {name} ({options[name]}) is no longer there: it lost more than it saved. Take it out "
+                    f"of 'fine_tuning' in campaign.json to go on without it, or start anew with another recipe (nnunet_active "
+                    f"init ... --recipe averaged --restart)."
+                )
+        options = {name: value for name, value in options.items() if name not in REMOVED}
         refuse_unknown(options, cls, "There is no fine-tuning setting {}")
         return cls(**options)
 
@@ -116,12 +108,6 @@ class FineTuning:
     def lines(self) -> list[str]:
         """What differs from the plain recipe, for people."""
         said = []
-        if self.lr_factor != 1:
-            said.append(f"{self.lr_factor:g} times the initial learning rate")
-        if self.warmup_epochs:
-            said.append(f"warm-up over {self.warmup_epochs} epochs")
-        if self.anchor:
-            said.append(f"anchored to the source weights (L2-SP, alpha {self.anchor:g})")
         if self.ema_epochs:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
         if self.chosen_by_held_out:
@@ -139,6 +125,10 @@ def recipe(name: str) -> dict[str, Any]:
     Raises:
         CampaignError: there is none of this name.
     """
+    if name in REMOVED_RECIPES:
+        raise CampaignError(
+            f"The fine-tuning recipe '{name}' is no longer there: it lost more than it saved; choose one of {', '.join(RECIPES)}."
+        )
     if name not in RECIPES:
         raise CampaignError(f"There is no fine-tuning recipe '{name}'; choose one of {', '.join(RECIPES)}.")
     return dict(RECIPES[name])

@@ -17,21 +17,16 @@ if TYPE_CHECKING:
 HELP = "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted"
 
 _NUMBERS = {
-    "confident_fraction": "rule rank: the most confident share of the cases",
-    "nearer_fraction": "rule rank: the share of the cases that is nearest to the labelled ones",
-    "tau_c": "rule threshold: least confidence",
-    "tau_d": "rule threshold: greatest cosine distance to a labelled case",
+    "confident_fraction": "the most confident share of the cases (default: the campaign's, else 0.5)",
+    "nearer_fraction": "the share of the cases that is nearest to the labelled ones (default: the campaign's, else 0.5)",
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Campaign, model, rule, and what to write."""
+    """Campaign, model, which predictions, and what to write."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     add_model(parser)
-    parser.add_argument(
-        "--rule", choices=("rank", "threshold"), help="how cases are chosen (default: the campaign's, else rank)"
-    )
     for name, text in _NUMBERS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=float, help=text)
     parser.add_argument(
@@ -113,6 +108,6 @@ def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSet
     """The campaign's, with what was said now in their place."""
     from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 
-    said = {name: getattr(args, name) for name in ("rule", *_NUMBERS, "allow_empty")}
+    said = {name: getattr(args, name) for name in (*_NUMBERS, "allow_empty")}
     wanted = {**(campaign or {}), **{name: value for name, value in said.items() if value is not None}}
     return PseudoLabelSettings.of({**wanted, "share": wanted.get("share") or PseudoLabelSettings().share})

@@ -5,8 +5,7 @@ are not public text, so these are our reading:
 
 * conf(x) = mean over the predicted foreground of max_c p(v)  (the column ``confidence`` of :mod:`nnunet_active.scoring.statistics`)
 * dist(x) = min over labelled l of 1 - cos(z(x), z(l)), in [0, 2], z the embedding by the network that made the pseudo-label
-* rule ``rank`` (default): among the n eligible cases, the ceil(q n) most confident AND the ceil(f n) nearest
-* rule ``threshold``: conf >= tau_c AND dist <= tau_d
+* reliable: among the n eligible cases, the ceil(q n) most confident AND the ceil(f n) nearest
 
 Our choices where nothing is said: a case without predicted foreground is not eligible unless asked for, and then has the mean of
 max_c p over all voxels for its confidence; cases that are equal at a cut-off are all in, so that neither the order of the cases nor
@@ -20,7 +19,6 @@ import math
 import numpy as np
 import pandas as pd
 
-RULES = ("rank", "threshold")
 _TIE = 1e-9  # confidences and cosines come from float32; a difference at that level is none
 
 
@@ -56,11 +54,8 @@ def reliability(
     confidence: np.ndarray,
     distance: np.ndarray,
     empty: np.ndarray,
-    rule: str = "rank",
     confident_fraction: float = 0.5,
     nearer_fraction: float = 0.5,
-    tau_c: float = 0.9,
-    tau_d: float = 0.5,
     allow_empty: bool = False,
 ) -> pd.DataFrame:
     """Which of n pseudo-labels are reliable.
@@ -69,28 +64,17 @@ def reliability(
         confidence: (n,) conf(x); NaN is never confident.
         distance: (n,) dist(x); NaN everywhere: no distance is known and it does not count; NaN for some: these are never near.
         empty: (n,) bool: nothing is predicted.
-        rule: ``rank`` or ``threshold``.
         confident_fraction: q, of the eligible cases.
         nearer_fraction: f, of the eligible cases.
-        tau_c: least confidence of ``threshold``.
-        tau_d: greatest distance of ``threshold``.
         allow_empty: empty predictions are eligible.
 
     Returns:
         One row per case: bool ``eligible``, ``confident``, ``near``, ``reliable`` (all three).
-
-    Raises:
-        ValueError: unknown rule.
     """
-    if rule not in RULES:
-        raise ValueError(f"the rule is '{rule}'; it must be one of {', '.join(RULES)}")
     confidence, distance = (np.asarray(values, dtype=np.float64) for values in (confidence, distance))
     eligible = np.isfinite(confidence) & (~np.asarray(empty, dtype=bool) | allow_empty)
-    if rule == "threshold":
-        confident, near = confidence >= tau_c, distance <= tau_d
-    else:
-        confident = _lowest(-confidence, eligible, confident_fraction)
-        near = _lowest(distance, eligible, nearer_fraction)
+    confident = _lowest(-confidence, eligible, confident_fraction)
+    near = _lowest(distance, eligible, nearer_fraction)
     if not np.isfinite(distance).any():
         near = np.ones(len(distance), dtype=bool)
     columns = {"eligible": eligible, "confident": confident & eligible, "near": near & eligible}

@@ -18,13 +18,11 @@ from nnunet_active.strategies.vectors import cosine_distance, minmax, nearest_di
 from nnunet_active.util.errors import ActiveError
 
 CHOICES = {
-    "gap": ("anchor", "drift", "prediction", "source"),
-    "diversity": ("greedy", "static"),
-    "dkd": ("product", "sum"),
+    "gap": ("anchor", "drift", "source"),
     "region": ("predicted", "class_balanced", "soft"),
-    "combine": ("sum", "product"),
     "empty": ("mean", "highest"),
 }
+ANCHORS, ANCHOR_FRACTION = 8, 0.2
 REGION_COLUMN = {
     "predicted": "foreground_entropy",
     "class_balanced": "class_balanced_entropy",
@@ -38,23 +36,22 @@ class AssftStrategy(QueryStrategy):
     Q(x) = n(DKD(x)) + lambda n(ASD(x)); n(.) is min-max over the candidates of this query, constant -> zeros.
 
     The paper (arXiv 2509.10784) names DKD and ASD and says what they measure; none of its equations is public text, so
-    every formula here is our reading and has a switch:
+    every formula here is our reading; what was measured against something else has a switch:
 
-    * DKD = n(KD) * n(Div), or with ``dkd="sum"`` n(KD) + n(Div)
+    * DKD = n(KD) * n(Div)
     * knowledge gap KD, ``gap``:
-      ``anchor`` distance of z0(x) to the nearest pseudo-source anchor; ``drift`` Jensen-Shannon divergence (nats) of
-      softmax(z0 / tau) and softmax(zt / tau); while it is zero for every case, as in round 1, DKD is the diversity alone, from
-      labelled cases and picks, and nothing before there are any; ``prediction`` the column ``kl_source``, the mean voxel KL of
-      source and current predictions; ``source`` distance to the nearest centroid of the source summary
-    * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where ``greedy`` counts the picks so far as labelled and
-      ``static`` does not; with nothing labelled yet, the distance to the candidates' mean
+      ``anchor`` distance of z0(x) to the nearest pseudo-source anchor (k-means centroids of the surest 20 %, 8 at most);
+      ``drift`` Jensen-Shannon divergence (nats) of softmax(z0) and softmax(zt); while it is zero for every case, as in round 1,
+      DKD is the diversity alone, from labelled cases and picks, and nothing before there are any;
+      ``source`` distance to the nearest centroid of the source summary
+    * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where the picks so far count as labelled; with nothing labelled
+      yet, the distance to the candidates' mean
     * ASD = mean voxel entropy over ``region``: ``predicted`` foreground (column foreground_entropy), ``class_balanced``
       (class_balanced_entropy: the mean over the predicted classes) or ``soft`` (soft_foreground_entropy)
     * support: a(x) = (f a(x) + n0 mean(a)) / (f + n0), f = predicted foreground voxels, n0 = ``support``: a handful of uncertain
-      voxels cannot win by itself; ``floor``: with fewer voxels ASD is the pool's minimum
+      voxels cannot win by itself
     * nothing predicted: the pool's mean, or with ``empty="highest"`` the pool's highest ASD, for targets that are in every
       scan. (With ``support=0`` and ``empty="mean"``: soft_foreground_entropy.)
-    * ``combine="product"``: Q = n(DKD) * n(ASD)^lambda
     * an untrained head (a self-supervised encoder as the source, before the first training; no class in common): ASD says
       nothing, so Q = n(DKD) alone. KD is then the distance to the source summary; without one it is not known, and DKD = n(Div).
 
@@ -74,50 +71,28 @@ class AssftStrategy(QueryStrategy):
     def __init__(
         self,
         lambda_: float = 1.0,
-        combine: str = "sum",
         gap: str = "anchor",
-        diversity: str = "greedy",
-        dkd: str = "product",
         region: str = "class_balanced",
         support: float = 100.0,
-        floor: float = 0.0,
         empty: str = "mean",
-        anchors: int = 8,
-        anchor_fraction: float = 0.2,
-        temperature: float = 1.0,
     ):
         """See the class for the switches.
 
         Args:
             lambda_: weight of ASD.
-            combine: how DKD and ASD make Q: ``sum`` or ``product``.
-            gap: ``anchor``, ``drift``, ``prediction`` or ``source``.
-            diversity: ``greedy`` or ``static``.
-            dkd: how KD and Div make DKD: ``product`` or ``sum``.
+            gap: ``anchor``, ``drift`` or ``source``.
             region: ``predicted``, ``class_balanced`` or ``soft``.
             support: n0, in voxels; 0 switches the shrinkage off.
-            floor: fewest predicted foreground voxels for an ASD of one's own.
             empty: ASD where nothing is predicted: ``mean`` or ``highest``.
-            anchors: number of pseudo-source anchors.
-            anchor_fraction: share of the surest cases that the anchors come from.
-            temperature: tau of ``drift``.
         """
-        options = {"gap": gap, "diversity": diversity, "dkd": dkd, "region": region, "combine": combine, "empty": empty}
-        for option, value in options.items():
+        for option, value in {"gap": gap, "region": region, "empty": empty}.items():
             if value not in CHOICES[option]:
                 raise ActiveError(f"assft: {option} is '{value}'; choose one of {', '.join(CHOICES[option])}.")
-        self.lambda_ = lambda_
-        self.combine, self.gap, self.diversity, self.dkd, self.region = combine, gap, diversity, dkd, region
-        self.support, self.floor, self.empty = support, floor, empty
-        self.anchors, self.anchor_fraction, self.temperature = anchors, anchor_fraction, temperature
+        self.lambda_, self.gap, self.region, self.support, self.empty = lambda_, gap, region, support, empty
         self.columns = (REGION_COLUMN[region], "foreground_voxels")
         if gap == "anchor":
             self.columns += ("mean_entropy",)
-        if gap == "prediction":
-            self.columns += ("kl_source",)
-            self.needs = self.needs | {"prediction_gap"}
-        else:
-            self.uses = self.uses | {"source_embedding", "source_summary"}
+        self.uses = self.uses | {"source_embedding", "source_summary"}
         if gap == "source":
             self.needs = self.needs | {"source_summary"}
             self.uses = self.uses - {"source_summary"}
@@ -137,25 +112,15 @@ class AssftStrategy(QueryStrategy):
             diversity = diversity if has_reference else np.zeros(len(pool))
         steps = Steps(pool, n)
         for step in range(n):
-            dkd = minmax(self._dkd(gap, minmax(diversity)))
+            spread = minmax(diversity)
+            dkd = minmax(spread if gap is None else gap * spread)
             if step == 0:
                 components |= {"dkd": dkd, "asd": hard}
-            picked = steps.pick(self._score(dkd, hard) if pool.head_trained else dkd)
-            if self.diversity == "greedy":
-                to_pick = cosine_distance(z, z[picked])
-                diversity = np.minimum(diversity, to_pick) if has_reference else to_pick
-                has_reference = True
+            picked = steps.pick(dkd + self.lambda_ * hard if pool.head_trained else dkd)
+            to_pick = cosine_distance(z, z[picked])
+            diversity = np.minimum(diversity, to_pick) if has_reference else to_pick
+            has_reference = True
         return steps.selection(components, tuple(notes))
-
-    def _dkd(self, gap: np.ndarray | None, spread: np.ndarray) -> np.ndarray:
-        if gap is None:
-            return spread
-        return gap * spread if self.dkd == "product" else gap + spread
-
-    def _score(self, dkd: np.ndarray, hard: np.ndarray) -> np.ndarray:
-        if self.combine == "sum":
-            return dkd + self.lambda_ * hard
-        return dkd * hard**self.lambda_
 
     def _knowledge_gap(self, pool: ScoredPool, rng: np.random.Generator, notes: list[str]) -> np.ndarray | None:
         """KD, or None where nothing is known of it; adds to ``notes`` whatever was done in place of what was asked."""
@@ -168,19 +133,14 @@ class AssftStrategy(QueryStrategy):
                 )
                 return None
             kind = "source"
-        elif kind == "prediction" and not pool.source_head_trained:
-            notes.append("The source has no trained head to compare predictions with: the gap 'anchor' is used.")
-            kind = "anchor"
-        if kind == "prediction":
-            return pool.column("kl_source")
         if "source_embedding" not in pool.arrays:
             notes.append("No embedding by the source network: the current network's is used, as in round 1.")
         z0 = source_side_embedding(pool)
         if kind == "source":
             return nearest_distance(z0, source_centroids(pool, z0.shape[1]))
         if kind == "anchor":
-            return nearest_distance(z0, pseudo_source_anchors(pool, z0, self.anchors, self.anchor_fraction, rng))
-        then, now = (softmax(z / self.temperature, axis=1) for z in (z0, pool.embedding()))
+            return nearest_distance(z0, pseudo_source_anchors(pool, z0, ANCHORS, ANCHOR_FRACTION, rng))
+        then, now = (softmax(z, axis=1) for z in (z0, pool.embedding()))
         # scipy gives the square root of the divergence, and NaN for a tiny negative rounding error.
         drift = np.nan_to_num(jensenshannon(then, now, axis=1)) ** 2
         if not minmax(drift).any():
@@ -199,9 +159,6 @@ class AssftStrategy(QueryStrategy):
         own = np.where(np.isfinite(own), own, mean)
         if self.support > 0:
             own = (foreground * own + self.support * mean) / (foreground + self.support)
-        enough = foreground >= self.floor
-        if self.floor > 0 and enough.any():
-            own = np.where(enough, own, own.min())
         if self.empty == "highest":
             own = np.where(foreground > 0, own, own.max())
         return own

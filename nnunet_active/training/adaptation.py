@@ -1,16 +1,10 @@
-"""What happens to the weights beside the optimizer's own steps: anchor to the source, average, interpolation, new beginning.
-
-**Anchor** (L2-SP: Li, Grandvalet, Davoine, ICML 2018): the penalty (alpha / 2) ||w - w0||^2, where w0 are the source weights as they
-were carried over. It acts as the optimizer's own weight decay acts, with w0 in the place of the origin: for SGD alpha (w - w0) is added
-to the (clipped) gradient, which is the penalty as a term of the loss; for all other optimizers it is decoupled, w <- w - lr alpha
-(w - w0), as in AdamW, since their scaling of the gradient would undo it. The optimizer's weight decay stays beside it [choice]. Output
-layers with a class that the source does not know are not anchored: there is nothing to stay near to (the paper's w_S-bar).
+"""What happens to the weights beside the optimizer's own steps: average, interpolation, new beginning.
 
 **Average** (Polyak & Juditsky 1992; as the teacher of Tarvainen & Valpola, NeurIPS 2017): after each step a <- d a + (1 - d) w, with
-a = w0 at first [choice: no ramp of d, so that the average leaves the source slowly]. The average predicts (validation, queries, final
-network), the weights themselves are trained on. Floating-point buffers are averaged too, others copied.
+a = w0, the source weights, at first [choice: no ramp of d, so that it leaves the source slowly]. The average predicts (validation,
+queries, final network), the weights themselves are trained on. Floating-point buffers are averaged too, others copied.
 
-Both happen in hooks of the optimizer, so that they see every step that is made and none that the gradient scaler skips, in any trainer.
+It happens in a hook of the optimizer, so that it sees every step that is made and none that the gradient scaler skips, in any trainer.
 
 **Interpolation** (WiSE-FT: Wortsman et al., CVPR 2022): the weights that predict are w0 + alpha (v - w0), where v are the weights that
 are trained on, or their average where there is one. The training itself does not change. Output layers with a class that the source
@@ -24,27 +18,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch import nn
+from torch.optim import Optimizer
 
-from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.weights import Weights, copy_weights, interpolate, live_weights, put_weights
-
-
-def anchor_that_holds(optimizer: Optimizer, lr: float, steps: int) -> float:
-    """The alpha whose pull alone, over a whole training, has about the size of the way from the source.
-
-    alpha lr T / (1 - m) = 1 over T steps at the initial learning rate, with the momentum m of SGD (others: m = 0, their anchor is
-    decoupled from it). [our rule of thumb: a much smaller alpha changes nothing]
-
-    >>> weights = [nn.Parameter(torch.zeros(1))]
-    >>> anchor_that_holds(torch.optim.AdamW(weights), lr=0.001, steps=200)
-    5.0
-    >>> round(anchor_that_holds(torch.optim.SGD(weights, momentum=0.99), lr=0.01, steps=200), 6)
-    0.005
-    """
-    momentum = optimizer.param_groups[0]["momentum"] if isinstance(optimizer, SGD) else 0.0
-    return (1 - momentum) / (lr * steps)
 
 
 class Adaptation:
@@ -52,32 +29,26 @@ class Adaptation:
 
     Args:
         network: may be compiled or wrapped for DDP.
-        anchor: alpha; 0: none.
         decay: d in [0, 1), or None: no average.
-        free: names of parameters that are neither anchored nor interpolated.
+        free: names of parameters that are not interpolated.
         interpolation: alpha in [0, 1]; 1: none. May be set anew while the network does not predict.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        anchor: float = 0.0,
         decay: float | None = None,
         free: Collection[str] = (),
         interpolation: float = 1.0,
     ) -> None:
         self.network = network
         self.source: Weights = copy_weights(network, "cpu")
-        self.anchor, self.decay, self.interpolation = anchor, decay, interpolation
+        self.decay, self.interpolation = decay, interpolation
         self._free = frozenset(free)
         self._live = live_weights(network)
         self._average: Weights | None = None if decay is None else copy_weights(network)
         self._put_aside: Weights | None = None
         self._optimizer: Optimizer | None = None
-        self._anchored: list[tuple[Tensor, Tensor]] = []
-        if anchor:
-            own = dict(unwrap(network).named_parameters())
-            self._anchored = [(own[name], own[name].detach().clone()) for name in own if name not in self._free]
 
     @property
     def is_whole(self) -> bool:
@@ -89,23 +60,8 @@ class Adaptation:
         if optimizer is self._optimizer:
             return
         self._optimizer = optimizer
-        if self._anchored:
-            optimizer.register_step_pre_hook(lambda *_: self._pull(optimizer))
         if self._average is not None:
             optimizer.register_step_post_hook(lambda *_: self._follow())
-
-    @torch.no_grad()
-    def _pull(self, optimizer: Optimizer) -> None:
-        origin = {id(parameter): value for parameter, value in self._anchored}
-        for group in optimizer.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None and id(p) in origin]
-            if not moved:
-                continue
-            away = torch._foreach_sub(moved, [origin[id(p)] for p in moved])
-            if isinstance(optimizer, SGD):
-                torch._foreach_add_([p.grad for p in moved], away, alpha=self.anchor)
-            else:
-                torch._foreach_add_(moved, away, alpha=-float(group["lr"]) * self.anchor)
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -143,7 +99,7 @@ class Adaptation:
             put_weights(self.network, kept)
 
     def restart(self, optimizer: Optimizer) -> None:
-        """Begin again from the source weights, with an optimizer that remembers nothing; the anchor stays what it was."""
+        """Begin again from the source weights, with an optimizer that remembers nothing."""
         put_weights(self.network, self.source)
         if self._average is not None:
             self._average = copy_weights(self.network)

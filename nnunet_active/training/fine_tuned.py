@@ -1,4 +1,4 @@
-"""What an nnU-Net trainer does differently when it is fine-tuned: which weights predict, and how the learning rate begins."""
+"""What an nnU-Net trainer does differently when it is fine-tuned: which weights predict, and what is compared with the source."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ import torch
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.training.adaptation import Adaptation, anchor_that_holds
+from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import FILE, Comparison
 from nnunet_active.training.source_watch import SourceWatch
-
-WEAK = 0.1
-"""An anchor below this share of what holds is not felt."""
 
 
 class FineTunedMixin:
@@ -45,25 +42,9 @@ class FineTunedMixin:
     def on_train_epoch_start(self) -> None:
         """Follow the optimizer and the schedule that the trainer made."""
         self.adaptation.attach(self.optimizer)
-        if self.current_epoch == 0:
-            self._warn_of_a_weak_anchor()
-        changed = self.restart == "source" or self.fine_tuning.warmup_epochs
-        if changed and not isinstance(self.lr_scheduler, RoundSchedule):
-            warmup = self.fine_tuning.warmup_epochs
-            self.lr_scheduler = RoundSchedule(
-                self.lr_scheduler, self.optimizer, self.num_epochs, warmup, self._round_epochs
-            )
+        if self.restart == "source" and not isinstance(self.lr_scheduler, RoundSchedule):
+            self.lr_scheduler = RoundSchedule(self.lr_scheduler, self.num_epochs, self._round_epochs)
         super().on_train_epoch_start()
-
-    def _warn_of_a_weak_anchor(self) -> None:
-        steps = self.num_epochs * self.num_iterations_per_epoch
-        holds = anchor_that_holds(self.optimizer, self.initial_lr, steps)
-        if 0 < self.fine_tuning.anchor < WEAK * holds:
-            self.print_to_log_file(
-                f"WARNING: the anchor {self.fine_tuning.anchor:g} does next to nothing in {steps} steps of "
-                f"{type(self.optimizer).__name__} at the learning rate {self.initial_lr:g}; from about {holds:.2g} on it holds the "
-                f"weights near the source (--fine-tuning anchor={holds:.2g})."
-            )
 
     def on_validation_epoch_start(self) -> None:
         """Validate the weights that predict."""
@@ -97,7 +78,6 @@ class FineTunedMixin:
             interpolation = 1.0
         self.adaptation = Adaptation(
             self.network,
-            self.fine_tuning.anchor,
             self.fine_tuning.ema_decay(self.num_iterations_per_epoch) if self.fine_tuning.ema_epochs else None,
             free=report.head if None in report.heads.indices else (),
             interpolation=interpolation,
@@ -126,8 +106,6 @@ class FineTunedMixin:
             self.choice.choose(self.current_epoch)
 
     def _round_epochs(self, epoch: int) -> tuple[int, int]:
-        if self.restart != "source":
-            return 0, self.num_epochs
         return self.session.round_epochs(epoch, self.num_epochs)
 
     def _first_weights(self) -> torch.Tensor:

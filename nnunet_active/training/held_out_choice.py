@@ -24,7 +24,7 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import HELD_OUT, Comparison, dice_by_case
+from nnunet_active.training.source_comparison import HELD_OUT, Comparison, Measured, dice_by_case
 from nnunet_active.training.weights import live_weights
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -85,8 +85,9 @@ class HeldOutChoice:
             for alpha, model in names.items():
                 self.adaptation.interpolation = alpha
                 with self.adaptation.predicting():
-                    network = weights_digest(live_weights(self.adaptation.network))
-                    self.comparison.measure(self.window(), model, network, cases, HELD_OUT, number, epoch, labelled)
+                    fingerprint = weights_digest(live_weights(self.adaptation.network))
+                    network = Measured(model, fingerprint, number, epoch, labelled)
+                    self.comparison.measure(self.window(), network, cases, HELD_OUT)
         finally:
             self.adaptation.interpolation = before
         dice = dice_by_case(self.comparison.held_out(number, epoch), list(names.values())).set_axis(ALPHAS, axis=1)

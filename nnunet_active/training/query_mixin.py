@@ -80,7 +80,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         self._validated = ExitStack()
         self._base = Path(self.preprocessed_dataset_folder_base)
         self.pseudo: PseudoLabelling | None = None
-        with self._one_sentence():
+        with self.one_sentence():
             settings = self._settings()
             self.fine_tuning = FineTuning.of(settings.fine_tuning)
             given = self.active_pseudo_labels if settings.pseudo_labels is None else settings.pseudo_labels
@@ -95,7 +95,6 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         for name, value in own.items():
             if value is not None:
                 setattr(self, name, value)
-        self.initial_lr *= self.fine_tuning.lr_factor
 
     def _settings(self) -> Settings:
         """Those of the campaign, else the class's own."""
@@ -133,7 +132,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             self.plans_manager.plans_name,
             self.configuration_name,
         )
-        with self._one_sentence():
+        with self.one_sentence():
             store = open_store(dataset, plans, configuration)
             source = find_source(self._base, plans, configuration, str(self.fold), results_root())
             campaign = campaign_for(self._base, self.fold)
@@ -155,7 +154,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             super().initialize()
         finally:
             self.preprocessed_dataset_folder = stock
-        with self._one_sentence():
+        with self.one_sentence():
             report = carry_over(unwrap(self.network), source, self.plans_manager.plans, self.dataset_json)
         self.inference_allowed_mirroring_axes = source.mirror_axes
         self.print_to_log_file(f"Source network: {source.origin}")
@@ -181,7 +180,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         if not self.was_initialized:
             self.initialize()
         self._warn_of_pretrained_weights()
-        with self._one_sentence():
+        with self.one_sentence():
             self.session.begin()
             self._query()
             self._begin_comparison()
@@ -191,7 +190,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def on_epoch_start(self) -> None:
         """Query where it is due; a changed training set means new data loaders."""
-        with self._one_sentence():
+        with self.one_sentence():
             self._query()
             if self.restart == "source" and self.session.begins_round(self.current_epoch):
                 self.print_to_log_file("The round begins again from the source weights.")

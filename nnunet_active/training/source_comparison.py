@@ -38,8 +38,27 @@ NOTICEABLE = 0.01
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a comparison says.
+class Measured:
+    """A network that is measured.
+
+    Attributes:
+        model: ``source``, ``adapted``, or ``alpha A`` for a candidate of the interpolation.
+        fingerprint: of its weights.
+        number: rounds whose labels it was trained on.
+        epoch: epochs it was trained for.
+        labelled: cases it was trained on.
+    """
+
+    model: str
+    fingerprint: str
+    number: int = 0
+    epoch: int = 0
+    labelled: int = 0
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What a comparison says: by how much the adapted network is better than the source network, or worse.
 
     Attributes:
         kind: ``held_out`` or ``prequential``.
@@ -93,8 +112,8 @@ class Verdict:
         return lines
 
 
-def judge(table: pd.DataFrame, kind: str) -> Verdict:
-    """The verdict on rows of one comparison (columns of ``comparison.csv``; one row per model, case and label)."""
+def gain_of(table: pd.DataFrame, kind: str) -> Gain:
+    """What rows of one comparison say (columns of ``comparison.csv``; one row per model, case and label)."""
     by_label = _dice_by_label(table, [SOURCE, ADAPTED])
     by_case = by_label.groupby("case").mean()
     difference = (by_case[ADAPTED] - by_case[SOURCE]).to_numpy()
@@ -105,7 +124,7 @@ def judge(table: pd.DataFrame, kind: str) -> Verdict:
     if n >= 3:
         spread = difference.std(ddof=1) / np.sqrt(n)
         bound = float(difference.mean() - stats.t.ppf(CONFIDENCE, n - 1) * spread)
-    return Verdict(
+    return Gain(
         kind,
         n,
         float(by_case[SOURCE].mean()),
@@ -147,30 +166,17 @@ class Comparison:
         old = (self.table["kind"] == HELD_OUT) & (self.table["model"] != SOURCE)
         self.table = self.table[~old].reset_index(drop=True)
 
-    def measure(
-        self,
-        window: Window,
-        model: str,
-        network: str,
-        cases: Sequence[str],
-        kind: str,
-        number: int = 0,
-        epoch: int = 0,
-        labelled: int = 0,
-    ) -> None:
+    def measure(self, window: Window, network: Measured, cases: Sequence[str], kind: str) -> None:
         """Measure a network on cases with a known label; what is known of this network already is not computed again.
 
         Args:
-            window: the network.
-            model: ``source``, ``adapted``, or ``alpha A`` for a candidate of the interpolation.
-            network: its fingerprint.
+            window: predicts by the network.
+            network: what is known of it.
             cases: held-out cases, or newly labelled ones that it was not trained on.
             kind: ``held_out`` or ``prequential``.
-            number: rounds whose labels it was trained on.
-            epoch: epochs it was trained for.
-            labelled: cases it was trained on.
         """
-        known = {key: rows for key, rows in self.table[self.table["network"] == network].groupby(["case", "reference"])}
+        same = self.table[self.table["network"] == network.fingerprint]
+        known = dict(iter(same.groupby(["case", "reference"])))
         found: dict[str, tuple[str, dict[str, float | None]]] = {}
         for part in self.ranks.gather(
             {case: self._dice(window, case, known) for case in self.ranks.mine(sorted(cases))}
@@ -178,7 +184,8 @@ class Comparison:
             found.update(part)
         rows = []
         for case, (reference, dice) in sorted(found.items()):
-            at = (kind, number, epoch, labelled, model, network, case, reference)
+            trained = (network.number, network.epoch, network.labelled)
+            at = (kind, *trained, network.model, network.fingerprint, case, reference)
             rows += [(*at, label, value) for label, value in dice.items()]
         if not rows:
             return
@@ -193,9 +200,11 @@ class Comparison:
         self.table = rows[~key.duplicated(keep="last")].reset_index(drop=True)
         self.ranks.decide(self._write)
 
-    def verdict(self, kind: str, number: int | None = None, epoch: int | None = None) -> Verdict:
+    def gain(self, kind: str, number: int | None = None, epoch: int | None = None) -> Gain:
         """Held-out cases: the network after so many rounds and epochs; prequential: every case so far, each by its network."""
-        return judge(self.held_out(number, epoch) if kind == HELD_OUT else self.table[self.table["kind"] == kind], kind)
+        return gain_of(
+            self.held_out(number, epoch) if kind == HELD_OUT else self.table[self.table["kind"] == kind], kind
+        )
 
     def held_out(self, number: int, epoch: int) -> pd.DataFrame:
         """Rows of the held-out cases: of the source network, and of networks after so many rounds and epochs."""

@@ -11,7 +11,15 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, Verdict
+from nnunet_active.training.source_comparison import (
+    ADAPTED,
+    HELD_OUT,
+    PREQUENTIAL,
+    SOURCE,
+    Comparison,
+    Gain,
+    Measured,
+)
 from nnunet_active.training.weights import Weights, live_weights
 
 
@@ -49,7 +57,7 @@ class SourceWatch:
         new = [case for case in self.session.labelled(0) if case not in trained_on]
         if new and fits:
             self._measure(PREQUENTIAL, new, int(checkpoint["current_epoch"]), len(trained_on), weights)
-            self._tell(0, self.comparison.verdict(PREQUENTIAL))
+            self._tell(0, self.comparison.gain(PREQUENTIAL))
 
     def after_round(self, epoch: int) -> None:
         """Before a query of a training that is under way, and at its end: the held-out cases."""
@@ -57,7 +65,7 @@ class SourceWatch:
         if epoch > 0 and cases:
             number, labelled = self.session.trained_on(epoch)
             self._measure(HELD_OUT, cases, epoch, labelled)
-            self._tell(epoch, self.comparison.verdict(HELD_OUT, number, epoch))
+            self._tell(epoch, self.comparison.gain(HELD_OUT, number, epoch))
 
     def new_labels(self, epoch: int) -> None:
         """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before."""
@@ -66,28 +74,28 @@ class SourceWatch:
         new = sorted(set(self.session.labelled(epoch)) - set(self.session.labelled(epoch - 1)))
         if new:
             self._measure(PREQUENTIAL, new, epoch, self.session.trained_on(epoch)[1])
-            self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
+            self._tell(epoch, self.comparison.gain(PREQUENTIAL))
 
     def end(self, epoch: int) -> None:
         """After the last epoch."""
         if self.session.held_out(epoch):
             self.after_round(epoch)
         else:
-            self._tell(epoch, self.comparison.verdict(PREQUENTIAL))
+            self._tell(epoch, self.comparison.gain(PREQUENTIAL))
 
     def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
         window = self.window()
         with self.adaptation.replaced(self.adaptation.source):
-            self.comparison.measure(window, SOURCE, self._source, cases, kind)
+            self.comparison.measure(window, Measured(SOURCE, self._source), cases, kind)
         adapted = self.adaptation.predicting() if weights is None else self.adaptation.replaced(weights)
         with adapted:
-            network = weights_digest(live_weights(self.adaptation.network))
+            fingerprint = weights_digest(live_weights(self.adaptation.network))
             number = self.session.trained_on(epoch)[0] if weights is None else 0
-            self.comparison.measure(window, ADAPTED, network, cases, kind, number, epoch, labelled)
+            self.comparison.measure(window, Measured(ADAPTED, fingerprint, number, epoch, labelled), cases, kind)
 
-    def _tell(self, epoch: int, verdict: Verdict) -> None:
-        for line in verdict.lines():
+    def _tell(self, epoch: int, gain: Gain) -> None:
+        for line in gain.lines():
             self.session.log(line)
-        facts = {name: getattr(verdict, name) for name in ("kind", "cases", "source", "adapted", "worse")}
+        facts = {name: getattr(gain, name) for name in ("kind", "cases", "source", "adapted", "worse")}
         known = {name: value for name, value in facts.items() if value == value}  # JSON knows no NaN
         self.session.event(epoch, "comparison", **known)

@@ -38,7 +38,7 @@ class StoppingMixin:
             distributed.barrier()
 
     @contextmanager
-    def _one_sentence(self) -> Iterator[None]:
+    def one_sentence(self) -> Iterator[None]:
         """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback."""
         try:
             yield

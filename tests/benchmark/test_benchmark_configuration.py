@@ -12,8 +12,8 @@ from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 
 def test_shorthands_are_read_and_are_the_arms_names():
-    arm = parse_arm("assft:one_off:pseudo:combine=product")
-    assert (arm.strategy, arm.one_off, arm.pseudo_labels, arm.options) == ("assft", True, {}, {"combine": "product"})
+    arm = parse_arm("assft:one_off:pseudo:gap=drift")
+    assert (arm.strategy, arm.one_off, arm.pseudo_labels, arm.options) == ("assft", True, {}, {"gap": "drift"})
     assert parse_arm(arm.name) == arm
 
 
@@ -26,10 +26,10 @@ def test_an_unknown_strategy_part_or_option_shows_at_once(text: str):
 def test_a_file_and_flags_together(tmp_path: Path):
     file = tmp_path / "benchmark.json"
     file.write_text(
-        json.dumps({"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"], "recipes": ["gentle"]})
+        json.dumps({"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"], "recipes": ["averaged"]})
     )
     read = read_configuration(file, budget=5)
-    assert (read.arms, read.budget, read.recipes[0].name) == ((Arm("random"),), 5, "gentle")
+    assert (read.arms, read.budget, read.recipes[0].name) == ((Arm("random"),), 5, "averaged")
     assert read.recipes[0].fine_tuning
     file.write_text(json.dumps(read.to_json()))
     assert read_configuration(file) == read

@@ -42,7 +42,7 @@ def test_a_leg_begins_where_the_one_before_ends(tmp_path: Path):
         {"iterations": 7},
         {"epochs": 24},
         {"restart": "source"},
-        {"fine_tuning": {"anchor": 0.01}},
+        {"fine_tuning": {"ema_epochs": 4.0}},
         {"pseudo_labels": {}},
         {"budget": 3},
         {"context": {"trainer": "U"}},

@@ -66,10 +66,10 @@ def test_foreground_efficiency_finds_the_rate_that_made_the_curve():
 def test_recipes_make_ways_of_their_own_only_where_there_are_several():
     one = rows({("source", 0): {0: 0.4}, ("random", 0): {1: 0.5}})
     assert set(measures.with_ways(one)["way"]) == {"source", "random"}
-    other = one[one["arm"] == "random"].assign(recipe="gentle")
+    other = one[one["arm"] == "random"].assign(recipe="averaged")
     both = measures.with_ways(pd.concat([one, other], ignore_index=True))
-    assert set(both["way"]) == {"source", "random / plain", "random / gentle"}
-    assert measures.strategies(both) == ["random / plain", "random / gentle"]
+    assert set(both["way"]) == {"source", "random / plain", "random / averaged"}
+    assert measures.strategies(both) == ["random / plain", "random / averaged"]
 
 
 def test_harm_counts_runs_and_cases_that_lost(table: pd.DataFrame):

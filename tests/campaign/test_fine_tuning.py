@@ -4,15 +4,21 @@ import json
 
 import pytest
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, FineTuning, recipe
+from nnunet_active.campaign.fine_tuning import (
+    DEFAULT_RECIPE,
+    RECIPES,
+    REMOVED,
+    REMOVED_RECIPES,
+    FineTuning,
+    recipe,
+)
 from nnunet_active.util.errors import CampaignError
 
 
 def test_no_setting_is_on_by_itself_and_plain_has_none():
     plain = FineTuning.of(recipe("plain"))
     assert plain == FineTuning()
-    assert (plain.lr_factor, plain.warmup_epochs, plain.anchor, plain.ema_epochs) == (1.0, 0, 0.0, 0.0)
-    assert plain.interpolation == 1.0
+    assert (plain.ema_epochs, plain.interpolation) == (0.0, 1.0)
     assert plain.lines() == []
 
 
@@ -24,21 +30,19 @@ def test_the_default_recipe_is_the_plain_training_with_interpolated_predictions(
 def test_every_recipe_is_valid_survives_json_and_is_a_copy(name):
     options = recipe(name)
     assert FineTuning.of(json.loads(json.dumps(options))) == FineTuning.of(RECIPES[name])
-    options["anchor"] = 7.0
-    assert RECIPES[name].get("anchor") != 7.0
+    options["ema_epochs"] = 7.0
+    assert RECIPES[name].get("ema_epochs") != 7.0
     assert len(FineTuning.of(RECIPES[name]).lines()) == len(RECIPES[name])
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"ancor": 1.0}, "no fine-tuning setting ancor; those there are: lr_factor"),
-        ({"anchor": -1}, "anchor is -1"),
-        ({"anchor": float("nan")}, "anchor is nan"),
-        ({"lr_factor": 0}, "nothing would be learnt"),
-        ({"warmup_epochs": 1.5}, "warmup_epochs is 1.5"),
+        ({"ema": 1.0}, "no fine-tuning setting ema; those there are: ema_epochs"),
+        ({"ema_epochs": -1}, "ema_epochs is -1"),
+        ({"ema_epochs": float("nan")}, "ema_epochs is nan"),
         ({"ema_epochs": "four"}, "ema_epochs is 'four'"),
-        ({"lr_factor": True}, "lr_factor is True"),
+        ({"ema_epochs": True}, "ema_epochs is True"),
         ({"interpolation": 0}, "above 0"),
         ({"interpolation": 1.5}, "at most 1"),
         ({"compare": 1}, "compare is 1"),
@@ -47,6 +51,24 @@ def test_every_recipe_is_valid_survives_json_and_is_a_copy(name):
 def test_a_setting_that_makes_no_sense_is_refused_by_name(options, said):
     with pytest.raises(CampaignError, match=said):
         FineTuning.of(options)
+
+
+def test_a_campaign_of_an_earlier_version_with_the_neutral_values_of_what_is_gone_opens_unchanged():
+    options = {**REMOVED, "ema_epochs": 4.0, "compare": True}
+    assert FineTuning.of(options) == FineTuning(ema_epochs=4.0)
+    assert options.keys() > REMOVED.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr_factor", 0.1), ("warmup_epochs", 2), ("anchor", 0.01)])
+def test_a_setting_that_is_gone_is_named_with_what_to_do(name, value):
+    with pytest.raises(CampaignError, match=rf"{name} \({value}\) is no longer there.*campaign\.json.*--restart"):
+        FineTuning.of({name: value})
+
+
+@pytest.mark.parametrize("name", REMOVED_RECIPES)
+def test_a_recipe_that_is_gone_is_named_with_those_that_are_left(name):
+    with pytest.raises(CampaignError, match=rf"'{name}' is no longer there.*plain, averaged, interpolated"):
+        recipe(name)
 
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():

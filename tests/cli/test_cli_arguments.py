@@ -38,5 +38,5 @@ def test_a_value_is_json_where_it_can_be_and_text_where_not(text, value):
 
 
 def test_a_pair_without_a_sign_is_refused_with_the_flag_it_came_from():
-    with pytest.raises(CampaignError, match=r"--fine-tuning anchor has no .=.; write NAME=VALUE\."):
-        arguments.parse_options("--fine-tuning", ["anchor"])
+    with pytest.raises(CampaignError, match=r"--fine-tuning compare has no .=.; write NAME=VALUE\."):
+        arguments.parse_options("--fine-tuning", ["compare"])

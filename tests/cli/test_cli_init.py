@@ -68,7 +68,9 @@ def test_the_flags_become_the_settings(target):
     folder = target("all")
     flags = "--strategy assft --strategy-option lambda_=0.5 --strategy-option gap=anchor --stride 3 --epochs 20"
     more = "--iterations 2 --val-iterations 1 --budget 4 --query-size 2 --lr 0.1 --modality replicate --wait --seed 5"
-    tuning = "--recipe gentle --fine-tuning anchor=0.5 --pseudo-labels share=0.25 --pseudo-labels rule=threshold"
+    tuning = (
+        "--recipe averaged --fine-tuning interpolation=0.5 --pseudo-labels share=0.25 --pseudo-labels nearer_fraction=1"
+    )
     assert init(*flags.split(), *more.split(), *tuning.split(), "--restart-from", "source", "--oracle", "folder") == 0
     assert Campaign.open(folder, 0).settings.to_json() == {
         "strategy": "assft",
@@ -84,8 +86,8 @@ def test_the_flags_become_the_settings(target):
         "initial_lr": 0.1,
         "modality": "replicate",
         "wait": True,
-        "fine_tuning": {"lr_factor": 0.1, "warmup_epochs": 2, "anchor": 0.5, "ema_epochs": 4.0},
-        "pseudo_labels": {"share": 0.25, "rule": "threshold"},
+        "fine_tuning": {"ema_epochs": 4.0, "interpolation": 0.5},
+        "pseudo_labels": {"share": 0.25, "nearer_fraction": 1},
         "restart": "source",
         "folds": 1,
         "seed": 5,
@@ -135,8 +137,9 @@ def test_pseudo_labels_are_switched_on_and_off_in_one_word(target, flag, kept):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--fine-tuning", "ancor=1"], "no fine-tuning setting ancor"),
-        (["--fine-tuning", "anchor"], "--fine-tuning anchor has no '='"),
+        (["--fine-tuning", "ema=1"], "no fine-tuning setting ema"),
+        (["--fine-tuning", "compare"], "--fine-tuning compare has no '='"),
+        (["--fine-tuning", "anchor=30"], "anchor (30) is no longer there"),
         (["--pseudo-labels", "share=2"], "share of pseudo-labels is 2"),
         (["--pseudo-labels", "tau=2"], "no setting tau of pseudo-labels"),
     ],

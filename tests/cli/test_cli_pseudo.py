@@ -50,7 +50,7 @@ def test_json_is_one_object_and_the_campaigns_settings_count_unless_something_el
     assert content["reliable"] == ["case_2", "case_3", "case_4"]
     assert content["settings"]["share"] == 0.3
     assert content["cases"]["case_2"]["reason"] == "confident and near"
-    assert pseudo("--json", "--rule", "threshold", "--tau-c", "1") == 1
+    assert pseudo("--json", "--confident-fraction", "0") == 1
     content = json.loads(capsys.readouterr().out)
     assert content["reliable"] == [] and content["derived"] is None
 

@@ -74,7 +74,7 @@ def test_in_training_prints_the_training_command(target, capsys):
 
 
 def test_the_schedule_of_the_training_can_be_set_where_the_campaign_begins(target):
-    flags = "-n 1 --strategy random --epochs 9 --iterations 3 --val-iterations 2 --lr 0.1 --folds 2 --recipe gentle"
+    flags = "-n 1 --strategy random --epochs 9 --iterations 3 --val-iterations 2 --lr 0.1 --folds 2 --recipe averaged"
     assert select(*shlex.split(flags)) == 0
     settings = Campaign.open(target.preprocessed, 0).settings
     assert (settings.epochs, settings.iterations, settings.val_iterations, settings.initial_lr) == (9, 3, 2, 0.1)

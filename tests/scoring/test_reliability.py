@@ -44,18 +44,12 @@ def test_embeddings_of_other_widths_are_refused():
         semantic_distance(np.ones((2, 3)), np.ones((2, 4)))
 
 
-def test_by_rank_the_most_confident_and_the_nearer_half_by_hand():
+def test_the_most_confident_and_the_nearer_half_by_hand():
     # the three most confident are 0 1 2, the three nearest 1 2 3
     assert chosen(reliability(CONFIDENCE, DISTANCE, NONE_EMPTY)) == [1, 2]
     assert chosen(reliability(CONFIDENCE, DISTANCE, NONE_EMPTY, nearer_fraction=1.0)) == [0, 1, 2]
     assert chosen(reliability(CONFIDENCE, DISTANCE, NONE_EMPTY, confident_fraction=1.0)) == [1, 2, 3]
     assert chosen(reliability(CONFIDENCE, DISTANCE, NONE_EMPTY, confident_fraction=0.0)) == []
-
-
-def test_by_threshold_both_limits_belong_to_the_set():
-    table = reliability(CONFIDENCE, DISTANCE, NONE_EMPTY, rule="threshold", tau_c=0.6, tau_d=0.3)
-    assert chosen(table) == [1, 2, 3]
-    assert list(table["confident"]) == [True] * 4 + [False] * 2
 
 
 def test_an_empty_prediction_is_never_reliable_unless_asked_for():
@@ -66,17 +60,14 @@ def test_an_empty_prediction_is_never_reliable_unless_asked_for():
     assert chosen(reliability(CONFIDENCE, DISTANCE, empty, allow_empty=True)) == [1, 2]
 
 
-@pytest.mark.parametrize("rule", ["rank", "threshold"])
-def test_a_confidence_that_is_not_a_number_is_never_reliable(rule):
+def test_a_confidence_that_is_not_a_number_is_never_reliable():
     confidence = np.array([np.nan, 0.95, 0.99])
-    table = reliability(confidence, np.array([0.0, 0.1, 0.2]), np.zeros(3, bool), rule, 1.0, 1.0, allow_empty=True)
+    table = reliability(confidence, np.array([0.0, 0.1, 0.2]), np.zeros(3, bool), 1.0, 1.0, allow_empty=True)
     assert chosen(table) == [1, 2]
 
 
 def test_without_distances_the_confidence_decides_alone():
-    for rule in ("rank", "threshold"):
-        table = reliability(CONFIDENCE, np.full(6, np.nan), NONE_EMPTY, rule, tau_c=0.7)
-        assert chosen(table) == [0, 1, 2]
+    assert chosen(reliability(CONFIDENCE, np.full(6, np.nan), NONE_EMPTY)) == [0, 1, 2]
 
 
 def test_cases_that_are_all_equal_are_all_in():
@@ -95,14 +86,9 @@ def test_a_fraction_of_a_round_number_of_cases_is_not_one_more():
     assert int(table["confident"].sum()) == 3
 
 
-def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="rank, threshold"):
-        reliability(CONFIDENCE, DISTANCE, NONE_EMPTY, rule="best")
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 25), st.floats(0, 1), st.floats(0, 1), st.integers(0, 10**6))
-def test_by_rank_agrees_with_counting_and_does_not_depend_on_the_order(n, q, f, seed):
+def test_it_agrees_with_counting_and_does_not_depend_on_the_order(n, q, f, seed):
     rng = np.random.default_rng(seed)
     confidence, distance, empty = rng.choice(20, n) / 20, rng.choice(20, n) / 20, rng.random(n) < 0.2
     eligible = [i for i in range(n) if not empty[i]]
@@ -113,8 +99,8 @@ def test_by_rank_agrees_with_counting_and_does_not_depend_on_the_order(n, q, f, 
         # in, if fewer than the quota are strictly better
         if better < math.ceil(q * len(eligible) - 1e-9) and nearer < math.ceil(f * len(eligible) - 1e-9):
             expected.append(i)
-    table = reliability(confidence, distance, empty, "rank", q, f)
+    table = reliability(confidence, distance, empty, q, f)
     assert chosen(table) == expected
     order = rng.permutation(n)
-    turned = reliability(confidence[order], distance[order], empty[order], "rank", q, f)
+    turned = reliability(confidence[order], distance[order], empty[order], q, f)
     assert list(turned["reliable"]) == list(table["reliable"].to_numpy()[order])

@@ -41,11 +41,9 @@ def divergence(a, b):
     return 0.5 * (p * np.log(p / middle)).sum() + 0.5 * (q * np.log(q / middle)).sum()
 
 
-def by_loops(pool, n, gap, diversity, dkd, region, combine, empty, lambda_=0.7, support=100.0):
+def by_loops(pool, n, gap, region, empty, lambda_=0.7, support=100.0):
     z0, zt = pool.arrays["source_embedding"], pool.arrays["embedding"]
-    if gap == "prediction":
-        kd = pool.scores["kl_source"].to_numpy()
-    elif gap == "drift":
+    if gap == "drift":
         kd = [divergence(a, b) for a, b in zip(z0, zt, strict=True)]
     else:
         anchors = pool.source_summary["centroids"]
@@ -64,12 +62,10 @@ def by_loops(pool, n, gap, diversity, dkd, region, combine, empty, lambda_=0.7, 
     references, picks = list(pool.labelled_arrays.get("embedding", ())), []
     for _ in range(n):
         div = [min(cosine(z, r) for r in references or [zt.mean(axis=0)]) for z in zt]
-        both = n01(kd) * n01(div) if dkd == "product" else n01(kd) + n01(div)
-        q = n01(both) + lambda_ * n01(asd) if combine == "sum" else n01(both) * n01(asd) ** lambda_
+        q = n01(n01(kd) * n01(div)) + lambda_ * n01(asd)
         pick = max((i for i in range(len(pool)) if i not in picks), key=lambda i: (q[i], -i))
         picks.append(pick)
-        if diversity == "greedy":
-            references.append(zt[pick])
+        references.append(zt[pick])
     return tuple(pool.cases[i] for i in picks)
 
 
@@ -81,14 +77,7 @@ def test_every_combination_of_switches_follows_the_formulas(switches, labelled):
     assert query(pool, 5, lambda_=0.7, **options).picks == by_loops(pool, 5, **options)
 
 
-def test_static_is_the_literal_top_of_one_ranking_and_greedy_differs():
-    pool = pool_with_source(n=30)
-    static, greedy = (query(pool, 6, diversity=d) for d in ("static", "greedy"))
-    assert static.picks == tuple(static.utilities.iloc[0].sort_values(ascending=False).index[:6])
-    assert greedy.picks[0] == static.picks[0] and greedy.picks != static.picks
-
-
-def test_greedy_does_not_pick_two_twins_in_one_batch():
+def test_a_batch_does_not_hold_two_twins():
     """Two copies of the best case: after the first, the second has no diversity left and the product is zero."""
     pool = make_pool(n=12, labelled=2).sorted()
     rng = np.random.default_rng(0)
@@ -96,8 +85,9 @@ def test_greedy_does_not_pick_two_twins_in_one_batch():
     z[0] = z[1] = 20 * np.abs(z[0])  # far from every anchor
     pool = dataclasses.replace(pool, arrays={"embedding": z}, labelled_arrays={"embedding": -np.ones((2, 6))})
     twins = set(pool.cases[:2])
-    assert twins <= set(query(pool, 2, lambda_=0, diversity="static").picks)
-    assert len(twins & set(query(pool, 2, lambda_=0, diversity="greedy").picks)) == 1
+    selection = query(pool, 2, lambda_=0)
+    assert twins == set(selection.utilities.iloc[0].sort_values(ascending=False).index[:2])
+    assert len(twins & set(selection.picks)) == 1
 
 
 def test_while_nothing_has_drifted_difficulty_picks_first_and_diversity_joins_in_from_there():
@@ -140,7 +130,6 @@ def test_a_handful_of_uncertain_voxels_does_not_win():
     assert hardest(4, support=0) == 0  # without support the tiny prediction wins by its own uncertainty
     assert hardest(4) == 1
     assert hardest(5000) == 0  # a prediction of ordinary size keeps its place
-    assert hardest(4, support=0, floor=50) == 1
 
 
 def test_an_empty_prediction_has_the_mean_difficulty_of_the_others():
@@ -164,12 +153,6 @@ def test_the_gap_source_needs_a_source_summary():
     assert "source_summary" in get_strategy("assft", gap="source").needs
     with pytest.raises(ActiveError, match="source summary"):
         query(dataclasses.replace(make_pool(), source_summary=None), 2, gap="source")
-
-
-def test_the_gap_prediction_needs_the_divergence_from_the_source():
-    pool = make_pool()
-    with pytest.raises(ActiveError, match="kl_source"):
-        query(dataclasses.replace(pool, scores=pool.scores.drop(columns="kl_source")), 2, gap="prediction")
 
 
 def test_anchors_lie_among_the_surest_cases():
@@ -202,11 +185,10 @@ def test_with_an_untrained_head_only_the_divergence_counts_and_a_note_says_so():
     nonsense = dataclasses.replace(
         pool, scores=pool.scores.assign(class_balanced_entropy=pool.scores["density"], mean_entropy=0.1)
     )
-    for combine in ("sum", "product"):
-        first, second = query(pool, 4, combine=combine), query(nonsense, 4, combine=combine)
-        assert first.picks == second.picks
-        assert (first.components["asd"] == 0).all()
-        assert any("DKD decides alone" in note for note in first.notes)
+    first, second = query(pool, 4), query(nonsense, 4)
+    assert first.picks == second.picks
+    assert (first.components["asd"] == 0).all()
+    assert any("DKD decides alone" in note for note in first.notes)
     # with a source summary the gap is the distance to it
     distance = [
         min(np.linalg.norm(z - centre) for centre in pool.source_summary["centroids"])
@@ -234,9 +216,6 @@ def test_an_encoder_without_a_head_is_not_asked_how_sure_it_is():
     pool = dataclasses.replace(pool, source_head_trained=False)
     with_constant = dataclasses.replace(pool, scores=pool.scores.assign(source_mean_entropy=np.log(3)))
     assert query(pool, 4).picks == query(with_constant, 4).picks
-    selection = query(pool, 4, gap="prediction")
-    assert selection.picks == query(pool, 4, gap="anchor").picks
-    assert any("no trained head" in note for note in selection.notes)
 
 
 def odd_pools():
@@ -244,7 +223,7 @@ def odd_pools():
     zeros = make_pool(n=5, labelled=2, arrays={"embedding": np.zeros((5, 6)), "source_embedding": np.zeros((5, 6))})
     one = make_pool(n=1, labelled=1)
     same = {"embedding": np.ones((4, 6)), "source_embedding": np.ones((4, 6))}
-    constant = dict.fromkeys(("mean_entropy", "foreground_entropy", "class_balanced_entropy", "kl_source"), 0.3)
+    constant = dict.fromkeys(("mean_entropy", "foreground_entropy", "class_balanced_entropy"), 0.3)
     nothing = {"foreground_voxels": 0, "foreground_entropy": np.nan, "class_balanced_entropy": np.nan}
     equal = make_pool(n=4, labelled=2, arrays=same, columns={**constant, "soft_foreground_entropy": 0.2})
     return {
@@ -266,7 +245,7 @@ def test_odd_pools_have_a_defined_answer_that_does_not_depend_on_their_order(nam
     turned = dataclasses.replace(
         pool, scores=pool.scores.iloc[order], arrays={key: value[order] for key, value in pool.arrays.items()}
     )
-    varied = ("gap", "diversity", "dkd", "combine", "empty")
+    varied = ("gap", "empty")
     for switches in product(*(CHOICES[name] for name in varied)):
         options = dict(zip(varied, switches, strict=True))
         selection = query(pool, 2, **options)

@@ -17,72 +17,16 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
-def steps(network: nn.Module, optimizer, number: int, beside=None) -> None:
+def steps(network: nn.Module, optimizer, number: int) -> None:
     generator = torch.Generator().manual_seed(1)
     for _ in range(number):
         optimizer.zero_grad()
-        loss = network(torch.randn(8, 3, generator=generator)).square().mean()
-        (loss if beside is None else loss + beside()).backward()
+        network(torch.randn(8, 3, generator=generator)).square().mean().backward()
         optimizer.step()
 
 
 def flat(network: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
-
-
-def test_with_sgd_the_anchor_is_the_l2_sp_penalty_as_a_term_of_the_loss():
-    """L2-SP: loss + (alpha / 2) ||w - w0||^2, differentiated by autograd, momentum and all."""
-    alpha, settings = 0.3, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3}
-    literal = net()
-    origin = [parameter.detach().clone() for parameter in literal.parameters()]
-
-    def penalty() -> torch.Tensor:
-        return alpha / 2 * sum((p - o).square().sum() for p, o in zip(literal.parameters(), origin, strict=True))
-
-    steps(literal, torch.optim.SGD(literal.parameters(), **settings), 6, penalty)
-    ours = net()
-    optimizer = torch.optim.SGD(ours.parameters(), **settings)
-    Adaptation(ours, anchor=alpha).attach(optimizer)
-    steps(ours, optimizer, 6)
-    torch.testing.assert_close(flat(ours), flat(literal), rtol=1e-5, atol=1e-6)
-
-
-def test_with_adamw_the_anchor_is_decoupled_as_its_weight_decay_is():
-    """A weight that has no gradient of its own moves by -lr alpha (w - w0) alone."""
-    weight = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(weight.weight, 2.0)
-    optimizer = torch.optim.AdamW(weight.parameters(), lr=0.1, weight_decay=0)
-    Adaptation(weight, anchor=0.5).attach(optimizer)
-    with torch.no_grad():
-        weight.weight.fill_(3.0)
-    weight.weight.grad = torch.zeros_like(weight.weight)
-    for expected in (2.95, 2.9025):
-        optimizer.step()
-        assert weight.weight.item() == pytest.approx(expected, abs=1e-6)
-
-
-def test_the_anchor_leaves_the_free_parameters_alone_and_holds_the_others_closer():
-    far = {}
-    for alpha in (0.0, 5.0):
-        network = net()
-        optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
-        adaptation = Adaptation(network, anchor=alpha, free=["2.weight", "2.bias"])
-        adaptation.attach(optimizer)
-        steps(network, optimizer, 20)
-        now = dict(network.named_parameters())
-        far[alpha] = {name: (now[name] - adaptation.source[name]).norm().item() for name in now}
-    assert far[5.0]["0.weight"] < 0.5 * far[0.0]["0.weight"]
-    free = net()
-    optimizer = torch.optim.SGD(free[2].parameters(), lr=0.05)
-    pulled = Adaptation(free, anchor=5.0, free=["2.weight", "2.bias"])
-    pulled.attach(optimizer)
-    for parameter in free[2].parameters():
-        with torch.no_grad():
-            parameter.add_(1.0)
-        parameter.grad = torch.zeros_like(parameter)
-    before = flat(free)
-    optimizer.step()
-    assert torch.equal(flat(free), before)
 
 
 def test_the_average_is_the_recursion_by_hand_from_the_source_on():
@@ -121,31 +65,42 @@ def test_looking_at_the_average_changes_nothing_and_may_be_nested():
     assert all(torch.equal(value, before[name]) for name, value in adaptation.state()["trained_weights"].items())
 
 
-def test_attached_twice_it_acts_once_and_a_new_optimizer_is_followed():
+def test_attached_twice_it_follows_each_step_once_and_a_new_optimizer_is_followed_too():
     network = net()
-    adaptation = Adaptation(network, anchor=0.5, decay=0.5)
+    adaptation = Adaptation(network, decay=0.5)
     first = torch.optim.SGD(network.parameters(), lr=0.1)
     adaptation.attach(first)
     adaptation.attach(first)
-    assert len(first._optimizer_step_pre_hooks) == len(first._optimizer_step_post_hooks) == 1
+    expected = flat(network)
     second = torch.optim.SGD(network.parameters(), lr=0.1)
-    adaptation.attach(second)
-    assert len(second._optimizer_step_pre_hooks) == 1
+    for optimizer in (first, second):
+        adaptation.attach(optimizer)
+        steps(network, optimizer, 1)
+        expected = (expected + flat(network)) / 2
+        with adaptation.predicting():
+            torch.testing.assert_close(flat(network), expected)
 
 
-def test_off_means_that_the_optimizer_has_no_hook():
-    network = net()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    adaptation = Adaptation(network)
-    adaptation.attach(optimizer)
-    assert not optimizer._optimizer_step_pre_hooks and not optimizer._optimizer_step_post_hooks
+def test_off_leaves_every_step_and_the_predictions_as_they_are():
+    ends = []
+    for adapted in (False, True):
+        network = net()
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+        adaptation = Adaptation(network)
+        if adapted:
+            adaptation.attach(optimizer)
+        steps(network, optimizer, 3)
+        ends.append(flat(network))
+        with adaptation.predicting():
+            assert torch.equal(flat(network), ends[0])
+    assert torch.equal(*ends)
     assert adaptation.state() == {"interpolation": 1.0}
 
 
 def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the_average():
     network = net()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    adaptation = Adaptation(network, anchor=0.5, decay=0.5)
+    adaptation = Adaptation(network, decay=0.5)
     adaptation.attach(optimizer)
     steps(network, optimizer, 1)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
@@ -166,7 +121,7 @@ def test_a_step_that_the_gradient_scaler_skips_moves_neither_the_weights_nor_the
 def test_a_restart_is_the_source_with_an_optimizer_that_remembers_nothing():
     network = net()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
-    adaptation = Adaptation(network, anchor=0.1, decay=0.5)
+    adaptation = Adaptation(network, decay=0.5)
     adaptation.attach(optimizer)
     steps(network, optimizer, 4)
     once = copy_weights(network)
@@ -182,7 +137,7 @@ def test_a_compiled_network_predicts_with_the_average_and_goes_on_with_its_own_w
     network = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     compiled = torch.compile(network, backend="eager")
     optimizer = torch.optim.SGD(compiled.parameters(), lr=0.1)
-    adaptation = Adaptation(compiled, anchor=0.1, decay=0.9)
+    adaptation = Adaptation(compiled, decay=0.9)
     adaptation.attach(optimizer)
     steps(compiled, optimizer, 3)
     batch = torch.randn(5, 3)
@@ -198,7 +153,7 @@ def _one_of_two(rank: int, folder: Path) -> None:
     network[1] = nn.Identity()  # batch statistics are each rank's own without SyncBatchNorm
     wrapped = nn.parallel.DistributedDataParallel(network)
     optimizer = torch.optim.SGD(wrapped.parameters(), lr=0.1, momentum=0.9)
-    adaptation = Adaptation(wrapped, anchor=0.2, decay=0.7)
+    adaptation = Adaptation(wrapped, decay=0.7)
     adaptation.attach(optimizer)
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
@@ -206,9 +161,9 @@ def _one_of_two(rank: int, folder: Path) -> None:
         batch = torch.randn(2, 8, 3, generator=generator)[rank]
         wrapped(batch).square().mean().backward()
         optimizer.step()
-    torch.save(
-        {"trained": adaptation.state()["trained_weights"], "average": adaptation._average}, folder / f"rank_{rank}.pth"
-    )
+    with adaptation.predicting():
+        average = copy_weights(network)
+    torch.save({"trained": adaptation.state()["trained_weights"], "average": average}, folder / f"rank_{rank}.pth")
 
 
 def test_with_two_processes_every_rank_has_the_same_weights_and_the_same_average(tmp_path):
@@ -238,7 +193,7 @@ def test_interpolated_weights_lie_between_the_source_and_the_trained_ones_and_a_
     adaptation.attach(optimizer)
     steps(network, optimizer, 4)
     trained = copy_weights(network)
-    end = trained if decay is None else {name: tensor.clone() for name, tensor in adaptation._average.items()}
+    end = trained if decay is None else adaptation.state()["averaged_weights"]
     with adaptation.predicting():
         for name, tensor in copy_weights(network).items():
             share = 1.0 if name.startswith("2.") or not tensor.is_floating_point() else 0.25

@@ -17,22 +17,21 @@ from tiny_training import (
 )
 
 from nnunet_active.campaign.fine_tuning import recipe
-from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.weights import copy_weights
 
-GENTLE = {"lr_factor": 0.5, "warmup_epochs": 1, "anchor": 0.1, "ema_epochs": 2.0}
+AVERAGED = {"ema_epochs": 2.0}
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "epochs"),
     [
-        ("nnUNetTrainerMmActS", {"fine_tuning": GENTLE}, [0, 1, 2]),
-        ("nnUNetTrainerActiveAdamW", {"fine_tuning": GENTLE, "restart": "source"}, [1, 2]),
+        ("nnUNetTrainerMmActS", {"fine_tuning": AVERAGED}, [0, 1, 2]),
+        ("nnUNetTrainerActiveAdamW", {"fine_tuning": AVERAGED, "restart": "source"}, [1, 2]),
         ("nnUNetTrainerActiveAdamW", {"fine_tuning": {"interpolation": 0.5, "ema_epochs": 2.0}}, [1, 2]),
         ("nnUNetTrainerMmActS", {"fine_tuning": {"interpolation": 0.5}}, [2]),
     ],
 )
-def test_a_killed_run_with_anchor_average_warm_up_and_interpolation_ends_like_one_that_was_not(
+def test_a_killed_run_with_average_and_interpolation_ends_like_one_that_was_not(
     tmp_path, monkeypatch, name, settings, epochs
 ):
     ends = []
@@ -54,7 +53,7 @@ def test_the_checkpoint_holds_the_average_for_the_stock_predictor_and_the_traine
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     target = make_target(nnunet_folders)
-    start(target, fine_tuning=GENTLE)
+    start(target, fine_tuning=AVERAGED)
     trainer = trainer_of(target)
     trainer.run_training()
     trained = copy_weights(trainer.network)
@@ -81,7 +80,8 @@ def test_validation_and_queries_see_the_average_and_training_does_not(nnunet_fol
 
     def watch(name: str, function):
         def call(*arguments):
-            seen[name].append(trainer.adaptation._put_aside is not None)
+            now, trained = copy_weights(trainer.network), trainer.adaptation.state()["trained_weights"]
+            seen[name].append(any(not torch.equal(value, trained[key]) for key, value in now.items()))
             return function(*arguments)
 
         return call
@@ -93,17 +93,7 @@ def test_validation_and_queries_see_the_average_and_training_does_not(nnunet_fol
     trainer.run_training()
     assert set(seen["train"]) == {False} and len(seen["train"]) == 6
     assert set(seen["validate"]) == {True} and len(seen["validate"]) == 3
-    assert set(seen["query"]) == {True}
-
-
-def test_warm_up_and_factor_are_those_of_the_learning_rates_that_nnunet_logs(nnunet_folders):
-    target = make_target(nnunet_folders)
-    start(target, fine_tuning={"lr_factor": 0.1, "warmup_epochs": 2})
-    trainer = trainer_of(target)
-    assert trainer.initial_lr == pytest.approx(0.001)
-    trainer.run_training()
-    expected = [0.001 * (1 - e / 3) ** 0.9 * factor for e, factor in enumerate((1 / 3, 2 / 3, 1))]
-    assert checkpoint_of(target)["logging"]["lrs"] == pytest.approx(expected)
+    assert seen["query"] == [False, False, True, True]  # before the first step all are the source's
 
 
 def test_with_a_restart_each_round_begins_at_the_source_with_its_own_schedule(nnunet_folders):
@@ -145,33 +135,15 @@ def test_a_round_after_which_nobody_could_be_asked_goes_on_to_the_end(nnunet_fol
     assert lrs == pytest.approx([0.1, 0.1 * (2 / 3) ** 0.9, 0.1 * (1 / 3) ** 0.9])
 
 
-def test_a_head_with_a_class_that_the_source_does_not_know_is_not_anchored(nnunet_folders):
-    labels = {"background": 0, "oedema": 1, "core": 2}
-    target = make_target(nnunet_folders, labels=labels, source_labels={"background": 0, "oedema": 1, "cyst": 2})
-    start(target, fine_tuning={"anchor": 0.5})
-    trainer = trainer_of(target)
-    trainer.initialize()
-    anchored = {id(parameter) for parameter, _ in trainer.adaptation._anchored}
-    named = dict(trainer.network.named_parameters())
-    free = {name for name in named if id(named[name]) not in anchored}
-    assert free and all("seg_layers" in name for name in free)
-    assert sum("seg_layers" in name for name in named) == len(free)
-
-
-@pytest.mark.parametrize(("anchor", "warned"), [(0.01, True), (200.0, False)])
-def test_an_anchor_that_so_short_a_training_would_not_feel_is_named_with_one_that_holds(
-    nnunet_folders, capsys, anchor, warned
-):
+def test_plain_leaves_the_schedule_and_the_weights_that_predict_as_the_trainer_made_them(nnunet_folders):
     target = make_target(nnunet_folders)
-    start(target, epochs=2, fine_tuning={"anchor": anchor})
-    trainer = trainer_of(target, "nnUNetTrainerActiveAdamW")
+    start(target, epochs=2)
+    trainer = trainer_of(target)
     trainer.run_training()
-    steps = 2 * trainer.num_iterations_per_epoch
-    holds = 1 / (trainer.initial_lr * steps)
-    warning = f"does next to nothing in {steps} steps of AdamW"
-    said = capsys.readouterr().out
-    assert (warning in said) is warned
-    assert (f"--fine-tuning anchor={holds:.2g}" in said) is warned
+    assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
+    found = checkpoint_of(target)["network_weights"]
+    assert all(torch.equal(found[name], value) for name, value in copy_weights(trainer.network).items())
+    assert trainer.adaptation.state() == {"interpolation": 1.0}
 
 
 def test_an_untrained_head_is_the_same_one_in_every_process(tmp_path, monkeypatch):
@@ -185,16 +157,6 @@ def test_an_untrained_head_is_the_same_one_in_every_process(tmp_path, monkeypatc
         trainer.initialize()
         heads.append(copy_weights(trainer.network))
     assert_equal_weights(*heads)
-
-
-def test_off_leaves_the_optimizer_and_the_schedule_as_the_trainer_made_them(nnunet_folders):
-    target = make_target(nnunet_folders)
-    start(target, epochs=2)
-    trainer = trainer_of(target)
-    trainer.run_training()
-    assert type(trainer.lr_scheduler).__name__ == "PolyLRScheduler"
-    assert not trainer.optimizer._optimizer_step_pre_hooks and not trainer.optimizer._optimizer_step_post_hooks
-    assert isinstance(trainer.adaptation, Adaptation) and trainer.adaptation.state() == {"interpolation": 1.0}
 
 
 @pytest.mark.parametrize("name", ["three_quarters", "held_out"])

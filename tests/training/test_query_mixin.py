@@ -31,7 +31,8 @@ def test_the_published_settings_are_the_defaults_of_the_mmacts_trainer(nnunet_fo
     target = make_target(nnunet_folders)
     trainer = trainer_of(target)
     assert (trainer.num_epochs, trainer.initial_lr, trainer.num_iterations_per_epoch) == (600, 0.01, 250)
-    settings = trainer._settings()
+    trainer.initialize()
+    settings = campaign_of(target).settings
     assert (settings.strategy, settings.budget, settings.stride, settings.queries) == ("mmacts", 3, 40, 3)
 
 
@@ -281,9 +282,8 @@ def test_a_mistake_ends_the_stock_command_with_one_sentence_and_code_2(nnunet_fo
     if mistake == "no cases":
         shutil.rmtree(target.store.folder)
     if mistake == "other configuration":
-        campaign = start(target)
-        campaign.state["configuration"] = "2d"
-        campaign._save()
+        file = start(target).folder / "campaign.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "configuration": "2d"}))
     if mistake == "in use":
         start(target)
         held = campaign_of(target).lock()

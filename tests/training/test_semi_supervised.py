@@ -77,7 +77,7 @@ def test_each_round_trains_on_labels_and_then_on_labels_and_reliable_predictions
 
     def look() -> None:
         original()
-        sets.append((trainer._labelled_now(), list(trainer.pseudo.cases)))
+        sets.append((trainer.session.labelled(trainer.current_epoch), list(trainer.pseudo.cases)))
 
     trainer.on_epoch_start = look
     trainer.run_training()
@@ -177,7 +177,8 @@ def test_semi_supervised_training_is_switched_by_the_campaign_else_by_the_traine
 def test_assft_without_init_has_five_equal_rounds_from_the_source(nnunet_folders):
     target = make_target(nnunet_folders, labelled=2)
     trainer = trainer_of(target, "nnUNetTrainerASSFT", fold="all")
-    settings = trainer._settings()
+    trainer.initialize()
+    settings = campaign_of(target, "all").settings
     assert (settings.strategy, settings.queries, settings.epochs) == ("assft", 5, 200)
     assert settings.epochs == settings.queries * settings.stride
     assert trainer.restart == "source" and trainer.pseudo_settings == PseudoLabelSettings()
@@ -185,7 +186,7 @@ def test_assft_without_init_has_five_equal_rounds_from_the_source(nnunet_folders
 
 def test_where_nothing_is_reliable_the_round_trains_on_labels_alone(nnunet_folders, capsys):
     target = make_target(nnunet_folders)
-    pseudo = {"rule": "threshold", "tau_c": 1.0, "tau_d": 0.0}
+    pseudo = {"confident_fraction": 0.0}
     start(target, strategy="random", stride=2, epochs=2, budget=1, pseudo_labels=pseudo)
     trainer = trainer_of(target)
     trainer.run_training()

@@ -9,7 +9,16 @@ import torch
 from scipy import stats
 from tiny_target import make_target, truth
 
-from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE, Comparison, judge
+from nnunet_active.training.source_comparison import (
+    ADAPTED,
+    COLUMNS,
+    HELD_OUT,
+    PREQUENTIAL,
+    SOURCE,
+    Comparison,
+    Measured,
+    gain_of,
+)
 
 NAN = float("nan")
 
@@ -24,50 +33,50 @@ def table(dice: dict[tuple[str, str], tuple[float, float]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_verdict_is_the_mean_over_cases_of_the_mean_over_labels():
-    verdict = judge(table({("a", "x"): (0.2, 0.6), ("a", "y"): (0.4, 0.6), ("b", "x"): (0.9, 0.8)}), HELD_OUT)
-    assert (verdict.cases, verdict.worse) == (2, 1)
-    assert verdict.source == pytest.approx((0.3 + 0.9) / 2)
-    assert verdict.adapted == pytest.approx((0.6 + 0.8) / 2)
-    assert not verdict.is_worse  # two cases are too few to be sure
-    assert "only 2 cases" in verdict.lines()[-1]
+def test_the_gain_is_that_of_the_mean_over_cases_of_the_mean_over_labels():
+    gain = gain_of(table({("a", "x"): (0.2, 0.6), ("a", "y"): (0.4, 0.6), ("b", "x"): (0.9, 0.8)}), HELD_OUT)
+    assert (gain.cases, gain.worse) == (2, 1)
+    assert gain.source == pytest.approx((0.3 + 0.9) / 2)
+    assert gain.adapted == pytest.approx((0.6 + 0.8) / 2)
+    assert not gain.is_worse  # two cases are too few to be sure
+    assert "only 2 cases" in gain.lines()[-1]
 
 
 def test_the_bound_is_that_of_a_one_sided_paired_t_test():
     rng = np.random.default_rng(0)
     source = rng.uniform(0.3, 0.6, 9)
     adapted = source + rng.normal(0.05, 0.05, 9)
-    verdict = judge(table({(f"c{i}", "x"): pair for i, pair in enumerate(zip(source, adapted, strict=True))}), HELD_OUT)
+    gain = gain_of(table({(f"c{i}", "x"): pair for i, pair in enumerate(zip(source, adapted, strict=True))}), HELD_OUT)
     interval = stats.ttest_rel(adapted, source, alternative="greater").confidence_interval(0.95)
-    assert verdict.bound == pytest.approx(interval.low)
+    assert gain.bound == pytest.approx(interval.low)
 
 
 def test_a_worse_network_is_called_worse_and_a_better_one_is_not():
-    worse = judge(table({(case, "x"): (0.5, 0.4) for case in "abcd"}), HELD_OUT)
+    worse = gain_of(table({(case, "x"): (0.5, 0.4) for case in "abcd"}), HELD_OUT)
     assert worse.is_worse
     assert "WARNING: on these cases the adapted network is worse" in worse.lines()[1]
-    better = judge(table({(case, "x"): (0.5, 0.6 + i / 100) for i, case in enumerate("abcd")}), HELD_OUT)
+    better = gain_of(table({(case, "x"): (0.5, 0.6 + i / 100) for i, case in enumerate("abcd")}), HELD_OUT)
     assert len(better.lines()) == 1
     assert "0.5000 -> 0.6150 (+0.1150; worse in 0 of 4)" in better.lines()[0]
 
 
 def test_a_label_that_is_lost_is_named_though_the_mean_gains():
     dice = {(case, "x"): (0.5, 0.9) for case in "abc"} | {(case, "rare"): (0.4, 0.1) for case in "abc"}
-    verdict = judge(table(dice), HELD_OUT)
-    assert not verdict.is_worse
-    assert any("worse in rare: mean Dice -0.3000" in line for line in verdict.lines())
+    gain = gain_of(table(dice), HELD_OUT)
+    assert not gain.is_worse
+    assert any("worse in rare: mean Dice -0.3000" in line for line in gain.lines())
 
 
 def test_what_is_neither_there_nor_found_does_not_count_and_a_false_alarm_does():
-    verdict = judge(table({("a", "x"): (NAN, NAN), ("a", "y"): (0.5, 0.5), ("b", "x"): (NAN, 0.0)}), HELD_OUT)
-    assert (verdict.source, verdict.adapted) == (pytest.approx(0.75), pytest.approx(0.25))
-    assert verdict.worse == 1
+    gain = gain_of(table({("a", "x"): (NAN, NAN), ("a", "y"): (0.5, 0.5), ("b", "x"): (NAN, 0.0)}), HELD_OUT)
+    assert (gain.source, gain.adapted) == (pytest.approx(0.75), pytest.approx(0.25))
+    assert gain.worse == 1
 
 
 def test_only_cases_of_both_networks_count_and_none_is_said_to_be_unknown():
     rows = table({("a", "x"): (0.5, 0.6)})
-    assert judge(rows[rows["model"] == SOURCE], PREQUENTIAL).lines()[0].startswith("WARNING: it is not known")
-    assert judge(pd.DataFrame(columns=COLUMNS), PREQUENTIAL).cases == 0
+    assert gain_of(rows[rows["model"] == SOURCE], PREQUENTIAL).lines()[0].startswith("WARNING: it is not known")
+    assert gain_of(pd.DataFrame(columns=COLUMNS), PREQUENTIAL).cases == 0
 
 
 class Prophet:
@@ -99,7 +108,7 @@ def measured(nnunet_folders):
 
 def test_the_dice_is_that_of_the_whole_preprocessed_arrays(measured):
     comparison, window, file = measured
-    comparison.measure(window, SOURCE, "abc", ["case_0", "case_1"], HELD_OUT)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1"], HELD_OUT)
     found = pd.read_csv(file).set_index(["case", "label"])["dice"]
     assert found["case_0", "oedema"] == found["case_0", "core"] == found["case_1", "oedema"] == 1
     assert found["case_1", "core"] == 0
@@ -107,13 +116,13 @@ def test_the_dice_is_that_of_the_whole_preprocessed_arrays(measured):
 
 def test_no_network_is_run_twice_on_a_case_also_by_another_process(measured):
     comparison, window, file = measured
-    comparison.measure(window, SOURCE, "abc", ["case_0", "case_1"], HELD_OUT)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1"], HELD_OUT)
     assert window.asked == 2
     again = Comparison(file, comparison.store, comparison.labels)
     pd.testing.assert_frame_equal(again.table, comparison.table, check_dtype=False)
-    again.measure(window, SOURCE, "abc", ["case_0", "case_1", "case_2"], HELD_OUT)
+    again.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1", "case_2"], HELD_OUT)
     assert window.asked == 3
-    again.measure(window, ADAPTED, "def", ["case_0"], HELD_OUT, 1, 5, 1)
+    again.measure(window, Measured(ADAPTED, "def", 1, 5, 1), ["case_0"], HELD_OUT)
     assert window.asked == 4
     assert len(again.table) == 2 * 4
 
@@ -122,7 +131,7 @@ def test_a_corrected_label_is_measured_again(measured):
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
     comparison, window, _ = measured
-    comparison.measure(window, SOURCE, "abc", ["case_1"], HELD_OUT)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_1"], HELD_OUT)
     folder = comparison.store.folder
     properties = comparison.store.properties("case_1")
     image = comparison.store.load_image("case_1")
@@ -132,7 +141,7 @@ def test_a_corrected_label_is_measured_again(measured):
     nnUNetDatasetBlosc2.save_case(
         image, seg, properties, str(folder / "case_1"), blocks=image.shape, chunks=image.shape
     )
-    comparison.measure(window, SOURCE, "abc", ["case_1"], HELD_OUT)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_1"], HELD_OUT)
     assert window.asked == 2
     rows = comparison.table.set_index("label")["dice"]
     assert np.isnan(rows["core"]) and rows["oedema"] == 1
@@ -140,14 +149,14 @@ def test_a_corrected_label_is_measured_again(measured):
 
 def test_each_round_has_its_numbers_and_the_source_has_one(measured):
     comparison, window, _ = measured
-    comparison.measure(window, SOURCE, "abc", ["case_0"], HELD_OUT)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
     for number, epoch in ((1, 4), (2, 8), (2, 8)):
-        comparison.measure(window, SOURCE, "abc", ["case_0"], HELD_OUT)
-        comparison.measure(window, ADAPTED, f"net{number}", ["case_0"], HELD_OUT, number, epoch, number)
+        comparison.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
+        comparison.measure(window, Measured(ADAPTED, f"net{number}", number, epoch, number), ["case_0"], HELD_OUT)
     counts = comparison.table.groupby(["model", "round"]).size().to_dict()
     assert counts == {(ADAPTED, 1): 2, (ADAPTED, 2): 2, (SOURCE, 0): 2}
-    assert comparison.verdict(HELD_OUT, 1, 4).cases == 1
-    assert comparison.verdict(HELD_OUT, 3, 9).cases == 0
+    assert comparison.gain(HELD_OUT, 1, 4).cases == 1
+    assert comparison.gain(HELD_OUT, 3, 9).cases == 0
     comparison.begin()
     assert set(comparison.table["model"]) == {SOURCE}
 
@@ -157,5 +166,5 @@ def test_a_damaged_file_is_as_good_as_none(measured):
     file.write_text("nonsense,\n\x00")
     again = Comparison(file, comparison.store, comparison.labels)
     assert again.table.empty
-    again.measure(window, SOURCE, "abc", ["case_0"], HELD_OUT)
+    again.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
     assert len(pd.read_csv(file)) == 2

@@ -21,7 +21,7 @@ class Trainer(StoppingMixin):
 @pytest.mark.parametrize(("error", "code"), [(CampaignError("In use."), 2), (EmptyPool("Nobody is left."), 0)])
 def test_a_users_mistake_is_one_sentence_and_an_exit_code(error, code):
     trainer = Trainer()
-    with pytest.raises(SystemExit) as stop, trainer._one_sentence():
+    with pytest.raises(SystemExit) as stop, trainer.one_sentence():
         raise error
     assert stop.value.code == code
     assert trainer.said == [str(error)]
@@ -29,6 +29,6 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(error, code):
 
 def test_a_mistake_of_ours_keeps_its_traceback():
     trainer = Trainer()
-    with pytest.raises(ZeroDivisionError), trainer._one_sentence():
+    with pytest.raises(ZeroDivisionError), trainer.one_sentence():
         raise ZeroDivisionError
     assert trainer.said == []
