@@ -125,7 +125,7 @@ def score_cases(
         scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}
         fresh[case] = CacheEntry(scalars, scores.arrays)
         if cache is not None:
-            cache.add(digest, case, state, scalars, scores.arrays)
+            cache.add(digest, case, state, scalars, {**scores.arrays, **scores.slices})
     for other_fresh, other_problems in ranks.gather((fresh, problems)):
         entries.update(other_fresh)
         problems.update(other_problems)

@@ -33,6 +33,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.scoring.slice_sums import SliceSums
+
 SCALARS = (
     "mean_entropy",
     "foreground_voxels",
@@ -61,10 +63,13 @@ class CaseScores:
         arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks) and, where an embedding
             was taken, ``embedding`` (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in
             equal bins from 0 to its maximum, ln C (regions: C ln 2).
+        slices: of every slice along each axis, see :mod:`nnunet_active.scoring.slice_sums`; as long as the case has slices, so never
+            stacked over cases as ``arrays`` are.
     """
 
     scalars: dict[str, float]
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    slices: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def voxel_entropy(probabilities: Tensor) -> Tensor:
@@ -94,11 +99,20 @@ class ScoreAccumulator:
         heads: number of output channels C.
         regions: sigmoid heads (region-based training) instead of a softmax.
         entropy_bins: bins of the entropy histogram; 0: none is taken.
+        shape: (Z, Y, X) of the whole array, for sums over slices; None: none are taken.
     """
 
-    def __init__(self, heads: int, regions: bool = False, entropy_bins: int = 0) -> None:
+    def __init__(
+        self,
+        heads: int,
+        regions: bool = False,
+        entropy_bins: int = 0,
+        shape: tuple[int, int, int] | None = None,
+    ) -> None:
         self.heads = heads
         self.regions = regions
+        self._slices = None if shape is None else SliceSums(shape, heads)
+        self._first = 0
         self.voxels = 0
         self.totals = dict.fromkeys(("entropy", "margin", "max_probability", "soft_weight", "soft_entropy"), 0.0)
         # for softmax networks: indexed by the predicted class; for regions: background, foreground
@@ -111,16 +125,18 @@ class ScoreAccumulator:
         self.entropy_histogram = np.zeros(entropy_bins, dtype=np.int64)
         self._highest_entropy = heads * math.log(2) if regions else math.log(max(heads, 2))
 
-    def update(self, logits: Tensor) -> None:
+    def update(self, logits: Tensor, first: int = 0) -> None:
         """Add a slab.
 
         Args:
-            logits: (C, ...) of any float dtype, on any device.
+            logits: (C, ...) of any float dtype, on any device; whole slices of the first axis where sums over slices are taken.
+            first: where the slab begins on the first axis.
 
         Raises:
             ValueError: a logit is NaN or infinite, so that no score could be trusted.
         """
         flat = logits.reshape(self.heads, -1).float()
+        self._first = first
         entropy, margin, highest, weight, group = self._regions(flat) if self.regions else self._softmax(flat)
         totals = torch.stack(
             [entropy.sum(), margin.sum(), highest.sum(), weight.sum(), (weight * entropy).sum(), flat.sum()]
@@ -136,9 +152,14 @@ class ScoreAccumulator:
         self.group_volume += volume
         self.group_entropy += group_entropy
         self.group_confidence += _sum_by_group(group, highest, size)
+        foreground = None if self._slices is None else group.nonzero().flatten()
+        if foreground is not None:
+            self._slices.add_foreground(first, foreground)
         if not self.regions:
             self.class_volume += volume
             self.class_entropy += group_entropy
+            if foreground is not None:
+                self._slices.add_classes(first, foreground, group[foreground], entropy[foreground])
         if bins := len(self.entropy_histogram):
             which = (entropy * (bins / self._highest_entropy)).long().clamp_(0, bins - 1)
             self.entropy_histogram += torch.bincount(which, minlength=bins).cpu().numpy()
@@ -165,6 +186,9 @@ class ScoreAccumulator:
         predicted = probabilities > 0.5
         self.class_volume += predicted.sum(1).cpu().numpy()
         self.class_entropy += (binary * predicted).sum(1).cpu().double().numpy()
+        if self._slices is not None:
+            head, voxels = predicted.nonzero(as_tuple=True)
+            self._slices.add_classes(self._first, voxels, head, binary[head, voxels])
         highest = torch.maximum(probabilities, 1 - probabilities).mean(0)
         return binary.sum(0), 2 * highest - 1, highest, probabilities.amax(0), predicted.any(0).long()
 
@@ -200,7 +224,8 @@ class ScoreAccumulator:
         arrays = {"class_volume": self.class_volume.copy()}
         if len(self.entropy_histogram):
             arrays["entropy_histogram"] = self.entropy_histogram.copy()
-        return CaseScores({name: float(scalars[name]) for name in SCALARS}, arrays)
+        slices = {} if self._slices is None else self._slices.arrays()
+        return CaseScores({name: float(scalars[name]) for name in SCALARS}, arrays, slices)
 
 
 def slabs(logits: Tensor) -> Iterator[slice]:
@@ -223,7 +248,7 @@ def score_logits(logits: Tensor, voxel_mm3: float, regions: bool = False, entrop
     Raises:
         ValueError: NaN or infinite logits, or an empty array.
     """
-    accumulator = ScoreAccumulator(logits.shape[0], regions, entropy_bins)
+    accumulator = ScoreAccumulator(logits.shape[0], regions, entropy_bins, tuple(logits.shape[1:]))
     for part in slabs(logits):
-        accumulator.update(logits[:, part])
+        accumulator.update(logits[:, part], part.start)
     return accumulator.result(voxel_mm3)

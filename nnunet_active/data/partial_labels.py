@@ -1,0 +1,166 @@
+"""Label maps of which only some slices are labelled; nnU-Net's ignore value stands everywhere else. Pure functions on arrays.
+
+Arrays are (Z, Y, X) integers in the order of the file; an axis is one of theirs (0, 1, 2). A slice counts as labelled as soon as one of
+its voxels is: an annotator may ignore a part of a slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class SliceCheck:
+    """What an annotator did with the slices that were asked for.
+
+    Attributes:
+        touched: asked for, and no longer what was handed over.
+        untouched: asked for, and exactly what was handed over.
+        absent: asked for, and the ignore value everywhere.
+        empty: asked for, and without foreground: background, if that is meant.
+        drawn: not asked for, not labelled before, and with foreground.
+    """
+
+    touched: tuple[int, ...]
+    untouched: tuple[int, ...]
+    absent: tuple[int, ...]
+    empty: tuple[int, ...]
+    drawn: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A label with what has come in.
+
+    Attributes:
+        label: ignore outside of labelled slices.
+        taken: slices that are labelled now and were not before.
+        corrected: slices that were labelled before and differ now.
+        kept: slices that had foreground before and come back without; the earlier label stays.
+    """
+
+    label: np.ndarray
+    taken: tuple[int, ...]
+    corrected: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int) -> np.ndarray:
+    """A copy that holds the ignore value outside of some slices.
+
+    >>> keep_slices(np.array([[[1, 0]], [[1, 1]]]), 0, [0], 2).tolist()
+    [[[1, 0]], [[2, 2]]]
+    """
+    found = np.full(label.shape, ignore, dtype=_wide_enough(label.dtype, ignore))
+    where = [slice(None)] * label.ndim
+    where[axis] = sorted(set(slices))
+    found[tuple(where)] = label[tuple(where)]
+    return found
+
+
+def labelled_slices(label: np.ndarray, axis: int, ignore: int | None) -> list[int]:
+    """The slices in which at least one voxel is not the ignore value."""
+    if ignore is None:
+        return list(range(label.shape[axis]))
+    return _slices_with(label != ignore, axis)
+
+
+def is_partial(label: np.ndarray, ignore: int | None) -> bool:
+    """Whether any voxel has the ignore value."""
+    return ignore is not None and bool((label == ignore).any())
+
+
+def check_slices(
+    returned: np.ndarray,
+    handed_over: np.ndarray | None,
+    axis: int,
+    asked: Iterable[int],
+    ignore: int,
+    before: np.ndarray | None = None,
+) -> SliceCheck:
+    """Which slices an annotator worked on.
+
+    Args:
+        returned: the annotator's label.
+        handed_over: what the annotator began with; None: not known, and every slice counts as touched.
+        axis: along which slices were asked for.
+        asked: slices that were asked for.
+        ignore: the ignore value.
+        before: what was labelled before; None: nothing.
+    """
+    asked = sorted(set(asked))
+    drawn = set(_slices_with((returned != 0) & (returned != ignore), axis)) - set(asked)
+    if before is not None:
+        drawn -= set(labelled_slices(before, axis, ignore))
+    groups: dict[str, list[int]] = {"touched": [], "untouched": [], "absent": [], "empty": []}
+    for index in asked:
+        voxels = returned.take(index, axis)
+        if (voxels == ignore).all():
+            groups["absent"].append(index)
+            continue
+        same = handed_over is not None and np.array_equal(voxels, handed_over.take(index, axis))
+        groups["untouched" if same else "touched"].append(index)
+        if not _has_foreground(voxels, ignore):
+            groups["empty"].append(index)
+    return SliceCheck(**{name: tuple(found) for name, found in groups.items()}, drawn=tuple(sorted(drawn)))
+
+
+def merge_slices(
+    before: np.ndarray | None, returned: np.ndarray, axis: int, take: Iterable[int], ignore: int
+) -> Merged:
+    """Put slices that came back into what was labelled before. No voxel that was labelled becomes the ignore value.
+
+    A slice that was labelled before is taken over where it differs, as a correction, unless it was not asked for now and comes back
+    without foreground although it had some: a program that lost it and a person who emptied it cannot be told apart.
+
+    Args:
+        before: the label so far; None: nothing is labelled.
+        returned: the annotator's label, anything outside of the slices that count.
+        axis: along which slices were asked for.
+        take: slices to take: those asked for, and whatever else is welcome.
+        ignore: the ignore value.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if before is not None and before.shape != returned.shape:
+        raise ValueError(f"a label of shape {returned.shape} cannot be merged with one of shape {before.shape}")
+    take = sorted(set(take))
+    kind = _wide_enough(np.promote_types(returned.dtype, returned.dtype if before is None else before.dtype), ignore)
+    merged = np.full(returned.shape, ignore, dtype=kind) if before is None else before.astype(kind)
+    earlier = set() if before is None else set(labelled_slices(before, axis, ignore))
+    taken, corrected, kept = [], [], []
+    for index in sorted({*earlier, *take}):
+        where = (slice(None),) * axis + (index,)
+        old, new = merged[where], returned[where]
+        said = new != ignore
+        if index in earlier and index not in take:
+            if not said.any():  # not handed back
+                continue
+            if _has_foreground(old, ignore) and not _has_foreground(new, ignore):
+                kept.append(index)
+                continue
+        result = np.where(said, new, old)
+        if index in earlier:
+            if not np.array_equal(result, old):
+                corrected.append(index)
+        elif said.any():
+            taken.append(index)
+        merged[where] = result
+    return Merged(merged, tuple(taken), tuple(corrected), tuple(kept))
+
+
+def _has_foreground(label: np.ndarray, ignore: int) -> bool:
+    return bool(((label != 0) & (label != ignore)).any())
+
+
+def _slices_with(mask: np.ndarray, axis: int) -> list[int]:
+    others = tuple(one for one in range(mask.ndim) if one != axis)
+    return [int(index) for index in np.flatnonzero(mask.any(axis=others))]
+
+
+def _wide_enough(kind: np.dtype, value: int) -> np.dtype:
+    return np.promote_types(kind, np.min_scalar_type(value))

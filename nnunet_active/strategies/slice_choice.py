@@ -1,0 +1,129 @@
+r"""Which slices of a scan to ask for. All of it is our choice; the first rule is the default.
+
+The predicted extent, plus one slice at each end, is cut into strata of equal length. With k slices to choose and t of the extent's
+slices asked for before there are k + t strata: those that hold an earlier slice are done, at least k are not, and k of these, evenly
+spaced, give one slice each:
+
+* ``spread``: the most difficult one; difficulty d is that of :mod:`nnunet_active.scoring.slice_sums`, drawn towards the mean m of the
+  scan's slices where little is predicted: (a d + n0 m) / (a + n0), with a foreground voxels and n0 = ``SUPPORT``, as ASD does it
+* ``centre``: the one in the middle
+* ``random``: no strata; slices are drawn, each with a weight of its predicted foreground
+
+Where nothing is predicted, the whole scan takes the place of the extent. Where the extent has fewer free slices than are wanted, those
+next to it follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+RULES = ("spread", "centre", "random")
+SUPPORT = 100.0
+"""n0, in voxels: ASD's own (``docs/assft.md``)."""
+
+
+def steady_difficulty(foreground: np.ndarray, difficulty: np.ndarray, support: float = SUPPORT) -> np.ndarray:
+    """The difficulty of every slice, (n,), drawn towards the mean of those in which something is predicted.
+
+    >>> steady_difficulty(np.array([0, 100, 300]), np.array([0.0, 0.2, 0.6])).round(3).tolist()
+    [0.4, 0.3, 0.55]
+    """
+    foreground, difficulty = np.asarray(foreground, dtype=np.float64), np.asarray(difficulty, dtype=np.float64)
+    predicted = foreground > 0
+    mean = difficulty[predicted].mean() if predicted.any() else 0.0
+    return (foreground * difficulty + support * mean) / (foreground + support)
+
+
+def choose_slices(
+    foreground: np.ndarray,
+    difficulty: np.ndarray,
+    count: int,
+    taken: Iterable[int] = (),
+    rule: str = RULES[0],
+    rng: np.random.Generator | None = None,
+) -> list[int]:
+    """Choose slices of one scan.
+
+    Args:
+        foreground: (n,) predicted foreground voxels of every slice.
+        difficulty: (n,) mean difficulty of every slice, in nats.
+        count: how many; fewer come back where the scan has fewer that are free.
+        taken: slices that were asked for before, or are labelled; never chosen.
+        rule: ``spread``, ``centre`` or ``random``.
+        rng: for ``random``.
+
+    Returns:
+        Slices, ascending, from 0.
+
+    Raises:
+        ValueError: an unknown rule, or ``random`` without a generator.
+    """
+    if rule not in RULES:
+        raise ValueError(f"the rule is '{rule}'; it must be one of {', '.join(RULES)}")
+    foreground = np.asarray(foreground, dtype=np.float64)
+    n = len(foreground)
+    taken = {int(index) for index in taken if 0 <= int(index) < n}
+    count = min(count, n - len(taken))
+    if count <= 0:
+        return []
+    first, last = extent(foreground)
+    if rule == "random":
+        if rng is None:
+            raise ValueError("the rule 'random' needs a generator")
+        chosen = _drawn(foreground, first, last, count, taken, rng)
+    else:
+        steady = steady_difficulty(foreground, difficulty)
+        chosen = [_of_stratum(one, steady, rule) for one in _open_strata(first, last, count, taken)]
+    return sorted([*chosen, *_nearest(first, last, n, count - len(chosen), {*taken, *chosen})])
+
+
+def extent(foreground: np.ndarray) -> tuple[int, int]:
+    """First and last slice of the prediction with one more at each end; the whole scan where nothing is predicted.
+
+    >>> extent(np.array([0, 0, 0, 5, 2, 0, 0]))
+    (2, 5)
+    """
+    filled = np.flatnonzero(np.asarray(foreground) > 0)
+    n = len(foreground)
+    return (max(0, int(filled[0]) - 1), min(n - 1, int(filled[-1]) + 1)) if len(filled) else (0, n - 1)
+
+
+def _open_strata(first: int, last: int, count: int, taken: set[int]) -> list[np.ndarray]:
+    """Of the strata without an earlier slice ``count`` that are evenly spaced (all, where there are fewer)."""
+    inside = np.arange(first, last + 1)
+    strata = np.array_split(inside, count + len(taken & set(inside.tolist())))
+    strata = [one for one in strata if len(one) and not taken & set(one.tolist())]
+    if len(strata) <= count:
+        return strata
+    middles = (np.arange(count) + 0.5) * len(strata) / count
+    return [strata[int(middle)] for middle in middles]
+
+
+def _of_stratum(slices: np.ndarray, difficulty: np.ndarray, rule: str) -> int:
+    middle = (slices[0] + slices[-1]) / 2
+    from_middle = np.abs(slices - middle)
+    hard = difficulty[slices] if rule == "spread" else np.zeros(len(slices))
+    # of equally difficult ones that in the middle; differences at the level of rounding are none
+    best = np.flatnonzero(hard >= hard.max() - 1e-9 * max(1.0, abs(hard.max())))
+    return int(slices[best[np.argmin(from_middle[best])]])
+
+
+def _drawn(
+    foreground: np.ndarray, first: int, last: int, count: int, taken: set[int], rng: np.random.Generator
+) -> list[int]:
+    free = np.array([index for index in range(first, last + 1) if index not in taken], dtype=int)
+    weight = foreground[free]
+    if not weight.any():
+        weight = np.ones(len(free))
+    number = min(count, int(np.count_nonzero(weight)))
+    return [int(i) for i in rng.choice(free, number, replace=False, p=weight / weight.sum())] if number else []
+
+
+def _nearest(first: int, last: int, n: int, count: int, taken: set[int]) -> list[int]:
+    """Free slices, those of the extent first, then the nearest to it."""
+    if count <= 0:
+        return []
+    free = [index for index in range(n) if index not in taken]
+    return sorted(free, key=lambda index: (max(first - index, index - last, 0), index))[:count]
