@@ -10,46 +10,25 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from nnunet_active.data.image_checks import allowed_label_values
+from nnunet_active.data.dataset_json import allowed_label_values, ignore_value, read_dataset_json
+from nnunet_active.data.label_definitions import IGNORE
 from nnunet_active.util.atomic import copy_file, write_json
 from nnunet_active.util.errors import MissingInput
 
-NAME = "ignore"
 KEPT = "dataset_before_ignore_label.json"
 
 
-def ignore_value(dataset_json: Mapping[str, Any]) -> int | None:
-    """The ignore value that a data set declares, or None.
-
-    Raises:
-        MissingInput: it is declared, but not as nnU-Net wants it.
-
-    >>> ignore_value({"labels": {"background": 0, "tumour": 1, "ignore": 2}})
-    2
-    """
-    labels = dataset_json["labels"]
-    if NAME not in labels:
-        return None
-    value, wanted = labels[NAME], _next_value(dataset_json)
-    if isinstance(value, bool) or not isinstance(value, int) or value != wanted:
-        raise MissingInput(
-            f'"{NAME}" in dataset.json is {value!r}; nnU-Net wants the highest label value plus one, which is {wanted}.'
-        )
-    return value
-
-
-def missing_line(dataset_json: Mapping[str, Any]) -> str:
+def missing_line(dataset_json: Mapping) -> str:
     """The line that ``labels`` of ``dataset.json`` lacks.
 
     >>> missing_line({"labels": {"background": 0, "whole": [1, 2], "core": 2}})
     '"ignore": 3'
     """
-    return f'"{NAME}": {_next_value(dataset_json)}'
+    return f'"{IGNORE}": {_next_value(dataset_json)}'
 
 
-def require_ignore_value(dataset_json: Mapping[str, Any], file: Path) -> int:
+def require_ignore_value(dataset_json: Mapping, file: Path) -> int:
     """The declared ignore value.
 
     Raises:
@@ -77,26 +56,22 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
         The files that were changed.
 
     Raises:
-        MissingInput: a file is not there or not JSON, declares another ignore value, or the copies differ in their labels; nothing is
-            written.
+        MissingInput: a file is not there or cannot be used, or the copies differ in their labels; nothing is written.
     """
     contents: dict[Path, dict] = {}
     for file in map(Path, files):
-        try:
-            contents[file] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise MissingInput(f"{file} cannot be read ({error}); nothing was written.") from error
-        ignore_value(contents[file])
-    without = [{n: v for n, v in content["labels"].items() if n != NAME} for content in contents.values()]
+        read_dataset_json(file)  # whatever is wrong with it shows before anything is written
+        contents[file] = json.loads(file.read_text(encoding="utf-8-sig"))
+    without = [{n: v for n, v in content["labels"].items() if n != IGNORE} for content in contents.values()]
     if any(one != without[0] for one in without):
         raise MissingInput(
             f"{' and '.join(map(str, contents))} differ in their labels; make them agree first. Nothing was written."
         )
     changed = []
     for file, content in contents.items():
-        if NAME in content["labels"]:
+        if IGNORE in content["labels"]:
             continue
-        content["labels"] = {**content["labels"], NAME: _next_value(content)}
+        content["labels"] = {**content["labels"], IGNORE: _next_value(content)}
         kept = file.with_name(KEPT)
         if not kept.exists():
             copy_file(file, kept)
@@ -105,6 +80,6 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
     return changed
 
 
-def _next_value(dataset_json: Mapping[str, Any]) -> int:
-    others = {name: value for name, value in dataset_json["labels"].items() if name != NAME}
+def _next_value(dataset_json: Mapping) -> int:
+    others = {name: value for name, value in dataset_json["labels"].items() if name != IGNORE}
     return max(allowed_label_values({"labels": others})) + 1
