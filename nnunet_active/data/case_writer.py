@@ -26,7 +26,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle, wr
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
 from nnunet_active.data.cases import CaseStore, case_files
-from nnunet_active.data.label_preprocessing import save_with_known_image
+from nnunet_active.data.label_preprocessing import preprocessor_class, save_with_known_image
 from nnunet_active.data.raw_dataset import RawCase
 
 _TEMPORARY_ENDING = ".incoming"
@@ -93,7 +93,7 @@ def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
         output = str(temporary / case.identifier)
         image = pool_image(case, store, dataset_json) if with_label else None
         if image is None or not save_with_known_image(output, case, image, store, dataset_json):
-            store.configuration_manager.preprocessor_class(verbose=False).run_case_save(
+            preprocessor_class(store, dataset_json)(verbose=False).run_case_save(
                 output,
                 [str(file) for file in case.images],
                 str(case.label) if with_label else None,

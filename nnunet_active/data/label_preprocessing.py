@@ -1,12 +1,16 @@
-"""Preprocess a label whose image has been preprocessed before: by nnU-Net's own code, with the image's costly steps left out.
+"""Preprocess labels by nnU-Net's own code: without the image's costly steps where the image is known, and without letting voxels that
+nobody labelled change it.
 
 Stock preprocessing handles image and label together: transpose, crop, normalise, resample, note where each class lies. Normalising
 and resampling the image (spline interpolation) is nearly all of the work, and does not depend on the label, with one exception: a
-scheme that normalises within the image's foreground counts voxels that the label marks outside of it as well.
+scheme that normalises within the image's foreground counts voxels that the label marks outside of it as well. The ignore value is no
+such mark, though stock preprocessing takes it for one: a partly labelled scan would be normalised over the air around it, and so unlike
+the scans that the network predicts later. Here it counts as what it is, nothing known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,11 @@ from nnunetv2.preprocessing.cropping.cropping import create_nonzero_mask
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.raw_dataset import RawCase
+
+LabelChange = Callable[[np.ndarray, dict], np.ndarray]
+"""From a label as its reader orders it, (1, Z, Y, X), and the reader's properties to the label that is preprocessed."""
 
 
 class _ImageDependsOnLabel(Exception):
@@ -39,8 +47,48 @@ class _WithKnownImage:
         return self._image
 
 
-def save_with_known_image(output: str, case: RawCase, image: np.ndarray, store: CaseStore, dataset_json: dict) -> bool:
-    """Write what ``DefaultPreprocessor.run_case_save`` writes for image and label, without computing the image again.
+def preprocessor_class(store: CaseStore, dataset_json: dict, change: LabelChange | None = None) -> type:
+    """The plans' own preprocessor, to which the ignore value says nothing about the image.
+
+    Args:
+        store: for plans and configuration.
+        dataset_json: for the labels.
+        change: applied to a label before anything else is done with it.
+
+    Returns:
+        The stock class itself where there is nothing to change, or where it is not nnU-Net's own.
+    """
+    stock, ignore = store.configuration_manager.preprocessor_class, ignore_value(dataset_json)
+    if (ignore is None and change is None) or not _is_nnunets_own(stock):
+        return stock
+
+    class PartlyLabelled(stock):
+        def run_case_npy(self, data: np.ndarray, seg: np.ndarray | None, properties: dict, *more: Any) -> tuple:
+            if seg is not None and change is not None:
+                seg = change(seg, properties)
+            return super().run_case_npy(data, seg, properties, *more)
+
+        def _normalize(self, data: np.ndarray, seg: np.ndarray, configuration_manager: Any, *more: Any) -> np.ndarray:
+            if any(configuration_manager.use_mask_for_norm) and (seg == ignore).any():
+                seg = np.where((seg == ignore) & ~create_nonzero_mask(data)[None], -1, seg)
+            return super()._normalize(data, seg, configuration_manager, *more)
+
+    return PartlyLabelled
+
+
+def _is_nnunets_own(stock: type) -> bool:
+    return all(getattr(stock, name) is getattr(DefaultPreprocessor, name) for name in ("run_case_npy", "_normalize"))
+
+
+def save_with_known_image(
+    output: str,
+    case: RawCase,
+    image: np.ndarray,
+    store: CaseStore,
+    dataset_json: dict,
+    change: LabelChange | None = None,
+) -> bool:
+    """Write what :func:`preprocessor_class` writes for image and label, without computing the image again.
 
     Args:
         output: path of the files without their endings.
@@ -48,19 +96,22 @@ def save_with_known_image(output: str, case: RawCase, image: np.ndarray, store: 
         image: the preprocessed image, float32 (M, Z, Y, X).
         store: for plans and configuration.
         dataset_json: for the labels.
+        change: applied to the label before anything else is done with it.
 
     Returns:
         False, with nothing written, where the preprocessor is not nnU-Net's own or the image depends on the label: both then have to
         be preprocessed.
     """
-    stock = store.configuration_manager.preprocessor_class
-    if any(getattr(stock, name) is not getattr(DefaultPreprocessor, name) for name in ("run_case_npy", "_normalize")):
+    if not _is_nnunets_own(store.configuration_manager.preprocessor_class):
         return False
+    ignore = ignore_value(dataset_json)
 
-    class LabelPreprocessor(stock):
+    class LabelPreprocessor(preprocessor_class(store, dataset_json, change)):
         def _normalize(self, data: np.ndarray, seg: np.ndarray, configuration_manager: Any, _: dict) -> np.ndarray:
-            if any(configuration_manager.use_mask_for_norm) and np.any(seg[0][~create_nonzero_mask(data)] >= 0):
-                raise _ImageDependsOnLabel
+            if any(configuration_manager.use_mask_for_norm):
+                outside = seg[0][~create_nonzero_mask(data)]
+                if np.any((outside >= 0) & (outside != ignore)):
+                    raise _ImageDependsOnLabel
             return data
 
     try:

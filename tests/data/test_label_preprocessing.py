@@ -11,7 +11,8 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_active.data.case_writer import RECORD_KEY, pool_image
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.label_preprocessing import save_with_known_image
+from nnunet_active.data.label_preprocessing import preprocessor_class, save_with_known_image
+from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.preprocessing import preprocess_case, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 
@@ -148,3 +149,62 @@ def test_a_copy_of_another_shape_and_a_preprocessor_of_somebody_elses_are_refuse
     monkeypatch.setattr(type(store.configuration_manager), "preprocessor_class", Other)
     assert not save_with_known_image(output, case, image, store, tiny.DATASET_JSON)
     shutil.rmtree(tmp_path / "out")
+
+
+IGNORING = {**tiny.DATASET_JSON, "labels": {**tiny.DATASET_JSON["labels"], "ignore": 3}}
+
+
+@pytest.mark.parametrize("configuration", ["3d_fullres", "2d"])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_partly_labelled_scan_has_the_image_that_is_predicted_later(tmp_path, configuration, known):
+    """Stock preprocessing would count the air around the body, where the ignore value stands, as body."""
+    case, store = prepared(tmp_path, configuration, dataset_json=IGNORING)
+    dark = tiny.intensities(1)
+    dark[:, 2:5, 1:4] = 0
+    for file in case.images:
+        tiny.write_image(file, dark)
+    tiny.write_image(case.label, keep_slices(tiny.segmentation(), 0, [3], 3))
+    case = RawDataset(tmp_path / "raw" / tiny.NAME).cases["u"]
+    files = [str(file) for file in case.images]
+    alone, _, _ = DefaultPreprocessor(verbose=False).run_case(
+        files, None, store.plans_manager, store.configuration_manager, IGNORING
+    )
+    stock, seg, properties = DefaultPreprocessor(verbose=False).run_case(
+        files, str(case.label), store.plans_manager, store.configuration_manager, IGNORING
+    )
+    (tmp_path / "out").mkdir()
+    if known:
+        assert save_with_known_image(str(tmp_path / "out" / "u"), case, alone, store, IGNORING)
+    else:
+        preprocessor_class(store, IGNORING)(verbose=False).run_case_save(
+            str(tmp_path / "out" / "u"),
+            files,
+            str(case.label),
+            store.plans_manager,
+            store.configuration_manager,
+            IGNORING,
+        )
+    found = stored(tmp_path / "out", "u")
+    np.testing.assert_array_equal(found[0][:], alone)
+    assert not np.array_equal(stock, alone)
+    np.testing.assert_array_equal(found[1][:], seg)
+    assert_equal(found[2]["class_locations"], properties["class_locations"])
+    assert {3} == set(np.unique(found[1][0, [0, 1, 2, 4, 5]])) and 3 not in found[1][0, 3]
+
+
+def test_a_change_of_the_label_comes_before_everything_else(tmp_path):
+    case, store = prepared(tmp_path, dataset_json=IGNORING)
+    image = pool_image(case, store, IGNORING)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "wanted").mkdir()
+
+    def third(seg, properties):
+        assert properties["spacing"] == [3.0, 1.0, 1.0]
+        return keep_slices(seg, 1, [3], 3)
+
+    assert save_with_known_image(str(tmp_path / "out" / "u"), case, image, store, IGNORING, third)
+    tiny.write_image(case.label, keep_slices(tiny.segmentation(), 0, [3], 3))
+    assert save_with_known_image(str(tmp_path / "wanted" / "u"), case, image, store, IGNORING)
+    found, wanted = stored(tmp_path / "out", "u"), stored(tmp_path / "wanted", "u")
+    np.testing.assert_array_equal(found[1][:], wanted[1][:])
+    assert_equal(found[2], wanted[2])
