@@ -47,7 +47,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--stride", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=20)
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--lr", type=float, help="initial learning rate (default: the trainer's own)")
     parser.add_argument("--budget", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labelled-only", action="store_true", help="leave cases without a label out (retrospective)")
@@ -175,8 +175,8 @@ def main() -> None:
         "val-iterations": 2,
         "budget": args.budget,
         "seed": args.seed,
-        "lr": args.lr,
         "oracle": "retrospective",
+        **({} if args.lr is None else {"lr": args.lr}),
     }
     flags = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     run(ours, "init", "-d", name, "-c", c, "-f", f, *flags, log=log)

@@ -30,7 +30,8 @@ class Settings:
         epochs: length of the training; None leaves it to the trainer class.
         iterations: training iterations per epoch; None leaves it to the trainer class.
         val_iterations: validation iterations per epoch; None leaves it to the trainer class.
-        initial_lr: initial learning rate of the one poly schedule over all epochs; None leaves it to the trainer class.
+        initial_lr: initial learning rate of the one poly schedule over all epochs; None leaves it to the trainer class, since what
+            suits SGD is ten times too much for AdamW.
         modality: how one channel alone is shown to the network in the election of the dominant modality (``zero``, ``replicate``).
         wait: with the folder oracle, wait for the labels instead of stopping.
         fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty: the papers' plain recipe.
@@ -49,10 +50,10 @@ class Settings:
     query_size: int = 1
     one_off: bool = False
     stride: int = 40
-    epochs: int | None = 600
-    iterations: int | None = 250
-    val_iterations: int | None = 50
-    initial_lr: float | None = 0.01
+    epochs: int | None = None
+    iterations: int | None = None
+    val_iterations: int | None = None
+    initial_lr: float | None = None
     modality: str = "zero"
     wait: bool = False
     fine_tuning: dict[str, Any] = field(default_factory=dict)
@@ -66,19 +67,30 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it must be at least 1.")
-        if self.initial_lr is not None and not self.initial_lr > 0:
-            raise CampaignError(f"The initial learning rate {self.initial_lr} makes no sense; it must be positive.")
+        if self.initial_lr is not None and not 0 < self.initial_lr < math.inf:
+            raise CampaignError(
+                f"The initial learning rate {self.initial_lr} (--lr) makes no sense; it must be positive and finite."
+            )
         if self.oracle not in ORACLES:
             raise CampaignError(f"--oracle {self.oracle} is unknown; choose one of {', '.join(ORACLES)}.")
         if self.modality not in MODALITIES:
             raise CampaignError(f"--modality {self.modality} is unknown; choose one of {', '.join(MODALITIES)}.")
         if self.restart is not None and self.restart not in RESTARTS:
             raise CampaignError(f"--restart-from {self.restart} is unknown; choose one of {', '.join(RESTARTS)}.")
+        if self.epochs is not None:
+            self.check_reach(self.epochs)
+
+    def check_reach(self, epochs: int) -> None:
+        """Check that a training of so many epochs comes to the last query.
+
+        Raises:
+            CampaignError: it ends before.
+        """
         last = self.epoch_of_query(self.queries)
-        if self.epochs is not None and last >= self.epochs:
+        if last >= epochs:
             raise CampaignError(
                 f"{self.queries} queries every {self.stride} epochs reach epoch {last}, but the training ends after "
-                f"{self.epochs} epochs; raise --epochs, or lower --stride or --budget."
+                f"{epochs} epochs; raise --epochs, or lower --stride or --budget."
             )
 
     @property

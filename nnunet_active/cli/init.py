@@ -35,10 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="option of the strategy; repeatable",
     )
     for name, text in (
-        ("stride", "epochs between two queries"),
         ("epochs", "epochs in all"),
         ("iterations", "training iterations per epoch"),
         ("val_iterations", "validation iterations per epoch"),
+    ):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{text} (default: the trainer's own)")
+    for name, text in (
+        ("stride", "epochs between two queries"),
         ("folds", "folds of a cross-validation among the labelled cases, with -f 0 or -f all; 1: none"),
     ):
         value = getattr(default, name)
@@ -49,9 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
         parser.add_argument(flag, type=_count, default=value, metavar="N|N%", help=text)
-    parser.add_argument(
-        "--lr", type=float, default=default.initial_lr, help=f"initial learning rate (default: {default.initial_lr})"
-    )
+    parser.add_argument("--lr", type=float, help="initial learning rate (default: the trainer's own)")
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 HELP = "Choose the next cases to label, and hand them over to the annotator"
 
 _SCHEDULE = {
-    "epochs": (int, "epochs of the training that follows"),
-    "iterations": (int, "training iterations per epoch"),
-    "val_iterations": (int, "validation iterations per epoch"),
+    "epochs": (int, "epochs of the training that follows (default: the trainer's own)"),
+    "iterations": (int, "training iterations per epoch (default: the trainer's own)"),
+    "val_iterations": (int, "validation iterations per epoch (default: the trainer's own)"),
     "stride": (int, "epochs between two queries of a training"),
-    "initial_lr": (float, "initial learning rate"),
+    "initial_lr": (float, "initial learning rate (default: the trainer's own)"),
 }
 
 

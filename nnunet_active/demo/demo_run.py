@@ -43,12 +43,11 @@ PLANS = "nnUNetActivePlans"
 
 @dataclass(frozen=True)
 class Plan:
-    """How long the adaptations train, with AdamW and ``lr``; the queries are spread evenly over the epochs."""
+    """How long the adaptations train; the queries are spread evenly over the epochs."""
 
     budget: int = 3
     epochs: int = 9
     iterations: int = 50
-    lr: float = 1e-3
     seed: int = 0
     random_draws: int = 1
 
@@ -169,7 +168,6 @@ def compare(target: Comparison, plan: Plan, test: list[str], log: Callable[[str]
             epochs=plan.epochs,
             iterations=plan.iterations,
             val_iterations=2,
-            initial_lr=plan.lr,
             fine_tuning=recipe(DEFAULT_RECIPE),
             seed=plan.seed + draw,
         )

@@ -34,6 +34,7 @@ from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.stopping import StoppingMixin
+from nnunet_active.training.trainer_schedule import set_schedule
 from nnunet_active.training.validation_folder import set_aside
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
@@ -45,7 +46,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
     Attributes:
         strategy: name of a registered query strategy.
         active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.campaign.settings.Settings`.
-        active_epochs, active_iterations, active_val_iterations, active_initial_lr: None leaves the trainer's own value.
+        active_epochs, active_iterations, active_val_iterations, active_initial_lr: count also where a campaign leaves them to the
+            trainer; None leaves nnU-Net's own value.
         active_fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`.
         active_pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`, or None:
             no semi-supervised training; counts also where a campaign leaves it to the trainer.
@@ -82,19 +84,11 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         self.pseudo: PseudoLabelling | None = None
         with self.one_sentence():
             settings = self._settings()
+            self._schedule = set_schedule(self, settings)
             self.fine_tuning = FineTuning.of(settings.fine_tuning)
             given = self.active_pseudo_labels if settings.pseudo_labels is None else settings.pseudo_labels
             self.pseudo_settings = PseudoLabelSettings.of(given)
         self.restart = settings.restart or self.active_restart
-        own = {
-            "num_epochs": settings.epochs,
-            "num_iterations_per_epoch": settings.iterations,
-            "num_val_iterations_per_epoch": settings.val_iterations,
-            "initial_lr": settings.initial_lr,
-        }
-        for name, value in own.items():
-            if value is not None:
-                setattr(self, name, value)
 
     def _settings(self) -> Settings:
         """Those of the campaign, else the class's own."""
@@ -116,10 +110,6 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             query_size=self.active_query_size,
             one_off=self.active_one_off,
             stride=self.active_stride,
-            epochs=self.active_epochs if self.active_epochs is not None else self.num_epochs,
-            iterations=self.active_iterations,
-            val_iterations=self.active_val_iterations,
-            initial_lr=self.active_initial_lr,
             fine_tuning=dict(self.active_fine_tuning),
         )
 
@@ -127,6 +117,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def initialize(self) -> None:
         """Open the campaign, build the network as the stock trainer does, and carry the source's weights over."""
+        self.print_to_log_file(self._schedule)
         dataset, plans, configuration = (
             self.plans_manager.dataset_name,
             self.plans_manager.plans_name,
@@ -136,6 +127,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             store = open_store(dataset, plans, configuration)
             source = find_source(self._base, plans, configuration, str(self.fold), results_root())
             campaign = campaign_for(self._base, self.fold)
+            if campaign is None or not (campaign.exhausted or campaign.fold != str(self.fold)):
+                self._settings().check_reach(self.num_epochs)
             if campaign is None:
                 Ranks().decide(
                     lambda: (

@@ -10,10 +10,11 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.util.errors import CampaignError
 
 
-def test_the_defaults_are_the_published_ones():
+def test_the_defaults_are_the_published_ones_and_how_long_to_train_is_left_to_the_trainer():
     settings = Settings()
     assert (settings.strategy, settings.budget, settings.query_size, settings.stride) == ("mmacts", 3, 1, 40)
-    assert (settings.epochs, settings.initial_lr, settings.one_off) == (600, 0.01, False)
+    assert (settings.epochs, settings.iterations, settings.val_iterations, settings.initial_lr) == (None,) * 4
+    assert not settings.one_off
     assert [settings.epoch_of_query(number) for number in (1, 2, 3)] == [0, 40, 80]
 
 
@@ -46,6 +47,7 @@ def test_the_queries_spend_the_budget_exactly_and_end_before_the_training(budget
         ({"val_iterations": 0}, "--val-iterations 0"),
         ({"initial_lr": 0.0}, "learning rate 0.0"),
         ({"initial_lr": float("nan")}, "learning rate nan"),
+        ({"initial_lr": float("inf")}, "learning rate inf"),
         ({"oracle": "folders"}, "--oracle folders is unknown; choose one of retrospective, folder"),
         ({"modality": "one"}, "--modality one is unknown; choose one of zero, replicate"),
     ],
@@ -55,9 +57,11 @@ def test_settings_that_make_no_sense_are_refused_by_name(wrong, said):
         Settings(**wrong)
 
 
-def test_what_is_left_to_the_trainer_may_be_none():
-    settings = Settings(epochs=None, iterations=None, val_iterations=None, initial_lr=None)
-    assert settings.epochs is None and settings.queries == 3
+def test_a_trainer_whose_own_epochs_do_not_reach_the_last_query_is_refused():
+    settings = Settings()
+    settings.check_reach(81)
+    with pytest.raises(CampaignError, match="reach epoch 80, but the training ends after 80 epochs"):
+        settings.check_reach(80)
 
 
 def test_json_gives_the_same_settings_back_and_later_additions_are_ignored():
