@@ -11,17 +11,49 @@ spaced, give one slice each:
 
 Where nothing is predicted, the whole scan takes the place of the extent. Where the extent has fewer free slices than are wanted, those
 next to it follow.
+
+Few slices of many scans teach more than many slices of few (arXiv 2412.08081): where there are slices for all scans, all get some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 RULES = ("spread", "centre", "random")
 SUPPORT = 100.0
 """n0, in voxels: ASD's own (``docs/assft.md``)."""
+
+
+def scans_for(count: int, scans: int, per_case: int) -> int:
+    """How many of ``scans`` scans ``count`` slices are asked of: all where there are enough, else as few as hold them.
+
+    >>> scans_for(30, 15, 3), scans_for(30, 96, 3)
+    (15, 10)
+    """
+    return scans if count >= scans else min(scans, -(-count // per_case))
+
+
+def share_out(count: int, free: Sequence[int], per_case: int) -> list[int]:
+    """How many slices each scan gives: one after the other in order of preference, again and again.
+
+    Args:
+        count: slices in all; fewer are shared out where ``free`` and ``per_case`` allow no more.
+        free: slices of each scan that may still be asked for, the preferred scan first.
+        per_case: most slices of a scan.
+
+    >>> share_out(7, [10, 1, 10], 3)
+    [3, 1, 3]
+    >>> share_out(4, [10, 10, 10], 3)
+    [2, 1, 1]
+    """
+    shares = [0] * len(free)
+    for _ in range(per_case):
+        for index, most in enumerate(free):
+            if shares[index] < min(most, per_case) and sum(shares) < count:
+                shares[index] += 1
+    return shares
 
 
 def steady_difficulty(foreground: np.ndarray, difficulty: np.ndarray, support: float = SUPPORT) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_active.strategies.slice_choice import RULES, choose_slices, extent, steady_difficulty
+from nnunet_active.strategies.slice_choice import RULES, choose_slices, extent, scans_for, share_out, steady_difficulty
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -118,3 +118,26 @@ def test_an_unknown_rule_and_random_without_a_generator_are_refused():
         choose_slices(np.ones(4), np.ones(4), 1, rule="best")
     with pytest.raises(ValueError, match="needs a generator"):
         choose_slices(np.ones(4), np.ones(4), 1, rule="random")
+
+
+@settings(max_examples=200, deadline=None)
+@given(count=st.integers(0, 60), free=st.lists(st.integers(0, 12), max_size=12), per_case=st.integers(1, 6))
+def test_slices_are_shared_out_as_evenly_as_the_scans_allow(count, free, per_case):
+    shares = share_out(count, free, per_case)
+    caps = [min(one, per_case) for one in free]
+    assert sum(shares) == min(count, sum(caps)) and all(s <= cap for s, cap in zip(shares, caps, strict=True))
+    open_ones = [share for share, cap in zip(shares, caps, strict=True) if share < cap]
+    if open_ones:  # nobody has two more than somebody who could have had more
+        assert max(shares) - min(open_ones) <= 1
+    assert open_ones == sorted(open_ones, reverse=True)  # the preferred scans first
+
+
+@settings(max_examples=100, deadline=None)
+@given(count=st.integers(1, 60), scans=st.integers(1, 60), per_case=st.integers(1, 6))
+def test_all_scans_are_asked_where_there_are_slices_for_all(count, scans, per_case):
+    number = scans_for(count, scans, per_case)
+    assert 1 <= number <= scans and (
+        number == scans if count >= scans else number * per_case >= min(count, number * per_case)
+    )
+    if count < scans:
+        assert (number - 1) * per_case < count <= number * per_case
