@@ -59,6 +59,8 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     import torch
 
     from nnunet_active.campaign.campaign import Campaign
+    from nnunet_active.campaign.campaign_state import Roles
+    from nnunet_active.campaign.place import Place
     from nnunet_active.campaign.settings import Settings
     from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
@@ -66,6 +68,7 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     from nnunet_active.query.pool_building import build_pool, open_cache
     from nnunet_active.query.pool_scoring import score_cases
     from nnunet_active.strategies.registry import get_strategy
+    from nnunet_active.util.log import silent
     from nnunet_active.util.ranks import Ranks
 
     torch.set_num_threads(1)
@@ -76,9 +79,8 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     workspace.prepare(glioma_dataset_json())
     candidates, labelled = everyone[: args.cases], everyone[args.cases :]
     store, plans = open_store(GLIOMA, PLANS, configuration), read_plans(GLIOMA, PLANS)
-    campaign = Campaign.create(
-        workspace.preprocessed, configuration, configuration, PLANS, Settings(), initial=labelled
-    )
+    place = Place(workspace.preprocessed, configuration, PLANS, configuration)
+    campaign = Campaign.create(place, Settings(), Roles(initial=labelled))
     source = read_source_model(source_folder(workspace.preprocessed, PLANS, configuration))
     dataset_json = glioma_dataset_json()
     network = build_network(plans, configuration, dataset_json)
@@ -94,7 +96,7 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     def ask(strategy: str, way: str) -> None:
         move()
         wall, cpu = time.perf_counter(), time.process_time()
-        build_pool(campaign, store, window, get_strategy(strategy), candidates, Ranks(), lambda text: None)
+        build_pool(campaign, store, window, get_strategy(strategy), candidates, Ranks(), silent)
         keep(way, wall, cpu)
 
     def keep(way: str, wall: float, cpu: float) -> None:

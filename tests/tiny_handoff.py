@@ -14,6 +14,7 @@ from tiny_target import Target, truth
 
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 
 SPACING = (1.5, 1.5, 1.5)
 ORIGIN = (5.0, -7.0, 2.0)
@@ -30,7 +31,7 @@ def ask(campaign: Campaign, *picks: str) -> None:
     scores = pd.DataFrame({"mean_entropy": 1.0}, index=sorted(picks))
     utilities = pd.DataFrame(np.ones((1, len(picks))), columns=sorted(picks))
     with campaign.lock():
-        campaign.append_round(0, picks, scores, utilities, pd.DataFrame({"case": picks}), {}, {}, made_by="select")
+        campaign.append_round(RoundContent(picks, scores, utilities, pd.DataFrame({"case": picks})), made_by="select")
 
 
 def hand_out(target: Target, campaign: Campaign, folder: Path, slicer: bool = False) -> Path:

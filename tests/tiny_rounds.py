@@ -15,9 +15,11 @@ import torch
 from tiny_target import NAME, PLANS, Target, make_target
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_round import Round, RoundContent
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.util.log import silent
 
 CONFIGURATION = "3d_fullres"
 CASES = [f"case_{i}" for i in range(6)]
@@ -40,7 +42,7 @@ def copy_of(made: Target, root: Path) -> Target:
 
 def start(fold: str = "0", **settings) -> Campaign:
     content = {"strategy": "random", "budget": 2, "query_size": 2, **settings}
-    return start_campaign(NAME, CONFIGURATION, PLANS, fold, Settings(**content), log=lambda text: None)
+    return start_campaign(Place.of(NAME, CONFIGURATION, PLANS, fold), Settings(**content), log=silent)
 
 
 def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int = 0, others=()) -> Round:
@@ -67,7 +69,8 @@ def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int
     }
     worklist = pd.DataFrame({"rank": range(1, len(cases) + 1), "case": cases})
     with campaign.lock():
-        return campaign.append_round(epoch, cases, table, pd.DataFrame(rows), worklist, {}, details, made_by)
+        content = RoundContent(cases, table, pd.DataFrame(rows), worklist, {}, details)
+        return campaign.append_round(content, epoch, made_by)
 
 
 def trained(

@@ -27,6 +27,7 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.util.atomic import atomic_folder, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
+from nnunet_active.util.log import Log
 
 
 def write_handoff(
@@ -37,7 +38,7 @@ def write_handoff(
     dataset_json: dict,
     archive: Path,
     copy_images: bool = False,
-    log: Callable[[str], None] = print,
+    log: Log = print,
     *,
     fold: str = "0",
     round_number: int | None = None,

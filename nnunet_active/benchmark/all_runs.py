@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from nnunet_active.benchmark.target import Target, make_folds, prepare_target
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.lock import hold
+from nnunet_active.util.log import Log
 
 CONFIGURATION = "benchmark.json"
 
@@ -88,7 +88,7 @@ def _check_same_target(root: Path, target: Target) -> None:
 def run(
     benchmark: Benchmark,
     engine: Engine,
-    log: Callable[[str], None] = tqdm.write,
+    log: Log = tqdm.write,
     progress: bool = True,
 ) -> list[Outcome]:
     """Do what is not finished; the tables are written anew after every run, with what this folder holds from earlier calls.

@@ -28,6 +28,7 @@ from nnunet_active.benchmark.recorded_training import LegReused, RecordedTrainin
 from nnunet_active.benchmark.target import Target, nnunet_environment, write_splits
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.networks import find_trainer_class
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
@@ -153,7 +154,7 @@ def _adaptation(job: Job) -> dict[str, Any]:
         copy_file(shared_density, folder / "active" / density)
     if not (campaign_folder / "campaign.json").is_file():
         write_splits(folder, spec.fold, spec.train, spec.val or spec.test)
-        start_campaign(spec.dataset, spec.configuration, spec.plans, str(spec.fold), settings)
+        start_campaign(Place.of(spec.dataset, spec.configuration, spec.plans, str(spec.fold)), settings)
     context = {
         "digests": job.digests,
         "versions": installed(*LIBRARIES),

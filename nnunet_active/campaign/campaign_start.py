@@ -3,63 +3,103 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from nnunetv2.utilities.crossval_split import generate_crossval_split
-
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_state import Roles
 from nnunet_active.campaign.cross_validation import check_folds
 from nnunet_active.campaign.fine_tuning import FineTuning
-from nnunet_active.campaign.oracle import FolderOracle, Oracle, RetrospectiveOracle
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.campaign.splits import define_fold, read_splits
-from nnunet_active.data.cases import CaseStore, open_store
-from nnunet_active.data.raw_dataset import read_pool_folders
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_root
+from nnunet_active.campaign.splits import FoldDefinition, define_fold, read_splits
+from nnunet_active.data.cases import open_store
+from nnunet_active.nnunet.nnunet_paths import raw_root
+from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
-
-Log = Callable[[str], None]
-
-
-def make_oracle(kind: str, dataset: str, store: CaseStore) -> Oracle:
-    """The oracle of a campaign by its name."""
-    if kind == "retrospective":
-        return RetrospectiveOracle(store)
-    return FolderOracle(store, raw_root() / dataset, read_pool_folders(preprocessed_folder(dataset)))
+from nnunet_active.util.log import Log
 
 
-def start_campaign(
-    dataset: str,
-    configuration: str,
-    plans: str,
-    fold: str,
+@dataclass(frozen=True)
+class CampaignDraft:
+    """A campaign that can begin: all is checked and decided, nothing is written.
+
+    Attributes:
+        place: where.
+        settings: how to query and train.
+        roles: who is labelled, held out or left out from the start.
+        pool: number of cases to choose from.
+        made_by: ``init`` or ``select``.
+    """
+
+    place: Place
+    settings: Settings
+    roles: Roles
+    pool: int
+    made_by: str
+
+    def begin(self, restart: bool = False, log: Log = print) -> Campaign:
+        """Write ``campaign.json``.
+
+        Args:
+            restart: set an existing campaign aside (its folder is renamed, nothing is deleted).
+            log: where to tell what was decided.
+
+        Raises:
+            CampaignError: there is a campaign already.
+        """
+        if restart:
+            set_aside(self.place.campaign_folder, log)
+        return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
+
+    def in_memory(self, log: Log = print) -> Campaign:
+        """The same, and nothing is written."""
+        return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False), log)
+
+    def _tell(self, campaign: Campaign, log: Log) -> Campaign:
+        place, settings, roles = self.place, self.settings, self.roles
+        log(
+            f"Campaign of {place.dataset} {place.configuration} fold {place.fold}: {self.pool} cases to choose from, "
+            f"{len(campaign.initial)} labelled from the start, {len(campaign.val)} held out"
+            + (f" ({roles.split_origin})" if roles.split_origin else "")
+            + f"; oracle {settings.oracle}, strategy {settings.strategy}, budget {settings.budget}."
+        )
+        if settings.folds > 1:
+            log(
+                f"Each labelled case belongs to one of {settings.folds} folds from its arrival on; splits_final.json holds them "
+                f"all as soon as every fold has a case."
+            )
+        elif not campaign.val:
+            log(
+                "WARNING: no labelled case is held out, so validation runs on the training cases and says nothing about new ones."
+            )
+        return campaign
+
+
+def start_campaign(place: Place, settings: Settings, oracle: str | None = None, log: Log = print) -> Campaign:
+    """:func:`draft_campaign`, and begin."""
+    return draft_campaign(place, settings, oracle).begin(log=log)
+
+
+def draft_campaign(
+    place: Place,
     settings: Settings,
     oracle: str | None = None,
-    restart: bool = False,
-    log: Log = print,
-    save: bool = True,
-    made_by: str = "init",
     percent: Mapping[str, float] | None = None,
-) -> Campaign:
-    """Look at the labels and splits, decide who may be queried, and write ``campaign.json``.
+    made_by: str = "init",
+) -> CampaignDraft:
+    """Look at the labels and splits, and decide who may be queried.
 
     Args:
-        dataset: full name.
-        configuration: nnU-Net configuration.
-        plans: plans identifier.
-        fold: number, or ``all``.
-        settings: how to query and train; its ``oracle`` counts only where ``oracle`` is None and cannot be found by looking.
+        place: where.
+        settings: how to query and train; what they say of the oracle does not count.
         oracle: ``retrospective``, ``folder``, or None: retrospective if every case has a label, else folder.
-        restart: set an existing campaign aside (its folder is renamed, nothing is deleted).
-        log: where to tell what was decided.
-        save: False decides and writes nothing.
-        made_by: ``init`` or ``select``.
         percent: settings (``budget``, ``query_size``) that are given in percent of the cases to choose from, rounded up.
+        made_by: ``init`` or ``select``.
 
     Raises:
         MissingInput, CampaignError: see the message.
@@ -67,77 +107,49 @@ def start_campaign(
     get_strategy(settings.strategy, **settings.strategy_options)  # an unknown name shows before anything is written
     FineTuning.of(settings.fine_tuning)
     PseudoLabelSettings.of(settings.pseudo_labels)
+    dataset, fold = place.dataset, place.fold
     if fold != "all" and not fold.isdecimal():
         raise CampaignError(f"-f {fold} is neither a number nor 'all'.")
-    store = open_store(dataset, plans, configuration)
+    store = open_store(dataset, place.plans, place.configuration)
     labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
     if not labelled and not unlabelled:
         raise MissingInput(
             f"No preprocessed case was found in {store.folder} or {store.pool_folder}; run "
-            f"nnunet_active preprocess -d {dataset} -c {configuration} -p {plans} first."
+            f"nnunet_active preprocess -d {dataset} -c {place.configuration} -p {place.plans} first."
         )
-    kind = oracle or ("folder" if unlabelled else "retrospective")
-    folder = preprocessed_folder(dataset)
-    generated = None
-    if kind == "retrospective" and len(labelled) >= 5:
-        generated = generate_crossval_split(sorted(labelled), seed=12345, n_splits=5)  # as nnUNetTrainer.do_split does
+    settings = replace(settings, oracle=oracle or ("folder" if unlabelled else "retrospective"))
+    simulated = settings.labels_are_withheld
+    generated = stock_folds(labelled) if simulated else None
     raw = raw_root() / dataset
-    check_folds(folder, fold, settings.folds, raw, generated)
+    check_folds(place.dataset_folder, fold, settings.folds, raw, generated)
     if settings.folds > 1:  # nobody else defined any: cases get their folds as their labels arrive
         generated = None
-    definition = define_fold(folder, fold, raw, generated) if settings.folds <= 1 else None
+    definition = define_fold(place.dataset_folder, fold, raw, generated) if settings.folds <= 1 else None
     # a definition in the raw folder stands for all folds, also for those of later campaigns
     other_folds = read_splits(raw / "splits_final.json") or generated
-    known = len(read_splits(folder / "splits_final.json") or other_folds or [])
+    known = len(read_splits(place.dataset_folder / "splits_final.json") or other_folds or [])
     if definition is None and fold != "all" and int(fold) > known:
         raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
-    val = sorted(set(definition.val) & set(labelled)) if definition else []
-    train = set(definition.train) if definition else set(labelled)
-    if kind == "folder":
-        initial = sorted((set(labelled) & train) - set(val))
-        excluded = sorted(set(labelled) - set(initial) - set(val))
-        queryable = unlabelled
-    else:
-        initial = []
-        excluded = sorted(set(labelled) - train - set(val))
-        queryable = sorted(set(labelled) - set(val) - set(excluded))
-    # a case that the user holds out is never asked for, also while it has no label yet
-    excluded = sorted({*excluded, *((set(definition.val) & set(unlabelled)) if definition else ())})
-    pool = len(set(queryable) - set(excluded))
+    roles, pool = _divide(labelled, unlabelled, definition, simulated)
     counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
-    settings = replace(settings, oracle=kind, **counts)
-    if restart:
-        set_aside(Campaign.folder_of(folder, fold), log)
-    campaign = Campaign.create(
-        folder,
-        fold,
-        configuration,
-        plans,
-        settings,
-        initial=initial,
-        val=val,
-        excluded=excluded,
-        other_folds=other_folds,
-        split_origin=definition.origin if definition else "",
-        save=save,
-        made_by=made_by,
-    )
-    log(
-        f"Campaign of {dataset} {configuration} fold {fold}: {pool} cases to choose from, "
-        f"{len(initial)} labelled from the start, {len(val)} held out"
-        + (f" ({definition.origin})" if definition else "")
-        + f"; oracle {kind}, strategy {settings.strategy}, budget {settings.budget}."
-    )
-    if settings.folds > 1:
-        log(
-            f"Each labelled case belongs to one of {settings.folds} folds from its arrival on; splits_final.json holds them "
-            f"all as soon as every fold has a case."
-        )
-    elif not val:
-        log(
-            "WARNING: no labelled case is held out, so validation runs on the training cases and says nothing about new ones."
-        )
-    return campaign
+    roles = replace(roles, other_folds=other_folds)
+    return CampaignDraft(place, replace(settings, **counts), roles, pool, made_by)
+
+
+def _divide(
+    labelled: Sequence[str], unlabelled: Sequence[str], definition: FoldDefinition | None, simulated: bool
+) -> tuple[Roles, int]:
+    """Who is what at the start, and how many cases there are to choose from."""
+    there = set(labelled)
+    train, held_out = (set(definition.train), set(definition.val)) if definition else (there, set())
+    val = held_out & there
+    initial = set() if simulated else (there & train) - val
+    excluded = there - val - (train if simulated else initial)
+    queryable = there - val if simulated else set(unlabelled)
+    # a case that the user holds out is never asked for, also while it has no label yet
+    excluded |= held_out & set(unlabelled)
+    origin = definition.origin if definition else ""
+    return Roles(sorted(initial), sorted(val), sorted(excluded), origin), len(queryable - excluded)
 
 
 def set_aside(folder: Path, log: Log = print) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.folds import is_complete, sides
 from nnunet_active.campaign.splits import define_fold
 from nnunet_active.util.errors import CampaignError
 
@@ -32,9 +31,8 @@ def check_can_be_trained(campaign: Campaign, fold: str) -> None:
     Raises:
         CampaignError: says how many folds have a case.
     """
-    labelled, fold_of = campaign.labelled(), campaign.state.get("fold_of", {})
-    if fold != campaign.fold and not is_complete(labelled, fold_of, campaign.settings.folds):
-        there = len({fold_of[case] for case in labelled if case in fold_of})
+    if fold != campaign.fold and not campaign.folds_are_complete:
+        there = len(set(campaign.fold_of.values()))
         raise CampaignError(
             f"Fold {fold} cannot be trained yet: {there} of the campaign's {campaign.settings.folds} folds have a labelled case, "
             f"and each needs one; label more cases first, or train fold {campaign.fold}."
@@ -106,12 +104,12 @@ def switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) ->
         )
     if campaign.val:
         raise CampaignError(
-            f"{len(campaign.val)} cases are held out in fold {campaign.fold} ({campaign.state.get('split_origin') or 'split file'}), "
+            f"{len(campaign.val)} cases are held out in fold {campaign.fold} ({campaign.split_origin or 'split file'}), "
             f"so its folds are decided already; leave --folds away."
         )
     check_folds(campaign.dataset_folder, campaign.fold, folds, raw_folder)
     campaign.set_folds(folds)
-    _, val = sides(campaign.labelled(), campaign.state["fold_of"], campaign.fold)
+    _, val = campaign.sides(campaign.fold)
     if val and campaign.rounds:
         return [
             f"WARNING: {', '.join(val)} validate fold {campaign.fold} from now on, but a network trained so far may have seen them; "

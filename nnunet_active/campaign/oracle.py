@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.preprocessing import preprocess_case
-from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.util.errors import BadCase
 
 
@@ -64,3 +66,15 @@ class FolderOracle:
                 continue
             ready.append(case)
         return ready, refused
+
+
+def oracle_of(campaign: Campaign, store: CaseStore) -> Oracle:
+    """Whom a campaign asks.
+
+    Args:
+        campaign: opened.
+        store: its preprocessed cases.
+    """
+    if not campaign.asks_a_person:
+        return RetrospectiveOracle(store)
+    return FolderOracle(store, raw_root() / campaign.place.dataset, read_pool_folders(campaign.dataset_folder))

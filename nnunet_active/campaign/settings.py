@@ -94,6 +94,11 @@ class Settings:
             )
 
     @property
+    def labels_are_withheld(self) -> bool:
+        """Whether all labels are there, and each is withheld until it is asked for; otherwise people make them."""
+        return self.oracle == "retrospective"
+
+    @property
     def queries(self) -> int:
         """Number of queries that spend the budget."""
         return 1 if self.one_off else math.ceil(self.budget / self.query_size)

@@ -114,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     """Write the campaign and print the training command."""
     from dataclasses import replace
 
-    from nnunet_active.campaign.campaign_start import start_campaign
+    from nnunet_active.campaign.campaign_start import draft_campaign
+    from nnunet_active.campaign.place import Place
     from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
     from nnunet_active.models.source_summary import read_summary
@@ -159,9 +160,8 @@ def run(args: argparse.Namespace) -> int:
         source = source or find_source(*found)
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
-    start_campaign(
-        dataset, args.configuration, args.plans, args.fold, settings, args.oracle, args.restart, percent=percent
-    )
+    place = Place.of(dataset, args.configuration, args.plans, args.fold)
+    draft_campaign(place, settings, args.oracle, percent).begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(preprocessed_folder(dataset), args.plans, args.configuration))
     trainer = trainer_for(args.strategy)

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.campaign.campaign_start import make_oracle
+    from nnunet_active.campaign.oracle import oracle_of
     from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.lines():
         log(sentence)
     window = make_window(found, plans, campaign.configuration, dataset_json, torch.device(args.device))
-    candidates = campaign.pool(make_oracle(campaign.settings.oracle, dataset, store).candidates())
+    candidates = campaign.pool(oracle_of(campaign, store).candidates())
     # beside the sets that a training makes for itself, and never instead of them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
     made = make_reliable_set(campaign, store, window, candidates, place, settings, dataset_json, log=log)

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +24,7 @@ from tqdm import tqdm
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.preprocessing import preprocess_dataset
@@ -36,6 +36,7 @@ from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.log import Log
 
 TRAINER = "nnUNetTrainerActiveAdamW"
 PLANS = "nnUNetActivePlans"
@@ -132,7 +133,7 @@ def _link(source: Path, target: Path) -> None:
         target.symlink_to(source.resolve())
 
 
-def compare(target: Comparison, plan: Plan, test: list[str], log: Callable[[str], None] = print) -> list[Row]:
+def compare(target: Comparison, plan: Plan, test: list[str], log: Log = print) -> list[Row]:
     """Source model, random, mmActS, all labels: train and evaluate each.
 
     Args:
@@ -179,12 +180,10 @@ def _evaluate(target: Comparison, model: Path, fold: str, output: Path) -> Evalu
     return evaluate(model, target.test_images, target.test_labels, output, fold, device=target.device, progress=False)
 
 
-def _adapt(
-    target: Comparison, name: str, fold: str, settings: Settings, output: Path, log: Callable[[str], None]
-) -> Row:
+def _adapt(target: Comparison, name: str, fold: str, settings: Settings, output: Path, log: Log) -> Row:
     start = time.perf_counter()
     with redirect_stdout(io.StringIO()):
-        start_campaign(target.dataset, target.configuration, PLANS, fold, settings)
+        start_campaign(Place.of(target.dataset, target.configuration, PLANS, fold), settings)
     with tqdm(total=settings.epochs, desc=f"{name:12}", unit="epoch") as bar, _Console(bar) as console:
         trainer = get_trainer_from_args(
             target.dataset, target.configuration, int(fold), TRAINER, PLANS, device=torch.device(target.device)

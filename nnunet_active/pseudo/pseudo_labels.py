@@ -27,11 +27,12 @@ from nnunet_active.models.source_model import SourceModel
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
-from nnunet_active.query.pool_scoring import Log, PoolScores, score_cases
+from nnunet_active.query.pool_scoring import PoolScores, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.log import Log, silent
 from nnunet_active.util.ranks import Ranks
 
 FORMAT = 1
@@ -84,7 +85,7 @@ def rate_cases(
     settings: PseudoLabelSettings,
     ranks: Ranks | None = None,
     cache: ScoreCache | None = None,
-    log: Log = lambda text: None,
+    log: Log = silent,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The reliability of every candidate: the table of :class:`ReliableSet`, and notes. Nothing is written, no label is read.
 

@@ -19,11 +19,12 @@ from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.query.pool_scoring import Log, PoolScores, density_of_cases, score_cases
+from nnunet_active.query.pool_scoring import PoolScores, density_of_cases, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.strategies.base import QueryStrategy
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.util.errors import ActiveError, EmptyPool, MissingInput
+from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 
 _BY_NETWORK = frozenset({"predictions", "embedding", "class_mean", "ensemble", "entropy_histogram", "prediction_gap"})

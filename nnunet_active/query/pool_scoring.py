@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from nnunet_active.scoring import density
 from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.util.atomic import atomic_file
 from nnunet_active.util.errors import BadCase
+from nnunet_active.util.log import Log, silent
 from nnunet_active.util.ranks import Ranks
-
-Log = Callable[[str], None]
 
 ENTROPY_BINS = 64
 """Bins of the entropy histogram: fine enough for a first peak, coarse enough for it not to be noise (our choice)."""
@@ -152,7 +151,7 @@ def _look_up(
 
 
 def density_of_cases(
-    store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = lambda text: None
+    store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
 ) -> pd.Series:
     """Representativeness rho (mmActS E3) of every case among ``cases``; an image is read again only if its file has changed.
 

@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign.campaign import Campaign, Round
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import Round, RoundContent
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import build_pool, open_cache
-from nnunet_active.query.pool_scoring import Log
 from nnunet_active.query.query_tables import describe_round, score_table, worklist_table
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
 from nnunet_active.strategies.base import QueryStrategy, Selection
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import ActiveError, EmptyPool
+from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 
 
@@ -186,16 +187,15 @@ def record(
         # the archive's arrays follow the order of scores.csv
         row = {case: i for i, case in enumerate(proposal.cases)}
         order = [row[case] for case in proposal.table.index]
-        return campaign.append_round(
-            epoch,
-            proposal.picks,
-            proposal.table,
-            proposal.selection.utilities,
-            proposal.worklist,
-            {name: values[order] for name, values in proposal.arrays.items()},
-            proposal.details,
-            made_by,
+        content = RoundContent(
+            requested=proposal.picks,
+            scores=proposal.table,
+            utilities=proposal.selection.utilities,
+            worklist=proposal.worklist,
+            arrays={name: values[order] for name, values in proposal.arrays.items()},
+            details=proposal.details,
         )
+        return campaign.append_round(content, epoch, made_by)
 
     made = ranks.decide(write)
     if ranks.rank > 0:

@@ -13,7 +13,7 @@ from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report import slices
-from nnunet_active.report.ranking import as_text, case_status
+from nnunet_active.report.ranking import as_text
 from nnunet_active.report.volumes import Volume, has_geometry, read_channels, read_map
 from nnunet_active.rounds.explanation import explain_choice
 from nnunet_active.rounds.labels_at_hand import handoff_content
@@ -45,7 +45,7 @@ def case_card(
     card: dict[str, Any] = {
         "case": case,
         "round": query.number,
-        "status": case_status(campaign, case),
+        "status": campaign.status_of(case),
         "open_first": election.get("name", ""),
         "facts": [
             *_why(known, query),

@@ -24,7 +24,7 @@ def settings_table(campaign: Campaign) -> list[tuple[str, str]]:
         ("configuration", campaign.configuration),
         ("plans", campaign.plans),
         ("fold", campaign.fold),
-        ("split", campaign.state.get("split_origin") or "none"),
+        ("split", campaign.split_origin or "none"),
         ("budget now", campaign.budget),
     ]
     rows = [*first, *campaign.settings.to_json().items()]
@@ -35,7 +35,7 @@ def versions_table(campaign: Campaign) -> list[tuple[str, str]]:
     """Programs and their versions; the campaign may have been begun with an older one."""
     rows = [
         ("nnunet_active", __version__),
-        ("campaign begun with nnunet_active", str(campaign.state.get("version", "not known"))),
+        ("campaign begun with nnunet_active", campaign.begun_with),
         ("Python", platform.python_version()),
     ]
     for name in _PACKAGES:

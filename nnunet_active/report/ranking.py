@@ -50,7 +50,7 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
             {
                 "case": case,
                 "choice": one.requested.index(case) + 1 if case in one.requested else None,
-                "status": case_status(campaign, str(case)),
+                "status": campaign.status_of(str(case)),
                 "open_first": elections.get(case, {}).get("name", ""),
                 "cells": [_cell(row[column["name"]], scores[column["name"]], column["name"]) for column in columns],
             }
@@ -73,19 +73,6 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
             "rows": [[str(case), *(as_text(value) for value in row)] for case, row in shown.iterrows()],
         },
     }
-
-
-def case_status(campaign: Campaign, case: str) -> str:
-    """One or two words: ``labelled``, ``waiting``, ``declined``, ``held out``, ``excluded`` or ``in the pool``."""
-    if case in campaign.val:
-        return "held out"
-    if case in campaign.state["labelled"] or case in campaign.initial:
-        return "labelled"
-    if case in campaign.declined:
-        return "declined"
-    if case in campaign.requested():
-        return "waiting"
-    return "excluded" if case in campaign.state["excluded"] else "in the pool"
 
 
 def as_text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import meaning
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.log import Log, silent
 
 MOST_CASES = 30
 """Cases with pictures; the newest rounds come first."""
@@ -41,7 +41,7 @@ def write_report(
     results: Path,
     file: Path,
     pictures: bool = True,
-    log: Callable[[str], None] = lambda text: None,
+    log: Log = silent,
 ) -> Path:
     """Write the report of a campaign; nothing else is written and no lock is taken.
 
@@ -67,7 +67,7 @@ def collect(
     plans: dict,
     results: Path,
     pictures: bool = True,
-    log: Callable[[str], None] = lambda text: None,
+    log: Log = silent,
 ) -> dict[str, Any]:
     """All that the template shows, as plain data: see :func:`write_report`."""
     rounds: list[dict[str, Any]] = []

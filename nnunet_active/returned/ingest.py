@@ -9,7 +9,7 @@ Annotators' own files are only ever read.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 
 from nnunet_active.annotation.image_space import space_of
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.cross_validation import campaign_for, is_complete
+from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
@@ -27,6 +27,7 @@ from nnunet_active.returned.label_files import file_state, keep_copy, write_labe
 from nnunet_active.returned.label_finder import FinishedLabel, LabelFinder
 from nnunet_active.util.errors import BadCase, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
+from nnunet_active.util.log import Log
 
 KEPT = "replaced_labels"
 
@@ -38,7 +39,7 @@ def ingest(
     accept_unchanged: Iterable[str] = (),
     decline: Iterable[str] = (),
     reason: str = "",
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> IngestReport:
     """Take finished labels of a campaign back.
 
@@ -84,7 +85,7 @@ def ingest(
     return report
 
 
-def note_labels(campaign: Campaign, cases: Iterable[str], log: Callable[[str], None] = print) -> None:
+def note_labels(campaign: Campaign, cases: Iterable[str], log: Log = print) -> None:
     """Record what is known of labels that a training found in ``labelsTr`` by itself, as :func:`ingest` does.
 
     Args:
@@ -110,12 +111,10 @@ def note_labels(campaign: Campaign, cases: Iterable[str], log: Callable[[str], N
 class _Desk:
     """Where finished labels are laid, checked in and noted."""
 
-    def __init__(
-        self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Log) -> None:
         self.campaign, self.finder, self.report, self.log = campaign, finder, report, log
         self.kept = campaign.folder / KEPT
-        self.retrospective = campaign.settings.oracle == "retrospective"
+        self.retrospective = not campaign.asks_a_person
 
     def check_arguments(self, decline: list[str]) -> None:
         finder, waiting = self.finder, self.campaign.waiting()
@@ -172,7 +171,7 @@ class _Desk:
     def take_up(self, labels: dict[str, FinishedLabel]) -> None:
         """Preprocess labels that are in ``labelsTr``, and count their cases as labelled; the caller holds the campaign."""
         campaign, finder = self.campaign, self.finder
-        complete = self._is_complete()
+        complete = campaign.folds_are_complete
         finder.read_raw()  # with the new labels
         for case in campaign.waiting() if self.retrospective else labels:
             try:
@@ -185,21 +184,16 @@ class _Desk:
                 continue
             self.record(case, label)
             self._mark(case)
-        if self._is_complete() and not complete:
+        if campaign.folds_are_complete and not complete:
             self.report.notes.append(
                 f"Every one of the {campaign.settings.folds} folds has a labelled case now, so that all of them can be trained."
             )
-
-    def _is_complete(self) -> bool:
-        campaign = self.campaign
-        folds = campaign.settings.folds
-        return folds > 1 and is_complete(campaign.labelled(), campaign.state.get("fold_of", {}), folds)
 
     def record(self, case: str, label: FinishedLabel) -> None:
         """Keep the facts, before the case counts as labelled: a kill in between makes the next run do both again."""
         campaign = self.campaign
         earlier = campaign.ingested.get(case, {})
-        settled = self.finder.is_settled(case) and (bool(earlier) or case not in campaign.state["excluded"])
+        settled = self.finder.is_settled(case) and (bool(earlier) or campaign.status_of(case) != "excluded")
         # labelled without a record (from the start, or by hand): something was replaced if something was kept
         kept = any(self.kept.glob(f"{glob.escape(case)}__*"))
         differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
@@ -230,9 +224,10 @@ class _Desk:
 
     def _mark(self, case: str) -> None:
         campaign = self.campaign
-        if case in campaign.val:
+        status = campaign.status_of(case)
+        if status == "held out":
             self.report.notes.append(f"Case {case} is held out; its label is used for validation only.")
-        elif case in campaign.state["excluded"]:
+        elif status == "excluded":
             self.report.notes.append(
                 f"Case {case} is left out of fold {campaign.fold}; its label is kept, but not trained on."
             )

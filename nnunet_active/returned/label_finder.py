@@ -142,8 +142,7 @@ class LabelFinder:
 
     def is_settled(self, case: str) -> bool:
         """Whether a case has its label already, or is none of the campaign's, so that only a correction of it counts."""
-        campaign = self.campaign
-        return case in campaign.labelled() or case in campaign.val or case in campaign.state["excluded"]
+        return self.campaign.status_of(case) in ("labelled", "held out", "excluded")
 
     # --- where to look -----------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ made again while its cases wait, and the seed decides the choice. So after a kil
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -25,8 +24,7 @@ from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign, prepare
 from nnunet_active.util.errors import EmptyPool
-
-Log = Callable[[str], None]
+from nnunet_active.util.log import Log, silent
 
 
 @dataclass
@@ -105,7 +103,7 @@ def annotate(
     with campaign.lock():
         if not campaign.waiting():
             return SelectResult("empty", campaign, message="No case waits for a label.")
-        if campaign.settings.oracle != "folder":
+        if not campaign.asks_a_person:
             message = (
                 "The labels of this campaign are there and only withheld (retrospective): nothing is to be annotated."
             )
@@ -132,10 +130,9 @@ def _select(
         allow(campaign, options.n or max(1, campaign.size_of_next_query()))
         campaign.leave_to_training()
         return SelectResult("in_training", campaign)
-    folder_oracle = campaign.settings.oracle == "folder"
     if campaign.waiting():
         last = campaign.rounds[-1]
-        if not folder_oracle:  # a kill came between the request and its answer
+        if not campaign.asks_a_person:  # a kill came between the request and its answer
             campaign.mark_labelled(campaign.waiting())
             return SelectResult("simulated", campaign, Query.of_round(last))
         interrupted = last.made_by == "select" and not is_handed_over(campaign)
@@ -148,8 +145,8 @@ def _select(
         return SelectResult("empty", campaign, message=str(end))
     campaign.exclude(options.exclude)
     allow(campaign, len(proposal.picks))
-    made = record(campaign, proposal, epoch=0, made_by="select", log=lambda text: None)
-    if not folder_oracle:
+    made = record(campaign, proposal, epoch=0, made_by="select", log=silent)
+    if not campaign.asks_a_person:
         campaign.mark_labelled(made.requested)
         return SelectResult("simulated", campaign, Query.of_round(made))
     handed = _hand_over(campaign, target, window, folder, copy_images, log)

@@ -98,10 +98,10 @@ def _status(campaign: Campaign, case: str, candidate: bool) -> str:
         if case in campaign.declined:
             reason = campaign.declined[case]
             return f"{asked} and declined{f' ({reason})' if reason else ''}; it is not asked for again."
-        return f"{asked}; its label {'is there' if case in campaign.state['labelled'] else 'has not come back yet'}."
-    if case in campaign.state["labelled"]:
+        return f"{asked}; its label {'is there' if case in campaign.revealed() else 'has not come back yet'}."
+    if campaign.status_of(case) == "labelled":
         return f"{case} was labelled without being asked for."
-    if case in campaign.state["excluded"]:
+    if campaign.status_of(case) == "excluded":
         return f"{case} is excluded and is never asked for."
     return f"{case} is in the pool and has not been asked for." if candidate else ""
 

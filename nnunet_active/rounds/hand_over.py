@@ -19,8 +19,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.util.errors import CampaignError
-
-Log = Callable[[str], None]
+from nnunet_active.util.log import Log
 
 
 @dataclass(frozen=True)

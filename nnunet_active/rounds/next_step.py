@@ -102,7 +102,7 @@ def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, 
 def _of_campaign(campaign: Campaign, raw: RawDataset) -> NextStep:
     commands = Commands(raw.name, campaign.configuration, campaign.plans, campaign.fold)
     store = open_store(raw.name, campaign.plans, campaign.configuration)
-    folder_oracle = campaign.settings.oracle == "folder"
+    folder_oracle = campaign.asks_a_person
     candidates = store.pool_identifiers() if folder_oracle else store.labelled_identifiers()
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
     pool, waiting = campaign.pool(candidates), campaign.waiting()
@@ -122,8 +122,7 @@ def _of_campaign(campaign: Campaign, raw: RawDataset) -> NextStep:
         f"{campaign.settings.strategy}, budget {campaign.budget}."
     )
     newest = {one.fold: one for one in reversed(trainings)}
-    known = {*campaign.labelled(), *campaign.val, *campaign.state["excluded"], *campaign.requested()}
-    unasked = sorted(set(raw.labelled) - known) if folder_oracle else []
+    unasked = campaign.unasked(raw.labelled) if folder_oracle else []
     unfinished = next((one for one in newest.values() if one.resumable), None)
     if waiting and folder_oracle:
         step = _with_waiting(campaign, raw, store, commands)
@@ -190,7 +189,7 @@ def _with_labels(
     notes = tuple(dict.fromkeys(note for one in trainings if (note := judge(campaign, one).note)))[:1]
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
     predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
-    open_ended = campaign.state.get("made_by") == "select" and pool
+    open_ended = campaign.is_open_ended and pool
     if campaign.exhausted and open_ended:
         why = "Further cases can be asked for, or this is the end: that is for you to decide."
         return NextStep("select", select, (*trained, why), (predict,))
@@ -213,7 +212,7 @@ def _with_labels(
 
 def _first_round(campaign: Campaign, commands: Commands, select: str) -> NextStep:
     training = commands.train(trainer_for(campaign.settings.strategy))
-    if campaign.settings.oracle == "folder" and campaign.state.get("made_by") == "select" and select:
+    if campaign.asks_a_person and campaign.is_open_ended and select:
         return NextStep(
             "select", select, ("No case has been asked for yet.",), (("to let the training ask", training),)
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import make_oracle, start_campaign
+from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.oracle import oracle_of
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.dataset_json import channel_names
@@ -21,8 +23,7 @@ from nnunet_active.rounds.commands import DEFAULT_SIZE
 from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.util.errors import CampaignError, EmptyPool
-
-Log = Callable[[str], None]
+from nnunet_active.util.log import Log
 
 
 def open_or_start(target: Target, save: bool = True, in_training: bool = False, log: Log = print) -> Campaign:
@@ -49,9 +50,9 @@ def open_or_start(target: Target, save: bool = True, in_training: bool = False, 
     }
     settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}
     _keep_source(target, log)
-    where = (options.dataset, options.configuration, options.plans, options.fold)
-    made_by = "init" if in_training else "select"
-    return start_campaign(*where, Settings(**settings), log=log, save=save, made_by=made_by)
+    place = Place.of(options.dataset, options.configuration, options.plans, options.fold)
+    draft = draft_campaign(place, Settings(**settings), made_by="init" if in_training else "select")
+    return draft.begin(log=log) if save else draft.in_memory(log)
 
 
 def candidates_of(campaign: Campaign, target: Target) -> list[str]:
@@ -61,8 +62,7 @@ def candidates_of(campaign: Campaign, target: Target) -> list[str]:
         EmptyPool: there are none.
         CampaignError: an excluded or included case was asked for before, or has a label.
     """
-    oracle = make_oracle(campaign.settings.oracle, campaign.dataset_folder.name, target.store)
-    pool = campaign.pool(oracle.candidates())
+    pool = campaign.pool(oracle_of(campaign, target.store).candidates())
     options = target.options
     for case in options.exclude:
         if case in campaign.waiting():
@@ -170,12 +170,11 @@ def _is_usable(case: str, target: Target) -> bool:
 
 
 def _why_not(campaign: Campaign, case: str) -> str:
-    if case in campaign.labelled():
-        return "it has a label already."
-    if case in campaign.declined:
-        return "it was declined before."
-    if case in campaign.requested():
-        return "it was asked for already."
-    if case in campaign.val:
-        return "it is held out for validation."
-    return "it is excluded." if case in campaign.state["excluded"] else "it is not preprocessed."
+    return {
+        "labelled": "it has a label already.",
+        "declined": "it was declined before.",
+        "waiting": "it was asked for already.",
+        "held out": "it is held out for validation.",
+        "excluded": "it is excluded.",
+        "in the pool": "it is not preprocessed.",
+    }[campaign.status_of(case)]

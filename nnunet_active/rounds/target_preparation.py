@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.rounds.commands import DEFAULT_PLANS
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
-
-Log = Callable[[str], None]
+from nnunet_active.util.log import Log
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
     A checkpoint that knows labels which the campaign has not revealed is an earlier campaign's; a stock one from before
     the campaign is the user's own, perhaps the source network.
     """
-    known = {*campaign.labelled(), *campaign.val, *campaign.state["labelled"]}
+    known = {*campaign.labelled(), *campaign.val}
     begun = _begin_of(campaign)
     trainings = find_trainings(
         results, campaign.dataset_folder.name, campaign.plans, campaign.configuration, covered_folds(campaign)
@@ -137,7 +137,7 @@ def _corrected_after(campaign: Campaign, seconds: float) -> list[str]:
 def _label_times(campaign: Campaign) -> dict[str, float]:
     """When each label came: as recorded, else at the latest when the training set last changed."""
     splits = campaign.dataset_folder / FILE_NAME
-    times = dict.fromkeys(campaign.state["labelled"], splits.stat().st_mtime if splits.is_file() else 0.0)
+    times = dict.fromkeys(campaign.revealed(), splits.stat().st_mtime if splits.is_file() else 0.0)
     for case, facts in campaign.ingested.items():
         if facts.get("time"):
             times[case] = datetime.fromisoformat(facts["time"]).timestamp()

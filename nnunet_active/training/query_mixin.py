@@ -20,6 +20,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.fine_tuning import FineTuning
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.cases import open_store
@@ -130,13 +131,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             if campaign is None or not (campaign.exhausted or campaign.fold != str(self.fold)):
                 self._settings().check_reach(self.num_epochs)
             if campaign is None:
-                Ranks().decide(
-                    lambda: (
-                        start_campaign(
-                            dataset, configuration, plans, str(self.fold), self._settings(), log=self.print_to_log_file
-                        ).folder
-                    )
-                )
+                place = Place(self._base, configuration, plans, str(self.fold))
+                Ranks().decide(lambda: start_campaign(place, self._settings(), log=self.print_to_log_file).folder)
                 campaign = Campaign.open(self._base, self.fold)
         # stock code looks into its folder for the file format; before the first label there may be nothing in it
         stock = self.preprocessed_dataset_folder

@@ -18,9 +18,8 @@ import torch
 from torch import nn
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import make_oracle
 from nnunet_active.campaign.cross_validation import check_can_be_trained
-from nnunet_active.campaign.folds import sides
+from nnunet_active.campaign.oracle import Oracle, oracle_of
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.nnunet.inference import SlidingWindow
@@ -28,6 +27,7 @@ from nnunet_active.nnunet.networks import head_names
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
 from nnunet_active.util.errors import EmptyPool
+from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 
 WAIT_SECONDS = 30
@@ -53,7 +53,7 @@ class QuerySession:
         store: CaseStore,
         plans: dict,
         dataset_json: dict,
-        log: Callable[[str], None],
+        log: Log,
         log_file: Path,
         fold: str | None = None,
     ) -> None:
@@ -69,8 +69,8 @@ class QuerySession:
         self._guards = ExitStack()
 
     @property
-    def _oracle(self) -> Any:
-        return make_oracle(self.campaign.settings.oracle, self.campaign.dataset_folder.name, self.store)
+    def _oracle(self) -> Oracle:
+        return oracle_of(self.campaign, self.store)
 
     def begin(self) -> None:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
@@ -121,15 +121,14 @@ class QuerySession:
         return not self.only_follows and self.campaign.query_due(epoch)
 
     def _sides(self, epoch: int | None) -> tuple[list[str], list[str]]:
-        cases = self.campaign.labelled(None if self.only_follows else epoch)
-        return sides(cases, self.campaign.state.get("fold_of", {}), self.fold)
+        return self.campaign.sides(self.fold, None if self.only_follows else epoch)
 
     def unlabelled(self, epoch: int) -> list[str]:
         """Stored cases that nobody had labelled, held out or excluded before ``epoch``, whatever came later (sorted)."""
         campaign = self.campaign
         rounds = [one for one in campaign.rounds if self.only_follows or one.epoch <= epoch]
         asked = {case for one in rounds for case in one.requested}
-        taken = {*self.labelled(epoch), *asked, *self.held_out(), *campaign.val, *campaign.state["excluded"]}
+        taken = {*self.labelled(epoch), *asked, *self.held_out(), *campaign.val, *campaign.excluded}
         return sorted(set(self.store.identifiers()) - taken)
 
     def window(
@@ -219,7 +218,7 @@ class QuerySession:
         """
         if self.only_follows:
             return []
-        if self.campaign.settings.oracle == "folder":
+        if self.campaign.asks_a_person:
             self._welcome_unasked(epoch)
         told = False
         while waiting := self.campaign.waiting():
@@ -240,17 +239,14 @@ class QuerySession:
 
     def _welcome_unasked(self, epoch: int) -> None:
         """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
-        campaign = self.campaign
-        known = {*campaign.labelled(), *campaign.val, *campaign.requested(), *campaign.state["excluded"]}
-        unasked = sorted(set(self.store.labelled_identifiers()) - known)
-        if unasked:
+        if unasked := self.campaign.unasked(self.store.labelled_identifiers()):
             self.ranks.decide(lambda: self._mark(unasked))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
             self.event(epoch, "labelled", cases=unasked)
 
     def _mark(self, cases: list[str]) -> list[str]:
-        if self.campaign.settings.oracle == "folder":
+        if self.campaign.asks_a_person:
             note_labels(self.campaign, cases, self.log)
         return self.campaign.mark_labelled(cases)
 

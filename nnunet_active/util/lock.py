@@ -17,12 +17,8 @@ from nnunet_active.util.errors import CampaignInUse
 
 
 @contextmanager
-def hold(folder: Path, wait: bool = False) -> Iterator[None]:
+def hold(folder: Path) -> Iterator[None]:
     """Hold the lock of ``folder`` (``.lock`` in it) for the time of the context.
-
-    Args:
-        folder: the campaign's folder.
-        wait: wait for the other process instead of refusing.
 
     Raises:
         CampaignInUse: another process holds it; says which process, on which host, since when.
@@ -31,7 +27,7 @@ def hold(folder: Path, wait: bool = False) -> Iterator[None]:
     lock = FileLock(folder / ".lock")
     holder = folder / ".lock_holder.json"
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise CampaignInUse(
             f"{folder} is in use by {_describe(holder)}; wait until it has ended, or stop it, and run the same command again."

@@ -6,7 +6,8 @@ import pytest
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.campaign_start import draft_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.cases import open_store
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
@@ -14,10 +15,8 @@ from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 def start(fold="0", oracle=None, restart=False, **settings):
     said: list[str] = []
-    campaign = start_campaign(
-        NAME, "3d_fullres", PLANS, fold, Settings(**settings), oracle, restart=restart, log=said.append
-    )
-    return campaign, said
+    draft = draft_campaign(Place.of(NAME, "3d_fullres", PLANS, fold), Settings(**settings), oracle)
+    return draft.begin(restart, said.append), said
 
 
 def test_the_oracle_is_found_by_looking(nnunet_folders):

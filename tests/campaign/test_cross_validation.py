@@ -5,8 +5,10 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_campaign import begin
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.cross_validation import (
     campaign_for,
     check_can_be_trained,
@@ -24,9 +26,7 @@ quick = settings(max_examples=40, deadline=None)
 
 
 def create(folder, fold="0", folds=3, initial=(), **how) -> Campaign:
-    return Campaign.create(
-        folder, fold, "3d_fullres", "P", Settings(folds=folds, oracle="folder"), initial=initial, **how
-    )
+    return begin(folder, fold, Settings(folds=folds, oracle="folder"), initial=initial, **how)
 
 
 def now(folder) -> list[dict]:
@@ -89,7 +89,7 @@ def test_the_split_file_is_whole_and_no_case_changes_sides_whatever_the_order_of
 
 def test_cases_that_are_labelled_from_the_start_have_their_folds_at_once(tmp_path):
     campaign = create(tmp_path, initial=CASES[:3])
-    assert campaign.state["fold_of"] == {"case_00": 1, "case_01": 2, "case_02": 0}
+    assert campaign.fold_of == {"case_00": 1, "case_01": 2, "case_02": 0}
     with Campaign.open(tmp_path, "0").lock():
         pass
     assert now(tmp_path)[0] == {"train": ["case_00", "case_01"], "val": ["case_02"]}
@@ -186,13 +186,13 @@ def test_folds_can_be_switched_on_once_there_are_labels_and_then_stay(tmp_path):
         assert switch_on(campaign, 3) == []  # nothing has been trained yet
     reopened = Campaign.open(tmp_path, "0")
     assert reopened.settings.folds == 3 and len(now(tmp_path)) == 3
-    before = dict(reopened.state["fold_of"])
+    before = reopened.fold_of
     with reopened.lock():
         assert switch_on(reopened, 3) == []
         with pytest.raises(CampaignError, match="has 3 folds, and a case never changes its fold"):
             switch_on(reopened, 5)
         reopened.mark_labelled(CASES[4:6])
-    assert {case: fold for case, fold in reopened.state["fold_of"].items() if case in before} == before
+    assert {case: fold for case, fold in reopened.fold_of.items() if case in before} == before
 
 
 def test_a_network_that_has_seen_cases_which_validate_it_from_now_on_is_named(tmp_path):
@@ -201,7 +201,7 @@ def test_a_network_that_has_seen_cases_which_validate_it_from_now_on_is_named(tm
     campaign = create(tmp_path, folds=1, initial=CASES[:3])
     with campaign.lock():
         frame = pd.DataFrame({"a": [1.0]}, index=["case_03"])
-        campaign.append_round(0, ["case_03"], frame, frame.T, frame, {}, {})
+        campaign.append_round(RoundContent(["case_03"], frame, frame.T, frame))
         (sentence,) = switch_on(campaign, 3)
     assert sentence.startswith("WARNING: case_02 validate fold 0 from now on") and "train fold 0 anew" in sentence
 

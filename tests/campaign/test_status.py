@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_campaign import begin
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.status import campaign_status, format_status
 
@@ -20,21 +22,15 @@ def add_round(campaign: Campaign, epoch: int, picks: dict[str, str], components:
         "dominant_modality": {case: {"name": name, "channel": 0} for case, name in picks.items()},
     }
     utilities = pd.DataFrame([table["utility"]])
-    campaign.append_round(epoch, picks, table, utilities, pd.DataFrame({"case": list(picks)}), {}, details)
+    worklist = pd.DataFrame({"case": list(picks)})
+    campaign.append_round(RoundContent(picks, table, utilities, worklist, {}, details), epoch)
 
 
 @pytest.fixture
 def campaign(tmp_path) -> Campaign:
     settings = Settings(budget=3, stride=10, epochs=40)
-    return Campaign.create(
-        tmp_path / "Dataset204_GliomaTarget",
-        "0",
-        "3d_fullres",
-        "nnUNetActivePlans",
-        settings,
-        initial=["start"],
-        val=["v1", "v2"],
-    )
+    folder = tmp_path / "Dataset204_GliomaTarget"
+    return begin(folder, settings=settings, initial=["start"], val=["v1", "v2"])
 
 
 @pytest.fixture
@@ -118,9 +114,9 @@ def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_ro
     after_two_rounds.extend(1)
     details = {"candidates": 1, "dominant_modality": {"c": {"name": "T1", "channel": 0}}}
     table = pd.DataFrame({"utility": [1.0]}, index=["c"])
-    after_two_rounds.append_round(
-        0, ["c"], table, pd.DataFrame([table["utility"]]), pd.DataFrame({"case": ["c"]}), {}, details, "select"
-    )
+    utilities = pd.DataFrame([table["utility"]])
+    content = RoundContent(["c"], table, utilities, pd.DataFrame({"case": ["c"]}), {}, details)
+    after_two_rounds.append_round(content, made_by="select")
     lines = format_status(campaign_status(after_two_rounds)).splitlines()
     assert lines[0].endswith("3 rounds, budget 4")
     assert lines[-2].split()[:5] == ["2", "epoch", "10", "001", "declined"]

@@ -9,14 +9,16 @@ from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
+from nnunet_active.util.log import silent
 
 
 @pytest.fixture
 def folder(nnunet_folders, tmp_path):
     target = make_target(nnunet_folders, labelled=1, unlabelled=3)
-    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=3), "folder", log=lambda _: None)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
     ask(campaign, "case_3", "case_1")
     return hand_out(target, campaign, tmp_path / "handoff")
 

@@ -47,7 +47,7 @@ def test_with_all_labels_there_the_campaign_is_retrospective_on_nnunets_own_fold
     assert init() == 0
     campaign = Campaign.open(folder, 0)
     assert campaign.settings.oracle == "retrospective" and campaign.settings.strategy == "mmacts"
-    assert campaign.state["split_origin"] == "nnU-Net's 5-fold cross-validation"
+    assert campaign.split_origin == "nnU-Net's 5-fold cross-validation"
     assert campaign.initial == () and len(campaign.val) in (1, 2)
     assert len(campaign.pool(f"case_{i}" for i in range(6))) == 6 - len(campaign.val)
     out = capsys.readouterr().out

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny_campaign import begin
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.status import campaign_status, format_status
 from nnunet_active.cli.main import main
 
@@ -16,7 +16,7 @@ NAME = "Dataset204_GliomaTarget"
 def campaign(nnunet_folders) -> Campaign:
     folder = nnunet_folders / "nnUNet_preprocessed" / NAME
     folder.mkdir()
-    return Campaign.create(folder, "0", "3d_fullres", "nnUNetActivePlans", Settings(), val=["v"])
+    return begin(folder, val=["v"])
 
 
 @pytest.mark.parametrize("dataset", ["204", NAME])

@@ -6,10 +6,13 @@ import pytest
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.doctor.doctor import Check
 from nnunet_active.doctor.doctor_dataset import examine_dataset
+from nnunet_active.util.log import silent
 
 SETTINGS = Settings(strategy="random", oracle="folder", budget=2, stride=1, epochs=4)
 
@@ -150,16 +153,16 @@ def test_the_bare_assertion_of_stock_planning_is_explained(target):
 def test_a_campaign_that_waits_for_a_label_names_the_case(target):
     import pandas as pd
 
-    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", SETTINGS, log=lambda line: None)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), SETTINGS, log=silent)
     scores = pd.DataFrame({"utility": [1.0]}, index=["case_2"])
-    campaign.append_round(0, ["case_2"], scores, scores.T, pd.DataFrame({"case": ["case_2"]}), {}, {})
+    campaign.append_round(RoundContent(["case_2"], scores, scores.T, pd.DataFrame({"case": ["case_2"]})))
     checks = examine()
     assert ("campaign", "warning") in worse_than_ok(checks)
     assert "waiting for the label of case_2" in text(checks, "campaign")
 
 
 def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is_a_problem(target):
-    start_campaign(NAME, "3d_fullres", PLANS, "0", SETTINGS, log=lambda line: None)
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), SETTINGS, log=silent)
     for file in target.store.folder.glob("case_0*"):
         file.unlink()
     assert "labelled cases that are not preprocessed: case_0" in text(examine(), "campaign")

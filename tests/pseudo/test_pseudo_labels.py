@@ -8,9 +8,11 @@ import tiny_source
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from tiny_campaign import edit
 from tiny_target import NAME, PLANS, make_target, write_image
 
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
@@ -20,6 +22,7 @@ from nnunet_active.pseudo.pseudo_labels import (
     read_reliable_set,
 )
 from nnunet_active.scoring.reliability import semantic_distance
+from nnunet_active.util.log import silent
 
 EVERYONE = {"confident_fraction": 1.0, "nearer_fraction": 1.0}
 
@@ -41,13 +44,10 @@ def make_window(target, heads=None, **more):
 
 def start(target, labelled=(), **settings):
     campaign = start_campaign(
-        NAME,
-        target.configuration,
-        PLANS,
-        "all",
+        Place.of(NAME, target.configuration, PLANS, "all"),
         Settings(**{"budget": 2, "epochs": 100, "oracle": "retrospective", **settings}),
         "retrospective" if not target.store.pool_identifiers() else None,
-        log=lambda text: None,
+        log=silent,
     )
     campaign.mark_labelled(labelled)
     return campaign
@@ -201,7 +201,7 @@ def test_an_empty_prediction_is_kept_out_unless_asked_for(nnunet_folders):
 
 def test_without_a_labelled_case_the_confidence_decides_and_a_note_says_so(retrospective):
     target, campaign, window, dataset_json = retrospective
-    campaign.state["labelled"] = {}
+    edit(campaign, labelled={})
     made = make(target, campaign, window, dataset_json)
     assert len(made.cases) == 3  # the more confident half of six
     assert made.table["distance"].isna().all()
@@ -213,7 +213,7 @@ def test_an_empty_pool_gives_an_empty_set(retrospective):
     target, campaign, window, dataset_json = retrospective
     folder = campaign.folder / "pseudo" / "round_001"
     made = make_reliable_set(
-        campaign, target.store, window, ["case_0"], folder, PseudoLabelSettings(), dataset_json, log=lambda text: None
+        campaign, target.store, window, ["case_0"], folder, PseudoLabelSettings(), dataset_json, log=silent
     )
     assert made.cases == () and made.table.empty and read_reliable_set(folder).cases == ()
 

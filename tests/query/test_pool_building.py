@@ -9,8 +9,8 @@ import tiny_source
 import torch
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.models.source_summary import summarise, summary_file, write_summary
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
@@ -24,6 +24,7 @@ from nnunet_active.strategies.registry import available_strategies, get_strategy
 from nnunet_active.strategies.stdr import class_weighted_feature
 from nnunet_active.strategies.ugtst import entropy_above_first_peak
 from nnunet_active.util.errors import EmptyPool, MissingInput
+from nnunet_active.util.log import silent
 from nnunet_active.util.ranks import Ranks
 
 CPU = torch.device("cpu")
@@ -34,7 +35,7 @@ class Setting:
 
     def __init__(self, root) -> None:
         self.target = make_target(root, labelled=2, unlabelled=4)
-        self.campaign = start_campaign(NAME, "3d_fullres", PLANS, "all", Settings(epochs=100), log=lambda text: None)
+        self.campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "all"), Settings(epochs=100), log=silent)
         self.store = self.target.store
         self.candidates = self.campaign.pool(self.store.pool_identifiers())
         self.said: list[str] = []
@@ -281,6 +282,6 @@ def test_where_nobody_can_be_scored_the_pool_is_empty(setting):
 
 
 def test_the_cache_is_shared_by_the_folds_of_a_configuration(setting):
-    other = Campaign(Campaign.folder_of(setting.target.preprocessed, 3), {**setting.campaign.state, "fold": "3"})
+    other = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(epochs=100), log=silent)
     assert open_cache(other).folder == open_cache(setting.campaign).folder
     assert pool_building.open_cache(other).folder.name == f"{PLANS}__3d_fullres"

@@ -11,12 +11,14 @@ import torch
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign_start import set_aside, start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.selector import propose, record, run_query
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, EmptyPool
+from nnunet_active.util.log import silent
 
 CHANNELS, CLASSES = ["T1", "FLAIR", "T1ce"], ["background", "oedema", "core"]
 
@@ -31,13 +33,15 @@ def setting(nnunet_folders):
 
 def start(**settings):
     return start_campaign(
-        NAME, "3d_fullres", PLANS, "all", Settings(**{"budget": 2, "epochs": 100, **settings}), log=lambda text: None
+        Place.of(NAME, "3d_fullres", PLANS, "all"),
+        Settings(**{"budget": 2, "epochs": 100, **settings}),
+        log=silent,
     )
 
 
 def query(campaign, target, window, epoch=0):
     candidates = campaign.pool(target.store.labelled_identifiers())
-    return run_query(campaign, target.store, window, candidates, epoch, CHANNELS, CLASSES, log=lambda text: None)
+    return run_query(campaign, target.store, window, candidates, epoch, CHANNELS, CLASSES, log=silent)
 
 
 def test_a_round_holds_every_component_the_embeddings_the_utilities_and_a_worklist(setting):
@@ -84,7 +88,7 @@ def test_every_registered_strategy_queries_by_name_and_never_reads_a_withheld_la
         file.write_bytes(b"poison")
     for file in (target.raw / "labelsTr").iterdir():
         file.write_bytes(b"poison")
-    set_aside(campaign.folder, log=lambda text: None)
+    set_aside(campaign.folder, log=silent)
     again = query(start(strategy=name), target, window)
     assert again.requested == first.requested
 
@@ -101,7 +105,7 @@ def test_bald_asks_mirrored_passes(setting):
 def test_an_empty_pool_is_said_as_such(setting):
     target, window = setting
     with pytest.raises(EmptyPool):
-        run_query(start(), target.store, window, [], 0, CHANNELS, CLASSES, log=lambda text: None)
+        run_query(start(), target.store, window, [], 0, CHANNELS, CLASSES, log=silent)
 
 
 # ---- proposing and recording ------------------------------------------------------------------------------------------------
@@ -109,7 +113,7 @@ def test_an_empty_pool_is_said_as_such(setting):
 
 def ask(campaign, target, window, **how):
     candidates = campaign.pool(target.store.labelled_identifiers())
-    return propose(campaign, target.store, window, candidates, CHANNELS, CLASSES, log=lambda text: None, **how)
+    return propose(campaign, target.store, window, candidates, CHANNELS, CLASSES, log=silent, **how)
 
 
 def content_of(folder):
@@ -141,10 +145,10 @@ def test_a_proposal_changes_nothing_but_the_cached_scores_and_becomes_the_same_r
     after = {path for path in folder.rglob("*") if cache not in (path, *path.parents) and path != cache.parent}
     assert files == after and campaign.rounds == []
     assert len(proposal.picks) == 2 and list(proposal.table.index[:2]) == list(proposal.picks)
-    made = record(campaign, proposal, 0, "select", log=lambda text: None)
+    made = record(campaign, proposal, 0, "select", log=silent)
     assert made.requested == proposal.picks and made.made_by == "select"
     before = content_of(made.folder)
-    set_aside(campaign.folder, log=lambda text: None)
+    set_aside(campaign.folder, log=silent)
     again = query(start(strategy="assft", query_size=2), target, window)
     after = content_of(again.folder)
     after["selection.json"]["made_by"] = "select"
@@ -160,7 +164,7 @@ def test_a_round_is_the_same_bits_whether_its_scores_were_cached_or_not(setting)
             if not cached:
                 shutil.rmtree(open_cache(campaign).folder, ignore_errors=True)
             rounds.append(content_of(query(campaign, target, window).folder))
-            set_aside(campaign.folder, log=lambda text: None)
+            set_aside(campaign.folder, log=silent)
         assert rounds[0] == rounds[1], name
 
 
@@ -183,7 +187,7 @@ def test_a_proposal_that_was_overtaken_is_refused(setting):
     old = ask(campaign, target, window)
     query(campaign, target, window)
     with pytest.raises(ActiveError, match="ask again"):
-        record(campaign, old, log=lambda text: None)
+        record(campaign, old, log=silent)
 
 
 def test_size_strategy_options_and_seed_can_be_given_for_one_question(setting):
@@ -221,7 +225,7 @@ def test_cases_that_must_be_included_come_first_and_the_rest_is_chosen_beside_th
     for step in range(4):
         assert set(utilities.columns[utilities.iloc[step].isna()]) == set(proposal.picks[:step])
     assert "Included by the user: case_4, case_1." in proposal.selection.notes
-    made = record(campaign, proposal, log=lambda text: None)
+    made = record(campaign, proposal, log=silent)
     json.dumps(made.selection(), allow_nan=False)
     assert made.selection()["must_include"] == must
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from tiny_campaign import begin
 from tiny_dataset import NAME, make_plans, write_image
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.raw_dataset import RawDataset
 
@@ -80,13 +82,8 @@ def make_setting(root: Path, channels=("T1", "FLAIR"), direction=LPS, archive=Tr
     plans = make_plans()
     (folder / "nnUNetActivePlans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset_json))
-    campaign = Campaign.create(
-        folder,
-        "0",
-        "3d_fullres",
-        "nnUNetActivePlans",
-        Settings(**{"oracle": "folder", "budget": 5, "epochs": 400, "query_size": 2, **settings}),
-    )
+    settings = {"oracle": "folder", "budget": 5, "epochs": 400, "query_size": 2, **settings}
+    campaign = begin(folder, settings=Settings(**settings))
     setting = Setting(root, raw, campaign, plans)
     if rounds:
         add_round(setting, ["case_0", "case_1"], archive=archive)
@@ -125,26 +122,21 @@ def add_round(setting: Setting, picks: list[str], archive: bool = True, made_by:
     table["picked"] = pd.Series({case: float(rank) for rank, case in enumerate(picks, 1)})
     numbers = [CASES.index(case) for case in order]
     embedding = np.array([[i, i**2, 1.0] for i in numbers], dtype=np.float32)
-    campaign.append_round(
-        40 * len(campaign.rounds),
-        picks,
-        table,
-        pd.DataFrame([table["utility"]] * len(picks)),
-        pd.DataFrame({"case": picks}),
-        {"embedding": embedding} if arrays is None else arrays,
-        {
-            "strategy": "mmacts",
-            "strategy_options": {},
-            "candidates": n,
-            "dominant_modality": {
-                case: {"channel": 1, "name": channel, "dice": [0.1, 0.8], "decided": True} for case in picks
-            },
-            "notes": ["a note <i>with</i> marks"],
-            "set_aside": {"case_9": "case_9 could not be scored."},
-            "seconds": 1.25,
+    details = {
+        "strategy": "mmacts",
+        "strategy_options": {},
+        "candidates": n,
+        "dominant_modality": {
+            case: {"channel": 1, "name": channel, "dice": [0.1, 0.8], "decided": True} for case in picks
         },
-        made_by=made_by,
-    )
+        "notes": ["a note <i>with</i> marks"],
+        "set_aside": {"case_9": "case_9 could not be scored."},
+        "seconds": 1.25,
+    }
+    utilities, worklist = pd.DataFrame([table["utility"]] * len(picks)), pd.DataFrame({"case": picks})
+    arrays = {"embedding": embedding} if arrays is None else arrays
+    content = RoundContent(picks, table, utilities, worklist, arrays, details)
+    campaign.append_round(content, 40 * len(campaign.rounds), made_by)
     if archive:
         number = len(campaign.rounds)
         for case in picks:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 from report_campaign import NAME, make_setting
+from tiny_campaign import edit
 
 from nnunet_active import __version__
 from nnunet_active.report.details import comparisons, plans_table, settings_table, versions_table
@@ -17,8 +18,7 @@ def test_every_setting_is_listed(nnunet_folders):
 
 
 def test_versions_are_those_of_now_and_of_the_campaign(nnunet_folders):
-    campaign = make_setting(nnunet_folders).campaign
-    campaign.state["version"] = "0.0.1"
+    campaign = edit(make_setting(nnunet_folders).campaign, version="0.0.1")
     found = dict(versions_table(campaign))
     assert found["nnunet_active"] == __version__ and found["campaign begun with nnunet_active"] == "0.0.1"
     assert found["nnunetv2"][0].isdigit() and found["torch"][0].isdigit()

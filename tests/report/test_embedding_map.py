@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 from report_campaign import CASES, add_round, make_setting
+from tiny_campaign import edit
 
 from nnunet_active.report.embedding_map import embedding_map
 
@@ -47,7 +48,8 @@ def test_embeddings_by_the_source_network_are_preferred_and_joined_over_the_roun
 
 def test_a_requested_case_that_the_network_never_saw_is_named(setting):
     add_round(setting, ["case_0"], arrays=arrays(setting))
-    setting.campaign.state["rounds"].append({"number": 2, "epoch": 40, "requested": ["new"]})
+    rounds = setting.campaign.to_json()["rounds"]
+    edit(setting.campaign, rounds=[*rounds, {"number": 2, "epoch": 40, "requested": ["new"]}])
     assert embedding_map(setting.campaign)["absent"] == ["new"]
 
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from report_campaign import add_round, make_setting
+from tiny_campaign import edit
 
-from nnunet_active.report.ranking import NEXT_BEST, as_text, case_status, ranking
+from nnunet_active.report.ranking import NEXT_BEST, as_text, ranking
 from nnunet_active.rounds.round_table import Query
 
 
@@ -67,9 +68,9 @@ def test_the_whole_table_has_every_column_of_the_scores(setting):
 def test_a_status_is_known_for_every_kind_of_case(setting):
     campaign = setting.campaign
     campaign.exclude(["case_5"])
-    assert case_status(campaign, "case_5") == "excluded"
-    campaign.val = ("case_4",)
-    assert case_status(campaign, "case_4") == "held out"
+    assert campaign.status_of("case_5") == "excluded"
+    edit(campaign, val=["case_4"])
+    assert campaign.status_of("case_4") == "held out"
 
 
 def test_names_of_clusters_get_no_bar(setting):

@@ -18,16 +18,18 @@ from tiny_target import NAME, PLANS, make_target, truth
 from nnunet_active.annotation import HandoffCase, voxel_digest, write_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.returned.ingest import KEPT, ingest
 from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.log import silent
 
 
 @pytest.fixture
 def target(nnunet_folders):
     made = make_target(nnunet_folders, labelled=1, unlabelled=4)
-    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=3), "folder", log=lambda _: None)
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
     return made
 
 
@@ -44,7 +46,7 @@ def campaign_of(target) -> Campaign:
 
 
 def take(*folders, **how):
-    return ingest(NAME, "0", folders, log=lambda _: None, **how)
+    return ingest(NAME, "0", folders, log=silent, **how)
 
 
 def label_of(target, case: str) -> np.ndarray:
@@ -259,7 +261,7 @@ def test_a_hand_off_folder_that_was_moved_is_said_and_found_with_from(target, fo
 
 def test_a_retrospective_campaign_reveals_what_it_asked_for_and_nothing_else(nnunet_folders, tmp_path):
     target = make_target(nnunet_folders, labelled=6)
-    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=3), log=lambda _: None)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), log=silent)
     asked = campaign.pool(target.store.identifiers())[0]
     ask(campaign, asked)
     withheld = [file for file in (target.raw / "labelsTr").iterdir() if file.name != f"{asked}.nii.gz"]
@@ -296,7 +298,7 @@ def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_o
         target.store,
         raw.dataset_json,
         campaign.predictions_folder(1),
-        log=lambda _: None,
+        log=silent,
     )
     assert not said.problems
     with campaign.lock():

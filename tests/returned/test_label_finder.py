@@ -7,14 +7,16 @@ from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.annotation import voxel_digest
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_finder import LabelFinder
+from nnunet_active.util.log import silent
 
 
 def asked(root, *picks):
     target = make_target(root, labelled=1, unlabelled=3)
-    campaign = start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=3), "folder", log=lambda _: None)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
     ask(campaign, *picks)
     return target, campaign, hand_out(target, campaign, root / "handoff", slicer=True)
 

@@ -19,8 +19,9 @@ from nnunet_active.rounds.between_rounds import annotate, select
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.util.log import silent
 
-QUIET = {"log": lambda text: None}
+QUIET = {"log": silent}
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,14 @@ def state(target) -> dict:
         one.pop("seconds")
     handoff = {
         number: json.loads((campaign.handoff_folder(int(number)) / "handoff.json").read_text())
-        for number in campaign.state.get("handoff", {})
+        for number in campaign.to_json().get("handoff", {})
     }
     files = sorted(
         str(file.relative_to(target.root))
         for file in target.raw.rglob("*")
         if "annotate" in file.parts and file.suffix != ".tmp"
     )
-    return {"state": campaign.state, "selection": selection, "handoff": handoff, "files": files}
+    return {"state": campaign.to_json(), "selection": selection, "handoff": handoff, "files": files}
 
 
 # --- every strategy by its name ---------------------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ def test_more_asks_for_further_cases_although_some_wait(target):
     second = select(options(n=1), more=True, **QUIET)
     assert second.outcome == "asked" and not set(first.query.requested) & set(second.query.requested)
     campaign = campaign_of(target)
-    assert len(campaign.waiting()) == 3 and campaign.budget == 3 and len(campaign.state["handoff"]) == 2
+    assert len(campaign.waiting()) == 3 and campaign.budget == 3 and len(campaign.to_json()["handoff"]) == 2
 
 
 def test_a_dry_run_chooses_the_same_cases_and_leaves_no_campaign(target):
@@ -131,7 +132,7 @@ def test_three_rounds_with_labels_in_between_and_the_campaigns_own_model_asking(
         (case,) = result.query.requested
         asked.append(case)
         target.label(case, number)
-        report = ingest(NAME, log=lambda text: None)
+        report = ingest(NAME, log=silent)
         assert list(report.taken) == [case]
         trained(target, labelled=campaign_of(target).labelled(), seed=number)
         kind = result.query.selection["model"]["kind"]
@@ -178,7 +179,7 @@ def test_excluded_cases_are_never_asked_for_and_included_ones_are(target):
     free = select(options(n=5), dry_run=True, **QUIET).query.requested
     result = select(options(exclude=(free[0],), must_include=(free[-1],)), **QUIET)
     assert free[-1] in result.query.requested and free[0] not in result.query.scores.index
-    assert free[0] in campaign_of(target).state["excluded"]
+    assert free[0] in campaign_of(target).excluded
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_more_cases_than_there_are_is_a_note_and_an_empty_pool_a_friendly_end(ta
     assert campaign_of(target).budget == 50  # what the campaign was started with
     for case in result.query.requested:
         target.label(case, 1)
-    ingest(NAME, log=lambda text: None)
+    ingest(NAME, log=silent)
     end = select(options(n=1), **QUIET)
     assert end.outcome == "empty" and "No unlabelled case" in end.message
 
@@ -294,7 +295,7 @@ def test_a_folder_with_finished_labels_is_not_left_behind(target, tmp_path):
     (target.raw / "labelsTr" / f"{case}.nii.gz").unlink()
     with pytest.raises(CampaignError, match="holds finished labels"):
         annotate(SelectOptions(NAME, processes=1), tmp_path / "elsewhere", **QUIET)
-    assert list(ingest(NAME, log=lambda text: None).taken) == [case]
+    assert list(ingest(NAME, log=silent).taken) == [case]
 
 
 def test_nothing_to_annotate_is_a_friendly_end_and_no_campaign_is_not(target):

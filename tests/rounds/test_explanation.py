@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_campaign import begin
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.rounds.explanation import explain_case, format_explanation
 from nnunet_active.util.errors import MissingInput
@@ -26,15 +28,8 @@ POOL = pd.DataFrame(
 
 @pytest.fixture
 def campaign(tmp_path) -> Campaign:
-    campaign = Campaign.create(
-        tmp_path / "Dataset204_GliomaTarget",
-        "0",
-        "3d_fullres",
-        "p",
-        Settings(budget=2, query_size=2),
-        ["start"],
-        ["held"],
-    )
+    folder, settings = tmp_path / "Dataset204_GliomaTarget", Settings(budget=2, query_size=2)
+    campaign = begin(folder, settings=settings, initial=["start"], val=["held"])
     # after a was picked, b lost most of its utility, and c was taken in its place
     steps = pd.DataFrame([[4.0, 3.0, 2.0, 1.0], [np.nan, 0.5, 1.9, 1.0]], columns=list("abcd"))
     details = {
@@ -47,7 +42,8 @@ def campaign(tmp_path) -> Campaign:
         "notes": ["The drift is zero."],
         "set_aside": {"broken": "broken could not be scored (NaN); it is left out of this query."},
     }
-    campaign.append_round(0, ["a", "c"], POOL, steps, pd.DataFrame({"case": ["a", "c"]}), {}, details, "select")
+    content = RoundContent(["a", "c"], POOL, steps, pd.DataFrame({"case": ["a", "c"]}), {}, details)
+    campaign.append_round(content, made_by="select")
     return campaign
 
 
@@ -133,9 +129,9 @@ def test_a_case_that_is_not_there_is_an_error_with_similar_names(campaign):
 def test_a_factor_against_which_the_utility_runs_speaks_against_a_case(tmp_path, campaign):
     pool = POOL.drop(columns=["component_cluster", "component_own_idea"]).assign(component_size=[1.0, 2.0, 3.0, 4.0])
     details = {"strategy": "x", "candidates": 4, "notes": []}
-    campaign.append_round(
-        0, ["b"], pool, pd.DataFrame([pool["utility"]]), pd.DataFrame({"case": ["b"]}), {}, details, "select"
-    )
+    utilities = pd.DataFrame([pool["utility"]])
+    content = RoundContent(["b"], pool, utilities, pd.DataFrame({"case": ["b"]}), {}, details)
+    campaign.append_round(content, made_by="select")
     last = explain_case(campaign, "d")["rounds"][-1]
     assert last["for_and_against"] == {"for": None, "against": "difficulty"}
     first = explain_case(campaign, "a")["rounds"][-1]["for_and_against"]

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import pytest
 import tiny_handoff
+from tiny_campaign import edit
 from tiny_dataset import write_image
 from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start, trained
 from tiny_target import NAME, PLANS
@@ -111,9 +112,7 @@ def test_a_campaign_of_init_goes_on_with_its_training_or_with_a_round_before_it(
 
 
 def test_a_campaign_of_select_that_a_kill_kept_from_its_round_selects(target):
-    campaign = start(budget=2)
-    campaign.state["made_by"] = "select"
-    campaign._save()
+    edit(start(budget=2), made_by="select")
     found = step()
     assert found.kind == "select" and "-n 2" in found.command
 
@@ -277,9 +276,7 @@ def test_a_spent_budget_is_the_end_and_the_way_on_is_shown(target):
 
 
 def test_a_campaign_that_select_began_has_no_planned_end(target):
-    campaign = start(budget=2)
-    campaign.state["made_by"] = "select"
-    campaign._save()
+    campaign = edit(start(budget=2), made_by="select")
     request(campaign, "case_1", "case_2")
     mark(campaign, "case_1", "case_2")
     trained(target, labelled=["case_0", "case_1", "case_2"])

@@ -21,7 +21,7 @@ def test_a_new_campaigns_budget_is_its_first_round_and_its_training_asks_for_not
     campaign = open_or_start(prepared(strategy="random", seed=4), log=quiet)
     settings = campaign.settings
     assert (settings.budget, settings.query_size, settings.strategy, settings.seed) == (2, 2, "random", 4)
-    assert campaign.state["made_by"] == "select" and settings.oracle == "folder"
+    assert campaign.is_open_ended and campaign.asks_a_person
     request(campaign, "case_1", "case_2")
     assert campaign.exhausted and not campaign.query_due(0) and not campaign.query_due(40)
 

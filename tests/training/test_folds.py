@@ -37,16 +37,16 @@ def test_the_asking_fold_never_trains_on_what_validates_it_and_the_others_follow
     _, held = train(target, 0)
     campaign = campaign_of(target)
     first, second, third = campaign.requested()
-    assert campaign.state["fold_of"] == {first: 1, second: 2, third: 0}
+    assert campaign.fold_of == {first: 1, second: 2, third: 0}
     both = sorted([first, second])
     assert held == [([first], [first]), (both, both), (both, [third]), (both, [third])]
     splits = json.loads((target.preprocessed / "splits_final.json").read_text())
     assert [entry["val"] for entry in splits] == [[third], [first], [second]]
-    rounds = campaign.state["rounds"]
+    rounds = campaign.rounds
     with campaign_of(target).lock():  # another fold is being trained
         _, held = train(target, 1)
     assert held == [(sorted([second, third]), [first])] * 4
-    assert campaign_of(target).state["rounds"] == rounds
+    assert campaign_of(target).rounds == rounds
     assert not (target.preprocessed / "active" / "fold_1").exists()
 
 

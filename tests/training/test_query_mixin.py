@@ -11,6 +11,7 @@ import pytest
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from tiny_campaign import edit
 from tiny_target import NAME, PLANS, make_target
 from tiny_training import campaign_of, fresh_target, run_with_kill, start, trainer_of
 
@@ -31,8 +32,7 @@ def test_the_published_settings_are_the_defaults_of_the_mmacts_trainer(nnunet_fo
     target = make_target(nnunet_folders)
     trainer = trainer_of(target)
     assert (trainer.num_epochs, trainer.initial_lr, trainer.num_iterations_per_epoch) == (600, 0.01, 250)
-    trainer.initialize()
-    settings = campaign_of(target).settings
+    settings = trainer._settings()
     assert (settings.strategy, settings.budget, settings.stride, settings.queries) == ("mmacts", 3, 40, 3)
 
 
@@ -282,8 +282,7 @@ def test_a_mistake_ends_the_stock_command_with_one_sentence_and_code_2(nnunet_fo
     if mistake == "no cases":
         shutil.rmtree(target.store.folder)
     if mistake == "other configuration":
-        file = start(target).folder / "campaign.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "configuration": "2d"}))
+        edit(start(target), configuration="2d")
     if mistake == "in use":
         start(target)
         held = campaign_of(target).lock()

@@ -11,6 +11,7 @@ from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.training.session import QuerySession
 from nnunet_active.util.errors import CampaignError
@@ -30,7 +31,7 @@ def network():
 
 def test_a_query_is_made_once_and_only_where_it_is_due(nnunet_folders):
     target = make_target(nnunet_folders)
-    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=2, stride=3, epochs=9))
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=2, stride=3, epochs=9))
     session, saved = session_of(target, []), []
     session.begin()
     for epoch in (0, 0, 1, 2, 3, 4, 6):
@@ -45,7 +46,7 @@ def test_a_query_is_made_once_and_only_where_it_is_due(nnunet_folders):
 
 def test_the_state_of_all_generators_depends_on_the_seed_and_the_epoch_alone(nnunet_folders):
     target = make_target(nnunet_folders)
-    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(seed=3))
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(seed=3))
     session = session_of(target, [])
 
     def draw(epoch):
@@ -60,7 +61,7 @@ def test_the_state_of_all_generators_depends_on_the_seed_and_the_epoch_alone(nnu
 
 def test_a_label_that_nobody_asked_for_is_trained_on_as_well(nnunet_folders):
     target = make_target(nnunet_folders, labelled=1, unlabelled=3)
-    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings(budget=1), "folder")
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=1), "folder")
     target.label("case_3")
     target.preprocess()
     said: list[str] = []
@@ -75,7 +76,7 @@ def test_a_label_that_nobody_asked_for_is_trained_on_as_well(nnunet_folders):
 
 def test_two_sessions_on_one_campaign_exclude_each_other(nnunet_folders):
     target = make_target(nnunet_folders)
-    start_campaign(NAME, "3d_fullres", PLANS, "0", Settings())
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings())
     one, other = session_of(target, []), session_of(target, [])
     one.begin()
     with pytest.raises(CampaignError, match="is in use by process"):

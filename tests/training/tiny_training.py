@@ -11,6 +11,7 @@ from tiny_target import NAME, PLANS, Target, make_target
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 
 SHORT = {"budget": 2, "stride": 1, "epochs": 3, "iterations": 2, "val_iterations": 1, "seed": 7}
@@ -35,7 +36,7 @@ def campaign_of(target: Target, fold: int | str = 0) -> Campaign:
 
 def start(target: Target, fold: str = "0", oracle: str | None = None, **settings) -> Campaign:
     """As ``nnunet_active init``, of a short training."""
-    return start_campaign(NAME, target.configuration, PLANS, fold, Settings(**{**SHORT, **settings}), oracle)
+    return start_campaign(Place.of(NAME, target.configuration, PLANS, fold), Settings(**{**SHORT, **settings}), oracle)
 
 
 class Killed(RuntimeError):

@@ -71,15 +71,6 @@ def test_a_second_process_is_told_who_holds_it_and_a_killed_holder_is_taken_over
     assert taken(folder)
 
 
-def test_waiting_goes_on_when_the_other_process_has_ended(tmp_path):
-    process, _ = start(HOLDER, tmp_path, 0.3)
-    try:
-        with hold(tmp_path, wait=True):
-            assert (tmp_path / "done").is_file()
-    finally:
-        stop(process)
-
-
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_workers_that_outlive_a_killed_holder_do_not_keep_the_lock(tmp_path):
     """nnU-Net's augmentation workers are forked, and so inherit every open file of the training."""
@@ -97,7 +88,7 @@ def test_a_lock_is_free_after_the_context_also_after_an_error(tmp_path):
             _ = 1 / 0
     assert not (tmp_path / ".lock_holder.json").exists()
     start_time = time.monotonic()
-    with hold(tmp_path, wait=True):
+    with hold(tmp_path):
         assert time.monotonic() - start_time < 5
 
 

@@ -1,0 +1,11 @@
+"""Where functions tell people what they do: one line at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Log = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """A :data:`Log` that tells nobody."""

@@ -1,0 +1,57 @@
+"""One reader for every file in which the package keeps its state: first the form, then the meaning, and one sentence for both.
+
+The form is a dataclass (or any annotation): pydantic checks names and types strictly, so that ``"3"`` is not taken for 3. The meaning
+is what the dataclass checks itself in ``__post_init__``.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from nnunet_active.util.errors import ActiveError, CampaignError
+
+Content = TypeVar("Content")
+
+
+def read_state(
+    file: Path, kind: type[Content], what: str, advice: str = "restore it from a backup", error: type = CampaignError
+) -> Content:
+    """Content of a JSON file, checked.
+
+    Args:
+        file: it is there.
+        kind: a dataclass, or another annotation that says what the file holds; names that it does not know are ignored.
+        what: what the file should be, for people: ``a campaign file``.
+        advice: what to do where it is not.
+        error: type of the error.
+
+    Raises:
+        ActiveError: it cannot be read, or is not what it should be; says which file, what was found, and what to do.
+    """
+    try:
+        return _adapter(kind).validate_json(file.read_bytes(), strict=True)
+    except ValidationError as found:
+        reason = _first(found)
+    except (ActiveError, ValueError) as found:
+        reason = str(found)
+    except OSError as found:
+        reason = found.strerror or str(found)
+    raise error(f"{file} is not {what} ({reason.rstrip('.')}); {advice}.")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)
+
+
+def _first(found: ValidationError) -> str:
+    """``settings.budget: 'five' - input should be a valid integer``."""
+    one = found.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in one["loc"])
+    value = "" if one["type"] in ("json_invalid", "missing") else f"{one['input']!r:.60} - "
+    message = f"{one['msg'][0].lower()}{one['msg'][1:]}"
+    return f"{place}: {value}{message}" if place else f"{value}{message}"

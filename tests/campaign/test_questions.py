@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from tiny_campaign import begin, edit
+
+import nnunet_active
+from nnunet_active.campaign.campaign_round import RoundContent
+from nnunet_active.campaign.settings import Settings
+
+PACKAGE = Path(nnunet_active.__file__).parent
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    settings = Settings(budget=4, query_size=2, oracle="folder")
+    campaign = begin(tmp_path, settings=settings, initial=["i"], val=["v"], excluded=["x"])
+    frame = pd.DataFrame({"utility": [2.0, 1.0, 0.0]}, index=["a", "b", "c"])
+    campaign.append_round(RoundContent(["a", "b", "c"], frame, frame.T, frame))
+    campaign.mark_labelled(["a", "u"])
+    campaign.decline(["b"], "moved")
+    return campaign
+
+
+def test_every_case_has_one_status(campaign):
+    expected = {
+        "i": "labelled",
+        "v": "held out",
+        "x": "excluded",
+        "a": "labelled",
+        "u": "labelled",
+        "b": "declined",
+        "c": "waiting",
+        "new": "in the pool",
+    }
+    assert {case: campaign.status_of(case) for case in expected} == expected
+    assert campaign.waiting() == ["c"] and campaign.pool(expected) == ["new"]
+
+
+def test_labels_that_nobody_asked_for_are_those_of_cases_that_the_campaign_does_not_know(campaign):
+    assert campaign.unasked(["new", "another", "i", "v", "x", "a", "b", "c", "u"]) == ["another", "new"]
+
+
+def test_what_came_after_the_start_is_known_in_its_order(campaign):
+    assert campaign.revealed() == ["a", "u"] and campaign.labelled() == ["a", "i", "u"]
+
+
+def test_the_oracle_is_asked(campaign):
+    assert campaign.asks_a_person
+    settings = {**campaign.settings.to_json(), "oracle": "retrospective"}
+    assert not edit(campaign, settings=settings).asks_a_person
+
+
+def sources():
+    folders = [PACKAGE, PACKAGE.parent / "trainers", PACKAGE.parent / "planners", PACKAGE.parent / "benchmarks"]
+    return [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+
+
+def test_nobody_outside_the_folder_touches_the_state_of_a_campaign_or_compares_its_oracle():
+    found = []
+    for file in sources():
+        if file.parent.name == "campaign":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in ("state", "_state"):
+                owner = ast.unparse(node.value)
+                if "campaign" in owner.lower():
+                    found.append(f"{file.name}:{node.lineno} {owner}.{node.attr}")
+            if isinstance(node, ast.Compare) and "oracle" in ast.unparse(node.left):
+                found.append(f"{file.name}:{node.lineno} {ast.unparse(node)}")
+    assert len(sources()) > 100 and found == []
