@@ -265,7 +265,7 @@ def test_a_two_dimensional_configuration_works_as_well(nnunet_folders):
 
 def test_a_held_out_case_and_a_labelled_one_are_never_pseudo_labelled(retrospective):
     target, campaign, window, dataset_json = retrospective
-    campaign.val = ("case_5",)
+    edit(campaign, val=["case_5"])
     everyone = target.store.identifiers()
     folder = campaign.folder / "pseudo" / "round_001"
     settings = PseudoLabelSettings(**EVERYONE)
