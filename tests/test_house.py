@@ -30,7 +30,6 @@ DISCOVERY = "nnunet_discovery"
 """The folder that nnUNet_extTrainer points at. Everyone may ask where it is; its one module imports the trainers."""
 
 ADAPTERS = {
-    "annotation/image_space",
     "annotation/resample_back",
     "benchmark/case_metrics",
     "benchmark/execution",
@@ -40,6 +39,9 @@ ADAPTERS = {
     "data/cases",
     "data/image_checks",
     "data/label_preprocessing",
+    "data/label_reader",
+    "data/label_writer",
+    "data/maps",
     "demo/demo_run",
     "demo/predict_and_measure",
     "demo/source_training",
@@ -54,7 +56,6 @@ ADAPTERS = {
     "planners/source_model_planner",
     "pseudo/derived_dataset",
     "pseudo/pseudo_label_writer",
-    "returned/label_files",
     "trainers/nnUNetTrainerASSFT",
     "trainers/nnUNetTrainerActive",
     "trainers/nnUNetTrainerActiveAdamW",

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from nnunet_active.annotation.image_space import (
+from nnunet_active.annotation.resample_back import to_original_space
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.maps import (
     map_ending,
     read_in_file_order,
-    space_of,
     to_file_order,
     write_label_like,
     write_map_like,
 )
-from nnunet_active.annotation.resample_back import to_original_space
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.util.errors import BadCase
 
@@ -94,10 +94,10 @@ class Archive:
         try:
             label = read_in_file_order(label_file, self.ending, self.reader)
             uncertainty = read_in_file_order(uncertainty_file, map_ending(self.ending)).astype(np.float32, copy=False)
-            space = space_of(case.images[0], self.ending, label.shape)
+            geometry = Geometry.of_file(case.images[0], label.shape)
         except Exception:  # the image libraries raise quite different things; a damaged file is predicted anew
             return None
-        if not label.shape == uncertainty.shape == space.size[::-1]:
+        if not label.shape == uncertainty.shape == geometry.shape:
             return None
         # readers of formats without geometry give floats
         label = label.astype(np.uint8 if label.max(initial=0) < 256 else np.uint16, copy=False)

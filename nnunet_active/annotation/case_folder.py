@@ -9,15 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from nnunet_active.annotation.archive import Archived
-from nnunet_active.annotation.image_space import Space, carries_geometry, read_in_file_order, space_of
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.records import HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
+from nnunet_active.data.geometry import Geometry, carries_geometry
+from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
 
 RECORD = ".case.json"  # in the case's own folder, so that folder and record appear in one step
@@ -94,7 +93,7 @@ class CaseFolder:
             archived: the prediction.
             round_number: noted in the record.
         """
-        space = space_of(self.case.raw.images[0], self.ending, archived.label.shape)
+        space = Geometry.of_file(self.case.raw.images[0], archived.label.shape)
         self._fill(place, archived, space)
         entry = self._record(place, archived, space, round_number)
         write_json(place / RECORD, entry)
@@ -108,9 +107,9 @@ class CaseFolder:
         if all((self.folder / name).is_file() for name in names):
             return
         found = archived()
-        self._fill(self.folder, found, space_of(self.case.raw.images[0], self.ending, found.label.shape))
+        self._fill(self.folder, found, Geometry.of_file(self.case.raw.images[0], found.label.shape))
 
-    def _fill(self, place: Path, archived: Archived, space: Space) -> None:
+    def _fill(self, place: Path, archived: Archived, space: Geometry) -> None:
         for file in (*archived.companions, archived.uncertainty_file, archived.label_file):
             if not (place / file.name).is_file():
                 copy_file(file, place / file.name)
@@ -122,7 +121,7 @@ class CaseFolder:
         if carries_geometry(self.ending) and not file.is_file():
             write_text(file, self._workspace(archived, space))
 
-    def _workspace(self, archived: Archived, space: Space) -> str:
+    def _workspace(self, archived: Archived, space: Geometry) -> str:
         names = dict(zip(self.images(), self.channels, strict=False))
         first = next((name for name, channel in names.items() if channel == self.case.open_first), next(iter(names)))
         order = [first, *(name for name in names if name != first)]
@@ -130,10 +129,9 @@ class CaseFolder:
         layers.append(Layer(self.folder / archived.uncertainty_file.name, "uncertainty", "Hot", sticky=True))
         return workspace(self.folder, layers, self.folder / self.label_name, self.labels, space.size)
 
-    def _record(self, place: Path, archived: Archived, space: Space, round_number: int | None) -> dict[str, Any]:
+    def _record(self, place: Path, archived: Archived, space: Geometry, round_number: int | None) -> dict[str, Any]:
         looking = worth_looking(archived.label, archived.uncertainty, space.spacing)
         planes = space.planes()
-        voxel_mm3 = abs(float(np.linalg.det(space.affine[:3, :3])))
         return {
             "label_file": f"{self.name}/{self.label_name}",
             "digest": voxel_digest(archived.label),
@@ -161,7 +159,8 @@ class CaseFolder:
                 "mean_nats": round(looking.nats, 4),
             },
             "volumes_mm3": {
-                label.name: round(float((archived.label == label.value).sum()) * voxel_mm3, 3) for label in self.labels
+                label.name: round(float((archived.label == label.value).sum()) * space.voxel_mm3, 3)
+                for label in self.labels
             },
         }
 

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.case_folder import CaseFolder
-from nnunet_active.annotation.image_space import map_ending
 from nnunet_active.annotation.itksnap import label_descriptions
 from nnunet_active.annotation.label_colours import Label, labels_of
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
 from nnunet_active.annotation.worklist import write_readme, write_worklist
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import channel_names
+from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.log import Log

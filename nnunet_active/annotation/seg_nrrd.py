@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects
 
-from nnunet_active.annotation.image_space import Space
 from nnunet_active.annotation.label_colours import Label
-from nnunet_active.annotation.nrrd import nrrd_shape, read_nrrd_geometry, write_nrrd
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.nrrd import nrrd_shape, read_nrrd_geometry, write_nrrd
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _NO_EXTENT = "0 -1 0 -1 0 -1"  # what 3D Slicer writes for an empty segment
 
 
 def write_seg_nrrd(
-    array: np.ndarray, labels: Sequence[Label], space: Space, target: Path, image: Path | None = None
+    array: np.ndarray, labels: Sequence[Label], space: Geometry, target: Path, image: Path | None = None
 ) -> None:
     """Write a segmentation.
 
@@ -41,7 +41,7 @@ def write_seg_nrrd(
     write_nrrd(array, geometry, target, _metadata(array, labels, space))
 
 
-def _geometry(space: Space) -> dict[str, str]:
+def _geometry(space: Geometry) -> dict[str, str]:
     def vector(numbers: np.ndarray) -> str:
         return "(" + ",".join(repr(float(n)) for n in numbers) + ")"  # repr: every digit that a double has
 
@@ -55,7 +55,7 @@ def _geometry(space: Space) -> dict[str, str]:
     }
 
 
-def _metadata(array: np.ndarray, labels: Sequence[Label], space: Space) -> dict[str, str]:
+def _metadata(array: np.ndarray, labels: Sequence[Label], space: Geometry) -> dict[str, str]:
     matrix = ";".join(repr(float(n)) for n in (_LPS_TO_RAS @ space.affine).ravel())
     extent = ";".join(f"0;{n - 1}" for n in space.size)
     fields = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from nnunet_active.annotation.image_space import carries_geometry
 from nnunet_active.annotation.records import HandoffCase
+from nnunet_active.data.geometry import carries_geometry
 from nnunet_active.util.atomic import write_text
 
 _README = """\

@@ -10,7 +10,6 @@ import gzip
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import nibabel
@@ -20,26 +19,8 @@ from nibabel.spatialimages import HeaderDataError
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.util.errors import BadCase, MissingInput
-
-# A label's voxel centres may lie this far from the image's, as a fraction of the smallest spacing. Our choice: programs
-# round origins and directions when they save (below 0.01 voxels), while a flip or a shift by one voxel is 1 or more.
-GRID_TOLERANCE = 0.1
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where an image lies in space, as its reader reports it.
-
-    Attributes:
-        shape: (Z, Y, X) voxels.
-        spacing: mm, in the same order.
-        affine: (d + 1, d + 1), index (x, y, z) to mm, or None for formats that carry none (PNG, TIFF).
-    """
-
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    affine: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +72,7 @@ def check_image(
         if geometry is None:
             geometry, first = current, file
         _compare_channels(case, first, geometry, file, current)
-        if _grid_distance(geometry, current) > GRID_TOLERANCE:
+        if not geometry.fits(current):
             warnings.append(f"Case {case}: {file} has another origin or direction than {first}.")
         constant += [file for channel in image if channel.min() == channel.max()]
         found += len(image)
@@ -170,8 +151,7 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     not_finite = not_finite or int(np.count_nonzero(~np.isfinite(array)))
     if not_finite:
         raise BadCase(f"Case {case}: the {kind} {file} has {not_finite} NaN or infinite voxels; correct or replace it.")
-    spacing = tuple(float(s) for s in properties["spacing"])
-    return array, Geometry(tuple(array.shape[1:]), spacing, _affine(properties))
+    return array, _geometry(array.shape[1:], properties)
 
 
 def count_not_finite_in_nifti(file: Path) -> int:
@@ -198,37 +178,20 @@ def count_not_finite_in_nifti(file: Path) -> int:
     return int(np.count_nonzero(~np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
 
 
-def _affine(properties: dict) -> np.ndarray | None:
-    """Index (x, y, z) to mm, from what SimpleITK or nibabel reported."""
+def _geometry(shape: tuple[int, ...], properties: dict) -> Geometry:
+    """What the reader reported of a file."""
     if "nibabel_stuff" in properties:
         stuff = properties["nibabel_stuff"]
-        return np.asarray(stuff.get("reoriented_affine", stuff["original_affine"]), dtype=float)
+        return Geometry.of_ras(shape[::-1], stuff.get("reoriented_affine", stuff["original_affine"]))
     stuff = properties.get("sitk_stuff")
     if stuff is None:
-        return None
-    dimension = len(stuff["spacing"])
-    affine = np.eye(dimension + 1)
-    affine[:-1, :-1] = np.reshape(stuff["direction"], (dimension, dimension)) * np.asarray(stuff["spacing"])
-    affine[:-1, -1] = stuff["origin"]
-    return affine
-
-
-def _grid_distance(one: Geometry, other: Geometry) -> float:
-    """Largest distance between corresponding corner voxels, in units of the smallest spacing (0 without affines)."""
-    if one.affine is None or other.affine is None or one.affine.shape != other.affine.shape:
-        return 0.0
-    dimension = len(one.affine) - 1
-    # shapes are (Z, Y, X), affines take (x, y, z); a 4-D file has its components first in the array's shape
-    sizes = [*one.shape[::-1], *[1] * dimension][:dimension]
-    corners = np.array([(*corner, 1.0) for corner in product(*[(0, size - 1) for size in sizes])])
-    offsets = corners @ (one.affine - other.affine).T
-    smallest = np.linalg.norm(one.affine[:-1, :-1], axis=0).min()
-    return float(np.linalg.norm(offsets, axis=1).max() / smallest)
+        return Geometry.of_shape(shape, properties["spacing"])
+    return Geometry.of_facts(shape[::-1], stuff["spacing"], stuff["origin"], stuff["direction"])
 
 
 def _compare_channels(case: str, first: Path, expected: Geometry, file: Path, found: Geometry) -> None:
     for what in ("shape", "spacing"):
-        one, other = getattr(expected, what), getattr(found, what)
+        one, other = _in_array_order(expected, what), _in_array_order(found, what)
         if one != other:  # nnU-Net insists on equal numbers between the channels
             raise BadCase(
                 f"Case {case}: the channels differ in {what}, {first} has {one} but {file} has {other} (Z, Y, X); "
@@ -236,16 +199,20 @@ def _compare_channels(case: str, first: Path, expected: Geometry, file: Path, fo
             )
 
 
+def _in_array_order(geometry: Geometry, what: str) -> tuple:
+    return geometry.shape if what == "shape" else geometry.spacing[::-1]
+
+
 def _compare_grids(case: str, label: Path, found: Geometry, image: Path, expected: Geometry) -> None:
     differences = []
     if found.shape != expected.shape:
         differences.append(f"shape {found.shape} instead of {expected.shape}")
     if not np.allclose(found.spacing, expected.spacing, rtol=1e-3):
-        differences.append(f"spacing {found.spacing} instead of {expected.spacing}")
-    if not differences and _grid_distance(expected, found) > GRID_TOLERANCE:
-        origin, wanted = found.affine[:-1, -1], expected.affine[:-1, -1]
+        differences.append(f"spacing {found.spacing[::-1]} instead of {expected.spacing[::-1]}")
+    if not differences and not expected.fits(found):
+        origin, wanted = np.round(found.origin, 3), np.round(expected.origin, 3)
         if np.linalg.norm(origin - wanted) > GRID_TOLERANCE * min(expected.spacing):
-            differences.append(f"origin {tuple(origin.round(3).tolist())} instead of {tuple(wanted.round(3).tolist())}")
+            differences.append(f"origin {tuple(origin.tolist())} instead of {tuple(wanted.tolist())}")
         else:
             differences.append("another direction of the axes")
     if differences:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+from nnunet_active.data.geometry import PICTURE_ENDINGS
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 
@@ -20,8 +21,6 @@ from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 _IDENTIFIER = re.compile(r"\w[\w .+=-]*")
 _LONGEST_IDENTIFIER = 200  # file systems stop at 255 bytes, and nnU-Net adds endings
 _IMAGE_STEM = re.compile(r"(?P<case>.*)_(?P<channel>\d{4})", re.DOTALL)
-# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
-_MULTICHANNEL_ENDINGS = (".png", ".bmp", ".tif")
 
 
 def check_case_identifier(identifier: str) -> str:
@@ -207,7 +206,7 @@ class RawDataset:
     def _add_case(self, identifier: str, images: Mapping[int, Path], label: Path | None, where: Path) -> None:
         self._origin[identifier] = where
         expected = len(self.channel_names)
-        if list(images) == [0] and self.file_ending.lower() in _MULTICHANNEL_ENDINGS:
+        if list(images) == [0] and self.file_ending.lower() in PICTURE_ENDINGS:
             expected = 1  # all channels in one file, which the check of the image counts
         absent = [c for c in range(expected) if c not in images or not images[c].is_file()]
         surplus = sorted(set(images) - set(range(expected)))

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_active.annotation.image_space import map_ending
 from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.maps import map_ending
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report import slices
 from nnunet_active.report.ranking import as_text
-from nnunet_active.report.volumes import Volume, has_geometry, read_channels, read_map
+from nnunet_active.report.volumes import Volume, read_channels, read_map
 from nnunet_active.rounds.explanation import explain_choice
 from nnunet_active.rounds.labels_at_hand import handoff_content
 from nnunet_active.rounds.round_table import Query
@@ -50,7 +51,7 @@ def case_card(
         "facts": [
             *_why(known, query),
             *(_open_first(election) if len(raw.channel_names) > 1 else ()),
-            *_volumes(query, case, has_geometry(raw.file_ending)),
+            *_volumes(query, case, carries_geometry(raw.file_ending)),
         ],
         "notes": [],
         "factors": known.get("factors", []),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.geometry import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.agreement import agreement
 from nnunet_active.report.case_card import case_card
@@ -19,7 +20,6 @@ from nnunet_active.report.embedding_map import embedding_map
 from nnunet_active.report.ranking import as_text, ranking
 from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
 from nnunet_active.report.standing import standing
-from nnunet_active.report.volumes import has_geometry
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import meaning
 from nnunet_active.util.atomic import write_text
@@ -72,7 +72,7 @@ def collect(
     """All that the template shows, as plain data: see :func:`write_report`."""
     rounds: list[dict[str, Any]] = []
     drawn = 0
-    metric = has_geometry(raw.file_ending)
+    metric = carries_geometry(raw.file_ending)
     problems = []
     for one in reversed(campaign.rounds):
         try:

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nnunet_active.data.geometry import Geometry, carries_geometry
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.util.errors import BadCase
 
-_WITH_GEOMETRY = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".hdr", ".img", ".img.gz")
 _NO_DISTANCE = 1.0  # nnU-Net gives a single slice a thickness of 999; in pictures that would be a pillar
 
 
@@ -57,11 +57,6 @@ class Volume:
         return tuple(int(i) for i in np.rint(found))
 
 
-def has_geometry(file_ending: str) -> bool:
-    """Whether files with this ending say how large a voxel is and where the patient's sides are."""
-    return file_ending.lower().endswith(_WITH_GEOMETRY)
-
-
 def read_channels(files: Sequence[Path], plans: dict) -> Iterator[Volume]:
     """The channels of a case one after the other; one is held at a time.
 
@@ -91,7 +86,7 @@ def _read(file: Path, plans: dict, label: bool, turn: bool = True) -> Iterator[V
     if not file.is_file():
         raise BadCase(f"{file} was not found.")
     try:
-        if has_geometry(file.name):
+        if carries_geometry(file.name):
             yield from _with_geometry(sitk.ReadImage(str(file)), turn)
         else:
             reader = image_reader(plans)()
@@ -114,7 +109,12 @@ def _with_geometry(image: sitk.Image, turn: bool) -> Iterator[Volume]:
         return
     oriented = sitk.DICOMOrient(image, "LPS")
     voxels = sitk.GetArrayFromImage(oriented)
-    yield Volume(voxels, tuple(float(s) for s in oriented.GetSpacing()[::-1]), _affine(oriented), _affine(image))
+    yield Volume(
+        voxels,
+        tuple(float(s) for s in oriented.GetSpacing()[::-1]),
+        Geometry.of_itk(oriented).affine,
+        Geometry.of_itk(image).affine,
+    )
 
 
 def _without_geometry(voxels: np.ndarray, spacing: Sequence[float]) -> Volume:
@@ -122,10 +122,3 @@ def _without_geometry(voxels: np.ndarray, spacing: Sequence[float]) -> Volume:
     in_plane = tuple(float(s) for s in spacing[-2:])
     between = float(spacing[0]) if voxels.shape[0] > 1 and len(spacing) == 3 else _NO_DISTANCE
     return Volume(voxels, (between, *in_plane))
-
-
-def _affine(image: sitk.Image) -> np.ndarray:
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return affine

@@ -14,16 +14,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nnunet_active.annotation.image_space import space_of
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
+from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_files import file_state, keep_copy, write_label
+from nnunet_active.returned.label_copies import file_state, keep_copy
 from nnunet_active.returned.label_finder import FinishedLabel, LabelFinder
 from nnunet_active.util.errors import BadCase, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
@@ -217,8 +216,7 @@ class _Desk:
         """When the label came, and how it compares with the prediction."""
         finder = self.finder
         # formats without millimetres have unit steps
-        space = space_of(finder.raw.cases[case].images[0], finder.ending, label.voxels.shape)
-        voxel = float(abs(np.linalg.det(space.affine[:3, :3])))
+        voxel = Geometry.of_file(finder.raw.cases[case].images[0], label.voxels.shape).voxel_mm3
         now = datetime.now().isoformat(timespec="seconds")
         return {"time": now, **compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], voxel)}
 

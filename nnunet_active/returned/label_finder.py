@@ -20,10 +20,11 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.image_checks import image_reader
+from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_files import file_state, find_label_files, read_label
+from nnunet_active.returned.label_copies import file_state
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -113,7 +114,7 @@ class LabelFinder:
         """Read one file of a case.
 
         Raises:
-            BadCase: see :func:`~nnunet_active.returned.label_files.read_label`.
+            BadCase: see :func:`~nnunet_active.data.label_reader.read_label`.
         """
         state = file_state(file)
         image = self.raw.cases[case].images[0]

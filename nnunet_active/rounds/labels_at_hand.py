@@ -9,8 +9,8 @@ from nnunet_active.annotation import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.image_checks import image_reader
+from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.returned.label_files import find_label_files, read_label
 from nnunet_active.util.errors import BadCase, MissingInput
 
 

@@ -27,8 +27,8 @@ from tiny_spaces import (
 )
 
 from nnunet_active.annotation import read_handoff, voxel_digest, write_handoff
-from nnunet_active.annotation.nifti import read_nifti_header
-from nnunet_active.returned.label_files import read_label
+from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.util.errors import MissingInput
 
 ALL = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)

@@ -4,15 +4,15 @@ import numpy as np
 import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, affine, itk_geometry
 
-from nnunet_active.annotation.image_space import Space
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
+from nnunet_active.data.geometry import Geometry
 
 LABELS = [Label(2, "core", (255, 0, 51)), Label(300, "ignore", (0, 0, 255))]
 
 
 def test_the_reference_geometry_is_that_of_the_image_in_slicers_axes(tmp_path):
-    space = Space(SHAPE[::-1], affine(DIRECTIONS["oblique"]))
+    space = Geometry(SHAPE[::-1], affine(DIRECTIONS["oblique"]))
     label = np.zeros(SHAPE, dtype=np.uint16)
     label[1:3, 4:6, 7:9] = 300
     write_seg_nrrd(label, LABELS, space, tmp_path / "a.seg.nrrd")
@@ -30,6 +30,6 @@ def test_the_reference_geometry_is_that_of_the_image_in_slicers_axes(tmp_path):
 
 
 def test_a_two_dimensional_image_still_gives_three_spatial_axes(tmp_path):
-    space = Space((10, 12, 1), np.eye(4), known=False)
+    space = Geometry((10, 12, 1), np.eye(4), known=False)
     write_seg_nrrd(np.ones((1, 12, 10), dtype=np.uint8), LABELS, space, tmp_path / "a.seg.nrrd")
     assert sitk.ReadImage(str(tmp_path / "a.seg.nrrd")).GetSize() == (10, 12, 1)

@@ -27,9 +27,9 @@ def label(tmp_path, array=None, **geometry):
 
 def test_a_good_case_passes_and_its_geometry_is_returned(files):
     checked = check(files)
-    assert checked.geometry.shape == tiny.SHAPE and checked.geometry.spacing == tiny.SPACING[::-1]
+    assert checked.geometry.shape == tiny.SHAPE and checked.geometry.spacing == tiny.SPACING
     assert checked.warnings == ()
-    np.testing.assert_allclose(checked.geometry.affine @ [1, 1, 1, 1], [6, -6, 5, 1])
+    assert checked.geometry.position((1, 1, 1)) == (6, -6, 5)
 
 
 def test_an_unreadable_image_is_named(files):

@@ -6,14 +6,14 @@ import pytest
 import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, MARKER, SHAPE, itk_geometry, voxels, write_itk, write_nifti
 
-from nnunet_active.annotation.image_space import (
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.maps import (
     map_ending,
     read_in_file_order,
-    space_of,
     write_map_like,
 )
-from nnunet_active.annotation.nifti import read_nifti_header
-from nnunet_active.annotation.nrrd import read_nrrd_geometry
+from nnunet_active.data.nifti import read_nifti_header
+from nnunet_active.data.nrrd import read_nrrd_geometry
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 SPACE_FIELDS = (
@@ -74,7 +74,7 @@ def test_a_nifti_2_image_is_followed_though_itk_cannot_read_it(tmp_path):
     found, expected = nibabel.load(tmp_path / "label.nii.gz"), nibabel.load(image)
     assert isinstance(found, nibabel.Nifti2Image) and np.array_equal(found.affine, expected.affine)
     assert np.array_equal(read_in_file_order(tmp_path / "label.nii.gz", ".nii.gz"), marked())
-    assert space_of(image, ".nii.gz", SHAPE).size == SHAPE[::-1]
+    assert Geometry.of_file(image, SHAPE).size == SHAPE[::-1]
 
 
 def test_a_nifti_file_that_is_named_gz_but_is_not_compressed_is_followed(tmp_path):
@@ -128,7 +128,7 @@ def test_a_two_dimensional_image_gets_a_two_dimensional_label(tmp_path, ending):
     write_map_like(marked()[5:6], tmp_path / f"image{ending}", tmp_path / f"label{ending}", ending)
     assert itk_geometry(tmp_path / f"label{ending}") == itk_geometry(tmp_path / f"image{ending}")
     assert np.array_equal(read_in_file_order(tmp_path / f"label{ending}", ending), marked()[5:6])
-    space = space_of(tmp_path / f"image{ending}", ending, (1, *SHAPE[1:]))
+    space = Geometry.of_file(tmp_path / f"image{ending}", (1, *SHAPE[1:]))
     assert space.size == (10, 12, 1) and space.spacing == pytest.approx((0.3, 0.71, 1))
 
 
@@ -137,33 +137,6 @@ def test_another_size_is_refused(tmp_path, ending):
     image = write_itk(tmp_path / f"image{ending}", DIRECTIONS["identity"])
     with pytest.raises(ValueError, match="not those of the prediction"):
         write_map_like(marked()[:, :, :-1], image, tmp_path / f"label{ending}", ending)
-
-
-@DIRECTION
-def test_space_is_that_of_itk_and_positions_are_its_points(tmp_path, direction):
-    file = write_nifti(tmp_path / "image.nii.gz", direction)
-    space, image = space_of(file, ".nii.gz", SHAPE), sitk.ReadImage(str(file))
-    assert space.size == image.GetSize() and np.allclose(space.spacing, image.GetSpacing())
-    assert np.allclose(space.position((3, 7, 5)), image.TransformIndexToPhysicalPoint((3, 7, 5)))
-
-
-def test_planes_are_named_by_the_axis_they_are_closest_to(tmp_path):
-    planes = {
-        name: space_of(write_itk(tmp_path / f"{name}.mha", direction), ".mha", SHAPE).planes()
-        for name, direction in DIRECTIONS.items()
-    }
-    assert planes["identity"] == planes["flipped"] == planes["oblique"] == ("sagittal", "coronal", "axial")
-    assert planes["permuted"] == ("axial", "sagittal", "coronal")
-
-
-def test_a_sheared_nifti_image_that_itk_refuses_still_has_a_space(tmp_path):
-    sheared = DIRECTIONS["identity"].copy()
-    sheared[0, 1] = 0.4
-    file = write_nifti(tmp_path / "image.nii.gz", sheared, codes=(0, 1))
-    with pytest.raises(RuntimeError):
-        itk_geometry(file)
-    space = space_of(file, ".nii.gz", SHAPE)
-    assert np.allclose(np.diag([-1, -1, 1, 1]) @ space.affine, nibabel.load(file).affine)
 
 
 def test_maps_keep_the_format_where_it_can_hold_them():

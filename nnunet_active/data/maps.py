@@ -6,7 +6,6 @@ these formats gives back the same numbers. PNG, TIFF and BMP carry no geometry; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel
@@ -15,83 +14,14 @@ import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_active.annotation.nifti import read_nifti_header, write_nifti_like
-from nnunet_active.annotation.nrrd import read_nrrd_geometry, write_nrrd
-
-_NIFTI = (".nii", ".nii.gz")
-_BY_ITK = (".mha", ".gipl")
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI counts to the right and to the front, ITK to the left and to the back
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where an image lies, in ITK's terms (mm, left-posterior-superior), always 3-D: a 2-D image is one slice.
-
-    Attributes:
-        size: voxels along (x, y, z).
-        affine: (4, 4) float64, voxel index (x, y, z, 1) to mm.
-        known: whether the file says so; False for formats without geometry, which get unit steps.
-    """
-
-    size: tuple[int, int, int]
-    affine: np.ndarray
-    known: bool = True
-
-    @property
-    def spacing(self) -> tuple[float, float, float]:
-        """Mm along (x, y, z)."""
-        return tuple(float(n) for n in np.linalg.norm(self.affine[:3, :3], axis=0))
-
-    def position(self, voxel: tuple[int, ...]) -> tuple[float, float, float]:
-        """Mm of a voxel index (x, y, z)."""
-        return tuple(float(n) for n in (self.affine @ (*voxel, 1.0))[:3])
-
-    def planes(self) -> tuple[str, str, str]:
-        """For each axis (x, y, z) the anatomical plane that its slices come closest to: sagittal, coronal or axial."""
-        axes = io_orientation(self.affine)[:, 0]
-        return tuple(("sagittal", "coronal", "axial")[int(axis)] for axis in axes)
-
-
-def carries_geometry(ending: str) -> bool:
-    """Whether files with this ending say where they lie."""
-    return ending.lower() in (*_NIFTI, *_BY_ITK, ".nrrd")
+from nnunet_active.data.geometry import NIFTI, Geometry, carries_geometry
+from nnunet_active.data.nifti import write_nifti_like
+from nnunet_active.data.nrrd import read_nrrd_geometry, write_nrrd
 
 
 def map_ending(ending: str) -> str:
     """Ending of an uncertainty map for images with ``ending``: that format where it can hold the same geometry, else NIfTI."""
     return ending if ending.lower() in (".nrrd", ".mha") else ".nii.gz"
-
-
-def space_of(image: Path, ending: str, shape: tuple[int, ...]) -> Space:
-    """Where an image lies; only its header is read.
-
-    Args:
-        image: the file.
-        ending: the data set's file ending.
-        shape: (Z, Y, X) of its voxels in the order of the file, for formats without geometry.
-
-    Raises:
-        RuntimeError, ValueError: its header cannot be read.
-    """
-    if not carries_geometry(ending):
-        return Space(tuple(shape[::-1]), np.eye(4), known=False)
-    try:
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(image))
-        reader.ReadImageInformation()
-    except RuntimeError:
-        if ending.lower() not in _NIFTI:
-            raise
-        # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO does not
-        header = read_nifti_header(image)
-        return Space(tuple(shape[::-1]), _FLIP @ header.get_best_affine())
-    dimension = min(reader.GetDimension(), 3)
-    size, affine = [1, 1, 1], np.eye(4)
-    direction = np.reshape(reader.GetDirection(), (reader.GetDimension(), -1))[:dimension, :dimension]
-    size[:dimension] = reader.GetSize()[:dimension]
-    affine[:dimension, :dimension] = direction * np.asarray(reader.GetSpacing()[:dimension])
-    affine[:dimension, 3] = reader.GetOrigin()[:dimension]
-    return Space(tuple(size), affine)
 
 
 def to_file_order(array: np.ndarray, properties: dict) -> np.ndarray:
@@ -149,24 +79,27 @@ def write_map_like(array: np.ndarray, image: Path, target: Path, ending: str, le
         ValueError, RuntimeError: the image cannot be read, or has another size.
     """
     kind = ending.lower()
-    if kind in _NIFTI:
+    if kind in NIFTI:
         write_nifti_like(array, image, target, level)
     elif kind == ".nrrd":
         write_nrrd(array, read_nrrd_geometry(image), target, level=level)
     else:
-        space = space_of(image, ending, array.shape)
-        if space.size != array.shape[::-1]:
-            raise ValueError(f"its voxels {space.size} (x, y, z) are not those of the prediction {array.shape[::-1]}")
-        sitk.WriteImage(_itk_image(array, image, ending), str(target), True)
+        geometry = Geometry.of_file(image, array.shape)
+        if geometry.shape != array.shape:
+            raise ValueError(
+                f"its voxels {geometry.size} (x, y, z) are not those of the prediction {array.shape[::-1]}"
+            )
+        sitk.WriteImage(_itk_image(array, image), str(target), True)
 
 
-def _itk_image(array: np.ndarray, image: Path, ending: str) -> sitk.Image:
-    if not carries_geometry(ending):
+def _itk_image(array: np.ndarray, image: Path) -> sitk.Image:
+    if not carries_geometry(image.name):
         return sitk.GetImageFromArray(array)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(image))
     reader.ReadImageInformation()
     written = sitk.GetImageFromArray(array[0] if reader.GetDimension() == 2 else array)
+    # the header's own numbers: what is computed from a matrix differs in the last digit
     written.SetSpacing(reader.GetSpacing())
     written.SetOrigin(reader.GetOrigin())
     written.SetDirection(reader.GetDirection())
@@ -184,7 +117,7 @@ def read_in_file_order(file: Path, ending: str, reader: type[BaseReaderWriter] |
     Raises:
         Exception: whatever the image library raises for a damaged file.
     """
-    if ending.lower() in _NIFTI:
+    if ending.lower() in NIFTI:
         voxels = np.asarray(nibabel.load(file).dataobj).transpose()
     elif carries_geometry(ending):
         voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))

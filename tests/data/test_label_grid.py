@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_active.returned.label_grid import Grid, place
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.label_grid import place
 from nnunet_active.util.errors import BadCase
 
 SIZE = (7, 6, 5)
@@ -21,12 +22,12 @@ def oblique(seed: int) -> np.ndarray:
     return q * np.sign(np.linalg.det(q))
 
 
-def reference(direction=None, spacing=(0.7, 1.3, 3.1), origin=(12.5, -40.25, 7.125)) -> Grid:
+def reference(direction=None, spacing=(0.7, 1.3, 3.1), origin=(12.5, -40.25, 7.125)) -> Geometry:
     direction = np.eye(3) if direction is None else direction
-    return Grid(SIZE, origin, spacing, tuple(direction.flatten()))
+    return Geometry.of_facts(SIZE, spacing, origin, tuple(direction.flatten()))
 
 
-def image_of(grid: Grid, array: np.ndarray) -> sitk.Image:
+def image_of(grid: Geometry, array: np.ndarray) -> sitk.Image:
     image = sitk.GetImageFromArray(array)
     image.SetOrigin(grid.origin)
     image.SetSpacing(grid.spacing)
@@ -43,7 +44,9 @@ def test_a_voxel_stays_at_its_place_in_the_patient_whatever_the_box_and_the_orde
     start = np.array(data.draw(st.tuples(*[st.integers(-3, 8)] * 3)), dtype=float)
     matrix = grid.matrix @ steps  # columns: one step of the label's own axes
     spacing = np.linalg.norm(matrix, axis=0)
-    label = Grid(size, tuple(grid.matrix @ start + grid.origin), tuple(spacing), tuple((matrix / spacing).flatten()))
+    label = Geometry.of_facts(
+        size, tuple(spacing), tuple(grid.matrix @ start + grid.origin), tuple((matrix / spacing).flatten())
+    )
     array = np.zeros(size[::-1], dtype=np.uint8)
     marker = data.draw(st.tuples(*[st.integers(0, n - 1) for n in size]))
     array[marker[::-1]] = 3
@@ -60,7 +63,7 @@ def test_a_voxel_stays_at_its_place_in_the_patient_whatever_the_box_and_the_orde
 
 def test_layers_are_moved_together():
     grid = reference()
-    label = Grid((2, 2, 2), tuple(grid.matrix @ (1, 2, 3) + grid.origin), grid.spacing, grid.direction)
+    label = Geometry.of_facts((2, 2, 2), grid.spacing, tuple(grid.matrix @ (1, 2, 3) + grid.origin), grid.direction)
     layers = np.zeros((2, 2, 2, 2), dtype=np.uint8)
     layers[0, 0, 0, 0], layers[1, 1, 1, 1] = 1, 2
     placed = place(layers, label, grid, "It")
@@ -70,10 +73,10 @@ def test_layers_are_moved_together():
 
 def test_the_same_grid_up_to_rounding_is_the_same_grid():
     grid = reference(oblique(1))
-    rounded = Grid(
+    rounded = Geometry.of_facts(
         SIZE,
-        tuple(np.round(grid.origin, 2)),
         tuple(np.round(grid.spacing, 3)),
+        tuple(np.round(grid.origin, 2)),
         tuple(np.round(grid.direction, 4)),
     )
     array = np.random.default_rng(0).integers(0, 3, SIZE[::-1]).astype(np.uint8)
@@ -98,14 +101,19 @@ def test_what_would_need_interpolation_is_refused(change, said):
 
 
 def test_a_flat_image_and_a_label_of_another_dimension():
-    flat = Grid((4, 3), (1.0, 2.0), (0.5, 0.5), (1.0, 0.0, 0.0, 1.0))
-    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    flat = Geometry.of_facts((4, 3), (0.5, 0.5), (1.0, 2.0), (1.0, 0.0, 0.0, 1.0))
+    array = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     np.testing.assert_array_equal(place(array, flat, flat, "It"), array)
     with pytest.raises(BadCase, match="has 3 dimensions, but its image has 2"):
-        place(np.zeros((1, 3, 4)), Grid((4, 3, 1), (0,) * 3, (1,) * 3, tuple(np.eye(3).flatten())), flat, "It")
+        place(
+            np.zeros((1, 3, 4)),
+            Geometry.of_facts((4, 3, 1), (1,) * 3, (0,) * 3, tuple(np.eye(3).flatten())),
+            flat,
+            "It",
+        )
 
 
 def test_background_outside_the_image_does_not_matter_and_an_empty_label_may_lie_anywhere():
     grid = reference()
-    label = Grid((3, 3, 3), tuple(grid.matrix @ (100, 0, 0) + grid.origin), grid.spacing, grid.direction)
+    label = Geometry.of_facts((3, 3, 3), grid.spacing, tuple(grid.matrix @ (100, 0, 0) + grid.origin), grid.direction)
     assert not place(np.zeros((3, 3, 3), dtype=np.uint8), label, grid, "It").any()

@@ -7,47 +7,15 @@ With ``A = direction * spacing`` and origin ``o`` of label and image, voxel ``i`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
-from nnunet_active.data.image_checks import GRID_TOLERANCE
+from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.util.errors import BadCase
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A voxel grid as ITK reports it; all in the order (x, y, z), mm."""
-
-    size: tuple[int, ...]
-    origin: tuple[float, ...]
-    spacing: tuple[float, ...]
-    direction: tuple[float, ...]
-
-    @classmethod
-    def of_file(cls, file: Path) -> Grid:
-        """From the header alone; raises RuntimeError where ITK cannot read it."""
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(file))
-        reader.ReadImageInformation()
-        return cls(reader.GetSize(), reader.GetOrigin(), reader.GetSpacing(), reader.GetDirection())
-
-    @classmethod
-    def of_image(cls, image: sitk.Image) -> Grid:
-        """From an image that is in memory."""
-        return cls(image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """Voxel steps to mm, (d, d)."""
-        dimension = len(self.size)
-        return np.reshape(self.direction, (dimension, dimension)) * np.asarray(self.spacing)
-
-
-def place(array: np.ndarray, label: Grid, image: Grid, what: str) -> np.ndarray:
+def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> np.ndarray:
     """The label's voxels on the grid of the image; 0 where the label file does not reach.
 
     Args:
@@ -62,11 +30,11 @@ def place(array: np.ndarray, label: Grid, image: Grid, what: str) -> np.ndarray:
     Raises:
         BadCase: the grids differ by more than whole voxels, or foreground lies outside the image.
     """
-    dimension = len(image.size)
-    if len(label.size) != dimension:
+    if label.dimension != image.dimension:
         raise BadCase(
-            f"{what} has {len(label.size)} dimensions, but its image has {dimension}; save it as the image is."
+            f"{what} has {label.dimension} dimensions, but its image has {image.dimension}; save it as the image is."
         )
+    dimension = 3
     steps, start = _whole_steps(label, image, what)
     axes = [int(np.argmax(np.abs(row))) for row in steps]  # for each axis of the image, that of the label
     signs = [int(steps[target, source]) for target, source in enumerate(axes)]
@@ -94,7 +62,7 @@ def place(array: np.ndarray, label: Grid, image: Grid, what: str) -> np.ndarray:
     return placed
 
 
-def _whole_steps(label: Grid, image: Grid, what: str) -> tuple[np.ndarray, list[int]]:
+def _whole_steps(label: Geometry, image: Geometry, what: str) -> tuple[np.ndarray, list[int]]:
     """``P`` and ``t`` of the module's formula, as integers."""
     inverse = np.linalg.inv(image.matrix)
     linear = inverse @ label.matrix

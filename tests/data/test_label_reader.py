@@ -1,20 +1,13 @@
 from __future__ import annotations
 
-import json
-import os
-
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tiny_dataset as tiny
-from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
-from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
-from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
-from skimage import io
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tiny_nrrd import write_segmentation
 
-from nnunet_active.returned.label_files import find_label_files, keep_copy, read_label, write_label
+from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.util.errors import BadCase
 
 ENDING = tiny.ENDING
@@ -141,60 +134,6 @@ def test_a_label_value_that_is_no_number_is_refused(tmp_path, image):
         read(file, image)
 
 
-@pytest.mark.parametrize("reader", [SimpleITKIO, SimpleITKIOWithReorient, NibabelIO, NibabelIOWithReorient])
-def test_what_is_written_has_the_geometry_of_the_image_to_the_last_digit(tmp_path, image, reader):
-    target = tmp_path / "labelsTr" / f"a{ENDING}"
-    assert write_label("a", marked(), target, image, tiny.DATASET_JSON, reader) == []
-    one, other = sitk.ReadImage(str(target)), sitk.ReadImage(str(image))
-    for what in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
-        assert getattr(one, what)() == getattr(other, what)()
-    affines = [nibabel.load(file).affine for file in (target, image)]
-    np.testing.assert_array_equal(*affines)
-    np.testing.assert_array_equal(sitk.GetArrayFromImage(one), marked())
-    np.testing.assert_array_equal(read(target, image, reader=reader).voxels, marked())
-    assert [file.name for file in target.parent.iterdir()] == [target.name]
-
-
-def test_what_nnunet_would_refuse_is_not_written(tmp_path, image):
-    target = tmp_path / "labelsTr" / f"a{ENDING}"
-    with pytest.raises(BadCase, match=r"labelsTr/a\.nii\.gz has the value\(s\) 9"):
-        write_label("a", np.full(tiny.SHAPE, 9, dtype=np.uint8), target, image, tiny.DATASET_JSON, SimpleITKIO)
-    assert not target.exists()
-    warnings = write_label("a", np.zeros(tiny.SHAPE, dtype=np.uint8), target, image, tiny.DATASET_JSON, SimpleITKIO)
-    assert "marks no foreground" in warnings[0] and str(target) in warnings[0]
-
-
-def test_a_sheared_image_which_itk_does_not_read_keeps_its_geometry(tmp_path):
-    affine = np.array([[1.0, 0.2, 0, 5], [0, 1, 0, -7], [0, 0, 3, 2], [0, 0, 0, 1]])
-    image, label = tmp_path / "a_0000.nii.gz", tmp_path / "hand" / "a.nii.gz"
-    label.parent.mkdir()
-    nibabel.save(nibabel.Nifti1Image(tiny.intensities(0).T, affine), image)
-    nibabel.save(nibabel.Nifti1Image(marked().T, affine), label)
-    found = read(label, image, reader=NibabelIO)
-    np.testing.assert_array_equal(found.voxels, marked())
-    write_label("a", found.voxels, tmp_path / "labelsTr" / "a.nii.gz", image, tiny.DATASET_JSON, NibabelIO)
-    np.testing.assert_array_equal(nibabel.load(tmp_path / "labelsTr" / "a.nii.gz").affine, nibabel.load(image).affine)
-    nibabel.save(nibabel.Nifti1Image(marked().T, affine + np.diag([0, 0, 1.0, 0])), label)
-    with pytest.raises(BadCase, match="does not lie on the grid of its image"):
-        read(label, image, reader=NibabelIO)
-
-
-def test_pictures_are_read_and_written_with_the_data_sets_own_reader(tmp_path):
-    dataset_json = {**tiny.DATASET_JSON, "file_ending": ".png"}
-    picture = np.random.default_rng(0).integers(0, 255, (9, 8, 3)).astype(np.uint8)
-    io.imsave(tmp_path / "a_0000.png", picture, check_contrast=False)
-    io.imsave(tmp_path / "a.png", (picture[..., 0] % 3).astype(np.uint8), check_contrast=False)
-    label = read(tmp_path / "a.png", tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO, ".png")
-    np.testing.assert_array_equal(label.voxels, picture[None, ..., 0] % 3)
-    target = tmp_path / "labelsTr" / "a.png"
-    target.parent.mkdir()
-    write_label("a", label.voxels, target, tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO)
-    np.testing.assert_array_equal(io.imread(target), picture[..., 0] % 3)
-    io.imsave(tmp_path / "a.png", np.zeros((4, 4), dtype=np.uint8), check_contrast=False)
-    with pytest.raises(BadCase, match="does not lie on the grid"):
-        read(tmp_path / "a.png", tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO, ".png")
-
-
 def test_files_are_found_by_the_names_of_the_cases_at_any_depth(tmp_path):
     names = [
         "a.nii.gz",
@@ -214,15 +153,3 @@ def test_files_are_found_by_the_names_of_the_cases_at_any_depth(tmp_path):
     found, others = find_label_files(tmp_path, ["a", "x.1"], ENDING)
     assert found == {"a": [tmp_path / names[0], tmp_path / names[1]], "x.1": [tmp_path / names[2]]}
     assert others == [tmp_path / "a_final.nii.gz", tmp_path / "b.nii.gz"]
-
-
-def test_a_replaced_file_is_kept_once_and_keeps_its_time(tmp_path):
-    file = tmp_path / "a.nii.gz"
-    for content in ("one", "two", "one"):
-        file.write_text(content)
-        os.utime(file, (1e9, 1e9))
-        kept = keep_copy(file, tmp_path / "kept", "a", ENDING)
-        assert kept.read_text() == content and kept.stat().st_mtime == 1e9 and kept.name.endswith(ENDING)
-        assert keep_copy(file, tmp_path / "kept", "a", ENDING) == kept
-    assert len(list((tmp_path / "kept").iterdir())) == 2
-    assert json.dumps(sorted(path.read_text() for path in (tmp_path / "kept").iterdir())) == '["one", "two"]'

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_spaces import DIRECTIONS, SHAPE, write_nifti
 
-from nnunet_active.annotation.nifti import nifti_shape, read_nifti_header, write_nifti_like
+from nnunet_active.data.nifti import nifti_shape, read_nifti_header, write_nifti_like
 
 
 def test_the_header_is_read_as_it_is_even_where_it_is_wrong(tmp_path):

@@ -12,14 +12,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 
-from nnunet_active.annotation.nrrd import pad_shape
+from nnunet_active.data.nrrd import pad_shape
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _GEOMETRY = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-_SINGLE_FILE = {nibabel.Nifti1Header: (352, b"n+1"), nibabel.Nifti2Header: (544, b"n+2")}  # where voxels begin, magic
+
+_IMAGES = {nibabel.Nifti1Header: nibabel.Nifti1Image, nibabel.Nifti2Header: nibabel.Nifti2Image}
 
 
 def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
@@ -60,22 +61,14 @@ def write_nifti_like(array: np.ndarray, reference: Path, target: Path, level: in
     shape = nifti_shape(original)
     if pad_shape(shape) != array.shape[::-1]:
         raise ValueError(f"its voxels {shape} (x, y, z) are not those of the prediction {array.shape[::-1]}")
-    header = type(original)(endianness="<", check=False)
-    for field in _GEOMETRY:
-        header[field] = original[field]
-    header.set_data_dtype(array.dtype)
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header["vox_offset"], header["magic"] = _SINGLE_FILE[type(original)]
-    voxels = np.ascontiguousarray(
-        array, dtype=array.dtype.newbyteorder("<")
-    )  # (Z, Y, X) in C order is x fastest, as NIfTI has it
-    padding = bytes(int(header["vox_offset"]) - len(header.binaryblock))
+    voxels = array.reshape(shape[::-1]).transpose()  # (Z, Y, X) in C order is x fastest, as NIfTI has it
+    image = _IMAGES[type(original)](voxels, None, dtype=array.dtype)
+    for field in _GEOMETRY:  # after nibabel has made its header, which would mend what is odd in the original
+        image.header[field] = original[field]
     with Path(target).open("wb") as file:
         if str(target).lower().endswith(".gz"):
             # no name and no time in the file: the same voxels give the same bytes
             with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as compressed:
-                compressed.write(header.binaryblock + padding)
-                compressed.write(voxels.data)
+                image.to_stream(compressed)
         else:
-            file.write(header.binaryblock + padding)
-            file.write(voxels.data)
+            image.to_stream(file)

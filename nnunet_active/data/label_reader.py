@@ -1,5 +1,5 @@
 """Label files as annotators save them: found by name, read in any of the usual formats, brought onto the image's grid and the data
-set's values, and written as nnU-Net wants them.
+set's values.
 
 Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, and whatever else the data set's own images are in. The file that
 an annotator saved is only read, never moved, changed or deleted.
@@ -9,27 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_active.annotation.image_space import carries_geometry, to_file_order, write_map_like
-from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
+from nnunet_active.data.dataset_json import allowed_label_values
+from nnunet_active.data.geometry import SLICER_ENDING, SPATIAL_ENDINGS, Geometry, carries_geometry
 from nnunet_active.data.image_checks import check_label, count_not_finite_in_nifti
+from nnunet_active.data.label_grid import place
+from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import map_segments, segments_of
-from nnunet_active.returned.label_grid import Grid, place
-from nnunet_active.util.atomic import copy_file
 from nnunet_active.util.errors import BadCase
-
-ITK_ENDINGS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
         uncertainty map).
     """
     known = set(cases)
-    endings = sorted({*ITK_ENDINGS, ending}, key=len, reverse=True)
+    endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, ending}, key=len, reverse=True)
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
     for file in sorted(Path(folder).rglob("*")):
@@ -99,7 +93,7 @@ def read_label(
         BadCase: the file cannot be read, has values between integers, unknown segments or values, or another grid; one sentence.
     """
     what = f"Case {case}: the label {file}"
-    if not file.name.lower().endswith(ITK_ENDINGS):
+    if not carries_geometry(file.name):
         return _read_natively(case, file, image, dataset_json, reader)
     try:
         unusable = count_not_finite_in_nifti(file)
@@ -111,7 +105,7 @@ def read_label(
         if file.name.endswith(ending) and not file.name.lower().endswith(".nrrd"):
             # a file that ITK dislikes (a sheared NIfTI) may be good for the reader of the data set, which then checks its grid
             return _read_natively(case, file, image, dataset_json, reader)
-        raise BadCase(f"{what} cannot be read ({_last_line(error)}); save it again.") from error
+        raise BadCase(f"{what} cannot be read ({last_line(error)}); save it again.") from error
     voxels = sitk.GetArrayFromImage(content)
     if unusable or (voxels.dtype.kind == "f" and not np.isfinite(voxels).all()):
         raise BadCase(f"{what} has NaN or infinite voxels; save it again as a label map of integers.")
@@ -119,14 +113,16 @@ def read_label(
     if parts > 1 and not segments:
         raise BadCase(f"{what} has {parts} values per voxel and names no segments; save it as a label map.")
     layers = _integers(layers, what)
-    grid = Grid.of_image(content)
-    if len(grid.size) == 4 and grid.size[3] == 1:  # NIfTI files of some programs
-        grid = Grid.of_image(content[:, :, :, 0])
+    grid = Geometry.of_itk(content)
+    if grid.dimension == 4 and content.GetSize()[3] == 1:  # NIfTI files of some programs
+        grid = Geometry.of_itk(content[:, :, :, 0])
         layers = layers[:, 0]
     try:
-        reference = Grid.of_file(image)
-    except RuntimeError as error:
-        raise BadCase(f"Case {case}: the image {image} cannot be read ({_last_line(error)}); replace it.") from error
+        reference = Geometry.of_file(image)
+    except (RuntimeError, ValueError) as error:
+        raise BadCase(f"Case {case}: the image {image} cannot be read ({last_line(error)}); replace it.") from error
+    if grid.dimension == 2:
+        layers = layers[:, None]
     layers = place(layers, grid, reference, what)
     notes: list[str] = []
     if segments:
@@ -142,63 +138,7 @@ def read_label(
             f"{what} has the value(s) {shown}, but dataset.json allows only {', '.join(map(str, sorted(allowed)))}; "
             f"correct the label."
         )
-    return AnnotatedLabel(_compact(label if label.ndim == 3 else label[None], what), tuple(notes))
-
-
-def write_label(
-    case: str, voxels: np.ndarray, target: Path, image: Path, dataset_json: dict, reader: type[BaseReaderWriter]
-) -> list[str]:
-    """Write a label with the geometry of its image, whole or not at all, once nnU-Net's own reader is content with it.
-
-    Args:
-        case: identifier, for messages.
-        voxels: (Z, Y, X) uint8 or uint16, as from :func:`read_label`.
-        target: ``labelsTr/CASE<ending>``; replaced in one step.
-        image: the case's first channel.
-        dataset_json: for the labels.
-        reader: nnU-Net's reader of the data set.
-
-    Returns:
-        Warnings of the check (no foreground).
-
-    Raises:
-        BadCase: the file would be refused when it is preprocessed; nothing is written.
-    """
-    ending = dataset_json["file_ending"]
-    # in a folder of its own: image libraries go by the ending, and nnU-Net takes every file in labelsTr for a label
-    with tempfile.TemporaryDirectory() as folder:
-        temporary = Path(folder) / f"{case}{ending}"
-        try:
-            if carries_geometry(ending):
-                write_map_like(voxels, image, temporary, ending)
-            else:
-                with contextlib.redirect_stdout(io.StringIO()):
-                    _, properties = reader().read_images([str(image)])
-                    reader().write_seg(voxels, str(temporary), properties)
-        except (ValueError, RuntimeError) as error:
-            raise BadCase(
-                f"Case {case}: the image {image} cannot be read ({_last_line(error)}); replace it."
-            ) from error
-        try:
-            warnings = check_label(
-                case, temporary, [image], allowed_label_values(dataset_json), reader, ignore=ignore_value(dataset_json)
-            )
-        except BadCase as error:
-            raise BadCase(str(error).replace(str(temporary), str(target))) from error
-        copy_file(temporary, target)
-    return [warning.replace(str(temporary), str(target)) for warning in warnings]
-
-
-def keep_copy(file: Path, folder: Path, case: str, ending: str) -> Path:
-    """Keep a file that is about to be replaced, once, under a name that tells when it was made and what is in it."""
-    digest = blake2b(file.read_bytes(), digest_size=4).hexdigest()
-    made = datetime.fromtimestamp(file.stat().st_mtime)
-    for earlier in folder.glob(f"*__{digest}{ending}"):
-        if earlier.name.startswith(f"{case}__"):
-            return earlier
-    kept = folder / f"{case}__{made:%Y%m%d_%H%M%S}__{digest}{ending}"
-    copy_file(file, kept)
-    return kept
+    return AnnotatedLabel(_compact(label, what), tuple(notes))
 
 
 def _integers(voxels: np.ndarray, what: str) -> np.ndarray:
@@ -233,11 +173,6 @@ def _read_natively(
     return AnnotatedLabel(_compact(_integers(to_file_order(label[0], properties), what), what))
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
+    """What an image library complained of, short enough for a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:160].strip()
-
-
-def file_state(file: Path) -> list[int]:
-    """Size and modification time, by which a file that has not been touched is known."""
-    state = os.stat(file)
-    return [state.st_size, state.st_mtime_ns]

@@ -5,7 +5,7 @@ import pytest
 import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, write_itk
 
-from nnunet_active.annotation.nrrd import nrrd_shape, pad_shape, read_nrrd_geometry, write_nrrd
+from nnunet_active.data.nrrd import nrrd_shape, pad_shape, read_nrrd_geometry, write_nrrd
 
 ARRAY = np.arange(np.prod(SHAPE)).reshape(SHAPE)
 

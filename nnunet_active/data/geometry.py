@@ -1,0 +1,149 @@
+"""Where the voxels of an image lie, and which file formats say so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import io_orientation
+
+from nnunet_active.data.nifti import read_nifti_header
+
+NIFTI = (".nii.gz", ".nii")
+# Formats that say where their voxels lie; ITK reads all of them.
+SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
+SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
+# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
+PICTURE_ENDINGS = (".png", ".bmp", ".tif")
+
+# Corresponding voxels of two grids may lie this far apart, as a fraction of the smallest spacing. Our choice: programs round origins
+# and directions when they save (below 0.01 voxels), while a flip or a shift by one voxel is 1 or more.
+GRID_TOLERANCE = 0.1
+
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI counts to the right and to the front, ITK to the left and to the back
+
+
+def carries_geometry(name: str) -> bool:
+    """Whether files with this name or ending say where they lie."""
+    return name.lower().endswith(SPATIAL_ENDINGS)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The voxel grid of an image, always 3-D: a 2-D image is one slice.
+
+    Attributes:
+        size: voxels along (x, y, z).
+        affine: (4, 4) float64, voxel index (x, y, z, 1) to mm in ITK's terms (left, posterior, superior are positive).
+        known: whether the file says so; False for formats without geometry.
+        dimension: axes of the file, 2, 3 or more.
+    """
+
+    size: tuple[int, int, int]
+    affine: np.ndarray
+    known: bool = True
+    dimension: int = 3
+
+    @classmethod
+    def of_itk(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
+        """From an image that is in memory, or a reader that has read its header; axes beyond the third are left out."""
+        return cls.of_facts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @classmethod
+    def of_facts(
+        cls, size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
+    ) -> Geometry:
+        """From the numbers that ITK reports, along (x, y, z)."""
+        dimension, kept = len(spacing), min(len(spacing), 3)
+        voxels, affine = [1, 1, 1], np.eye(4)
+        voxels[: min(len(size), 3)] = [int(n) for n in size[:3]]
+        affine[:kept, :kept] = np.reshape(direction, (dimension, dimension))[:kept, :kept] * np.asarray(spacing[:kept])
+        affine[:kept, 3] = origin[:kept]
+        return cls(tuple(voxels), affine, dimension=dimension)
+
+    @classmethod
+    def of_ras(cls, size: Sequence[int], affine: np.ndarray) -> Geometry:
+        """From NIfTI's matrix, in which right, anterior and superior are positive."""
+        return cls(tuple(int(n) for n in size), _FLIP @ np.asarray(affine, dtype=float))
+
+    @classmethod
+    def of_shape(cls, shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> Geometry:
+        """Of a format that says nothing: shape and spacing in the order (Z, Y, X)."""
+        return cls(tuple(int(n) for n in shape[::-1]), np.diag([*(float(s) for s in spacing[::-1]), 1.0]), known=False)
+
+    @classmethod
+    def of_file(cls, file: Path, shape: Sequence[int] = (1, 1, 1)) -> Geometry:
+        """Of an image file; only its header is read.
+
+        Args:
+            file: the image.
+            shape: (Z, Y, X) of its voxels in the order of the file, where the header cannot tell.
+
+        Raises:
+            RuntimeError, ValueError: the header cannot be read.
+        """
+        if not carries_geometry(Path(file).name):
+            return cls.of_shape(shape)
+        try:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(file))
+            reader.ReadImageInformation()
+        except RuntimeError:
+            if not Path(file).name.lower().endswith(NIFTI):
+                raise
+            # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO does not
+            return cls.of_ras(shape[::-1], read_nifti_header(file).get_best_affine())
+        return cls.of_itk(reader)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels in the order of an array, (Z, Y, X)."""
+        return self.size[::-1]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Mm along (x, y, z)."""
+        return tuple(float(n) for n in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Mm of the first voxel."""
+        return tuple(float(n) for n in self.affine[:3, 3])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Voxel steps to mm, (3, 3)."""
+        return self.affine[:3, :3]
+
+    @property
+    def direction(self) -> tuple[float, ...]:
+        """The axes' directions as ITK takes them: nine numbers, row by row."""
+        return tuple(float(n) for n in (self.matrix / np.asarray(self.spacing)).ravel())
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def position(self, voxel: Sequence[float]) -> tuple[float, float, float]:
+        """Mm of a voxel index (x, y, z)."""
+        return tuple(float(n) for n in (self.affine @ (*voxel, 1.0))[:3])
+
+    def planes(self) -> tuple[str, str, str]:
+        """For each axis (x, y, z) the anatomical plane that its slices come closest to: sagittal, coronal or axial."""
+        return tuple(("sagittal", "coronal", "axial")[int(axis)] for axis in io_orientation(self.affine)[:, 0])
+
+    def distance(self, other: Geometry) -> float:
+        """Largest distance between corresponding corner voxels in mm; 0 where one of the two is not known."""
+        if not (self.known and other.known):
+            return 0.0
+        corners = np.array([(*corner, 1.0) for corner in product(*[(0, size - 1) for size in self.size])])
+        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+
+    def fits(self, other: Geometry) -> bool:
+        """Whether corresponding voxels lie in the same place, but for rounding."""
+        return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti
+
+from nnunet_active.data.geometry import Geometry, carries_geometry
+
+DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
+
+
+@DIRECTION
+def test_space_is_that_of_itk_and_positions_are_its_points(tmp_path, direction):
+    file = write_nifti(tmp_path / "image.nii.gz", direction)
+    space, image = Geometry.of_file(file, SHAPE), sitk.ReadImage(str(file))
+    assert space.size == image.GetSize() and np.allclose(space.spacing, image.GetSpacing())
+    assert np.allclose(space.position((3, 7, 5)), image.TransformIndexToPhysicalPoint((3, 7, 5)))
+
+
+def test_planes_are_named_by_the_axis_they_are_closest_to(tmp_path):
+    planes = {
+        name: Geometry.of_file(write_itk(tmp_path / f"{name}.mha", direction)).planes()
+        for name, direction in DIRECTIONS.items()
+    }
+    assert planes["identity"] == planes["flipped"] == planes["oblique"] == ("sagittal", "coronal", "axial")
+    assert planes["permuted"] == ("axial", "sagittal", "coronal")
+
+
+def test_a_sheared_nifti_image_that_itk_refuses_still_has_a_space(tmp_path):
+    sheared = DIRECTIONS["identity"].copy()
+    sheared[0, 1] = 0.4
+    file = write_nifti(tmp_path / "image.nii.gz", sheared, codes=(0, 1))
+    with pytest.raises(RuntimeError):
+        itk_geometry(file)
+    space = Geometry.of_file(file, SHAPE)
+    assert np.allclose(np.diag([-1, -1, 1, 1]) @ space.affine, nibabel.load(file).affine)
+
+
+def test_a_format_without_geometry_has_unit_steps_and_says_so():
+    geometry = Geometry.of_shape((3, 4, 5), (9.0, 2.0, 1.0))
+    assert not geometry.known and geometry.size == (5, 4, 3) and geometry.spacing == (1.0, 2.0, 9.0)
+    assert geometry.fits(Geometry.of_shape((3, 4, 5)))  # nobody says where they lie
+    assert carries_geometry("a.NII.GZ") and carries_geometry(".seg.nrrd") and not carries_geometry("a.tif")
+
+
+def test_a_flat_image_is_one_slice_and_further_axes_are_left_out():
+    flat = Geometry.of_facts((4, 3), (0.5, 0.7), (1.0, 2.0), (0.0, -1.0, 1.0, 0.0))
+    assert flat.size == (4, 3, 1) and flat.dimension == 2 and flat.spacing == (0.5, 0.7, 1.0)
+    assert flat.position((1, 0, 0)) == (1.0, 2.5, 0.0)
+    many = Geometry.of_facts((4, 3, 2, 9), (1, 1, 2, 1), (0, 0, 5, 0), np.eye(4).ravel())
+    assert many.size == (4, 3, 2) and many.dimension == 4 and many.voxel_mm3 == 2 and many.origin == (0, 0, 5)
+
+
+def test_grids_fit_within_rounding_and_not_beyond():
+    grid = Geometry.of_facts((10, 10, 10), (1, 1, 3), (0, 0, 0), np.eye(3).ravel())
+    rounded = Geometry.of_facts((10, 10, 10), (1.001, 1, 3), (0, 0.05, 0), np.eye(3).ravel())
+    shifted = Geometry.of_facts((10, 10, 10), (1, 1, 3), (0, 0, 3), np.eye(3).ravel())
+    assert grid.fits(rounded) and not grid.fits(shifted) and grid.distance(shifted) == pytest.approx(3)
