@@ -43,6 +43,17 @@ _TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own fil
 _EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one
 
 
+def read_sources(
+    path: str | Path,
+    configurations: Sequence[str] | None = None,
+    fold: str | int | None = None,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    trust: bool = False,
+) -> list[SourceModel]:
+    """The source model of every configuration that is wanted, from one place; see `read_source_model`."""
+    return [read_source_model(path, one, fold, checkpoint, trust) for one in configurations or [None]]
+
+
 class SourceModelPlanner:
     """Make and write the plans of a target data set from one source model per configuration.
 
@@ -50,13 +61,10 @@ class SourceModelPlanner:
 
     Args:
         raw_dataset_folder: ``nnUNet_raw/DatasetXXX`` of the target.
-        source: a source model, several (one per configuration), or a path for `read_source_model`.
+        source: a source model, several (one per configuration), or a path for `read_sources`.
         configurations: which configurations to plan; None takes those of ``source``.
         plans_name: name of the plans file; a configuration is added to an existing one of ours.
         preprocessed_dataset_folder: where to write; by default ``nnUNet_preprocessed/DatasetXXX``.
-        fold: fold of the source, for a path.
-        checkpoint: checkpoint of the source, for a path.
-        trust: see `read_source_model`, for a path.
 
     Raises:
         MissingInput: the data set or the source model is not there.
@@ -70,9 +78,6 @@ class SourceModelPlanner:
         configurations: str | Sequence[str] | None = None,
         plans_name: str = "nnUNetActivePlans",
         preprocessed_dataset_folder: str | Path | None = None,
-        fold: str | int | None = None,
-        checkpoint: str = DEFAULT_CHECKPOINT,
-        trust: bool = False,
     ) -> None:
         if not re.fullmatch(r"\w[\w+-]*", plans_name) or "__" in plans_name or plans_name.lower() in _TAKEN:
             raise ActiveError(f"The plans name {plans_name!r} cannot be a file's name here; use letters and digits.")
@@ -82,7 +87,7 @@ class SourceModelPlanner:
         self.dataset = RawDataset(raw_dataset_folder, read_pool_folders(self.folder))
         wanted = [configurations] if isinstance(configurations, str) else list(configurations or [])
         if isinstance(source, str | Path):
-            self.sources = [read_source_model(source, c, fold, checkpoint, trust) for c in wanted or [None]]
+            self.sources = read_sources(source, wanted)
         else:
             self.sources = [source] if isinstance(source, SourceModel) else list(source)
         there = [source.configuration for source in self.sources]

@@ -73,12 +73,10 @@ MOST_LINES, MEDIAN_LINES, MOST_PARAMETERS, MOST_ROOT_MODULES = 300, 110, 7, 5
 
 STILL_TOO_LONG = {"scoring/density"}
 STILL_TOO_MANY_PARAMETERS = {
-    "annotation/handoff:write_handoff",
     "demo/phantom:write_phantom_pair",
     "demo/predict_and_measure:evaluate",
     "demo/source_training:train",
     "models/model_export:export_model",
-    "planners/source_model_planner:__init__",
     "pseudo/derived_dataset:derive_dataset",
     "pseudo/pseudo_labels:make_reliable_set",
     "pseudo/pseudo_labels:rate_cases",

@@ -1,6 +1,7 @@
 """What an annotator gets: images, an editable prediction, an uncertainty map and a worklist, in the geometry of the original scan."""
 
+from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
 from nnunet_active.annotation.records import HandoffCase, HandoffReport, read_handoff, voxel_digest
 
-__all__ = ["HandoffCase", "HandoffReport", "read_handoff", "voxel_digest", "write_handoff"]
+__all__ = ["Archive", "HandoffCase", "HandoffReport", "read_handoff", "voxel_digest", "write_handoff"]

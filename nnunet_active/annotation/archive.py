@@ -58,7 +58,7 @@ class Archive:
     def __init__(
         self, folder: Path, store: CaseStore, dataset_json: dict, predict: Callable[[np.ndarray], Tensor]
     ) -> None:
-        self.folder = folder
+        self.folder = Path(folder)
         self.store = store
         self.dataset_json = dataset_json
         self.predict = predict

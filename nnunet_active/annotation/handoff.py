@@ -8,13 +8,10 @@ is: only files that are missing are written again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from torch import Tensor
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.case_folder import CaseFolder
@@ -22,7 +19,6 @@ from nnunet_active.annotation.itksnap import label_descriptions
 from nnunet_active.annotation.label_colours import Label, labels_of
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
 from nnunet_active.annotation.worklist import write_readme, write_worklist
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, write_json, write_text
@@ -33,10 +29,7 @@ from nnunet_active.util.log import Log
 def write_handoff(
     folder: Path,
     cases: Sequence[HandoffCase],
-    predict: Callable[[np.ndarray], Tensor],
-    store: CaseStore,
-    dataset_json: dict,
-    archive: Path,
+    archive: Archive,
     copy_images: bool = False,
     log: Log = print,
     *,
@@ -48,10 +41,7 @@ def write_handoff(
     Args:
         folder: where to; made if it is not there.
         cases: whom to hand over; ``worklist.csv`` lists them.
-        predict: maps a preprocessed image (M, Z, Y, X) float32 to logits (C, Z, Y, X); called once per case that is not archived.
-        store: the preprocessed images; all cases must be in it.
-        dataset_json: labels, channels, file ending.
-        archive: folder for the untouched predictions and uncertainty maps.
+        archive: the untouched predictions and uncertainty maps; all cases must be in its store.
         copy_images: copy the images instead of linking to them, for a folder that travels.
         log: where to tell what was done.
         fold: of the campaign, noted in ``handoff.json``.
@@ -65,18 +55,17 @@ def write_handoff(
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for place in (folder, Path(archive)):
+    for place in (folder, archive.folder):
         _remove_leftovers(place)
     report = HandoffReport(folder)
-    labels = labels_of(dataset_json)
-    channels = channel_names(dataset_json)
-    content = _content(folder, store.dataset_folder.name, fold, round_number, dataset_json["file_ending"], labels)
-    predictions = Archive(Path(archive), store, dataset_json, predict)
+    labels = labels_of(archive.dataset_json)
+    channels = channel_names(archive.dataset_json)
+    content = _content(folder, archive.store.dataset_folder.name, fold, round_number, archive.ending, labels)
     for case in sorted(cases, key=lambda one: one.rank):
         name = case.raw.identifier
-        place = CaseFolder(folder, case, predictions.ending, channels, labels, predictions.reader)
+        place = CaseFolder(folder, case, archive.ending, channels, labels, archive.reader)
         try:
-            entry = _hand_over(place, predictions, content["cases"].get(name), copy_images, round_number, report)
+            entry = _hand_over(place, archive, content["cases"].get(name), copy_images, round_number, report)
         except (ActiveError, OSError) as error:
             problem = str(error) if isinstance(error, ActiveError) else f"Case {name} is not handed over: {error}."
             report.problems[name] = problem
@@ -87,7 +76,7 @@ def write_handoff(
             write_json(folder / HANDOFF_FILE, content)
     write_json(folder / HANDOFF_FILE, content)
     write_worklist(folder, cases, content["cases"])
-    write_readme(folder, content, channels, map_ending(predictions.ending), len(content["cases"]))
+    write_readme(folder, content, channels, map_ending(archive.ending), len(content["cases"]))
     write_text(folder / "labels_itksnap.txt", label_descriptions(labels))
     script = resources.files("nnunet_active.annotation").joinpath("open_in_slicer.py").read_text(encoding="utf-8")
     write_text(folder / "open_in_slicer.py", script)
@@ -125,7 +114,7 @@ def _content(
 
 def _hand_over(
     place: CaseFolder,
-    predictions: Archive,
+    archive: Archive,
     known: dict[str, Any] | None,
     copy_images: bool,
     round_number: int | None,
@@ -137,14 +126,14 @@ def _hand_over(
     if place.folder.is_dir() and entry is not None:
         place.place_images(place.folder, copy_images)
         edited = place.is_edited(entry)
-        place.complete(lambda: predictions.get(raw), entry)
+        place.complete(lambda: archive.get(raw), entry)
         (report.edited if edited else report.untouched).append(place.name)
         return entry
     if place.folder.exists():
         raise BadCase(
             f"Case {place.name} is not handed over: {place.folder} is there, but was not made by a hand-off; move it away."
         )
-    archived = predictions.get(raw)
+    archived = archive.get(raw)
     with atomic_folder(place.folder) as temporary:
         place.place_images(temporary, copy_images)
         entry = place.write(temporary, archived, round_number)

@@ -47,16 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Plan, write, and say what was matched and what to do next."""
     from nnunet_active.nnunet import nnunet_paths
-    from nnunet_active.planners.source_model_planner import SourceModelPlanner
+    from nnunet_active.planners.source_model_planner import SourceModelPlanner, read_sources
 
     planner = SourceModelPlanner(
         nnunet_paths.raw_folder(nnunet_paths.dataset_name(args.dataset)),
-        args.model,
-        args.configurations,
+        read_sources(args.model, args.configurations, args.fold, args.checkpoint, args.trust_checkpoint),
         plans_name=args.plans_name,
-        fold=args.fold,
-        checkpoint=args.checkpoint,
-        trust=args.trust_checkpoint,
     )
     file = planner.write()
     plans = "" if args.plans_name == DEFAULT_PLANS else f" -p {args.plans_name}"

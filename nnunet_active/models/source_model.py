@@ -132,10 +132,8 @@ def read_source_model(
     fingerprint = read_json(store, model, "dataset_fingerprint.json", required=False)
     found = store.folds(model)
     fold, checkpoint = choose_fold(store, model, found, fold, checkpoint, notes)
-    dataset_json, _ = check_dataset_json(
-        read_json(store, model, "dataset.json", required=True),
-        f"{store.describe(model, 'dataset.json')} of the source model",
-    )
+    whose = f"{store.describe(model, 'dataset.json')} of the source model"
+    dataset_json = check_dataset_json(read_json(store, model, "dataset.json", required=True), whose).content
 
     where = store.describe(model, f"fold_{fold}/{checkpoint}")
     with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_active.annotation import HandoffCase, write_handoff
+from nnunet_active.annotation import Archive, HandoffCase, write_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
@@ -105,10 +105,7 @@ def hand_over(
         report = write_handoff(
             place,
             [_case(query, raw, case) for case in there],
-            predict,
-            store,
-            dataset_json,
-            campaign.predictions_folder(one.number),
+            Archive(campaign.predictions_folder(one.number), store, dataset_json, predict),
             copy_images,
             log,
             fold=campaign.fold,

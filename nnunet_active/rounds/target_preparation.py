@@ -15,7 +15,7 @@ from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
-from nnunet_active.planners.source_model_planner import SourceModelPlanner
+from nnunet_active.planners.source_model_planner import SourceModelPlanner, read_sources
 from nnunet_active.rounds.commands import DEFAULT_PLANS
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
@@ -111,9 +111,8 @@ def prepare(options: SelectOptions, log: Log = print) -> Target:
         _check_known(case, raw)
     if not (folder / f"{options.plans}.json").is_file() and options.model is not None:
         fold = options.model_folds[0] if options.model_folds else None
-        planner = SourceModelPlanner(
-            raw.folder, options.model, [options.configuration], options.plans, fold=fold, trust=options.trust
-        )
+        sources = read_sources(options.model, [options.configuration], fold, trust=options.trust)
+        planner = SourceModelPlanner(raw.folder, sources, plans_name=options.plans)
         planner.write()
         for line in planner.lines():
             log(line)

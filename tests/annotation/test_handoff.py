@@ -26,7 +26,7 @@ from tiny_spaces import (
     write_nifti,
 )
 
-from nnunet_active.annotation import read_handoff, voxel_digest, write_handoff
+from nnunet_active.annotation import Archive, read_handoff, voxel_digest, write_handoff
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.util.errors import MissingInput
@@ -53,10 +53,7 @@ class Handoff:
         return write_handoff(
             self.folder,
             how.pop("cases", self.cases),
-            how.pop("predict", self.predict),
-            self.store,
-            self.description,
-            self.archive,
+            Archive(self.archive, self.store, self.description, how.pop("predict", self.predict)),
             log=self.log.append,
             round_number=how.pop("round_number", 1),
             **how,

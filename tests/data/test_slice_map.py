@@ -14,7 +14,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_dataset import DATASET_JSON, make_plans, write_image
 
-from nnunet_active.annotation.image_space import to_file_order
+from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.slice_map import AXES, NUMPY_AXIS, SliceMap, choose_axis, slice_maps
 
 SHAPE = (9, 14, 12)  # Z, Y, X of the file

@@ -8,7 +8,8 @@ import SimpleITK as sitk
 from PIL import Image
 from tiny_dataset import make_plans, write_image
 
-from nnunet_active.report.volumes import has_geometry, read_channels, read_map
+from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.report.volumes import read_channels, read_map
 from nnunet_active.util.errors import BadCase
 
 PLANS = make_plans()
@@ -74,7 +75,7 @@ def test_pictures_without_a_geometry_are_one_slice_with_square_pixels(tmp_path):
     assert np.array_equal(found[2].voxels[0], array[..., 2])
     assert found[0].affine is None and found[0].spacing == (1, 1, 1) and found[0].tilt == 0
     assert found[0].patient_position((0, 1, 2)) is None and found[0].file_index((0, 1, 2)) == (2, 1, 0)
-    assert not has_geometry(".png") and has_geometry(".nii.gz") and has_geometry(".NRRD")
+    assert not carries_geometry(".png") and carries_geometry(".nii.gz") and carries_geometry(".NRRD")
 
 
 def test_a_flat_image_in_a_medical_format_is_one_slice_without_sides(tmp_path):

@@ -15,7 +15,7 @@ from tiny_dataset import write_image
 from tiny_handoff import SPACING, ask, edit, hand_out, predicted, voxels
 from tiny_target import NAME, PLANS, make_target, truth
 
-from nnunet_active.annotation import HandoffCase, voxel_digest, write_handoff
+from nnunet_active.annotation import Archive, HandoffCase, voxel_digest, write_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
@@ -294,10 +294,12 @@ def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_o
     said = write_handoff(
         folder,
         cases,
-        lambda image: logits_of(np.resize(truth(0), image.shape[1:])),
-        target.store,
-        raw.dataset_json,
-        campaign.predictions_folder(1),
+        Archive(
+            campaign.predictions_folder(1),
+            target.store,
+            raw.dataset_json,
+            lambda image: logits_of(np.resize(truth(0), image.shape[1:])),
+        ),
         log=silent,
     )
     assert not said.problems
