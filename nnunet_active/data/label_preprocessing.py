@@ -59,7 +59,7 @@ def preprocessor_class(store: CaseStore, dataset_json: dict, change: LabelChange
         The stock class itself where there is nothing to change, or where it is not nnU-Net's own.
     """
     stock, ignore = store.configuration_manager.preprocessor_class, ignore_value(dataset_json)
-    if (ignore is None and change is None) or not _is_nnunets_own(stock):
+    if (ignore is None and change is None) or not is_nnunets_own(stock):
         return stock
 
     class PartlyLabelled(stock):
@@ -76,7 +76,8 @@ def preprocessor_class(store: CaseStore, dataset_json: dict, change: LabelChange
     return PartlyLabelled
 
 
-def _is_nnunets_own(stock: type) -> bool:
+def is_nnunets_own(stock: type) -> bool:
+    """Whether a preprocessor handles and normalises a case as nnU-Net's own does."""
     return all(getattr(stock, name) is getattr(DefaultPreprocessor, name) for name in ("run_case_npy", "_normalize"))
 
 
@@ -102,7 +103,7 @@ def save_with_known_image(
         False, with nothing written, where the preprocessor is not nnU-Net's own or the image depends on the label: both then have to
         be preprocessed.
     """
-    if not _is_nnunets_own(store.configuration_manager.preprocessor_class):
+    if not is_nnunets_own(store.configuration_manager.preprocessor_class):
         return False
     ignore = ignore_value(dataset_json)
 

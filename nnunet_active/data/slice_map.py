@@ -136,6 +136,11 @@ def slice_maps(
     return found
 
 
+def axis_in_reader(axis: str, to_file_order: Callable[[np.ndarray], np.ndarray]) -> tuple[int, bool]:
+    """Axis of the reader's array (Z, Y, X) that is ``x``, ``y`` or ``z`` of the file, and whether it runs the other way."""
+    return _turned(to_file_order)[NUMPY_AXIS[axis]]
+
+
 def _turned(to_file_order: Callable[[np.ndarray], np.ndarray]) -> dict[int, tuple[int, bool]]:
     """For each axis of the file's array: the axis of the reader's array, and whether it runs the other way."""
     sizes = (2, 3, 4)  # all different, so that each axis is known by its length

@@ -1,0 +1,135 @@
+"""Preprocessed cases of which only some slices are known, beside a campaign that withholds the rest (the retrospective oracle).
+
+A label is cut down to its known slices where its reader has just read it, before nnU-Net transposes, crops or resamples anything: what
+lies outside of them can change nothing. Images are links to the stored ones. A case appears in one step, its image last, and is made
+again only when something else is known of it, or its files or the plans changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+
+from nnunet_active.data.case_writer import source_record
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import ignore_value
+from nnunet_active.data.label_preprocessing import (
+    LabelChange,
+    is_nnunets_own,
+    preprocessor_class,
+    save_with_known_image,
+)
+from nnunet_active.data.maps import to_file_order
+from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.data.slice_map import axis_in_reader
+from nnunet_active.util.errors import BadCase
+
+RECORD_KEY = "nnunet_active_revealed"
+
+
+def reveal(
+    case: RawCase,
+    axis: str,
+    slices: Sequence[int] | None,
+    store: CaseStore,
+    dataset_json: dict,
+    folder: Path,
+) -> None:
+    """Store a case of which some slices are known.
+
+    Args:
+        case: with its whole label.
+        axis: ``x``, ``y`` or ``z`` of the stored image.
+        slices: known slices, from 0; None: all of them.
+        store: where its image is.
+        dataset_json: declares the ignore label.
+        folder: where to; made if it is not there.
+
+    Raises:
+        BadCase: nothing of the known slices is left after nnU-Net's cropping, or its label cannot be cut down.
+    """
+    record = {
+        **source_record(case, True, store, dataset_json),
+        "known": None if slices is None else [axis, *sorted(slices)],
+    }
+    if _is_there(folder, case.identifier, record):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{case.identifier}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            _make(
+                case, None if slices is None else _keeping(axis, slices, dataset_json), store, dataset_json, temporary
+            )
+        file = temporary / f"{case.identifier}.pkl"
+        properties = load_pickle(str(file))
+        annotated = max(properties["class_locations"], key=lambda key: len(key) if isinstance(key, tuple) else 0)
+        if not len(properties["class_locations"][annotated]):
+            raise BadCase(f"Case {case.identifier}: nothing of its known slices is left after the image was cropped.")
+        write_pickle({**properties, RECORD_KEY: record}, str(file))
+        _move_in(temporary, folder, case.identifier)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _keeping(axis: str, slices: Sequence[int], dataset_json: dict) -> LabelChange:
+    ignore = ignore_value(dataset_json)
+
+    def change(seg: np.ndarray, properties: dict) -> np.ndarray:
+        place, flipped = axis_in_reader(axis, lambda marker: to_file_order(marker, properties))
+        length = seg.shape[1 + place]
+        if outside := [index for index in slices if index >= length]:
+            raise BadCase(f"The slice {outside[0] + 1} along {axis} is asked for, but there are {length}.")
+        there = [length - 1 - index if flipped else index for index in slices]
+        return keep_slices(seg, 1 + place, there, ignore)
+
+    return change
+
+
+def _make(case: RawCase, change: LabelChange | None, store: CaseStore, dataset_json: dict, place: Path) -> None:
+    """Label, properties and image in ``place``."""
+    name, output = case.identifier, str(place / case.identifier)
+    stock = store.configuration_manager.preprocessor_class
+    if change is not None and not is_nnunets_own(stock):
+        raise BadCase(
+            f"Case {name}: the plans name the preprocessor {stock.__name__}, whose labels cannot be cut down to slices."
+        )
+    image = store.image_file(name)
+    if save_with_known_image(output, case, store.load_image(name), store, dataset_json, change):
+        if image.suffix == ".b2nd":
+            made = place / f"{name}.b2nd"
+            made.unlink()
+            made.symlink_to(os.path.relpath(image, place.parent))
+        return
+    preprocessor_class(store, dataset_json, change)(verbose=False).run_case_save(
+        output,
+        [str(file) for file in case.images],
+        str(case.label),
+        store.plans_manager,
+        store.configuration_manager,
+        dataset_json,
+    )
+
+
+def _is_there(folder: Path, case: str, record: dict) -> bool:
+    try:
+        whole = all((folder / f"{case}{ending}").is_file() for ending in (".b2nd", "_seg.b2nd"))
+        return whole and load_pickle(str(folder / f"{case}.pkl"))[RECORD_KEY] == record
+    except Exception:  # a damaged or foreign file is made again
+        return False
+
+
+def _move_in(temporary: Path, folder: Path, case: str) -> None:
+    (folder / f"{case}.b2nd").unlink(missing_ok=True)  # nobody sees the case while its files change
+    for ending in ("_seg.b2nd", ".pkl", ".b2nd"):
+        os.replace(temporary / f"{case}{ending}", folder / f"{case}{ending}")
