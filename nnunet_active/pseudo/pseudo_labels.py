@@ -125,10 +125,10 @@ def rate_cases(
     names = [*known.table.index, ""]
     table.insert(1, "distance", distance)
     table.insert(2, "nearest_labelled", [names[index] for index in nearest])
-    rule = {name: value for name, value in asdict(settings).items() if name not in ("share", "labelled_fraction")}
-    verdict = reliability(table["confidence"].to_numpy(), distance, empty, **rule).set_index(table.index)
-    table = table.join(verdict)
-    table["reason"] = [_reason(row, is_empty) for row, is_empty in zip(verdict.itertuples(), empty, strict=True)]
+    rule = (settings.confident_fraction, settings.nearer_fraction, settings.allow_empty)
+    judged = reliability(table["confidence"].to_numpy(), distance, empty, *rule).set_index(table.index)
+    table = table.join(judged)
+    table["reason"] = [_reason(row, is_empty) for row, is_empty in zip(judged.itertuples(), empty, strict=True)]
     if empty.any() and not settings.allow_empty:
         count = int(empty.sum())
         notes.append(f"In {count} case{'' if count == 1 else 's'} nothing is predicted; these are never reliable.")

@@ -6,12 +6,7 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from nnunet_active.strategies.anchors import (
-    has_source_summary,
-    pseudo_source_anchors,
-    source_centroids,
-    source_side_embedding,
-)
+from nnunet_active.strategies.anchors import pseudo_source_anchors, source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.vectors import cosine_distance, minmax, nearest_distance, unit_rows
@@ -127,7 +122,7 @@ class AssftStrategy(QueryStrategy):
         kind = self.gap
         if not pool.head_trained:
             notes.append("The segmentation head is untrained: DKD decides alone, ASD does not count in this query.")
-            if not has_source_summary(pool):
+            if not pool.has_source_summary:
                 notes.append(
                     "Without a trained head or a source summary the knowledge gap is unknown: DKD is the diversity."
                 )
