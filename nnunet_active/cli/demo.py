@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             raw.symlink_to(args.raw.resolve(), target_is_directory=True)
         test, images, labels = runner.hold_out(raw, work, share=1 / 3, seed=args.seed)
     print("\nThe target: plans from the source model, preprocessing")
-    dataset, configuration = runner.prepare_target(raw, model, args.configuration)
+    dataset, configuration = runner.prepare_demo_target(raw, model, args.configuration)
     target = runner.PreparedTarget(dataset, configuration, images, labels, work, args.device)
     print(f"\nAdapting {configuration} on {dataset}: {plan.epochs} epochs of {plan.iterations} iterations each")
     rows = runner.compare_ways(target, plan, test)

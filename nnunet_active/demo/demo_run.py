@@ -91,7 +91,7 @@ def use_folder(work: Path) -> None:
     os.environ["nnUNet_compile"] = "f"
 
 
-def prepare_target(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
+def prepare_demo_target(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
     """Plan from the source model and preprocess; returns the data set's name and the configuration."""
     with redirect_stdout(io.StringIO()):
         planner = SourceModelPlanner(raw, model, None if configuration is None else [configuration])
