@@ -126,7 +126,8 @@ class Campaign(CampaignQuestions):
             epoch: epoch before which it was made.
             made_by: ``training`` or ``select``.
         """
-        entry = RoundEntry(len(self._state.rounds) + 1, epoch, tuple(content.requested), made_by)
+        number = len(self._state.rounds) + 1
+        entry = RoundEntry(number, epoch, tuple(content.requested), made_by, dict(content.slices))
         one = Round.of(entry, self.folder)
         write_round(one, content)
         self._state.rounds.append(entry)
@@ -134,19 +135,27 @@ class Campaign(CampaignQuestions):
         return one
 
     def mark_labelled(self, cases: Iterable[str]) -> list[str]:
-        """Cases whose label is there from now on; ``splits_final.json`` follows. Returns the new ones."""
-        number = {case: one.number for one in self.rounds for case in one.requested}
-        new = [case for case in cases if case not in self._state.labelled and case not in self.initial]
+        """Cases whose label is there from now on, in all slices that were asked for; ``splits_final.json`` follows.
+
+        Returns:
+            Those that are new, or of which there are new slices.
+        """
+        number = {case: one.number for one in reversed(self.rounds) for case in one.requested}
+        slices = {case: one for case, one in self.waiting_slices().items() if case in set(cases)}
+        fresh = [case for case in cases if case not in self._state.labelled and case not in self.initial]
+        new = list(dict.fromkeys([*fresh, *slices]))
         if new:
-            self._state.labelled.update({case: number.get(case, 0) for case in new})
+            self._state.labelled.update({case: number.get(case, 0) for case in fresh})
+            known = self._state.labelled_slices
+            known.update({case: one.joined(known.get(case)) for case, one in slices.items()})
             self._state.assign_folds()
             self._save()
         self.write_split()
         return new
 
-    def extend(self, cases: int) -> None:
-        """Raise the budget by a number of cases."""
-        self._state.extra_budget += cases
+    def extend(self, more: int) -> None:
+        """Raise the budget by a number of cases, or slices."""
+        self._state.extra_budget += more
         self._save()
 
     def leave_to_training(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.util.atomic import atomic_folder
 from nnunet_active.util.state_file import read_state
 
@@ -24,12 +25,14 @@ class RoundEntry:
         epoch: epoch before which it was made; 0 for those between trainings.
         requested: what it asked for, in order of preference.
         made_by: ``training`` or ``select``; rounds from before there was ``nnunet_active select`` were all made by a training.
+        slices: case -> slices that it asked for; empty: it asked for whole cases.
     """
 
     number: int
     epoch: int
     requested: tuple[str, ...]
     made_by: Literal["training", "select"] = "training"
+    slices: dict[str, SliceRequest] = field(default_factory=dict)
 
     @classmethod
     def read(cls, file: Path) -> RoundEntry:
@@ -47,6 +50,7 @@ class RoundEntry:
             "epoch": self.epoch,
             "requested": list(self.requested),
             "made_by": self.made_by,
+            **({"slices": {case: one.to_json() for case, one in self.slices.items()}} if self.slices else {}),
         }
 
 
@@ -60,7 +64,7 @@ class Round(RoundEntry):
     def of(cls, entry: RoundEntry, campaign_folder: Path) -> Round:
         """The round of an entry."""
         folder = round_folder(campaign_folder, entry.number)
-        return cls(entry.number, entry.epoch, entry.requested, entry.made_by, folder)
+        return cls(entry.number, entry.epoch, entry.requested, entry.made_by, entry.slices, folder)
 
     def selection(self) -> dict[str, Any]:
         """Content of ``selection.json``."""
@@ -84,6 +88,7 @@ class RoundContent:
         worklist: one row per pick, for the annotator.
         arrays: first axis aligned with ``scores.index``; saved as ``embeddings.npz``.
         details: further content of ``selection.json``.
+        slices: of every pick, where slices are asked for.
     """
 
     requested: Sequence[str]
@@ -92,6 +97,7 @@ class RoundContent:
     worklist: pd.DataFrame
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    slices: Mapping[str, SliceRequest] = field(default_factory=dict)
 
 
 def round_folder(campaign_folder: Path, number: int) -> Path:

@@ -11,11 +11,20 @@ from nnunet_active import __version__
 from nnunet_active.campaign.campaign_round import RoundEntry
 from nnunet_active.campaign.folds import assign
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.state_file import read_state
 
 FORMAT = 1
-_LEFT_OUT_WHILE_EMPTY = ("fold_of", "declined", "extra_budget", "left_to_training", "ingested", "handoff")
+_LEFT_OUT_WHILE_EMPTY = (
+    "fold_of",
+    "declined",
+    "extra_budget",
+    "left_to_training",
+    "ingested",
+    "handoff",
+    "labelled_slices",
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,7 @@ class CampaignState:
         left_to_training: the budget when the rest of it was left to the next training.
         ingested: case -> what is known of the label that came back.
         handoff: round -> its hand-off folder.
+        labelled_slices: of cases that are labelled in part, the slices that are.
     """
 
     fold: str
@@ -78,6 +88,7 @@ class CampaignState:
     left_to_training: int | None = None
     ingested: dict[str, dict[str, Any]] = field(default_factory=dict)
     handoff: dict[str, str] = field(default_factory=dict)
+    labelled_slices: dict[str, SliceRequest] = field(default_factory=dict)
 
     @classmethod
     def at_the_start(cls, where: tuple[str, str, str], settings: Settings, roles: Roles, made_by: str) -> CampaignState:
@@ -104,6 +115,7 @@ class CampaignState:
         """As written."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         content |= {"settings": self.settings.to_json(), "rounds": [one.to_json() for one in self.rounds]}
+        content["labelled_slices"] = {case: one.to_json() for case, one in self.labelled_slices.items()}
         return {name: value for name, value in content.items() if value or name not in _LEFT_OUT_WHILE_EMPTY}
 
     def assign_folds(self) -> None:

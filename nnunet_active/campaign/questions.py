@@ -11,11 +11,12 @@ from nnunet_active.campaign.campaign_state import CampaignState
 from nnunet_active.campaign.folds import is_complete, sides, split_entries
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_questions import SliceQuestions
 
 CaseStatus = Literal["held out", "labelled", "declined", "waiting", "excluded", "in the pool"]
 
 
-class CampaignQuestions:
+class CampaignQuestions(SliceQuestions):
     """The questions; see :class:`~nnunet_active.campaign.campaign.Campaign`."""
 
     def __init__(self, dataset_folder: Path, state: CampaignState) -> None:
@@ -118,12 +119,13 @@ class CampaignQuestions:
         return "excluded" if case in self._state.excluded else "in the pool"
 
     def requested(self) -> list[str]:
-        """All cases ever asked for, in order."""
-        return [case for one in self._state.rounds for case in one.requested]
+        """All cases ever asked for, in order, each once."""
+        return list(dict.fromkeys(case for one in self._state.rounds for case in one.requested))
 
     def labelled(self, epoch: int | None = None) -> list[str]:
         """Cases to train on, sorted. With ``epoch``: only of rounds made before or at it, so that a resumed run repeats itself."""
-        rounds = {case: one.epoch for one in self._state.rounds for case in one.requested}
+        # a case may be asked for several slices in several rounds: the first one counts
+        rounds = {case: one.epoch for one in reversed(self._state.rounds) for case in one.requested}
         revealed = [case for case in self._state.labelled if epoch is None or rounds.get(case, 0) <= epoch]
         return sorted({*self.initial, *revealed})
 
@@ -132,7 +134,10 @@ class CampaignQuestions:
         return list(self._state.labelled)
 
     def waiting(self) -> list[str]:
-        """Cases that were asked for and have no label yet, in order of preference; declined ones are not among them."""
+        """Cases that were asked for and have no label yet, or not in all their slices, in order of preference; not declined ones."""
+        if self.asks_for_slices:
+            slices = self.waiting_slices()
+            return [case for case in self.requested() if case in slices]
         settled = {*self._state.labelled, *self._state.declined}
         return [case for case in self.requested() if case not in settled]
 
@@ -141,8 +146,16 @@ class CampaignQuestions:
         return [case for case in sorted(set(with_label)) if self.status_of(case) == "in the pool"]
 
     def pool(self, cases: Iterable[str]) -> list[str]:
-        """Of ``cases``, those that may still be queried, sorted: never one of ``val``, never one asked for before."""
-        taken = {*self.val, *self.initial, *self.excluded, *self._state.labelled, *self.requested()}
+        """Of ``cases``, those that may still be queried, sorted: never one of ``val``, never one asked for before.
+
+        Where slices are asked for, a case may be asked for others once those asked for before are labelled.
+        """
+        taken = {*self.val, *self.initial, *self.excluded}
+        if self.asks_for_slices:
+            unasked = set(self._state.labelled) - set(self._state.labelled_slices)  # whole labels
+            taken |= {*self.declined, *self.waiting_slices(), *unasked}
+        else:
+            taken |= {*self._state.labelled, *self.requested()}
         return sorted(set(cases) - taken)
 
     @property
@@ -188,7 +201,7 @@ class CampaignQuestions:
 
     @property
     def budget(self) -> int:
-        """Cases to ask for in all: that of the settings and what later selections added."""
+        """Cases, or slices, to ask for in all: that of the settings and what later selections added."""
         return self.settings.budget + self._state.extra_budget
 
     @property
@@ -197,11 +210,11 @@ class CampaignQuestions:
         return self.size_of_next_query() == 0
 
     def budget_left(self) -> int:
-        """Cases that may still be asked for; declined ones cost nothing."""
-        return max(0, self.budget - len(set(self.requested()) - set(self.declined)))
+        """Cases, or slices, that may still be asked for; declined ones cost nothing."""
+        return max(0, self.budget - self.spent())
 
     def size_of_next_query(self) -> int:
-        """Cases that the next query asks for: the query size, or what is left of the budget."""
+        """Cases, or slices, that the next query asks for: the query size, or what is left of the budget."""
         left = self.budget_left()
         return left if self.settings.one_off else min(self.settings.query_size, left)
 

@@ -12,6 +12,11 @@ from nnunet_active.util.errors import CampaignError
 ORACLES = ("retrospective", "folder")
 MODALITIES = ("zero", "replicate")
 RESTARTS = ("never", "source")
+UNITS = ("case", "slice")
+SLICE_RULES = ("spread", "centre", "random")
+SLICE_AXES = ("auto", "x", "y", "z")
+PER_CASE = 3
+_OF_SLICES = ("unit", "per_case", "slices", "axis")
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,12 @@ class Settings:
         strategy_options: keyword arguments of the strategy.
         oracle: ``retrospective`` (labels exist, each is withheld until queried) or ``folder`` (a label counts once its file is in
             ``labelsTr``).
-        budget: number of cases to query in all.
-        query_size: cases per query.
+        unit: what is asked for and counted: ``case`` (the whole scan) or ``slice``.
+        budget: number of cases, or slices, to query in all.
+        query_size: cases, or slices, per query.
+        per_case: most slices of one case in a query.
+        slices: which slices of a case: see :mod:`nnunet_active.strategies.slice_choice`.
+        axis: along which axis of the stored image: ``x``, ``y``, ``z`` or ``auto``, that of the largest spacing, else z.
         one_off: take the whole budget in the first query.
         stride: epochs between two queries.
         epochs: length of the training; None leaves it to the trainer class.
@@ -61,9 +70,13 @@ class Settings:
     restart: str | None = None
     folds: int = 1
     seed: int = 0
+    unit: str = UNITS[0]
+    per_case: int = PER_CASE
+    slices: str = SLICE_RULES[0]
+    axis: str = SLICE_AXES[0]
 
     def __post_init__(self) -> None:
-        for name in ("budget", "query_size", "stride", "epochs", "iterations", "val_iterations", "folds"):
+        for name in ("budget", "query_size", "stride", "epochs", "iterations", "val_iterations", "folds", "per_case"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it must be at least 1.")
@@ -77,6 +90,9 @@ class Settings:
             raise CampaignError(f"--modality {self.modality} is unknown; choose one of {', '.join(MODALITIES)}.")
         if self.restart is not None and self.restart not in RESTARTS:
             raise CampaignError(f"--restart-from {self.restart} is unknown; choose one of {', '.join(RESTARTS)}.")
+        for name, known in (("unit", UNITS), ("slices", SLICE_RULES), ("axis", SLICE_AXES)):
+            if getattr(self, name) not in known:
+                raise CampaignError(f"--{name} {getattr(self, name)} is unknown; choose one of {', '.join(known)}.")
         if self.epochs is not None:
             self.check_reach(self.epochs)
 
@@ -108,8 +124,9 @@ class Settings:
         return (number - 1) * self.stride
 
     def to_json(self) -> dict[str, Any]:
-        """As written into ``campaign.json``."""
-        return asdict(self)
+        """As written into ``campaign.json``; a campaign that asks for whole cases has nothing to say of slices."""
+        left_out = _OF_SLICES if self.unit == UNITS[0] else ()
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Settings:

@@ -1,12 +1,10 @@
-"""What a campaign asks for of one case: the whole of it, or some slices along an axis of the stored image."""
+"""What a campaign that asks for slices wants of one case: some slices along an axis of the stored image."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-AXES = ("x", "y", "z")
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -15,31 +13,22 @@ class SliceRequest:
 
     Attributes:
         axis: ``x``, ``y`` or ``z``: first, second or third axis of the stored image.
-        slices: ascending, counted from 0 in the order of the file.
+        slices: ascending, each once, counted from 0 in the order of the file.
+
+    Raises:
+        ValueError: there is no slice, or one has no place in an image.
     """
 
-    axis: str
+    axis: Literal["x", "y", "z"]
     slices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.slices or min(self.slices) < 0 or list(self.slices) != sorted(set(self.slices)):
+            raise ValueError(f"slices are counted from 0 and listed in ascending order, each once, not {self.slices}")
 
     def to_json(self) -> dict[str, Any]:
         """As written into ``campaign.json`` and ``selection.json``."""
         return {"axis": self.axis, "slices": list(self.slices)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> SliceRequest:
-        """Read back.
-
-        Raises:
-            ValueError: it is none.
-        """
-        try:
-            axis, slices = content["axis"], content["slices"]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f'slices are written as {{"axis": "z", "slices": [3, 7]}}, found {content!r}') from error
-        whole = isinstance(slices, list) and all(type(index) is int and index >= 0 for index in slices)
-        if axis not in AXES or not whole or not slices:
-            raise ValueError(f'slices are written as {{"axis": "z", "slices": [3, 7]}}, found {content!r}')
-        return cls(axis, tuple(sorted(set(slices))))
 
     def joined(self, other: SliceRequest | None) -> SliceRequest:
         """These and those of an earlier request of the same case.
@@ -52,6 +41,11 @@ class SliceRequest:
         if other.axis != self.axis:
             raise ValueError(f"slices along {self.axis} cannot join slices along {other.axis}")
         return SliceRequest(self.axis, tuple(sorted({*self.slices, *other.slices})))
+
+    def within(self, other: SliceRequest | None) -> SliceRequest | None:
+        """Those of its slices that ``other`` has as well; None: none."""
+        shared = tuple(index for index in self.slices if other is not None and index in other.slices)
+        return SliceRequest(self.axis, shared) if shared else None
 
     def words(self) -> str:
         """For people, who count from 1.

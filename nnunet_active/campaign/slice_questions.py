@@ -1,0 +1,78 @@
+"""What a campaign answers about slices: which were asked for, which are known by now, how many are still to come.
+
+A campaign that asks for whole cases has no requests of slices: all of these answers are then empty, and a case counts as one.
+"""
+
+from __future__ import annotations
+
+from nnunet_active.campaign.campaign_state import CampaignState
+from nnunet_active.campaign.slice_request import SliceRequest, join_requests
+
+
+class SliceQuestions:
+    """A part of :class:`~nnunet_active.campaign.questions.CampaignQuestions`."""
+
+    _state: CampaignState
+
+    @property
+    def asks_for_slices(self) -> bool:
+        """Whether it asks for slices; otherwise for whole cases."""
+        return self._state.settings.unit == "slice"
+
+    @property
+    def unit(self) -> str:
+        """What it counts, for people: ``case`` or ``slice``."""
+        return self._state.settings.unit
+
+    def asked_slices(self) -> dict[str, SliceRequest]:
+        """All slices ever asked for, by case."""
+        return join_requests(one.slices for one in self._state.rounds)
+
+    def known_slices(self, epoch: int | None = None) -> dict[str, SliceRequest]:
+        """The slices to train on, of every case that is labelled in part; with ``epoch``: only of rounds made before or at it.
+
+        Slices that nobody asked for are known from the start.
+        """
+        known = self._state.labelled_slices
+        if epoch is None:
+            return dict(known)
+        later = join_requests(one.slices for one in self._state.rounds if one.epoch > epoch)
+        found = {}
+        for case, request in known.items():
+            left = tuple(index for index in request.slices if case not in later or index not in later[case].slices)
+            if left:
+                found[case] = SliceRequest(request.axis, left)
+        return found
+
+    def waiting_slices(self) -> dict[str, SliceRequest]:
+        """Slices that were asked for and have no label yet, by case; those of declined cases are not among them."""
+        found = {}
+        for case, request in self.asked_slices().items():
+            known = self._state.labelled_slices.get(case)
+            left = tuple(index for index in request.slices if known is None or index not in known.slices)
+            if left and case not in self._state.declined:
+                found[case] = SliceRequest(request.axis, left)
+        return found
+
+    def labels_by_name(self, epoch: int | None = None) -> list[str]:
+        """What is labelled, one text for each case, sorted: its name, and where it is labelled in part its slices."""
+        known = self.known_slices(epoch)
+        return [f"{case}[{known[case].words()}]" if case in known else case for case in self.labelled(epoch)]
+
+    def labels_known(self, epoch: int | None = None) -> int:
+        """How many cases, or slices, are labelled; what was labelled from the start counts only where cases are counted."""
+        if not self.asks_for_slices:
+            return len(self.labelled(epoch))
+        return sum(len(one.slices) for one in self.known_slices(epoch).values())
+
+    def spent(self) -> int:
+        """Cases, or slices, of the budget that were asked for; what was declined costs nothing."""
+        declined = set(self._state.declined)
+        if not self.asks_for_slices:
+            return len(set(self.requested()) - declined)
+        asked, known = self.asked_slices(), self._state.labelled_slices
+        return sum(
+            len(request.slices) if case not in declined else len((request.within(known.get(case)) or request).slices)
+            for case, request in asked.items()
+            if case not in declined or request.within(known.get(case)) is not None
+        )
