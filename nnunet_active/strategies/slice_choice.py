@@ -23,7 +23,7 @@ import numpy as np
 
 RULES = ("spread", "centre", "random")
 SUPPORT = 100.0
-"""n0, in voxels: ASD's own (``docs/assft.md``)."""
+"""n0, in voxels: ASD's own (``docs/measured.md``)."""
 
 
 def scans_for(count: int, scans: int, per_case: int) -> int:
