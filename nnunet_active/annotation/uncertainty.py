@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_SLAB_VOXELS = 2**20
+SLAB_VOXELS = 2**20
 # Steps of the stored map, our choice: far below what an eye or a mean can tell, and the file becomes several times smaller.
 STEP_NATS = 2.0**-14
 _LOWEST_LOG = math.log(1e-10)
@@ -27,13 +27,13 @@ def entropy_map(logits: Tensor, regions: bool = False) -> np.ndarray:
     """
     flat = logits.reshape(logits.shape[0], -1)
     entropy = torch.empty(flat.shape[1])
-    for start in range(0, flat.shape[1], _SLAB_VOXELS):
-        part = flat[:, start : start + _SLAB_VOXELS].float()
+    for start in range(0, flat.shape[1], SLAB_VOXELS):
+        part = flat[:, start : start + SLAB_VOXELS].float()
         if regions:
             p = torch.sigmoid(part)
             slab = (torch.special.entr(p) + torch.special.entr(torch.sigmoid(-part))).sum(0)
         else:
             logs = torch.log_softmax(part, 0)
             slab = -(logs.exp() * logs.clamp_min(_LOWEST_LOG)).sum(0)
-        entropy[start : start + _SLAB_VOXELS] = ((slab / STEP_NATS).round() * STEP_NATS).cpu()
+        entropy[start : start + SLAB_VOXELS] = ((slab / STEP_NATS).round() * STEP_NATS).cpu()
     return entropy.reshape(logits.shape[1:]).numpy()

@@ -113,7 +113,7 @@ def derive_dataset(
             segmentation, _ = to_original_space(case, logits, store, properties, dataset_json)
             reader.write_seg(segmentation, str(new / "labelsTr" / f"{case}{raw.file_ending}"), properties)
         shutil.copy2(made.folder / TABLE, new / TABLE)
-        splits = _splits(people, list(campaign.val), list(made.cases))
+        splits = folds_on_labels_of_people(people, list(campaign.val), list(made.cases))
         write_json(new / "splits_final.json", splits)
         facts = {
             "derived_from": raw.name,
@@ -148,7 +148,7 @@ def _is_ours(folder: Path, target: str) -> bool:
         return False
 
 
-def _splits(people: list[str], val: list[str], pseudo: list[str]) -> list[dict[str, list[str]]]:
+def folds_on_labels_of_people(people: list[str], val: list[str], pseudo: list[str]) -> list[dict[str, list[str]]]:
     """Folds that validate on people's labels alone: the held-out ones, else every labelled case once."""
     held_out = sorted(set(val) & set(people))
     if held_out:

@@ -51,7 +51,7 @@ SCALARS = (
 
 LOWEST_PROBABILITY = 1e-10
 _LOWEST_LOG = math.log(LOWEST_PROBABILITY)
-_SLAB_VOXELS = 2**18  # a slab of the float32 copies then stays in the processor's cache; larger slabs are slower
+SLAB_VOXELS = 2**18  # a slab of the float32 copies then stays in the processor's cache; larger slabs are slower
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ class ScoreAccumulator:
 def slabs(logits: Tensor) -> Iterator[slice]:
     """Slices of the first spatial axis of (C, Z, Y, X) that together cover it, each of few enough voxels to be quick."""
     per_slice = max(1, int(np.prod(logits.shape[2:])))
-    step = max(1, _SLAB_VOXELS // per_slice)
+    step = max(1, SLAB_VOXELS // per_slice)
     for start in range(0, logits.shape[1], step):
         yield slice(start, start + step)
 

@@ -31,7 +31,7 @@ def test_its_mean_is_the_mean_entropy_of_the_scores(regions):
 
 def test_half_precision_and_slabs_make_no_difference(monkeypatch):
     whole = entropy_map(LOGITS.half())
-    monkeypatch.setattr("nnunet_active.annotation.uncertainty._SLAB_VOXELS", 11)
+    monkeypatch.setattr("nnunet_active.annotation.uncertainty.SLAB_VOXELS", 11)
     assert np.array_equal(entropy_map(LOGITS.half()), whole)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_active.pseudo.derived_dataset import _splits, derived_name
+from nnunet_active.pseudo.derived_dataset import derived_name, folds_on_labels_of_people
 from nnunet_active.util.errors import ActiveError
 
 CASES = st.sets(st.integers(0, 30).map("case_{:02d}".format), min_size=1)
@@ -25,7 +25,7 @@ def test_names_that_nnunet_cannot_use_are_refused(nnunet_folders, wrong):
 @given(people=CASES, pseudo=CASES.map(lambda cases: {f"pseudo_{case}" for case in cases}), data=st.data())
 def test_only_labels_of_people_validate_and_nobody_is_on_both_sides(people, pseudo, data):
     val = data.draw(st.sets(st.sampled_from(sorted(people)), max_size=len(people) - 1))
-    folds = _splits(sorted(people), sorted(val), sorted(pseudo))
+    folds = folds_on_labels_of_people(sorted(people), sorted(val), sorted(pseudo))
     for fold in folds:
         assert set(fold["train"]) | set(fold["val"]) == people | pseudo
         assert set(fold["val"]) <= people

@@ -27,7 +27,7 @@ def test_regions_add_up_the_heads_binary_divergences():
 @pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_many_slabs_equal_a_plain_computation(regions, dtype, monkeypatch):
-    monkeypatch.setattr("nnunet_active.scoring.statistics._SLAB_VOXELS", 50)
+    monkeypatch.setattr("nnunet_active.scoring.statistics.SLAB_VOXELS", 50)
     p, q = (torch.randn(3, 7, 6, 5).to(dtype) for _ in range(2))
     if regions:
         a, b = p.double().sigmoid(), q.double().sigmoid()

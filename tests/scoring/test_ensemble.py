@@ -60,7 +60,7 @@ def test_the_members_are_not_changed_and_none_is_an_error():
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_logits_of_the_mean_give_back_the_mean_of_the_probabilities(regions, monkeypatch):
-    monkeypatch.setattr("nnunet_active.scoring.statistics._SLAB_VOXELS", 40)
+    monkeypatch.setattr("nnunet_active.scoring.statistics.SLAB_VOXELS", 40)
     generator = torch.Generator().manual_seed(0)
     members = [(4 * torch.randn(3, 6, 5, 7, generator=generator)).half() for _ in range(3)]
     mean = MeanPrediction(regions, entropies=False)

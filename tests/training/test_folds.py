@@ -21,9 +21,7 @@ def train(target, fold):
     original = trainer.on_train_epoch_start
 
     def look() -> None:
-        held.append(
-            tuple(list(one.data_loader._data.identifiers) for one in (trainer.dataloader_train, trainer.dataloader_val))
-        )
+        held.append(tuple(list(one.data_loader.indices) for one in (trainer.dataloader_train, trainer.dataloader_val)))
         original()
 
     trainer.on_train_epoch_start = look

@@ -31,4 +31,6 @@ def test_the_workers_of_both_loaders_end_and_the_loaders_are_forgotten():
 
 
 def test_a_trainer_that_never_made_loaders_is_fine():
-    finish_loaders(SimpleNamespace())
+    trainer = SimpleNamespace()
+    finish_loaders(trainer)
+    assert trainer.dataloader_train is None and trainer.dataloader_val is None

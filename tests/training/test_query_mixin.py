@@ -49,7 +49,7 @@ def test_training_queries_between_epochs_and_trains_on_what_is_labelled_by_then(
 
     def look() -> None:
         splits.append(json.loads((target.preprocessed / "splits_final.json").read_text())[0]["train"])
-        loaded.append(list(trainer.dataloader_train.data_loader._data.identifiers))
+        loaded.append(list(trainer.dataloader_train.data_loader.indices))
         original()
 
     trainer.on_train_epoch_start = look
