@@ -140,7 +140,8 @@ def carried_over(name: str, configuration: str, work: Path) -> Path:
     """The source network as it is before the first epoch, fitted to the target's channels, as a stock model folder."""
     from dataclasses import replace
 
-    from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model
+    from nnunet_active.models.model_writing import save_source_model
+    from nnunet_active.models.source_model import carry_over, read_source_model
     from nnunet_active.nnunet.networks import build_network
 
     base = Path(os.environ["nnUNet_preprocessed"]) / name

@@ -63,8 +63,9 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     from nnunet_active.campaign.place import Place
     from nnunet_active.campaign.settings import Settings
     from nnunet_active.data.cases import open_store, read_plans
-    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
     from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.nnunet.networks import build_network
     from nnunet_active.query.pool_building import build_pool, open_cache
     from nnunet_active.query.pool_scoring import score_cases
     from nnunet_active.strategies.registry import get_strategy

@@ -37,11 +37,11 @@ class Measured:
     """Networks of one benchmark on cases, each combination once."""
 
     def __init__(self, root: Path, raw: Path) -> None:
-        from nnunet_active.benchmark.target import Target
+        from nnunet_active.benchmark.target import SharedTarget
 
         plans = next((root / "target").rglob("nnUNetActivePlans.json"))
         self.root, self.place = root, (raw, plans.parent.parent, plans.parent.name)
-        self.make_target, self.evaluators, self.sources = Target, {}, {}
+        self.make_target, self.evaluators, self.sources = SharedTarget, {}, {}
         self.cases: list[pd.DataFrame] = []
 
     def evaluator(self, spec: dict, cases: tuple[str, ...]):

@@ -68,8 +68,9 @@ def child(way: str, preprocessed: str, configuration: str, cases: list[str]) -> 
     import torch
 
     from nnunet_active.data.cases import CaseStore
-    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, source_folder
+    from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
     from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.nnunet.networks import build_network
     from nnunet_active.query.pool_scoring import score_cases
 
     torch.set_num_threads(1)

@@ -106,7 +106,9 @@ def glioma_cases() -> list[str]:
 
 def write_model_with_classes(model: Path, labels: dict[str, int], folder: Path) -> Path:
     """The source model with further classes in its head (zero weights), as a stock model folder."""
-    from nnunet_active.models.source_model import build_network, carry_over, read_source_model, save_source_model
+    from nnunet_active.models.model_writing import save_source_model
+    from nnunet_active.models.source_model import carry_over, read_source_model
+    from nnunet_active.nnunet.networks import build_network
 
     source = read_source_model(model)
     dataset_json = {**source.dataset_json, "labels": labels}

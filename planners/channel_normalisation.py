@@ -10,7 +10,7 @@ from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization impo
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_active.models.weight_transfer import ChannelMapping
+from nnunet_active.models.name_mapping import ChannelMapping
 from nnunet_active.util.errors import IncompatibleSource
 
 

@@ -22,15 +22,16 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.name_mapping import ChannelMapping, map_channels
 from nnunet_active.models.source_model import (
     DEFAULT_CHECKPOINT,
     SourceModel,
     carry_over,
     read_source_model,
-    save_source_model,
     source_folder,
 )
-from nnunet_active.models.weight_transfer import ChannelMapping, TransferReport, map_channels
+from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet import nnunet_paths
 from nnunet_active.nnunet.networks import build_network, find_trainer_class
 from nnunet_active.nnunet.safe_checkpoint import weights_digest

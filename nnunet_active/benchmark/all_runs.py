@@ -15,7 +15,7 @@ from nnunet_active.benchmark.execution import Job
 from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
 from nnunet_active.benchmark.results import finished, finished_before, per_class, write_tables
 from nnunet_active.benchmark.surfaces import available
-from nnunet_active.benchmark.target import Target, make_folds, prepare_target
+from nnunet_active.benchmark.target import SharedTarget, make_folds, prepare_target
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.lock import hold
@@ -38,7 +38,7 @@ class Benchmark:
 
     root: Path
     configuration: Configuration
-    target: Target
+    target: SharedTarget
     folds: tuple[Fold, ...]
     runs: tuple[RunSpec, ...]
 
@@ -54,7 +54,7 @@ class Benchmark:
         return [job for job in jobs if not job.result_file.is_file()]
 
 
-def prepare(configuration: Configuration, root: Path, model: Path | None, processes: int = 1) -> Benchmark:
+def prepare_benchmark(configuration: Configuration, root: Path, model: Path | None, processes: int = 1) -> Benchmark:
     """Plan and preprocess where a source model is named, decide the folds, plan the runs.
 
     Raises:
@@ -73,7 +73,7 @@ def prepare(configuration: Configuration, root: Path, model: Path | None, proces
     return Benchmark(root, configuration, target, tuple(folds), tuple(runs))
 
 
-def _check_same_target(root: Path, target: Target) -> None:
+def _check_same_target(root: Path, target: SharedTarget) -> None:
     """Results of one folder must be comparable."""
     file = root / "target.json"
     content = target.digests()
@@ -85,7 +85,7 @@ def _check_same_target(root: Path, target: Target) -> None:
     write_json(file, content)
 
 
-def run(
+def run_benchmark(
     benchmark: Benchmark,
     engine: Engine,
     log: Log = tqdm.write,

@@ -22,7 +22,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_active.benchmark.surfaces import surface_metrics
-from nnunet_active.benchmark.target import Target
+from nnunet_active.benchmark.target import SharedTarget
 from nnunet_active.models.source_model import carry_over, read_source_model
 from nnunet_active.nnunet.networks import build_network, head_names
 from nnunet_active.util.errors import MissingInput
@@ -38,7 +38,7 @@ class Evaluator:
         tolerance_mm: of the surface Dice.
     """
 
-    def __init__(self, target: Target, test: Sequence[str], device: str, tolerance_mm: float) -> None:
+    def __init__(self, target: SharedTarget, test: Sequence[str], device: str, tolerance_mm: float) -> None:
         self.target = target
         self.test = tuple(test)
         self.tolerance_mm = tolerance_mm

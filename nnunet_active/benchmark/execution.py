@@ -25,7 +25,7 @@ from nnunet_active.benchmark.legs import Leg, LegCache
 from nnunet_active.benchmark.plan import RunSpec, digest_of
 from nnunet_active.benchmark.provenance import LIBRARIES, code_digest, installed, versions
 from nnunet_active.benchmark.recorded_training import LegReused, RecordedTraining, labelled_by_leg, recorded
-from nnunet_active.benchmark.target import Target, nnunet_environment, write_splits
+from nnunet_active.benchmark.target import SharedTarget, nnunet_environment, write_splits
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
@@ -51,7 +51,7 @@ class Job:
     """
 
     spec: RunSpec
-    target: Target
+    target: SharedTarget
     digests: dict[str, str]
     root: Path
 

@@ -96,7 +96,7 @@ def ranks_figure(ranks: pd.DataFrame, title: str = "") -> Figure:
     return figure
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save_figure(figure: Figure, stem: Path) -> list[Path]:
     """PNG and SVG; the SVG holds no date, so that the same numbers give the same file."""
     files = [stem.with_name(f"{stem.name}.{ending}") for ending in ("png", "svg")]
     with matplotlib.rc_context({"svg.hashsalt": "nnunet_active", "svg.fonttype": "path"}):

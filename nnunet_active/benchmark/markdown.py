@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 
-def as_text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A cell: floats with three digits, missing values as a dash.
 
-    >>> as_text(0.12345), as_text(float("nan")), as_text(3)
+    >>> cell_text(0.12345), cell_text(float("nan")), cell_text(3)
     ('0.123', '–', '3')
     """
     if isinstance(value, float):
@@ -22,6 +22,6 @@ def as_text(value: Any) -> str:
 def as_markdown(table: pd.DataFrame) -> str:
     """A table with a header; numbers are aligned to the right."""
     head = [str(name) for name in table.columns]
-    rows = [[as_text(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
+    rows = [[cell_text(value).replace("|", "\\|") for value in row] for row in table.itertuples(index=False)]
     rule = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in table.dtypes]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_active.benchmark.legs import Leg, LegCache
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.scoring.embedding import unwrap
 
 
@@ -83,7 +83,7 @@ class RecordedTraining:
         facts = {
             "epoch": self.current_epoch,
             "seconds": seconds,
-            "weights": weights_digest(self.network),
+            "weights": weights_digest(unwrap(self.network).state_dict()),
             **({} if self._judged is None else {"pseudo_labels": self._judged}),
         }
         self._judged = None
@@ -127,12 +127,3 @@ def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[di
 def recorded(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
     """The recorded version of an active trainer; it keeps its name, so that its folders and checkpoints do."""
     return type(trainer.__name__, (RecordedTraining, trainer), {"__module__": __name__})
-
-
-def weights_digest(network: torch.nn.Module) -> str:
-    """Hex digest of a network's weights, to see whether two trainings ended in the same place."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(unwrap(network).state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -13,11 +13,11 @@ from nnunet_active.benchmark.measures import MEAN
 from nnunet_active.benchmark.plan import RunSpec
 from nnunet_active.benchmark.provenance import versions
 from nnunet_active.benchmark.results import per_class, read_rows
-from nnunet_active.benchmark.target import Target
+from nnunet_active.benchmark.target import SharedTarget
 from nnunet_active.util.errors import ActiveError, MissingInput
 
 
-def run_again(file: Path, run: str, target: Target) -> pd.DataFrame:
+def run_again(file: Path, run: str, target: SharedTarget) -> pd.DataFrame:
     """Repeat a run with nothing but its row and the target; nothing of the first run's folder is used.
 
     Args:

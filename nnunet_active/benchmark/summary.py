@@ -62,7 +62,7 @@ def read(*roots: Path) -> Tables:
     return Tables(rows, cases, read_rows(*judged).join(place, on="run") if judged else pd.DataFrame())
 
 
-def summarise(tables: Tables, folder: Path, metric: str = "dice", title: str = "Benchmark") -> list[Section]:
+def summarise_benchmark(tables: Tables, folder: Path, metric: str = "dice", title: str = "Benchmark") -> list[Section]:
     """Write ``summary.md``, ``summary.html``, the tables as CSV and the figures as PNG and SVG.
 
     Args:
@@ -136,7 +136,7 @@ def _overview(tables: Tables, metric: str) -> Section:
 
 def _curves(tables: Tables, metric: str, folder: Path) -> Section:
     curves = measures.curves(tables.rows, metric)
-    figures = plots.save(plots.curves_figure(curves, tables.ways, metric), folder / "curves")
+    figures = plots.save_figure(plots.curves_figure(curves, tables.ways, metric), folder / "curves")
     text = "Mean over seeds and folds, bars: standard deviation; grey band: foreground_random; dotted: source, dashed: all labels."
     return Section("curves", "Learning curves", text, curves, figures)
 
@@ -183,7 +183,7 @@ def _comparisons(tables: Tables, metric: str, folder: Path) -> list[Section]:
         if len(ways) < 2 or table.empty:
             continue
         tests, wins = comparison.pairwise_tests(table), comparison.win_matrix(table)
-        figures = plots.save(plots.wins_figure(wins, tests, words), folder / f"wins_{name}")
+        figures = plots.save_figure(plots.wins_figure(wins, tests, words), folder / f"wins_{name}")
         text = (
             f"Share of the {len(table)} pairs in which the row's way is better than the column's; a star: significant (Wilcoxon, Holm, "
             f"p < 0.05). " + _WARNINGS[name]
@@ -192,7 +192,7 @@ def _comparisons(tables: Tables, metric: str, folder: Path) -> list[Section]:
         sections.append(Section(f"wins_{name}", f"Who wins, {words}", text, matrix, figures))
         sections.append(Section(f"tests_{name}", f"Paired tests, {words}", "", tests))
         ranks = comparison.bootstrap_ranks(table)
-        figures = plots.save(plots.ranks_figure(ranks, words), folder / f"ranks_{name}")
+        figures = plots.save_figure(plots.ranks_figure(ranks, words), folder / f"ranks_{name}")
         sections.append(Section(f"ranks_{name}", f"Ranks by bootstrap, {words}", _RANKS, ranks, figures))
     return sections
 

@@ -11,8 +11,9 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from nnunet_active import __version__
-from nnunet_active.benchmark.markdown import as_text
+from nnunet_active.benchmark.markdown import cell_text
 from nnunet_active.util.atomic import write_text
+from nnunet_active.util.svg import with_own_ids
 
 
 def write_page(file: Path, title: str, sections: Sequence[Any]) -> None:
@@ -24,7 +25,7 @@ def write_page(file: Path, title: str, sections: Sequence[Any]) -> None:
         sections: with ``title``, ``text``, ``table`` (or None) and ``figures``.
     """
     environment = Environment(loader=PackageLoader("nnunet_active.benchmark", "templates"), autoescape=True)
-    environment.filters["cell"] = as_text
+    environment.filters["cell"] = cell_text
     content = [
         {"section": section, "svg": [_inline(f) for f in section.figures if f.suffix == ".svg"]} for section in sections
     ]
@@ -33,10 +34,5 @@ def write_page(file: Path, title: str, sections: Sequence[Any]) -> None:
 
 
 def _inline(file: Path) -> Markup:
-    """The figure's own element, with identifiers that no other figure of the page has."""
-    text = file.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :]
-    stem = re.sub(r"\W", "_", file.stem)
-    text = re.sub(r'id="([^"]+)"', rf'id="{stem}_\1"', text)
-    text = re.sub(r'href="#([^"]+)"', rf'href="#{stem}_\1"', text)
-    return Markup(re.sub(r"url\(#([^)]+)\)", rf"url(#{stem}_\1)", text))  # safe: matplotlib wrote it a moment ago
+    own = with_own_ids(file.read_text(encoding="utf-8"), re.sub(r"\W", "_", file.stem))
+    return Markup(own)  # safe: matplotlib wrote it a moment ago

@@ -47,7 +47,7 @@ def nnunet_environment(**folders: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Target:
+class SharedTarget:
     """A planned and preprocessed target with its source network.
 
     Attributes:
@@ -88,7 +88,7 @@ class Target:
         }
 
     @classmethod
-    def from_json(cls, content: dict[str, str]) -> Target:
+    def from_json(cls, content: dict[str, str]) -> SharedTarget:
         """Read back."""
         return cls(**{**content, "raw": Path(content["raw"]), "preprocessed": Path(content["preprocessed"])})
 
@@ -149,7 +149,7 @@ def _link(source: Path, link: Path) -> None:
 
 def prepare_target(
     dataset: str, configuration: str, plans: str, model: Path | None, root: Path, processes: int = 1
-) -> Target:
+) -> SharedTarget:
     """The user's own preprocessed target, or, where a source model is named, one that is planned and preprocessed below ``root``.
 
     Args:
@@ -164,7 +164,7 @@ def prepare_target(
         MissingInput: something is not there; says which command makes it.
     """
     if model is None:
-        target = Target(raw_root(), preprocessed_root(), dataset, plans, configuration)
+        target = SharedTarget(raw_root(), preprocessed_root(), dataset, plans, configuration)
         store = open_store(dataset, plans, configuration)
         if not target.source.is_dir():
             raise MissingInput(
@@ -178,7 +178,7 @@ def prepare_target(
     raw = raw_folder(dataset)
     made = root / "target" / "nnUNet_preprocessed"
     made.mkdir(parents=True, exist_ok=True)
-    target = Target(raw.parent, made, dataset, plans, configuration)
+    target = SharedTarget(raw.parent, made, dataset, plans, configuration)
     with nnunet_environment(nnUNet_preprocessed=made), contextlib.redirect_stdout(io.StringIO()):
         if not (target.folder / f"{plans}.json").is_file():
             SourceModelPlanner(raw, model, [configuration]).write()
@@ -191,7 +191,7 @@ def prepare_target(
     return target
 
 
-def make_folds(target: Target, numbers: tuple[int, ...], splits: int, split_file: Path | None) -> list[Fold]:
+def make_folds(target: SharedTarget, numbers: tuple[int, ...], splits: int, split_file: Path | None) -> list[Fold]:
     """The folds that were asked for: those of a split file, or of nnU-Net's cross-validation with ``splits`` parts.
 
     Raises:

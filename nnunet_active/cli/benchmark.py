@@ -84,15 +84,14 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, run what is left, summarise."""
-    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare
-    from nnunet_active.benchmark.all_runs import run as run_benchmark
+    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare_benchmark, run_benchmark
     from nnunet_active.benchmark.configuration import Configuration, read_configuration
     from nnunet_active.benchmark.engines import LocalEngine
     from nnunet_active.benchmark.legs import drop_checkpoints
     from nnunet_active.benchmark.markdown import as_markdown
     from nnunet_active.benchmark.reproduction import run_again
     from nnunet_active.benchmark.results import ROWS
-    from nnunet_active.benchmark.summary import FOLDER, read, summarise
+    from nnunet_active.benchmark.summary import FOLDER, read, summarise_benchmark
     from nnunet_active.util.errors import CampaignError
 
     changes = _changes(args)
@@ -100,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     configuration = read_configuration(file, **changes) if file else Configuration.from_json(changes)
     if not configuration.arms and not configuration.all_labels:
         raise CampaignError("There is nothing to compare; name strategies with --strategies.")
-    benchmark = prepare(configuration, args.output, args.model, args.processes)
+    benchmark = prepare_benchmark(configuration, args.output, args.model, args.processes)
     if args.again:
         table = run_again(args.output / ROWS, args.again, benchmark.target)
         print(as_markdown(table))
@@ -116,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         failed = run_benchmark(benchmark, engine)
     if benchmark.results:
         folder, tables = args.output / FOLDER, read(args.output)
-        summarise(
+        summarise_benchmark(
             tables,
             folder,
             title=f"Query strategies on {configuration.dataset} ({configuration.configuration})",

@@ -41,16 +41,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.models.model_export import export_model
     from nnunet_active.nnunet import nnunet_paths
 
-    written = export_model(
-        nnunet_paths.dataset_name(args.dataset),
-        args.configuration,
-        args.folds,
-        args.output,
-        args.trainer,
-        args.plans,
-        args.checkpoint,
-        args.trust_checkpoint,
-    )
+    folder = nnunet_paths.results_root() / nnunet_paths.dataset_name(args.dataset)
+    trained = folder / f"{args.trainer}__{args.plans}__{args.configuration}"
+    written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
     print(f"Written: {written}")
     print("On a machine with nnU-Net alone:")
     if written.suffix.lower() == ".zip":

@@ -117,9 +117,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign.campaign_start import draft_campaign
     from nnunet_active.campaign.place import Place
     from nnunet_active.data.cases import open_store, read_plans
-    from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
+    from nnunet_active.models.model_writing import save_source_model
+    from nnunet_active.models.source_model import carry_over, find_source, read_source_model, source_folder
     from nnunet_active.models.source_summary import read_summary
-    from nnunet_active.models.source_weights import find_source
     from nnunet_active.nnunet.networks import build_network
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, results_root
     from nnunet_active.nnunet.safe_checkpoint import weights_digest

@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name
-    from nnunet_active.pseudo.pseudo_labels import TABLE, check_trained, make_reliable_set
+    from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, check_trained, make_reliable_set
     from nnunet_active.rounds.asking_model import find_models, make_window
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
@@ -73,12 +73,13 @@ def run(args: argparse.Namespace) -> int:
     candidates = campaign.pool(oracle_of(campaign, store).candidates())
     # beside the sets that a training makes for itself, and never instead of them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
-    made = make_reliable_set(campaign, store, window, candidates, place, settings, dataset_json, log=log)
+    by = Predicting(window, store, dataset_json, log=log)
+    made = make_reliable_set(campaign, by, candidates, place, settings)
     lines = [f"All reliabilities: {made.folder / TABLE}"]
     derived = None
     if name is not None and made.cases:
         raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
-        derived = derive_dataset(name, made, campaign, raw, store, window, dataset_json, args.copy)
+        derived = derive_dataset(name, made, campaign, raw, by, args.copy)
         lines += [
             f"Derived data set: {derived} ({len(made.cases)} of its labels are predictions that nobody has checked).",
             f"Next: nnUNetv2_plan_and_preprocess -d {name.removeprefix('Dataset').split('_')[0]}, then any trainer with fold 0; "

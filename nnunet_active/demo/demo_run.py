@@ -70,7 +70,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PreparedTarget:
     """A target that is ready: planned and preprocessed, with test cases beside it."""
 
     dataset: str
@@ -91,7 +91,7 @@ def use_folder(work: Path) -> None:
     os.environ["nnUNet_compile"] = "f"
 
 
-def prepare(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
+def prepare_demo_target(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
     """Plan from the source model and preprocess; returns the data set's name and the configuration."""
     with redirect_stdout(io.StringIO()):
         planner = SourceModelPlanner(raw, model, None if configuration is None else [configuration])
@@ -133,7 +133,7 @@ def _link(source: Path, target: Path) -> None:
         target.symlink_to(source.resolve())
 
 
-def compare(target: Comparison, plan: Plan, test: list[str], log: Log = print) -> list[Row]:
+def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log = print) -> list[Row]:
     """Source model, random, mmActS, all labels: train and evaluate each.
 
     Args:
@@ -176,11 +176,11 @@ def compare(target: Comparison, plan: Plan, test: list[str], log: Log = print) -
     return rows
 
 
-def _evaluate(target: Comparison, model: Path, fold: str, output: Path) -> Evaluation:
-    return evaluate(model, target.test_images, target.test_labels, output, fold, device=target.device, progress=False)
+def _evaluate(target: PreparedTarget, model: Path, fold: str, output: Path) -> Evaluation:
+    return evaluate(model, target.test_images, target.test_labels, output, fold, target.device, progress=False)
 
 
-def _adapt(target: Comparison, name: str, fold: str, settings: Settings, output: Path, log: Log) -> Row:
+def _adapt(target: PreparedTarget, name: str, fold: str, settings: Settings, output: Path, log: Log) -> Row:
     start = time.perf_counter()
     with redirect_stdout(io.StringIO()):
         start_campaign(Place.of(target.dataset, target.configuration, PLANS, fold), settings)
@@ -241,7 +241,7 @@ def table_of(rows: list[Row]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def save(rows: list[Row], file: Path) -> None:
+def save_rows(rows: list[Row], file: Path) -> None:
     """The table, the picks and the times, as JSON."""
     write_json(
         file,

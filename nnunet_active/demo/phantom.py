@@ -36,56 +36,51 @@ class PhantomPair:
     target_truth: pd.DataFrame
 
 
-def write_phantom_pair(
-    nnunet_raw: Path,
-    source_id: int = 901,
-    target_id: int = 902,
-    n_source: int = 32,
-    n_source_test: int = 10,
-    n_target_pool: int = 24,
-    n_target_test: int = 24,
-    seed: int = 0,
-) -> PhantomPair:
-    """Write ``DatasetXXX_PhantomSource`` and ``DatasetYYY_PhantomTarget`` below ``nnunet_raw``.
+@dataclass(frozen=True)
+class PhantomSizes:
+    """How many cases a phantom pair has.
+
+    Attributes:
+        source: source cases to train on.
+        source_test: source cases held out, for the in-domain figure.
+        target_pool: target cases to choose from.
+        target_test: target cases held out, with the same shares of the groups as the pool.
+    """
+
+    source: int = 32
+    source_test: int = 10
+    target_pool: int = 24
+    target_test: int = 24
+
+
+def write_phantom_pair(nnunet_raw: Path, sizes: PhantomSizes | None = None, seed: int = 0) -> PhantomPair:
+    """Write ``Dataset901_PhantomSource`` and ``Dataset902_PhantomTarget`` below ``nnunet_raw``.
 
     Each has ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json`` and ``phantom_truth.csv``. The same
     arguments give the same voxels. All pool cases have their label: for a campaign with the retrospective oracle.
 
     Args:
         nnunet_raw: nnU-Net's raw folder; made if it is not there.
-        source_id: number of the source data set.
-        target_id: number of the target data set.
-        n_source: source cases to train on.
-        n_source_test: source cases held out, for the in-domain figure.
-        n_target_pool: target cases to choose from.
-        n_target_test: target cases held out, with the same shares of the groups as the pool.
+        sizes: how many cases.
         seed: any non-negative integer.
 
     Raises:
         FileExistsError: one of the two data sets is there already; nothing of it is touched.
     """
-    names = {source_id: f"Dataset{source_id:03d}_PhantomSource", target_id: f"Dataset{target_id:03d}_PhantomTarget"}
-    folders = {number: Path(nnunet_raw) / name for number, name in names.items()}
-    for folder in folders.values():
-        if folder.exists():
-            raise FileExistsError(f"{folder} is there already; remove it or choose another number for the phantom.")
-    shares = {source_id: {"source": 1.0}, target_id: dict(TARGET_GROUPS)}
-    sizes = {source_id: (n_source, n_source_test), target_id: (n_target_pool, n_target_test)}
-    prefixes = {source_id: "source", target_id: "target"}
-    truths = {
-        number: _write_dataset(
-            folder, prefixes[number], shares[number], sizes[number], np.random.SeedSequence([seed, i])
-        )
-        for i, (number, folder) in enumerate(folders.items())
+    sizes = sizes or PhantomSizes()
+    parts = {
+        "Dataset901_PhantomSource": ("source", {"source": 1.0}, (sizes.source, sizes.source_test)),
+        "Dataset902_PhantomTarget": ("target", dict(TARGET_GROUPS), (sizes.target_pool, sizes.target_test)),
     }
-    return PhantomPair(
-        source_name=names[source_id],
-        target_name=names[target_id],
-        source_folder=folders[source_id],
-        target_folder=folders[target_id],
-        source_truth=truths[source_id],
-        target_truth=truths[target_id],
-    )
+    folders = [Path(nnunet_raw) / name for name in parts]
+    for folder in folders:
+        if folder.exists():
+            raise FileExistsError(f"{folder} is there already; remove it, or write the phantom elsewhere.")
+    truths = [
+        _write_dataset(folder, *part, np.random.SeedSequence([seed, i]))
+        for i, (folder, part) in enumerate(zip(folders, parts.values(), strict=True))
+    ]
+    return PhantomPair(*parts, *folders, *truths)
 
 
 def _shuffled(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> list[str]:

@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 from tqdm import tqdm
 
+from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.util.errors import MissingInput
 
 
@@ -50,7 +51,6 @@ def evaluate(
     labels: Path,
     output: Path,
     fold: int | str = 0,
-    checkpoint: str = "checkpoint_final.pth",
     device: str = "cpu",
     progress: bool = True,
 ) -> Evaluation:
@@ -65,15 +65,14 @@ def evaluate(
         images: folder in the format of ``imagesTs``.
         labels: folder in the format of ``labelsTs``.
         output: predictions go here (made if it is not there; existing predictions are replaced).
-        fold: which fold's checkpoint.
-        checkpoint: its file name.
+        fold: which fold's final checkpoint.
         device: "cpu" or "cuda".
         progress: show a bar over the cases.
 
     Raises:
         MissingInput: no case has both images and a label.
     """
-    predictor = load_predictor(model_folder, fold, checkpoint, device)
+    predictor = load_predictor(model_folder, fold, device)
     plans_manager: PlansManager = predictor.plans_manager
     ending = predictor.dataset_json["file_ending"]
     cases = {}
@@ -111,17 +110,15 @@ def evaluate(
     return Evaluation(per_case=per_case, per_class=per_class)
 
 
-def load_predictor(
-    model_folder: Path, fold: int | str = 0, checkpoint: str = "checkpoint_final.pth", device: str = "cpu"
-) -> nnUNetPredictor:
-    """nnU-Net's predictor for one fold, without mirroring.
+def load_predictor(model_folder: Path, fold: int | str = 0, device: str = "cpu") -> nnUNetPredictor:
+    """nnU-Net's predictor for the final checkpoint of one fold, without mirroring.
 
     Raises:
         MissingInput: the checkpoint is not there.
     """
-    path = model_folder / f"fold_{fold}" / checkpoint
+    path = model_folder / f"fold_{fold}" / DEFAULT_CHECKPOINT
     if not path.is_file():
-        raise MissingInput(f"{path} was not found; train that fold to its end, or name another fold or checkpoint.")
+        raise MissingInput(f"{path} was not found; train that fold to its end, or name another fold.")
     on_device = torch.device(device)
     with contextlib.redirect_stdout(io.StringIO()):
         predictor = nnUNetPredictor(
@@ -130,7 +127,7 @@ def load_predictor(
             device=on_device,
             allow_tqdm=False,
         )
-        predictor.initialize_from_trained_model_folder(os.fspath(model_folder), (fold,), checkpoint)
+        predictor.initialize_from_trained_model_folder(os.fspath(model_folder), (fold,), DEFAULT_CHECKPOINT)
     return predictor
 
 

@@ -180,32 +180,26 @@ def plan_and_preprocess(dataset: str) -> Path:
 def train(
     dataset: str,
     schedule: Schedule,
-    plans_name: str = PLANS_NAME,
-    configuration: str = CONFIGURATION,
-    fold: int | str = 0,
-    weights: Mapping[str, torch.Tensor] | None = None,
     seed: int = 0,
     device: str = "cpu",
     progress: bool = True,
 ) -> TrainedModel:
-    """Train one fold of a planned and preprocessed data set; from ``weights`` (all of them, head included) if given.
+    """Train fold 0 of a planned and preprocessed data set.
 
     Split, loss, augmentation and checkpoints are nnU-Net's own; only length, optimizer and console output differ. The
     lines that nnU-Net prints go to its log file in the fold's folder.
     """
     folder = preprocessed_folder(dataset)
-    plans = load_json(folder / f"{plans_name}.json") | {"continue_training": False}
+    plans = load_json(folder / f"{PLANS_NAME}.json") | {"continue_training": False}
     _seed_everything(seed)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer = _ShortTrainer(plans, configuration, fold, load_json(folder / "dataset.json"), torch.device(device))
+        trainer = _ShortTrainer(plans, CONFIGURATION, 0, load_json(folder / "dataset.json"), torch.device(device))
         trainer.num_epochs = schedule.epochs
         trainer.num_iterations_per_epoch = schedule.iterations
         trainer.num_val_iterations_per_epoch = schedule.val_iterations
         trainer.initial_lr = schedule.lr
         trainer.initialize()
-        if weights is not None:
-            trainer.network.load_state_dict(weights)
         with tqdm(
             total=schedule.epochs * schedule.iterations, desc=f"Training on {dataset}", unit="it", disable=not progress
         ) as bar:

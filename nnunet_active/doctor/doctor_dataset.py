@@ -14,8 +14,7 @@ from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.doctor.doctor import Check, run_checks
-from nnunet_active.models.source_model import carry_over
-from nnunet_active.models.source_weights import find_source
+from nnunet_active.models.source_model import carry_over, find_source
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, raw_root, results_root
 from nnunet_active.strategies.registry import get_strategy

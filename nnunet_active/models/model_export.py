@@ -14,34 +14,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_active.models.model_choice import DEFAULT_CHECKPOINT
-from nnunet_active.models.source_model import SourceModel, read_source_model, write_checkpoint
-from nnunet_active.nnunet import nnunet_paths
+from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
+from nnunet_active.models.model_writing import write_checkpoint
+from nnunet_active.models.source_model import SourceModel, read_source_model
 from nnunet_active.nnunet.networks import build_network, stock_trainer_name
 from nnunet_active.util.atomic import atomic_file, write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource
 
 
 def export_model(
-    dataset: str,
-    configuration: str,
+    trained: Path,
     folds: Sequence[str | int],
     output: str | Path,
-    trainer: str = "nnUNetTrainerMmActS",
-    plans: str = "nnUNetActivePlans",
     checkpoint: str = DEFAULT_CHECKPOINT,
     trust: bool = False,
 ) -> Path:
-    """Export ``nnUNet_results/<dataset>/<trainer>__<plans>__<configuration>`` and return what was written.
+    """Export a trained model and return what was written.
 
     Args:
-        dataset: full name of the data set.
-        configuration: nnU-Net configuration.
+        trained: ``nnUNet_results/<dataset>/<trainer>__<plans>__<configuration>``.
         folds: folds to export; they must share the plans, as folds of one model do.
         output: a folder, in which ``<stock trainer>__<plans>__<configuration>/`` appears (folds of the same model that
             are there already stay), or a file ending in ``.zip`` for ``nnUNetv2_install_pretrained_model_from_zip``.
-        trainer: trainer class that the model was trained with.
-        plans: plans identifier.
         checkpoint: which checkpoint; it is exported as ``checkpoint_final.pth``.
         trust: see `read_source_model`.
 
@@ -50,7 +44,7 @@ def export_model(
         IncompatibleSource: the trainer builds a network of its own, which stock nnU-Net cannot build.
         ActiveError: ``output`` holds another model of the same name.
     """
-    trained = nnunet_paths.results_root() / dataset / f"{trainer}__{plans}__{configuration}"
+    _, plans, configuration = trained.name.split("__")
     models = [_portable(read_source_model(trained, configuration, fold, checkpoint, trust)) for fold in folds]
     stock = stock_trainer_name(models[0].trainer_name)
     for model in models:
@@ -63,7 +57,7 @@ def export_model(
         return output / name
     with tempfile.TemporaryDirectory(prefix="nnunet_active_") as scratch, atomic_file(output) as temporary:
         for model in models:
-            _write_model(model, Path(scratch) / dataset / name, stock)
+            _write_model(model, Path(scratch) / trained.parent.name / name, stock)
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(scratch).as_posix())

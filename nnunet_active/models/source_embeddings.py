@@ -6,12 +6,10 @@ import contextlib
 import io
 import json
 import tempfile
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import torch
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tqdm import tqdm
 
 from nnunet_active.data.dataset_json import channel_names
@@ -19,7 +17,7 @@ from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.networks import build_network, plans_manager
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 
@@ -68,11 +66,10 @@ def source_embeddings(
     network = build_network(source.plans, source.configuration, source.dataset_json, source.trainer_name)
     carry_over(network, source, source.plans, source.dataset_json)
     window = SlidingWindow(network.eval(), source.plans, source.configuration, source.dataset_json, device)
-    manager = PlansManager(deepcopy(source.plans))
     rows = []
     for case in tqdm(raw.cases.values(), desc="Embedding source cases", disable=not progress):
         try:
-            rows.append(window.score(_preprocessed(case, manager, source), 1.0).arrays["embedding"])
+            rows.append(window.score(_preprocessed(case, source), 1.0).arrays["embedding"])
         except (ActiveError, OSError, ValueError, RuntimeError) as error:
             if "out of memory" in str(error).lower():
                 raise
@@ -80,7 +77,8 @@ def source_embeddings(
     return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32), problems
 
 
-def _preprocessed(case: RawCase, manager: PlansManager, source: SourceModel) -> np.ndarray:
+def _preprocessed(case: RawCase, source: SourceModel) -> np.ndarray:
+    manager = plans_manager(source.plans)
     configuration = manager.get_configuration(source.configuration)
     check_image(
         case.identifier, case.images, manager.image_reader_writer_class, len(configuration.normalization_schemes)

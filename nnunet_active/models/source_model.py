@@ -5,45 +5,29 @@ Nothing but the model is asked for: neither the source's images nor its preproce
 
 from __future__ import annotations
 
-import tempfile
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import Tensor, nn
 
 from nnunet_active.data.dataset_json import channel_names, check_dataset_json
-from nnunet_active.models.model_choice import DEFAULT_CHECKPOINT, choose_fold, choose_model, read_json
-from nnunet_active.models.model_files import FOLD, FolderStore, ZipStore
-from nnunet_active.models.name_mapping import HeadMapping
+from nnunet_active.models.model_files import (
+    DEFAULT_CHECKPOINT,
+    FOLD,
+    FolderStore,
+    ZipStore,
+    choose_fold,
+    choose_model,
+    read_json,
+)
+from nnunet_active.models.name_mapping import HeadMapping, map_channels, map_heads
 from nnunet_active.models.nnssl_model import CONFIGURATION as NNSSL_CONFIGURATION
 from nnunet_active.models.nnssl_model import find_nnssl_checkpoint, read_nnssl
-from nnunet_active.models.weight_transfer import TransferReport, map_channels, map_heads, transfer_weights
-from nnunet_active.nnunet.networks import (
-    build_network,
-    find_trainer_class,
-    head_names,
-    stock_trainer_name,
-)
+from nnunet_active.models.weight_transfer import TransferReport, transfer_weights
+from nnunet_active.nnunet.networks import head_names, plans_manager
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.util.atomic import atomic_file, atomic_folder, write_json
 from nnunet_active.util.errors import IncompatibleSource, MissingInput
-
-__all__ = [
-    "SourceModel",
-    "build_network",
-    "carry_over",
-    "find_trainer_class",
-    "head_names",
-    "read_source_model",
-    "save_source_model",
-    "source_folder",
-    "stock_trainer_name",
-    "write_checkpoint",
-]
 
 SUMMARY = "source_summary.npz"
 """Beside ``plans.json``: what ``nnunet_active summarize-source`` wrote."""
@@ -167,54 +151,6 @@ def read_source_model(
     )
 
 
-def save_source_model(source: SourceModel, folder: str | Path) -> None:
-    """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
-
-    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
-    ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
-    """
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside: Path | None = None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as scratch:
-        with atomic_folder(Path(scratch) / "new") as new:
-            write_json(new / "plans.json", source.plans)
-            write_json(new / "dataset.json", source.dataset_json)
-            if source.fingerprint is not None:
-                write_json(new / "dataset_fingerprint.json", source.fingerprint)
-            if source.summary is not None:
-                (new / SUMMARY).write_bytes(source.summary)
-            write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
-        if folder.exists():
-            aside = folder.rename(Path(scratch) / "old")
-        try:
-            (Path(scratch) / "new").rename(folder)
-        except OSError:
-            if aside is not None:
-                aside.rename(folder)
-            raise
-
-
-def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None:
-    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine."""
-    fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
-    content = {
-        "network_weights": source.weights,
-        "init_args": {
-            "plans": source.plans,
-            "configuration": source.configuration,
-            "fold": fold,
-            "dataset_json": source.dataset_json,
-        },
-        "trainer_name": trainer_name,
-        "inference_allowed_mirroring_axes": source.mirror_axes,
-    }
-    if source.encoder_only:
-        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
-    with atomic_file(file) as temporary:
-        torch.save(content, temporary)
-
-
 def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_json: dict) -> TransferReport:
     """Load the whole source network (stem, body, heads) into a network that was built for the target's plans, in place.
 
@@ -286,15 +222,41 @@ def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, conf
     return Path(preprocessed_dataset_folder) / "active" / "source" / f"{plans_name}__{configuration}"
 
 
-def _check_configuration(plans: dict, configuration: str, where: str) -> ConfigurationManager:
+def find_source(dataset_folder: Path, plans: str, configuration: str, fold: str, results: Path | None) -> SourceModel:
+    """The source network: the one kept beside the plans, else the user's own stock training of this very dataset and fold.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        plans: plans identifier.
+        configuration: nnU-Net configuration.
+        fold: number as text, or ``all``.
+        results: ``nnUNet_results``.
+
+    Raises:
+        MissingInput: there is none; says how to name one.
+    """
+    kept = source_folder(dataset_folder, plans, configuration)
+    if kept.is_dir():
+        return read_source_model(kept, configuration)
+    if results is not None:
+        own = results / dataset_folder.name / f"nnUNetTrainer__{plans}__{configuration}"
+        if (own / f"fold_{fold}" / "checkpoint_final.pth").is_file():
+            return read_source_model(own, configuration, fold)
+    raise MissingInput(
+        f"No source network was found in {kept}; name the trained model with nnunet_active plan -d {dataset_folder.name} "
+        f"-m MODEL -c {configuration}, or, for plans that exist already, with nnunet_active init -d {dataset_folder.name} "
+        f"-c {configuration} -p {plans} -m MODEL."
+    )
+
+
+def _check_configuration(plans: dict, configuration: str, where: str) -> None:
     configurations = plans.get("configurations")
     if not isinstance(configurations, dict) or configuration not in configurations:
         names = ", ".join(configurations) if isinstance(configurations, dict) else "none"
         raise MissingInput(f"{where} has no configuration {configuration}; it has: {names}.")
-    configured = PlansManager(deepcopy(plans)).get_configuration(configuration)
+    configured = plans_manager(plans).get_configuration(configuration)
     if configured.previous_stage_name is not None:
         raise IncompatibleSource(
             f"{configuration} is the second stage of a cascade and needs the predictions of {configured.previous_stage_name}"
             f" as input; use a model of that configuration, of 2d or of 3d_fullres."
         )
-    return configured

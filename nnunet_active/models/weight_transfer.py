@@ -19,18 +19,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from nnunet_active.models.name_mapping import ChannelMapping, HeadMapping, map_channels, map_heads
+from nnunet_active.models.name_mapping import ChannelMapping, HeadMapping
+from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.util.errors import IncompatibleSource
-
-__all__ = [
-    "NEW_CLASS_BIAS",
-    "ChannelMapping",
-    "HeadMapping",
-    "TransferReport",
-    "map_channels",
-    "map_heads",
-    "transfer_weights",
-]
 
 NEW_CLASS_BIAS = -10.0
 """Bias of a class that the source lacks (our choice): nnU-Net's logits are roughly centred, so that the new class begins
@@ -80,8 +71,7 @@ def transfer_weights(
     Raises:
         IncompatibleSource: keys or shapes differ elsewhere; the first few are listed and ``network`` is unchanged.
     """
-    while hasattr(network, "_orig_mod") or isinstance(network, nn.parallel.DistributedDataParallel):
-        network = network._orig_mod if hasattr(network, "_orig_mod") else network.module
+    network = unwrap(network)
     state = network.state_dict()
     aliases = _aliases(state)
     source = {key: next((weights[name] for name in aliases[key] if name in weights), None) for key in state}

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from nnunet_active.nnunet.inference import SlidingWindow, Window, add_features
+from nnunet_active.nnunet.inference import Pass, SlidingWindow, Window
 from nnunet_active.scoring.ensemble import MeanPrediction
-from nnunet_active.scoring.statistics import CaseScores, score_logits
 
 
 class EnsembleWindow(Window):
@@ -77,30 +76,15 @@ class EnsembleWindow(Window):
         first = self.windows[0].logits(image)
         return first if len(self.windows) == 1 else self._mean(image, first).logits()
 
-    def score(
-        self,
-        image: np.ndarray,
-        voxel_mm3: float,
-        embedding: bool = True,
-        class_mean: bool = False,
-        entropy_bins: int = 0,
-        ensemble: bool = False,
-        source: Window | None = None,
-    ) -> CaseScores:
-        """See :meth:`Window.score`."""
-        member = self.windows[0]
+    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
+        """See :meth:`Window.one_pass`."""
         if len(self.windows) == 1:
-            return member.score(image, voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)
-        first, features, classes = member.recorded_logits(image, embedding, class_mean)
-        mean = self._mean(image, first, entropies=ensemble)
-        del first
+            return self.windows[0].one_pass(image, embedding, class_mean, ensemble)
+        first = self.windows[0].one_pass(image, embedding, class_mean, ensemble=False)
+        mean = self._mean(image, first.logits, entropies=ensemble)
+        first = first._replace(logits=None)  # one member's logits are held at a time
         information = mean.mutual_information() if ensemble else None
-        logits = mean.logits()
-        scores = score_logits(logits, voxel_mm3, self.regions, entropy_bins)
-        add_features(scores, features, classes)
-        if information is not None:
-            scores.scalars["mutual_information"] = information
-        return self._compared(scores, image, logits, source)
+        return first._replace(logits=mean.logits(), information=information)
 
     def mutual_information(self, image: np.ndarray) -> float:
         """BALD over the members, in nats; of a single member: over its mirrored passes."""

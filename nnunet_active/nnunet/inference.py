@@ -8,6 +8,7 @@ import io
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,15 @@ from nnunet_active.scoring.divergence import mean_divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder, deepest_stage, unwrap
 from nnunet_active.scoring.ensemble import MeanPrediction
 from nnunet_active.scoring.statistics import CaseScores, score_logits
+
+
+class Pass(NamedTuple):
+    """Logits (C, Z, Y, X), what the recorders saw during that pass, and the mutual information in nats; None: not wanted."""
+
+    logits: Tensor
+    features: EmbeddingRecorder | None
+    classes: ClassMeanRecorder | None
+    information: float | None
 
 
 class Window(ABC):
@@ -63,7 +73,6 @@ class Window(ABC):
     def logits(self, image: np.ndarray) -> Tensor:
         """Logits (C, Z, Y, X) of any float dtype, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32."""
 
-    @abstractmethod
     def score(
         self,
         image: np.ndarray,
@@ -88,6 +97,25 @@ class Window(ABC):
         Raises:
             ValueError: NaN or infinite output, or no encoder.
         """
+        one = self.one_pass(image, embedding, class_mean, ensemble)
+        scores = score_logits(one.logits, voxel_mm3, self.regions, entropy_bins)
+        if one.features is not None:
+            scores.arrays["embedding"] = one.features.embedding()
+        if one.classes is not None:
+            scores.arrays["class_mean"] = one.classes.class_mean(scores.arrays["class_volume"])
+        if one.information is not None:
+            scores.scalars["mutual_information"] = one.information
+        if source is not None:
+            scores.scalars["kl_source"] = mean_divergence(source.logits(image), one.logits, self.regions)
+        return scores
+
+    @abstractmethod
+    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
+        """The pass that :meth:`score` takes everything from; its arguments say what is wanted.
+
+        Raises:
+            ValueError: NaN or infinite output, or no encoder to record.
+        """
 
     @abstractmethod
     def mutual_information(self, image: np.ndarray) -> float:
@@ -103,11 +131,6 @@ class Window(ABC):
         if self.regions:
             return (logits > 0).cpu().numpy()
         return logits.argmax(0).to(torch.int16).cpu().numpy()
-
-    def _compared(self, scores: CaseScores, image: np.ndarray, logits: Tensor, source: Window | None) -> CaseScores:
-        if source is not None:
-            scores.scalars["kl_source"] = mean_divergence(source.logits(image), logits, self.regions)
-        return scores
 
 
 class SlidingWindow(Window):
@@ -198,36 +221,14 @@ class SlidingWindow(Window):
                 decoder.deep_supervision = deep_supervision
             self.network.train(training)
 
-    def recorded_logits(
-        self, image: np.ndarray, embedding: bool, class_mean: bool
-    ) -> tuple[Tensor, EmbeddingRecorder | None, ClassMeanRecorder | None]:
-        """Logits, and what the recorders saw during that pass.
-
-        Raises:
-            ValueError: the network has no encoder to record.
-        """
+    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
+        """See :meth:`Window.one_pass`."""
         with contextlib.ExitStack() as stack:
             features = stack.enter_context(EmbeddingRecorder(self.network)) if embedding else None
             classes = stack.enter_context(ClassMeanRecorder(self.network, self.regions)) if class_mean else None
-            return self.logits(image), features, classes
-
-    def score(
-        self,
-        image: np.ndarray,
-        voxel_mm3: float,
-        embedding: bool = True,
-        class_mean: bool = False,
-        entropy_bins: int = 0,
-        ensemble: bool = False,
-        source: Window | None = None,
-    ) -> CaseScores:
-        """See :meth:`Window.score`."""
-        logits, features, classes = self.recorded_logits(image, embedding, class_mean)
-        scores = score_logits(logits, voxel_mm3, self.regions, entropy_bins)
-        add_features(scores, features, classes)
-        if ensemble:
-            scores.scalars["mutual_information"] = self._mirrored_information(image, logits)
-        return self._compared(scores, image, logits, source)
+            logits = self.logits(image)
+        information = self._mirrored_information(image, logits) if ensemble else None
+        return Pass(logits, features, classes, information)
 
     def _mirrored_information(self, image: np.ndarray, plain: Tensor) -> float:
         mean = MeanPrediction(self.regions)
@@ -252,11 +253,3 @@ class SlidingWindow(Window):
             ValueError: NaN or infinite output.
         """
         return self._mirrored_information(image, self.logits(image))
-
-
-def add_features(scores: CaseScores, features: EmbeddingRecorder | None, classes: ClassMeanRecorder | None) -> None:
-    """Put what the recorders saw beside the scores, in place."""
-    if features is not None:
-        scores.arrays["embedding"] = features.embedding()
-    if classes is not None:
-        scores.arrays["class_mean"] = classes.class_mean(scores.arrays["class_volume"])

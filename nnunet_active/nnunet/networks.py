@@ -34,6 +34,11 @@ def head_names(plans: dict, dataset_json: dict) -> list[str]:
     return [by_value[value] for value in sorted(by_value)]
 
 
+def plans_manager(plans: dict) -> PlansManager:
+    """nnU-Net's plans manager on a copy of its own: it writes into the plans that it is given."""
+    return PlansManager(deepcopy(plans))
+
+
 def build_network(
     plans: dict,
     configuration: str,
@@ -45,7 +50,7 @@ def build_network(
 
     If no trainer of that name is found, the architecture in the plans is used, with a warning.
     """
-    manager = PlansManager(deepcopy(plans))
+    manager = plans_manager(plans)
     configured = manager.get_configuration(configuration)
     heads = label_manager(plans, dataset_json).num_segmentation_heads
     channels = determine_num_input_channels(manager, configured, dataset_json)

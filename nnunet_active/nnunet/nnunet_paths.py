@@ -35,6 +35,11 @@ def results_root() -> Path:
     return _root("nnUNet_results")
 
 
+def datasets_with_number(number: int) -> list[str]:
+    """Full names of the data sets of that number in any of nnU-Net's folders."""
+    return [str(name) for name in find_candidate_datasets(number)]
+
+
 def dataset_name(id_or_name: str | int) -> str:
     """Full name of a data set, e.g. ``Dataset204_GliomaTarget`` from ``204``, ``"204"`` or the name itself.
 
@@ -46,7 +51,7 @@ def dataset_name(id_or_name: str | int) -> str:
         return text
     if not text.isdecimal():
         raise MissingInput(f"-d {text} is neither a data set number nor a name such as Dataset204_GliomaTarget.")
-    found = [str(name) for name in find_candidate_datasets(int(text))]
+    found = datasets_with_number(int(text))
     if not found:
         raise MissingInput(
             f"No folder Dataset{int(text):03d}_* was found in nnUNet_raw ({os.environ.get('nnUNet_raw')}), "

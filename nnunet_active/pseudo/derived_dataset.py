@@ -15,16 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
-from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from nnunet_active.annotation.resample_back import to_original_space
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.nnunet_paths import preprocessed_root, raw_root
+from nnunet_active.nnunet.nnunet_paths import datasets_with_number, preprocessed_root, raw_root
 from nnunet_active.pseudo.pseudo_label_writer import link_file
-from nnunet_active.pseudo.pseudo_labels import TABLE, ReliableSet
+from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, ReliableSet
 from nnunet_active.util.atomic import atomic_folder, copy_file, write_json
 from nnunet_active.util.errors import ActiveError
 
@@ -49,7 +46,7 @@ def derived_name(wanted: str, target: str) -> str:
         raise ActiveError(
             f"--derived-dataset {wanted} is neither a number nor a name such as Dataset904_Target_PseudoLabelled."
         )
-    others = {str(name) for name in find_candidate_datasets(int(match[1]))} - {wanted}
+    others = {*datasets_with_number(int(match[1]))} - {wanted}
     if others:
         raise ActiveError(f"Data set number {match[1]} is taken by {', '.join(sorted(others))}; choose another.")
     return wanted
@@ -60,9 +57,7 @@ def derive_dataset(
     made: ReliableSet,
     campaign: Campaign,
     raw: RawDataset,
-    store: CaseStore,
-    window: Window,
-    dataset_json: dict,
+    by: Predicting,
     copy_images: bool = False,
 ) -> Path:
     """Write the derived data set, whole or not at all; one that this function wrote before is replaced.
@@ -72,9 +67,7 @@ def derive_dataset(
         made: the reliable set.
         campaign: for the labelled and the held-out cases.
         raw: the target.
-        store: the preprocessed images.
-        window: the network that made the set.
-        dataset_json: the target's.
+        by: the network that made the set, and the preprocessed images.
         copy_images: copy the images instead of linking to them.
 
     Returns:
@@ -92,7 +85,7 @@ def derive_dataset(
     gone = sorted(set(made.cases) - set(raw.cases))
     if gone:
         raise ActiveError(f"{raw.folder} and its pool folders have no images of {', '.join(gone)} any more.")
-    reader = store.plans_manager.image_reader_writer_class()
+    reader = by.store.plans_manager.image_reader_writer_class()
     scratch = folder.with_name(f".{name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     with atomic_folder(scratch) as new:
@@ -108,9 +101,9 @@ def derive_dataset(
         for case in people:
             copy_file(raw.cases[case].label, new / "labelsTr" / f"{case}{raw.file_ending}")
         for case in made.cases:
-            properties = store.properties(case)
-            logits = window.logits(store.load_image(case))
-            segmentation, _ = to_original_space(case, logits, store, properties, dataset_json)
+            properties = by.store.properties(case)
+            logits = by.window.logits(by.store.load_image(case))
+            segmentation, _ = to_original_space(case, logits, by.store, properties, by.dataset_json)
             reader.write_seg(segmentation, str(new / "labelsTr" / f"{case}{raw.file_ending}"), properties)
         shutil.copy2(made.folder / TABLE, new / TABLE)
         splits = folds_on_labels_of_people(people, list(campaign.val), list(made.cases))

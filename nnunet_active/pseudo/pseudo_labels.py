@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError
-from nnunet_active.util.log import Log, silent
+from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 
 FORMAT = 1
@@ -77,29 +77,43 @@ class ReliableSet:
         return [lines[0] + ".", *(f"  note: {note}" for note in self.notes)]
 
 
+@dataclass(frozen=True)
+class Predicting:
+    """Who predicts what, and where: what all steps towards a reliable set share.
+
+    Attributes:
+        window: the network whose predictions are to be used.
+        store: the preprocessed cases.
+        dataset_json: the target's, for the classes.
+        ranks: processes of a distributed training; all take every step, all get the same answers.
+        log: where to tell what was kept, and which cases cannot be scored.
+    """
+
+    window: Window
+    store: CaseStore
+    dataset_json: dict
+    ranks: Ranks = field(default_factory=Ranks)
+    log: Log = print
+
+
 def rate_cases(
-    window: Window,
-    store: CaseStore,
+    by: Predicting,
     candidates: Sequence[str],
     labelled: Sequence[str],
     settings: PseudoLabelSettings,
-    ranks: Ranks | None = None,
     cache: ScoreCache | None = None,
-    log: Log = silent,
 ) -> tuple[pd.DataFrame, list[str]]:
     """The reliability of every candidate: the table of :class:`ReliableSet`, and notes. Nothing is written, no label is read.
 
     Args:
-        window: the network whose predictions are to be used.
-        store: the preprocessed images.
+        by: the network, and the preprocessed images; cases that cannot be scored are told to its log and are not in the table.
         candidates: unlabelled cases.
         labelled: labelled cases that the network was trained on.
-        settings: the rule.
-        ranks: processes of a distributed training.
+        settings: the shares.
         cache: scores by this network that are known already.
-        log: where to name cases that cannot be scored; they are not in the table.
     """
-    ranks, notes = ranks or Ranks(), []
+    window, store, ranks, log = by.window, by.store, by.ranks, by.log
+    notes: list[str] = []
     labelled = sorted(set(labelled) & set(store.identifiers()))
     embedding = window.has_encoder
     scored = score_cases(window, store, sorted(set(candidates) - set(labelled)), ranks, embedding, cache=cache)
@@ -125,10 +139,10 @@ def rate_cases(
     names = [*known.table.index, ""]
     table.insert(1, "distance", distance)
     table.insert(2, "nearest_labelled", [names[index] for index in nearest])
-    rule = {name: value for name, value in asdict(settings).items() if name not in ("share", "labelled_fraction")}
-    verdict = reliability(table["confidence"].to_numpy(), distance, empty, **rule).set_index(table.index)
-    table = table.join(verdict)
-    table["reason"] = [_reason(row, is_empty) for row, is_empty in zip(verdict.itertuples(), empty, strict=True)]
+    rule = (settings.confident_fraction, settings.nearer_fraction, settings.allow_empty)
+    judged = reliability(table["confidence"].to_numpy(), distance, empty, *rule).set_index(table.index)
+    table = table.join(judged)
+    table["reason"] = [_reason(row, is_empty) for row, is_empty in zip(judged.itertuples(), empty, strict=True)]
     if empty.any() and not settings.allow_empty:
         count = int(empty.sum())
         notes.append(f"In {count} case{'' if count == 1 else 's'} nothing is predicted; these are never reliable.")
@@ -137,39 +151,31 @@ def rate_cases(
 
 def make_reliable_set(
     campaign: Campaign,
-    store: CaseStore,
-    window: Window,
+    by: Predicting,
     candidates: Sequence[str],
     folder: Path,
     settings: PseudoLabelSettings,
-    dataset_json: dict,
-    ranks: Ranks | None = None,
-    log: Log = print,
     labelled: Sequence[str] | None = None,
 ) -> ReliableSet:
     """Predict the unlabelled cases, keep the reliable ones, and write them so that nnU-Net can train on them.
 
     Args:
         campaign: for the labelled cases and the scores that are known already.
-        store: the preprocessed cases.
-        window: the network that was trained on the labels.
+        by: the network that was trained on the labels, and the preprocessed cases.
         candidates: unlabelled cases; held-out ones do not belong here, nor does one that is labelled (it is left out).
         folder: ``campaign.folder / "pseudo" / tag``; its sisters, the sets of earlier rounds, are deleted once it is whole.
-        settings: the rule.
-        dataset_json: the target's, for the classes.
-        ranks: processes of a distributed training; all call this, all get the same answer.
-        log: where to tell what was kept.
+        settings: the shares.
         labelled: the labelled cases; by default all of the campaign.
 
     Returns:
         The set; with no case in it where nothing is reliable.
     """
-    ranks = ranks or Ranks()
+    ranks = by.ranks
     labelled = sorted(campaign.labelled() if labelled is None else labelled)
     candidates = sorted(set(candidates) - set(campaign.val) - set(labelled))
     cache = ScoreCache.of(campaign.dataset_folder, campaign.plans, campaign.configuration)
-    digest = ranks.decide(lambda: window.digest)
-    table, notes = rate_cases(window, store, candidates, labelled, settings, ranks, cache, log)
+    digest = ranks.decide(lambda: by.window.digest)
+    table, notes = rate_cases(by, candidates, labelled, settings, cache)
     cases = sorted(table.index[table["reliable"].astype(bool)])
 
     folder = Path(folder)
@@ -177,7 +183,7 @@ def make_reliable_set(
     try:
         mine = ranks.mine(cases)
         for case in tqdm(mine, desc="Pseudo-labels", disable=ranks.rank > 0 or not mine):
-            write_pseudo_case(case, store, window, dataset_json, temporary)
+            write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary)
         ranks.gather(None)  # all ranks have written
         record = {
             "format": FORMAT,
@@ -194,7 +200,7 @@ def make_reliable_set(
         raise
     made = ReliableSet(folder, tuple(cases), table, record)
     for sentence in made.lines():
-        log(sentence)
+        by.log(sentence)
     return made
 
 

@@ -11,9 +11,8 @@ import torch
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.models.source_model import SourceModel, carry_over, head_is_trained
+from nnunet_active.models.source_model import SourceModel, carry_over, find_source, head_is_trained
 from nnunet_active.models.source_summary import read_summary, summary_file
-from nnunet_active.models.source_weights import find_source
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow

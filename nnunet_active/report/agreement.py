@@ -8,7 +8,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.svg_plots import dice_plot, volume_plot
 
 
-def agreement(campaign: Campaign, metric: bool = True) -> dict[str, Any]:
+def agreement_of_labels(campaign: Campaign, metric: bool = True) -> dict[str, Any]:
     """Table and plots of ``campaign.ingested``.
 
     Args:

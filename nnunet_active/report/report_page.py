@@ -13,7 +13,7 @@ from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.geometry import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.report.agreement import agreement
+from nnunet_active.report.agreement import agreement_of_labels
 from nnunet_active.report.case_card import case_card
 from nnunet_active.report.details import comparisons, plans_table, settings_table, versions_table
 from nnunet_active.report.embedding_map import embedding_map
@@ -102,7 +102,7 @@ def collect(
         "rounds": rounds,
         "problems": problems,
         "map": embedding_map(campaign),
-        "agreement": agreement(campaign, metric),
+        "agreement": agreement_of_labels(campaign, metric),
         "settings": settings_table(campaign),
         "versions": versions_table(campaign),
         "plans": plans_table(plans, campaign.configuration),

@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.models.source_model import SourceModel, carry_over, read_source_model
-from nnunet_active.models.source_weights import find_source
+from nnunet_active.models.source_model import SourceModel, carry_over, find_source, read_source_model
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.rounds.trained_models import Training, covered_folds, judge, trainings_of
+from nnunet_active.rounds.trained_models import Training, covered_folds, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
 
 
@@ -107,13 +106,13 @@ def _own(campaign: Campaign, trainings: list[Training], folds: Sequence[str] | N
     newest = trainings[0]
     mine = {one.fold: one for one in reversed(trainings) if one.trainer == newest.trainer}
     if folds is None:  # of several folds those that know all labels, if there are any
-        mine = {fold: one for fold, one in mine.items() if not judge(campaign, one).missing} or mine
+        mine = {fold: one for fold, one in mine.items() if not missed_labels(campaign, one).missing} or mine
     if folds is not None and (absent := [fold for fold in folds if fold not in mine]):
         raise MissingInput(
             f"{newest.trainer} has not trained fold {', '.join(absent)} of this campaign; trained: {', '.join(mine)}."
         )
     chosen = [mine[fold] for fold in folds or covered_folds(campaign) if fold in mine]
-    missing = sorted({case for one in chosen for case in judge(campaign, one).missing})
+    missing = sorted({case for one in chosen for case in missed_labels(campaign, one).missing})
     notes = (
         (f"It was not trained on {', '.join(missing)} yet: a training first makes a better query.",) if missing else ()
     )

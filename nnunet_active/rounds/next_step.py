@@ -13,7 +13,7 @@ from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
 from nnunet_active.rounds.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
 from nnunet_active.rounds.labels_at_hand import returned_labels
-from nnunet_active.rounds.trained_models import Training, covered_folds, judge, labels_to_train_on, trainings_of
+from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
 
 
@@ -174,7 +174,7 @@ def _with_labels(
     untrained = {}
     for fold in covered_folds(campaign):
         mine = [one for one in trainings if one.fold == fold and one.finished]
-        verdicts = [judge(campaign, one) for one in mine]
+        verdicts = [missed_labels(campaign, one) for one in mine]
         if not any(not verdict.missing for verdict in verdicts):
             missing = verdicts[0].missing if verdicts else tuple(labels_to_train_on(campaign, fold))
             note = (verdicts[0].note,) if verdicts and verdicts[0].note else ()
@@ -186,7 +186,7 @@ def _with_labels(
         if fold in untrained:
             return untrained[fold]
     best = next(one for one in trainings if one.finished)
-    notes = tuple(dict.fromkeys(note for one in trainings if (note := judge(campaign, one).note)))[:1]
+    notes = tuple(dict.fromkeys(note for one in trainings if (note := missed_labels(campaign, one).note)))[:1]
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
     predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
     open_ended = campaign.is_open_ended and pool

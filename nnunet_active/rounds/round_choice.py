@@ -13,7 +13,8 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.dataset_json import channel_names
-from nnunet_active.models.source_model import carry_over, read_source_model, save_source_model, source_folder
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.networks import build_network, head_names
 from nnunet_active.query.pool_building import open_cache

@@ -53,7 +53,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MissedLabels:
     """Whether a training knows all labels: ``missing`` are cases it was not, or perhaps not, trained on; ``note`` says how sure."""
 
     missing: tuple[str, ...] = ()
@@ -104,25 +104,25 @@ def labels_to_train_on(campaign: Campaign, fold: str) -> list[str]:
     return sorted(entries[int(fold)][0]) if fold.isdecimal() and int(fold) in entries else campaign.labelled()
 
 
-def judge(campaign: Campaign, training: Training) -> Verdict:
+def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
     """Which of the labelled cases of its fold a training does not know."""
     wanted = labels_to_train_on(campaign, training.fold)
     if training.labelled is not None:
         missing = set(wanted) - set(training.labelled)
         corrected = sorted(set(_corrected_after(campaign, training.saved)) & set(wanted))
         note = f"The label of {', '.join(corrected)} was corrected after that training." if corrected else ""
-        return Verdict(tuple(sorted({*missing, *corrected})), note)
+        return MissedLabels(tuple(sorted({*missing, *corrected})), note)
     if training.problem:
-        return Verdict(tuple(wanted), f"{training.problem} What it was trained on is not known.")
+        return MissedLabels(tuple(wanted), f"{training.problem} What it was trained on is not known.")
     begun = training.begun if training.begun is not None else training.saved
     times = _label_times(campaign)
     late = tuple(case for case in wanted if times.get(case, 0.0) > begun)
     who = f"{training.trainer} keeps no record of its cases"
     if not late:
-        return Verdict((), f"{who}; it began after the last label came, so it is taken to know them all.")
+        return MissedLabels((), f"{who}; it began after the last label came, so it is taken to know them all.")
     if training.begun is None or any(times[case] <= training.saved for case in late):
-        return Verdict(late, f"{who}; it began {_when(begun)}, before the label of {', '.join(late)} came.")
-    return Verdict(late, f"{who}; it ended {_when(training.saved)}, before the label of {', '.join(late)} came.")
+        return MissedLabels(late, f"{who}; it began {_when(begun)}, before the label of {', '.join(late)} came.")
+    return MissedLabels(late, f"{who}; it ended {_when(training.saved)}, before the label of {', '.join(late)} came.")
 
 
 def _corrected_after(campaign: Campaign, seconds: float) -> list[str]:

@@ -26,6 +26,8 @@ import numpy as np
 from scipy.spatial.distance import pdist, squareform
 from skimage.transform import resize
 
+from nnunet_active.scoring.quantiles import quantile_integrals
+
 DEFAULT_SIZE = 128
 DEFAULT_EXPLAINED_VARIANCE = 0.75
 # On brain, heart and hippocampus scans the bins' largest relative error of W is 0.07 % with 512 of them, 0.03 % with 1024, 0.01 %
@@ -83,7 +85,7 @@ def volume_signature(
     if max(rows.max(), -rows.min()) < 1e-6:
         return np.zeros(bins)
     scores = rows @ _principal_components(rows, explained_variance)
-    return scale * _quantile_integrals(scores.ravel(order="K"), bins)
+    return scale * quantile_integrals(scores.ravel(order="K"), bins)
 
 
 def case_signature(
@@ -170,20 +172,17 @@ def default_radius(distances: np.ndarray, quantile: float = 0.1) -> float:
     return float(np.quantile(between, quantile)) if between.size else 0.0
 
 
-def neighbour_density(distances: np.ndarray, radius: float, soft: bool = False) -> np.ndarray:
-    """Representativeness ρ of every case.
+def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
+    """Representativeness ρ of every case, E3 [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ].
 
-    Hard, E3 [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ]. The case itself always counts, also where δ = 0, so that an isolated
-    case keeps ρ = 1/n > 0 [choice]. Soft [choice]: ρ(x_i) = Σ_j exp(−(d(x_i, x_j) / δ)²); where δ = 0, its limit: the number of cases
-    at distance 0.
+    The case itself always counts, also where δ = 0, so that an isolated case keeps ρ = 1/n > 0 [choice].
 
     Args:
         distances: (n, n), from ``pairwise_distances``.
         radius: δ >= 0, in the unit of the distances.
-        soft: the soft variant.
 
     Returns:
-        float64 of shape (n,), without unit; hard: in [1/n, 1], soft: in [1, n].
+        float64 of shape (n,), without unit, in [1/n, 1].
 
     Raises:
         ValueError: distances that are not square, finite and non-negative, or a radius that is negative or NaN.
@@ -192,14 +191,7 @@ def neighbour_density(distances: np.ndarray, radius: float, soft: bool = False) 
     >>> neighbour_density(line, radius=1.5) * 3
     array([2., 2., 1.])
     """
-    if not soft:
-        return _neighbour_counts(distances, radius) / len(distances)
-    distances = _checked_distances(distances)
-    _check_radius(radius)
-    if radius == 0:
-        return (distances == 0).sum(axis=1).astype(np.float64)
-    with np.errstate(over="ignore"):  # far beyond a tiny radius: exp(−∞) = 0 is right
-        return np.exp(-np.square(distances / radius)).sum(axis=1)
+    return _neighbour_counts(distances, radius) / len(distances)
 
 
 def neighbour_histogram(distances: np.ndarray, radius: float) -> dict[int, int]:
@@ -270,20 +262,10 @@ def _resize_matrix(length: int, size: int) -> np.ndarray:
     return resize(np.eye(length), (size, length), order=1, anti_aliasing=True).astype(np.float32)
 
 
-def _quantile_integrals(values: np.ndarray, bins: int) -> np.ndarray:
-    """Return bins · the exact integrals of the empirical quantile function of ``values`` (n,) over the bins."""
-    values = np.sort(values)
-    n = len(values)
-    until = np.zeros(n + 1)
-    np.cumsum(values, dtype=np.float64, out=until[1:])
-    edges = n * (1 - np.cos(np.pi * np.arange(bins + 1) / bins)) / 2
-    whole = np.minimum(edges.astype(np.int64), n - 1)
-    return np.diff(until[whole] + (edges - whole) * values[whole]) * (bins / n)
-
-
 def _neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
     distances = _checked_distances(distances)
-    _check_radius(radius)
+    if not radius >= 0:
+        raise ValueError(f"expected a radius of 0 or more, found {radius}")
     near = distances < radius
     np.fill_diagonal(near, True)
     return near.sum(axis=1)
@@ -296,8 +278,3 @@ def _checked_distances(distances: np.ndarray) -> np.ndarray:
     if not (np.isfinite(distances).all() and (distances >= 0).all()):
         raise ValueError("expected finite, non-negative distances, found others")
     return distances
-
-
-def _check_radius(radius: float) -> None:
-    if not radius >= 0:
-        raise ValueError(f"expected a radius of 0 or more, found {radius}")

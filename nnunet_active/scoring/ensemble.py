@@ -6,8 +6,6 @@ Members can be folds, or mirrored passes of one network (our choice where there 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -92,19 +90,3 @@ class MeanPrediction:
             else:
                 mean[:, part] = probabilities.log()
         return mean
-
-
-def mutual_information(logits: Iterable[Tensor], regions: bool = False) -> float:
-    """Mean voxel mutual information of the members, in nats, never below 0.
-
-    Args:
-        logits: one (C, Z, Y, X) tensor per member, taken one at a time; of all members only the mean probability is kept.
-        regions: sigmoid heads (the entropies of the heads are added) instead of a softmax.
-
-    Raises:
-        ValueError: no member, or a NaN or infinite logit.
-    """
-    mean = MeanPrediction(regions)
-    for member in logits:
-        mean.add(member)
-    return mean.mutual_information()

@@ -248,6 +248,8 @@ def score_logits(logits: Tensor, voxel_mm3: float, regions: bool = False, entrop
     Raises:
         ValueError: NaN or infinite logits, or an empty array.
     """
+    if not logits.numel():
+        raise ValueError("no voxel was scored")
     accumulator = ScoreAccumulator(logits.shape[0], regions, entropy_bins, tuple(logits.shape[1:]))
     for part in slabs(logits):
         accumulator.update(logits[:, part], part.start)

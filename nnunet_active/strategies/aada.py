@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from nnunet_active.strategies.anchors import has_source_summary, source_centroids, source_side_embedding
+from nnunet_active.strategies.anchors import source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
 
@@ -43,7 +43,7 @@ class AadaStrategy(QueryStrategy):
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         entropy = pool.column("mean_entropy")
         notes: tuple[str, ...] = ()
-        if has_source_summary(pool) and {"embedding", "source_embedding"} & pool.arrays.keys():
+        if pool.has_source_summary and {"embedding", "source_embedding"} & pool.arrays.keys():
             source = self._source_probability(pool, rng)
         else:
             source = np.full(len(pool), 0.5)
@@ -51,8 +51,7 @@ class AadaStrategy(QueryStrategy):
         weight = (1.0 - source) / source
         utility = weight * entropy
         steps = Steps(pool, n)
-        for index in np.argsort(-utility, kind="stable")[:n]:
-            steps.pick(utility, int(index))
+        steps.pick_highest(utility)
         return steps.selection({"entropy": entropy, "source_probability": source, "weight": weight}, notes)
 
     def _source_probability(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:

@@ -9,11 +9,6 @@ from nnunet_active.strategies.vectors import cluster
 from nnunet_active.util.errors import ActiveError
 
 
-def has_source_summary(pool: ScoredPool) -> bool:
-    """Whether centroids of source-domain embeddings came with the source model."""
-    return pool.source_summary is not None and len(pool.source_summary.get("centroids", ())) > 0
-
-
 def source_side_embedding(pool: ScoredPool) -> np.ndarray:
     """Embeddings in the space of the source summary, float64 (n, d): by the frozen source network, else by the current one."""
     return pool.embedding("source_embedding" if "source_embedding" in pool.arrays else "embedding")

@@ -6,12 +6,7 @@ import numpy as np
 from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
-from nnunet_active.strategies.anchors import (
-    has_source_summary,
-    pseudo_source_anchors,
-    source_centroids,
-    source_side_embedding,
-)
+from nnunet_active.strategies.anchors import pseudo_source_anchors, source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.vectors import cosine_distance, minmax, nearest_distance, unit_rows
@@ -56,8 +51,8 @@ class AssftStrategy(QueryStrategy):
       nothing, so Q = n(DKD) alone. KD is then the distance to the source summary; without one it is not known, and DKD = n(Div).
 
     The defaults ``class_balanced`` and 100 voxels have the best rank correlation with the true error of those tried on two real
-    pairs. ``drift`` was better than ``anchor`` in adaptation on both, and worse on a control without a shift; so ``anchor`` stayed
-    (``docs/measured.md``).
+    pairs (``docs/measured.md``). ``drift`` was better than ``anchor`` in adaptation on both, and worse on a control without a shift
+    (``docs/measured.md``); so ``anchor`` stayed.
 
     Arrays: ``embedding`` is zt, the current network's; ``source_embedding`` is z0, the frozen source network's; without
     it z0 = zt (true in round 1; a note says so). Cost: O(n (k + m + b) d).
@@ -127,7 +122,7 @@ class AssftStrategy(QueryStrategy):
         kind = self.gap
         if not pool.head_trained:
             notes.append("The segmentation head is untrained: DKD decides alone, ASD does not count in this query.")
-            if not has_source_summary(pool):
+            if not pool.has_source_summary:
                 notes.append(
                     "Without a trained head or a source summary the knowledge gap is unknown: DKD is the diversity."
                 )

@@ -101,6 +101,11 @@ class Steps:
         self.order.append(int(index))
         return int(index)
 
+    def pick_highest(self, utility: np.ndarray) -> None:
+        """All remaining steps with the same utilities (n,): the highest first, ties as in :meth:`pick`."""
+        while self.remaining:
+            self.pick(utility)
+
     def selection(self, components: Mapping[str, np.ndarray] | None = None, notes: tuple[str, ...] = ()) -> Selection:
         """The Selection of the steps so far, with the factors (n,) each."""
         cases = self.pool.scores.index
@@ -169,7 +174,7 @@ class QueryStrategy(ABC):
                 missing.append(f"score column '{column}'")
         arrays = ("embedding", "class_mean", "entropy_histogram", "source_embedding")
         missing += [f"array '{word}'" for word in arrays if word in self.needs and word not in pool.arrays]
-        if "source_summary" in self.needs and not _has_centroids(pool):
+        if "source_summary" in self.needs and not pool.has_source_summary:
             missing.append("source summary ('centroids' of source-domain embeddings)")
         if missing:
             raise ActiveError(
@@ -200,13 +205,8 @@ class ScoreStrategy(QueryStrategy):
         if utility.shape != (len(pool),):
             raise ActiveError(f"The strategy '{self.name}' gave {utility.shape} utilities for {len(pool)} cases.")
         steps = Steps(pool, n)
-        for index in np.argsort(-utility, kind="stable")[:n]:
-            steps.pick(utility, int(index))
+        steps.pick_highest(utility)
         return steps.selection(self.components(pool), self.notes(pool))
-
-
-def _has_centroids(pool: ScoredPool) -> bool:
-    return pool.source_summary is not None and len(pool.source_summary.get("centroids", ())) > 0
 
 
 def _check_selection(selection: Selection, pool: ScoredPool, n: int, name: str) -> None:

@@ -41,6 +41,5 @@ class CupStrategy(QueryStrategy):
         kept[np.argsort(-entropy, kind="stable")[: int(np.ceil(self.factor * n))]] = True
         utility = np.where(kept, foreground, minmax(entropy) - 2.0)
         steps = Steps(pool, n)
-        for index in np.argsort(-utility, kind="stable")[:n]:
-            steps.pick(utility, int(index))
+        steps.pick_highest(utility)
         return steps.selection({"entropy": entropy, "foreground_voxels": foreground, "kept": kept})

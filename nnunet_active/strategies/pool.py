@@ -49,6 +49,11 @@ class ScoredPool:
         return len(self.scores)
 
     @property
+    def has_source_summary(self) -> bool:
+        """Whether centroids of source-domain embeddings came with the source model."""
+        return self.source_summary is not None and len(self.source_summary.get("centroids", ())) > 0
+
+    @property
     def cases(self) -> tuple[str, ...]:
         """The candidates' identifiers, in the table's order."""
         return tuple(self.scores.index)
@@ -64,10 +69,10 @@ class ScoredPool:
         values = np.array(self.arrays[name], dtype=np.float64)
         return values.reshape(len(self), -1)
 
-    def labelled_embedding(self, name: str = "embedding") -> np.ndarray:
-        """The same array of the labelled cases, float64 (m, d); (0, d) if there are none or they have none."""
-        width = int(np.prod(self.arrays[name].shape[1:]))
-        values = self.labelled_arrays.get(name)
+    def labelled_embedding(self) -> np.ndarray:
+        """The array ``embedding`` of the labelled cases, float64 (m, d); (0, d) if there are none or they have none."""
+        width = int(np.prod(self.arrays["embedding"].shape[1:]))
+        values = self.labelled_arrays.get("embedding")
         if values is None or not len(values):
             return np.zeros((0, width))
         return np.array(values, dtype=np.float64).reshape(len(values), -1)

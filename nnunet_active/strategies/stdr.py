@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnunet_active.strategies.anchors import (
-    has_source_summary,
-    pseudo_source_anchors,
-    source_centroids,
-    source_side_embedding,
-)
+from nnunet_active.strategies.anchors import pseudo_source_anchors, source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.vectors import nearest_distance
@@ -44,7 +39,7 @@ class StdrStrategy(QueryStrategy):
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         notes: tuple[str, ...] = ()
-        if has_source_summary(pool):
+        if pool.has_source_summary:
             feature = source_side_embedding(pool)
             points = source_centroids(pool, feature.shape[1])
         else:

@@ -24,8 +24,7 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.cases import open_store
-from nnunet_active.models.source_model import carry_over
-from nnunet_active.models.source_weights import find_source
+from nnunet_active.models.source_model import carry_over, find_source
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.scoring.embedding import unwrap
@@ -36,7 +35,7 @@ from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.training.trainer_schedule import set_schedule
-from nnunet_active.training.validation_folder import set_aside
+from nnunet_active.training.validation_folder import set_validation_aside
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
 
@@ -222,7 +221,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As the stock one; predictions of cases that are trained on by now are set aside before."""
         if self.local_rank == 0:
-            moved = set_aside(Path(self.output_folder), self.do_split()[1], self.dataset_json["file_ending"])
+            moved = set_validation_aside(Path(self.output_folder), self.do_split()[1], self.dataset_json["file_ending"])
             if moved:
                 self.print_to_log_file(
                     f"Earlier predictions of {', '.join(moved)} were set aside: not held out any more."

@@ -17,7 +17,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUN
 
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.pseudo.pseudo_labels import ReliableSet, make_reliable_set, read_reliable_set
+from nnunet_active.pseudo.pseudo_labels import Predicting, ReliableSet, make_reliable_set, read_reliable_set
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.session import QuerySession
 
@@ -97,14 +97,10 @@ class PseudoLabelling:
         labelled = session.labelled(epoch)
         made = make_reliable_set(
             session.campaign,
-            session.store,
-            window,
+            Predicting(window, session.store, session.dataset_json, session.ranks, session.log),
             session.unlabelled(epoch),
             folder,
             self.settings,
-            session.dataset_json,
-            session.ranks,
-            session.log,
             labelled,
         )
         seconds = time.perf_counter() - began

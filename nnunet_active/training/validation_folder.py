@@ -15,7 +15,7 @@ FOLDER = "validation"
 KEPT = "validation_of_earlier_splits"
 
 
-def set_aside(output_folder: Path, held_out: Iterable[str], ending: str) -> list[str]:
+def set_validation_aside(output_folder: Path, held_out: Iterable[str], ending: str) -> list[str]:
     """Move the predictions of cases that are not validated on any more into a folder beside ``validation``.
 
     Args:

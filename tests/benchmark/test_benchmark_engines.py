@@ -11,12 +11,12 @@ from nnunet_active.benchmark import engines
 from nnunet_active.benchmark.engines import LocalEngine
 from nnunet_active.benchmark.execution import Job
 from nnunet_active.benchmark.plan import RunSpec
-from nnunet_active.benchmark.target import Target
+from nnunet_active.benchmark.target import SharedTarget
 
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
-    target = Target(tmp_path, tmp_path, "Dataset901_X", "nnUNetActivePlans", "2d")
+    target = SharedTarget(tmp_path, tmp_path, "Dataset901_X", "nnUNetActivePlans", "2d")
     return [
         Job(
             RunSpec(arm, "plain", target.dataset, "2d", target.plans, "T", 0, ("a",), ("b",), 0, None, threads=1),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tiny_benchmark import tiny_benchmark
 
-from nnunet_active.benchmark.all_runs import run
+from nnunet_active.benchmark.all_runs import run_benchmark
 from nnunet_active.benchmark.configuration import Arm, Recipe
 from nnunet_active.benchmark.engines import LocalEngine
 from nnunet_active.benchmark.execution import execute
@@ -64,7 +64,7 @@ def test_unfinished_runs_are_left_out_and_no_table_of_pseudo_labels_is_written_w
 
 def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_compared(nnunet_folders: Path):
     first = tiny_benchmark(nnunet_folders)
-    assert run(first, LocalEngine(1), progress=False) == []
+    assert run_benchmark(first, LocalEngine(1), progress=False) == []
 
     def before(**more) -> list[str]:
         runs = tiny_benchmark(nnunet_folders, **more).runs
@@ -88,13 +88,13 @@ def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_
     for other in others:
         assert before(arms=coreset, **other) == []
     later = tiny_benchmark(nnunet_folders, arms=coreset)
-    assert run(later, LocalEngine(1), progress=False) == []
+    assert run_benchmark(later, LocalEngine(1), progress=False) == []
     assert set(read_rows(later.root / "results.csv")["arm"]) == {"source", "random", "entropy", "coreset"}
 
 
 def test_of_two_earlier_meanings_of_a_name_the_later_one_counts(nnunet_folders: Path):
     first = tiny_benchmark(nnunet_folders, arms=(Arm("entropy"),))
-    assert run(first, LocalEngine(1), progress=False) == []
+    assert run_benchmark(first, LocalEngine(1), progress=False) == []
     result = json.loads((first.root / "runs" / run_of(first, "entropy").identifier / "result.json").read_text())
     later = {**result, "run": "later", "finished": "9" + result["finished"][1:]}
     later["spec"]["settings"]["strategy_options"] = {"another": 1}

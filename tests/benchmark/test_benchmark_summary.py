@@ -10,7 +10,7 @@ import pytest
 from benchmark_rows import case_rows, rows
 
 from nnunet_active.benchmark.measures import with_ways
-from nnunet_active.benchmark.summary import Tables, read, summarise
+from nnunet_active.benchmark.summary import Tables, read, summarise_benchmark
 from nnunet_active.util.errors import MissingInput
 
 
@@ -27,7 +27,7 @@ def tables(arms: tuple[str, ...] = ("mmacts", "foreground_random", "mmacts:one_o
 
 
 def test_the_page_holds_every_table_and_figure_and_asks_for_nothing_else(tmp_path: Path):
-    sections = summarise(tables(), tmp_path, title="Cine <to> LGE")
+    sections = summarise_benchmark(tables(), tmp_path, title="Cine <to> LGE")
     page = (tmp_path / "summary.html").read_text()
     assert "Cine &lt;to&gt; LGE" in page and "<script" not in page
     for section in sections:
@@ -42,13 +42,13 @@ def test_the_page_holds_every_table_and_figure_and_asks_for_nothing_else(tmp_pat
 
 def test_the_same_rows_give_the_same_files(tmp_path: Path):
     for name in ("one", "two"):
-        summarise(tables(), tmp_path / name)
+        summarise_benchmark(tables(), tmp_path / name)
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
 
 
 def test_the_markdown_names_the_best_way_first(tmp_path: Path):
-    summarise(tables(), tmp_path)
+    summarise_benchmark(tables(), tmp_path)
     text = (tmp_path / "summary.md").read_text()
     overview = text[text.index("## Every way") :]
     assert overview.index("| mmacts:one_off |") < overview.index("| foreground_random |") < overview.index("| mmacts |")
@@ -56,7 +56,7 @@ def test_the_markdown_names_the_best_way_first(tmp_path: Path):
 
 @pytest.mark.parametrize("arms", [(), ("mmacts",)])
 def test_an_unfinished_benchmark_is_summarised_as_far_as_it_goes(tmp_path: Path, arms: tuple[str, ...]):
-    sections = summarise(tables(arms), tmp_path)
+    sections = summarise_benchmark(tables(arms), tmp_path)
     assert {"facts", "references"} <= {section.name for section in sections}
     assert not any(section.name.startswith("wins") for section in sections)
 
@@ -69,8 +69,8 @@ def test_before_the_first_run_there_is_nothing_to_summarise(tmp_path: Path):
 def test_pseudo_labels_get_a_section_where_there_are_any(tmp_path: Path):
     judged = {"run": "a", "labels": 1, "reliable": [True, False], "dice": [0.8, 0.5], "way": "mmacts:pseudo"}
     plain = tables()
-    sections = summarise(Tables(plain.rows, plain.cases, pd.DataFrame(judged)), tmp_path)
+    sections = summarise_benchmark(Tables(plain.rows, plain.cases, pd.DataFrame(judged)), tmp_path)
     section = next(one for one in sections if one.name == "pseudo_labels")
     assert section.table.loc[0, "difference"] == pytest.approx(0.3)
     assert section.title in (tmp_path / "summary.md").read_text()
-    assert "pseudo_labels" not in {one.name for one in summarise(plain, tmp_path / "without")}
+    assert "pseudo_labels" not in {one.name for one in summarise_benchmark(plain, tmp_path / "without")}

@@ -9,7 +9,7 @@ import pytest
 from tiny_benchmark import configuration, tiny_benchmark
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.benchmark.all_runs import prepare, run
+from nnunet_active.benchmark.all_runs import prepare_benchmark, run_benchmark
 from nnunet_active.benchmark.target import make_folds, prepare_target
 from nnunet_active.util.errors import CampaignError, MissingInput
 
@@ -46,7 +46,7 @@ def test_what_is_missing_is_named(nnunet_folders: Path):
     target = make_target(nnunet_folders)
     (target.preprocessed / "active" / "source").rename(nnunet_folders / "elsewhere")
     with pytest.raises(MissingInput, match="name it with -m MODEL"):
-        prepare(configuration(), nnunet_folders / "benchmark", None)
+        prepare_benchmark(configuration(), nnunet_folders / "benchmark", None)
 
 
 def test_a_folder_holds_one_state_of_a_target_only(nnunet_folders: Path):
@@ -60,7 +60,7 @@ def test_a_folder_holds_one_state_of_a_target_only(nnunet_folders: Path):
 class Refusing:
     """An engine without a machine."""
 
-    def run(self, jobs):
+    def run_benchmark(self, jobs):
         from nnunet_active.benchmark.engines import Outcome
 
         for job in jobs:
@@ -70,6 +70,6 @@ class Refusing:
 def test_failed_runs_are_told_and_stay_open(nnunet_folders: Path):
     benchmark = tiny_benchmark(nnunet_folders)
     said: list[str] = []
-    failed = run(benchmark, Refusing(), said.append, progress=False)
+    failed = run_benchmark(benchmark, Refusing(), said.append, progress=False)
     assert len(failed) == len(benchmark.runs) == len(benchmark.open_jobs())
     assert any("no machine" in text for text in said)

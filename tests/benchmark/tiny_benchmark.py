@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.benchmark.all_runs import Benchmark, prepare
+from nnunet_active.benchmark.all_runs import Benchmark, prepare_benchmark
 from nnunet_active.benchmark.configuration import Arm, Configuration
 from nnunet_active.benchmark.execution import Job
 
@@ -33,7 +33,7 @@ def tiny_benchmark(folders: Path, name: str = "benchmark", **more) -> Benchmark:
     """Prepared from a tiny target that is made where there is none yet."""
     if not (folders / "nnUNet_raw" / NAME).is_dir():
         make_target(folders)
-    return prepare(configuration(**more), folders / name, None)
+    return prepare_benchmark(configuration(**more), folders / name, None)
 
 
 def job_of(benchmark: Benchmark, arm: str) -> Job:

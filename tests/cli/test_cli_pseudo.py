@@ -14,7 +14,8 @@ from tiny_rounds import make_once, start
 from nnunet_active.cli.main import main
 from nnunet_active.data.cases import open_store, read_plans
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.models.source_model import read_source_model, save_source_model, source_folder
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.source_model import read_source_model, source_folder
 
 DERIVED = "Dataset905_TinyTarget_PseudoLabelled"
 EVERYONE = ["--confident-fraction", "1", "--nearer-fraction", "1"]

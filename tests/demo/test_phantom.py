@@ -9,15 +9,15 @@ import SimpleITK as sitk
 from scipy.ndimage import binary_dilation
 
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.demo.phantom import TRUTH_FILE, write_phantom_pair
+from nnunet_active.demo.phantom import TRUTH_FILE, PhantomSizes, write_phantom_pair
 from nnunet_active.demo.phantom_case import CHANNELS, SHAPE, SPACING, TARGET_GROUPS
 
-SIZES = {"n_source": 6, "n_source_test": 2, "n_target_pool": 9, "n_target_test": 6}
+SIZES = PhantomSizes(source=6, source_test=2, target_pool=9, target_test=6)
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
-    return write_phantom_pair(tmp_path_factory.mktemp("phantom") / "nnUNet_raw", **SIZES)
+    return write_phantom_pair(tmp_path_factory.mktemp("phantom") / "nnUNet_raw", SIZES)
 
 
 def _image(folder, identifier, channel):
@@ -49,8 +49,8 @@ def test_images_and_label_of_a_case_share_spacing_origin_and_direction(pair):
 
 
 def test_the_same_seed_gives_the_same_voxels_and_another_seed_others(pair, tmp_path):
-    again = write_phantom_pair(tmp_path / "again", **SIZES)
-    other = write_phantom_pair(tmp_path / "other", seed=1, **SIZES)
+    again = write_phantom_pair(tmp_path / "again", SIZES)
+    other = write_phantom_pair(tmp_path / "other", SIZES, seed=1)
     pd.testing.assert_frame_equal(pair.target_truth, again.target_truth)
 
     def voxels(one):
@@ -92,5 +92,5 @@ def test_pool_and_test_cases_hold_every_group_of_the_target_in_its_share(pair):
 def test_an_existing_data_set_is_never_overwritten(pair):
     before = sorted(pair.target_folder.rglob("*"))
     with pytest.raises(FileExistsError, match="Dataset901"):
-        write_phantom_pair(pair.source_folder.parent, **SIZES)
+        write_phantom_pair(pair.source_folder.parent, SIZES)
     assert sorted(pair.target_folder.rglob("*")) == before

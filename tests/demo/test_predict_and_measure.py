@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_active.demo.phantom import write_phantom_pair
+from nnunet_active.demo.phantom import PhantomSizes, write_phantom_pair
 from nnunet_active.demo.predict_and_measure import evaluate, load_predictor
 from nnunet_active.demo.source_training import Schedule, train_source
 from nnunet_active.util.errors import MissingInput
@@ -17,7 +17,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as environment:
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             environment.setenv(variable, str(folder / variable))
-        pair = write_phantom_pair(folder / "nnUNet_raw", n_source=5, n_source_test=3, n_target_pool=3, n_target_test=1)
+        pair = write_phantom_pair(folder / "nnUNet_raw", PhantomSizes(5, 3, 3, 1))
         model = train_source(pair.source_name, Schedule(epochs=1, iterations=2, val_iterations=1), progress=False)
     return pair.source_folder, model.folder
 

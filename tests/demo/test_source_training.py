@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_active.demo.phantom import write_phantom_pair
+from nnunet_active.demo.phantom import PhantomSizes, write_phantom_pair
 from nnunet_active.demo.predict_and_measure import load_predictor
 from nnunet_active.demo.source_training import Schedule, plan_and_preprocess, tiny_plans, train, train_source
 from nnunet_active.models.source_model import read_source_model
 from nnunet_active.util.errors import MissingInput
 
 SHORT = Schedule(epochs=1, iterations=2, val_iterations=1)
-FEW = {"n_source": 5, "n_source_test": 1, "n_target_pool": 3, "n_target_test": 1}
+FEW = PhantomSizes(source=5, source_test=1, target_pool=3, target_test=1)
 
 
 @pytest.fixture
 def dataset(nnunet_folders):
-    return write_phantom_pair(nnunet_folders / "nnUNet_raw", **FEW).source_name
+    return write_phantom_pair(nnunet_folders / "nnUNet_raw", FEW).source_name
 
 
 def test_a_short_training_gives_a_stock_model_folder_that_nnunet_loads_and_that_we_read_as_a_source(
@@ -43,16 +43,12 @@ def test_a_short_training_gives_a_stock_model_folder_that_nnunet_loads_and_that_
     assert source.weights.keys() == predictor.network.state_dict().keys()
 
 
-def test_the_same_seed_gives_the_same_weights_and_given_weights_are_the_start(dataset):
+def test_the_same_seed_gives_the_same_weights(dataset):
     first = train_source(dataset, SHORT, progress=False)
     weights = read_source_model(first.folder).weights
     train(dataset, SHORT, progress=False)
     for name, tensor in read_source_model(first.folder).weights.items():
         torch.testing.assert_close(tensor, weights[name])
-    still = Schedule(epochs=1, iterations=1, val_iterations=1, lr=0.0)
-    train(dataset, still, weights=weights, seed=5, progress=False)
-    for name, tensor in read_source_model(first.folder).weights.items():
-        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
 
 
 def test_cases_are_preprocessed_as_the_stock_command_leaves_them(dataset, nnunet_folders):
@@ -60,7 +56,7 @@ def test_cases_are_preprocessed_as_the_stock_command_leaves_them(dataset, nnunet
     assert folder == nnunet_folders / "nnUNet_preprocessed" / dataset
     cases = sorted(file.name for file in (folder / "nnUNetPlans_2d").iterdir())
     assert cases[:3] == ["source_001.b2nd", "source_001.pkl", "source_001_seg.b2nd"]
-    assert len(list((folder / "gt_segmentations").iterdir())) == FEW["n_source"]
+    assert len(list((folder / "gt_segmentations").iterdir())) == FEW.source
     fingerprint = json.loads((folder / "dataset_fingerprint.json").read_text())
     assert np.median(fingerprint["spacings"], axis=0).tolist() == [6, 4, 4]
     assert set(fingerprint["foreground_intensity_properties_per_channel"]) == {"0", "1", "2"}

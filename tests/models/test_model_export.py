@@ -14,6 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import random_network, source_model, write_trained
 
 from nnunet_active.models.model_export import export_model
+from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 DATASET = "Dataset901_Target"
@@ -34,8 +35,9 @@ def train(results, fold="0", source=None, **changes):
     return source, write_trained(source, folder, fold, **{"trainer_name": "nnUNetTrainerSomebodys", **changes})
 
 
-def export(output, folds=("0",), **kwargs):
-    return export_model(DATASET, "3d_fullres", folds, output, trainer="nnUNetTrainerSomebodys", **kwargs)
+def export(output, folds=("0",)):
+    trained = results_root() / DATASET / "nnUNetTrainerSomebodys__nnUNetActivePlans__3d_fullres"
+    return export_model(trained, folds, output)
 
 
 @torch.no_grad()

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
-from nnunet_active.models.model_files import FolderStore, ZipStore
+from nnunet_active.models.model_files import (
+    DEFAULT_CHECKPOINT,
+    FolderStore,
+    ZipStore,
+    choose_fold,
+    choose_model,
+    read_json,
+)
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 FILES = {
     "Dataset1_A/nnUNetTrainer__p__2d/plans.json": "{}",
@@ -54,3 +63,72 @@ def test_files_are_read_and_missing_ones_are_none(store):
     assert store.read(f"{root}nnUNetTrainer__p__3d_fullres", "plans.json") is None
     with store.local_file(f"{root}nnUNetTrainer__p__3d_fullres", "fold_0/checkpoint_final.pth") as file:
         assert file.read_text() == "weights"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two models with the default checkpoint."""
+    for name in ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainer__nnUNetPlans__3d_fullres"):
+        (tmp_path / name / "fold_0").mkdir(parents=True)
+        (tmp_path / name / "fold_0" / DEFAULT_CHECKPOINT).write_bytes(b"")
+        for file in ("plans.json", "dataset.json"):
+            (tmp_path / name / file).write_text("{}")
+    return tmp_path
+
+
+def chosen(found, fold=None, checkpoint=DEFAULT_CHECKPOINT):
+    notes: list[str] = []
+    return (*choose_fold(FolderStore(Path("somewhere")), "model", found, fold, checkpoint, notes), notes)
+
+
+def test_the_configuration_decides_between_models(folder):
+    store = FolderStore(folder)
+    assert choose_model(store, "2d").endswith("__2d")
+    with pytest.raises(MissingInput, match=r"holds several models .*choose the configuration with -c"):
+        choose_model(store, None)
+    with pytest.raises(MissingInput, match=r"no model for the configuration 3d_lowres; found: .*2d, .*3d_fullres"):
+        choose_model(store, "3d_lowres")
+
+
+def test_a_folder_without_a_model_is_told_what_one_looks_like(tmp_path):
+    with pytest.raises(
+        MissingInput, match=r"expected a folder with plans.json, dataset.json and fold_X/checkpoint_final"
+    ):
+        choose_model(FolderStore(tmp_path), None)
+
+
+def test_a_finished_checkpoint_of_a_higher_fold_goes_before_an_unfinished_one_of_a_lower():
+    found = {"0": ["checkpoint_latest.pth"], "1": [DEFAULT_CHECKPOINT, "checkpoint_best.pth"]}
+    fold, checkpoint, notes = chosen(found)
+    assert (fold, checkpoint) == ("1", DEFAULT_CHECKPOINT)
+    assert notes == ["Folds found: 0, 1; fold 1 is taken (-f chooses another)."]
+
+
+def test_the_best_checkpoint_goes_before_the_latest_and_only_in_the_place_of_the_default():
+    found = {"0": ["checkpoint_latest.pth", "checkpoint_best.pth"]}
+    fold, checkpoint, notes = chosen(found, 0)
+    assert (fold, checkpoint) == ("0", "checkpoint_best.pth") and "taken in its place" in notes[0]
+    with pytest.raises(
+        MissingInput, match=r"has no mine.pth; found fold_0: checkpoint_latest.pth, checkpoint_best.pth"
+    ):
+        chosen(found, 0, "mine.pth")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"), [({}, "no fold_X folder"), ({"0": ["x.pth"]}, "no checkpoint for fold 3; folds found: 0")]
+)
+def test_a_fold_that_is_not_there_is_named(found, said):
+    with pytest.raises(MissingInput, match=said):
+        chosen(found, 3)
+
+
+def test_a_description_is_an_object_or_a_clear_sentence(folder):
+    store, model = FolderStore(folder), "nnUNetTrainer__nnUNetPlans__2d"
+    assert read_json(store, model, "plans.json", required=True) == {}
+    assert read_json(store, model, "dataset_fingerprint.json", required=False) is None
+    with pytest.raises(MissingInput, match=r"dataset_fingerprint.json was not found"):
+        read_json(store, model, "dataset_fingerprint.json", required=True)
+    for content, said in (("{", "is not valid JSON"), ("[]", "holds a list where an object was expected")):
+        (folder / model / "plans.json").write_text(content)
+        with pytest.raises(ActiveError, match=said):
+            read_json(store, model, "plans.json", required=True)

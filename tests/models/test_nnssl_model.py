@@ -12,14 +12,9 @@ from tiny_target import NAME, PLANS, make_target
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.cli.main import main
 from nnunet_active.data.cases import read_plans
+from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.nnssl_model import RES_ENC_L, find_nnssl_checkpoint, read_nnssl
-from nnunet_active.models.source_model import (
-    carry_over,
-    head_is_trained,
-    read_source_model,
-    save_source_model,
-    source_folder,
-)
+from nnunet_active.models.source_model import carry_over, head_is_trained, read_source_model, source_folder
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder

@@ -10,9 +10,11 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.model_sharing.model_export import export_pretrained_model
-from tiny_source import plans, random_network, source_model, write_trained
+from tiny_source import plans, source_model, write_trained
 
-from nnunet_active.models.source_model import build_network, read_source_model, save_source_model, source_folder
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.source_model import find_source, read_source_model, source_folder
+from nnunet_active.nnunet.networks import build_network
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 MODEL = "nnUNetTrainer__nnUNetPlans__3d_fullres"
@@ -171,44 +173,6 @@ def test_a_missing_fingerprint_is_no_problem(trained):
     assert read_source_model(trained).fingerprint is None
 
 
-@pytest.mark.parametrize(("name", "residual"), [("3d_fullres", False), ("2d", True)])
-@torch.no_grad()
-def test_a_saved_source_model_is_read_by_nnunets_own_predictor(tmp_path, name, residual):
-    source = source_model(name=name, residual=residual)
-    folder = source_folder(tmp_path, "nnUNetActivePlans", name)
-    save_source_model(source, folder)
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(folder), None)
-    assert predictor.trainer_name == "nnUNetTrainer" and predictor.allowed_mirroring_axes == source.mirror_axes
-    x = torch.randn(1, 3, *[16] * (2 if name == "2d" else 3))
-    expected = random_network(source.plans, name, source.dataset_json)(x)
-    assert torch.equal(predictor.network.eval()(x), expected)
-    content = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=True)  # needs no allowance
-    assert "optimizer_state" not in content
-
-
-def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(source, tmp_path):
-    folder = tmp_path / "kept"
-    save_source_model(replace(source, fold="3"), folder)
-    save_source_model(source, folder)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "dataset.json",
-        "dataset_fingerprint.json",
-        "fold_0",
-        "plans.json",
-    ]
-
-
-def test_a_failed_write_leaves_the_old_model(source, tmp_path):
-    folder = tmp_path / "kept"
-    save_source_model(source, folder)
-    with pytest.raises(TypeError):
-        save_source_model(replace(source, plans={"not": {1, 2}}), folder)
-    assert equal_weights(read_source_model(folder).weights, source.weights)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-
-
 @pytest.mark.data
 @torch.no_grad()
 @pytest.mark.parametrize(
@@ -229,3 +193,24 @@ def test_real_models_are_read_without_trusting_them_and_predict_as_in_nnunet(tes
     configured = source.plans["configurations"][name]
     x = torch.randn(1, len(configured["normalization_schemes"]), *configured["patch_size"])
     assert torch.equal(network(x), predictor.network.eval()(x))
+
+
+def test_the_network_kept_beside_the_plans_comes_first(tmp_path):
+    kept, own = source_model(seed=1), source_model(seed=2)
+    save_source_model(kept, source_folder(tmp_path / "Dataset009_A", "nnUNetPlans", "3d_fullres"))
+    write_trained(own, tmp_path / "results" / "Dataset009_A" / "nnUNetTrainer__nnUNetPlans__3d_fullres")
+    found = find_source(tmp_path / "Dataset009_A", "nnUNetPlans", "3d_fullres", "0", tmp_path / "results")
+    assert all((found.weights[key] == value).all() for key, value in kept.weights.items())
+
+
+def test_else_the_users_own_stock_training_of_that_fold_is_taken(tmp_path):
+    own = tmp_path / "results" / "Dataset009_A" / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    write_trained(source_model(seed=1), own, fold="0")
+    write_trained(source_model(seed=2), own, fold="1")
+    found = find_source(tmp_path / "Dataset009_A", "nnUNetPlans", "3d_fullres", "1", tmp_path / "results")
+    assert found.fold == "1"
+
+
+def test_a_missing_source_names_the_commands_that_give_one(tmp_path):
+    with pytest.raises(MissingInput, match=r"nnunet_active plan -d Dataset009_A .* nnunet_active init"):
+        find_source(tmp_path / "Dataset009_A", "nnUNetPlans", "3d_fullres", "0", tmp_path)

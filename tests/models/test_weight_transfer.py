@@ -4,8 +4,9 @@ import pytest
 import torch
 from tiny_source import GLIOMA, dataset_json, plans, random_network, source_model
 
+from nnunet_active.models.name_mapping import map_channels, map_heads
 from nnunet_active.models.source_model import carry_over
-from nnunet_active.models.weight_transfer import map_channels, map_heads, transfer_weights
+from nnunet_active.models.weight_transfer import transfer_weights
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.util.errors import IncompatibleSource
 

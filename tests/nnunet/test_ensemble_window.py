@@ -8,7 +8,7 @@ from tiny_window import REGIONS, Case, image
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.scoring.divergence import mean_divergence
-from nnunet_active.scoring.ensemble import mutual_information
+from nnunet_active.scoring.ensemble import MeanPrediction
 from nnunet_active.scoring.statistics import score_logits
 
 
@@ -35,7 +35,10 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(name, labels
 def test_an_ensembles_disagreement_is_that_of_its_members_and_its_embedding_the_firsts(labels):
     members = folds(labels=labels)
     window = EnsembleWindow(members)
-    expected = mutual_information([member.logits(image()) for member in members], labels is not None)
+    mean = MeanPrediction(labels is not None)
+    for member in members:
+        mean.add(member.logits(image()))
+    expected = mean.mutual_information()
     assert window.mutual_information(image()) == pytest.approx(expected, rel=1e-6)
     scores = window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=members[1])
     assert scores.scalars["mutual_information"] == pytest.approx(expected, rel=1e-6)

@@ -110,3 +110,13 @@ def test_the_digest_knows_keys_and_values_and_not_the_storage():
     assert weights_digest(one) == weights_digest(same)
     assert weights_digest(one) != weights_digest({**one, "b": torch.tensor(False)})
     assert weights_digest({"a": one["a"]}) != weights_digest({"z": one["a"]})
+
+
+def test_the_digest_knows_networks_apart_by_the_last_digit_of_a_single_weight():
+    torch.manual_seed(0)
+    network, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    other.load_state_dict(network.state_dict())
+    assert weights_digest(network.state_dict()) == weights_digest(other.state_dict())
+    with torch.no_grad():
+        other.bias[1] = torch.nextafter(other.bias[1], torch.tensor(9.0))
+    assert weights_digest(network.state_dict()) != weights_digest(other.state_dict())

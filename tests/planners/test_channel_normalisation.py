@@ -4,7 +4,7 @@ import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_source import plans
 
-from nnunet_active.models.weight_transfer import map_channels
+from nnunet_active.models.name_mapping import map_channels
 from nnunet_active.planners.channel_normalisation import map_normalisation
 from nnunet_active.util.errors import IncompatibleSource
 

@@ -18,6 +18,7 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.pseudo.pseudo_label_writer import label_map
 from nnunet_active.pseudo.pseudo_labels import (
+    Predicting,
     make_reliable_set,
     read_reliable_set,
 )
@@ -56,13 +57,10 @@ def start(target, labelled=(), **settings):
 def make(target, campaign, window, dataset_json, tag="round_001", said=None, **settings):
     return make_reliable_set(
         campaign,
-        target.store,
-        window,
+        Predicting(window, target.store, dataset_json, log=(said if said is not None else []).append),
         campaign.pool(target.store.identifiers()),
         campaign.folder / "pseudo" / tag,
         PseudoLabelSettings(**settings),
-        dataset_json,
-        log=(said if said is not None else []).append,
     )
 
 
@@ -213,7 +211,7 @@ def test_an_empty_pool_gives_an_empty_set(retrospective):
     target, campaign, window, dataset_json = retrospective
     folder = campaign.folder / "pseudo" / "round_001"
     made = make_reliable_set(
-        campaign, target.store, window, ["case_0"], folder, PseudoLabelSettings(), dataset_json, log=silent
+        campaign, Predicting(window, target.store, dataset_json, log=silent), ["case_0"], folder, PseudoLabelSettings()
     )
     assert made.cases == () and made.table.empty and read_reliable_set(folder).cases == ()
 
@@ -270,7 +268,7 @@ def test_a_held_out_case_and_a_labelled_one_are_never_pseudo_labelled(retrospect
     folder = campaign.folder / "pseudo" / "round_001"
     settings = PseudoLabelSettings(**EVERYONE)
     made = make_reliable_set(
-        campaign, target.store, window, everyone, folder, settings, dataset_json, log=lambda t: None
+        campaign, Predicting(window, target.store, dataset_json, log=silent), everyone, folder, settings
     )
     assert made.cases == ("case_2", "case_3", "case_4")
 

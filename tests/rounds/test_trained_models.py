@@ -7,7 +7,7 @@ import pytest
 from tiny_rounds import request, start, trained
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.rounds.trained_models import covered_folds, find_trainings, judge, trainings_of
+from nnunet_active.rounds.trained_models import covered_folds, find_trainings, missed_labels, trainings_of
 
 NOW = time.time()
 LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
@@ -60,9 +60,9 @@ def test_our_trainers_record_says_which_labels_are_missing(target):
     campaign = labelled_campaign("case_1", "case_2")
     trained(target, labelled=["case_0", "case_1"])
     (one,) = trainings_of(campaign, target.results)
-    assert judge(campaign, one).missing == ("case_2",)
+    assert missed_labels(campaign, one).missing == ("case_2",)
     trained(target, labelled=["case_0", "case_1", "case_2"])
-    assert judge(campaign, trainings_of(campaign, target.results)[0]).missing == ()
+    assert missed_labels(campaign, trainings_of(campaign, target.results)[0]).missing == ()
 
 
 def test_a_model_that_knows_labels_this_campaign_has_not_revealed_is_another_campaigns(target):
@@ -80,7 +80,7 @@ def test_a_stock_training_from_before_the_campaign_is_not_its_own(target):
 def test_a_stock_training_that_began_after_the_last_label_is_taken_to_know_it_and_that_is_said(target):
     campaign = labelled_campaign("case_1", time=LATER - 1000)
     trained(target, "nnUNetTrainer", begun=LATER + 10, saved=LATER + 20)
-    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    verdict = missed_labels(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == () and "nnUNetTrainer keeps no record of its cases" in verdict.note
 
 
@@ -91,18 +91,18 @@ def test_a_stock_training_that_began_before_a_label_may_lack_it(target, came):
         stamp = datetime.fromtimestamp(came).isoformat(timespec="seconds")
         campaign.record_label("case_2", {"time": stamp, "corrections": 0})
     trained(target, "nnUNetTrainer", begun=LATER + 10, saved=LATER + 20)
-    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    verdict = missed_labels(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == ("case_2",) and "before the label of case_2 came" in verdict.note
 
 
 def test_a_label_that_was_corrected_since_has_to_be_learnt_again(target):
     campaign = labelled_campaign("case_1", time=NOW - 1000)
     trained(target, labelled=["case_0", "case_1"], saved=NOW)
-    assert judge(campaign, trainings_of(campaign, target.results)[0]).missing == ()
+    assert missed_labels(campaign, trainings_of(campaign, target.results)[0]).missing == ()
     with campaign.lock():
         stamp = datetime.fromtimestamp(NOW + 100).isoformat(timespec="seconds")
         campaign.record_label("case_1", {"time": stamp, "corrections": 1})
-    verdict = judge(campaign, trainings_of(campaign, target.results)[0])
+    verdict = missed_labels(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == ("case_1",) and "corrected" in verdict.note
 
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_model(target):
     checkpoint = trained(target, labelled=["case_0", "case_1"])
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
     (one,) = trainings_of(campaign, target.results)
-    verdict = judge(campaign, one)
+    verdict = missed_labels(campaign, one)
     assert one.problem and set(verdict.missing) == {"case_0", "case_1"} and "not known" in verdict.note
 
 
@@ -128,4 +128,4 @@ def test_with_cross_validation_every_fold_trains_on_the_other_folds_cases(target
     assert sorted(own + other) == ["case_0", "case_1", "case_2"]
     trained(target, labelled=other, fold="1")
     (one,) = trainings_of(campaign, target.results)
-    assert one.fold == "1" and judge(campaign, one).missing == ()
+    assert one.fold == "1" and missed_labels(campaign, one).missing == ()

@@ -13,7 +13,6 @@ from scipy.stats import wasserstein_distance
 from skimage.transform import resize
 from sklearn.decomposition import PCA
 
-from nnunet_active.scoring import density
 from nnunet_active.scoring.density import (
     case_signature,
     default_radius,
@@ -22,6 +21,7 @@ from nnunet_active.scoring.density import (
     pairwise_distances,
     volume_signature,
 )
+from nnunet_active.scoring.quantiles import quantile_integrals
 
 LINE = np.abs(np.subtract.outer([0.0, 1.0, 3.0, 10.0], [0.0, 1.0, 3.0, 10.0]))
 finite = st.floats(-1e3, 1e3)
@@ -67,40 +67,12 @@ def test_distances_equal_the_literal_recipe_within_half_a_percent(
         assert ours[i, j] == pytest.approx(wasserstein_distance(scores[i], scores[j]), rel=0.005)
 
 
-@pytest.mark.parametrize("n, m", [(1, 1), (7, 5), (1000, 1000), (4096, 12288)])
-def test_heavy_tails_and_unequal_sample_sizes_stay_within_half_a_percent(n: int, m: int) -> None:
-    rng = np.random.default_rng(n)
-    a, b = rng.standard_t(3, n), 1.3 * rng.standard_t(3, m)
-    ours = np.abs(density._quantile_integrals(a, 2048) - density._quantile_integrals(b, 2048)).mean()
-    assert ours == pytest.approx(wasserstein_distance(a, b), rel=0.005)
-
-
-@given(
-    arrays(np.float64, st.integers(1, 30), elements=finite),
-    arrays(np.float64, st.integers(1, 30), elements=finite),
-    st.integers(1, 64),
-)
-def test_the_binned_distance_is_never_above_the_exact_one_and_keeps_the_mean(
-    a: np.ndarray, b: np.ndarray, bins: int
-) -> None:
-    binned_a, binned_b = density._quantile_integrals(a, bins), density._quantile_integrals(b, bins)
-    assert np.abs(binned_a - binned_b).mean() <= wasserstein_distance(a, b) + 1e-9
-    assert binned_a.mean() == pytest.approx(a.mean(), abs=1e-9)
-
-
-def test_two_point_distributions_that_do_not_cross_are_exact_with_any_number_of_bins() -> None:
-    a, b = np.array([0.0, 1.0, 1.0]), np.array([2.0, 5.0])
-    for bins in (1, 3, 10):
-        ours = np.abs(density._quantile_integrals(a, bins) - density._quantile_integrals(b, bins)).mean()
-        assert ours == pytest.approx(3.5 - 2 / 3)
-
-
 def test_a_volume_of_rank_one_has_the_distribution_of_its_row_weights() -> None:
     # rows = weight · direction, so the one component is the direction and the scores are the centred weights times its length
     weights = np.random.default_rng(0).exponential(size=64)
     direction = np.array([0, 1, 2, 2, 0, 0, 0, 0.0])  # length 3, largest loading positive
     signature = volume_signature(np.outer(weights, direction).reshape(8, 8, 8), size=8, bins=16)
-    np.testing.assert_allclose(signature, density._quantile_integrals(3 * (weights - weights.mean()), 16), atol=1e-5)
+    np.testing.assert_allclose(signature, quantile_integrals(3 * (weights - weights.mean()), 16), atol=1e-5)
     np.testing.assert_allclose(
         volume_signature(-np.outer(weights, direction).reshape(8, 8, 8), 8, bins=16), -signature[::-1], atol=1e-5
     )
@@ -109,9 +81,8 @@ def test_a_volume_of_rank_one_has_the_distribution_of_its_row_weights() -> None:
 @pytest.mark.parametrize("shape", [(12, 12, 12), (30, 41, 7), (1, 12, 50)])
 def test_resizing_axis_by_axis_equals_resize_of_the_volume(shape: tuple[int, int, int]) -> None:
     volume = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    np.testing.assert_allclose(
-        density._resized(volume, 12), resize(volume, (12, 12, 12), anti_aliasing=True), atol=1e-5
-    )
+    resized = resize(volume, (12, 12, 12), anti_aliasing=True)  # a volume of that size is taken as it is
+    np.testing.assert_allclose(volume_signature(volume, 12, bins=64), volume_signature(resized, 12, bins=64), atol=1e-4)
 
 
 @pytest.mark.parametrize("offset", [-5.0, 1000.0])
@@ -141,7 +112,7 @@ def test_a_few_very_bright_voxels_do_not_cost_the_rest_its_precision() -> None:
     volume[100, 100, 100], volume[100, 100, 101] = 700, -210
     scores = literal_scores(volume.astype(np.float64), 128)
     spread = np.abs(scores).mean()
-    assert np.abs(volume_signature(volume) - density._quantile_integrals(scores, 2048)).mean() < 1e-3 * spread
+    assert np.abs(volume_signature(volume) - quantile_integrals(scores, 2048)).mean() < 1e-3 * spread
 
 
 def test_the_last_axis_matters() -> None:
@@ -258,22 +229,10 @@ def test_the_radius_is_a_quantile_of_the_distances_between_different_cases() -> 
     assert default_radius(LINE) == pytest.approx(1.5)
 
 
-def test_hard_density_on_a_line_in_closed_form() -> None:
+def test_density_on_a_line_in_closed_form() -> None:
     np.testing.assert_array_equal(neighbour_density(LINE, 2.5) * 4, [2, 3, 2, 1])
     np.testing.assert_array_equal(neighbour_density(LINE, 1.0) * 4, [1, 1, 1, 1])  # d < δ, not d <= δ
     assert neighbour_histogram(LINE, 2.5) == {1: 1, 2: 2, 3: 1}
-
-
-def test_soft_density_on_two_cases_in_closed_form() -> None:
-    np.testing.assert_allclose(neighbour_density(LINE[:2, :2], 2.0, soft=True), 1 + np.exp(-0.25))
-
-
-@pytest.mark.parametrize("radius", [0.0, 1e-300])
-def test_a_vanishing_radius_counts_only_identical_cases_in_the_soft_variant(radius: float) -> None:
-    distances = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        np.testing.assert_array_equal(neighbour_density(distances, radius, soft=True), [2, 2, 1])
 
 
 def test_identical_cases_have_distance_zero_and_equal_density() -> None:
@@ -282,14 +241,12 @@ def test_identical_cases_have_distance_zero_and_equal_density() -> None:
     np.testing.assert_array_equal(distances, np.zeros((4, 4)))
     assert default_radius(distances) == 0
     np.testing.assert_array_equal(neighbour_density(distances, 0.0), np.full(4, 0.25))
-    np.testing.assert_array_equal(neighbour_density(distances, 0.0, soft=True), np.full(4, 4.0))
 
 
 def test_one_case_alone_has_density_one() -> None:
     distances = pairwise_distances(case_signature(head(0)[None], 24)[None])
     assert default_radius(distances) == 0
-    for soft in (False, True):
-        np.testing.assert_array_equal(neighbour_density(distances, 0.0, soft), [1.0])
+    np.testing.assert_array_equal(neighbour_density(distances, 0.0), [1.0])
     assert neighbour_histogram(distances, 0.0) == {1: 1}
 
 
@@ -297,12 +254,11 @@ def test_one_case_alone_has_density_one() -> None:
 @settings(deadline=None)
 def test_density_lies_in_its_range_and_grows_with_the_radius(distances: np.ndarray, r: float, s: float) -> None:
     n, (small, large) = len(distances), sorted((r, s))
-    for soft, least, most in ((False, 1 / n, 1.0), (True, 1.0, n)):
-        near, far = neighbour_density(distances, small, soft), neighbour_density(distances, large, soft)
-        assert near.shape == (n,)
-        for rho in (near, far):
-            assert (rho >= least).all() and (rho <= most + 1e-12).all()
-        assert (near <= far + 1e-12).all()
+    near, far = neighbour_density(distances, small), neighbour_density(distances, large)
+    assert near.shape == (n,)
+    for rho in (near, far):
+        assert (rho >= 1 / n).all() and (rho <= 1 + 1e-12).all()
+    assert (near <= far + 1e-12).all()
 
 
 @given(distance_tables, st.floats(0, 3e3), st.randoms(use_true_random=False))
@@ -311,10 +267,9 @@ def test_density_follows_a_permutation_and_the_histogram_counts_every_case(
 ) -> None:
     n = len(distances)
     order = random.sample(range(n), n)
-    for soft in (False, True):
-        rho = neighbour_density(distances, radius, soft)
-        permuted = neighbour_density(distances[np.ix_(order, order)], radius, soft)
-        np.testing.assert_allclose(permuted, rho[order], rtol=1e-12)
+    rho = neighbour_density(distances, radius)
+    permuted = neighbour_density(distances[np.ix_(order, order)], radius)
+    np.testing.assert_allclose(permuted, rho[order], rtol=1e-12)
     histogram = neighbour_histogram(distances, radius)
     assert sum(histogram.values()) == n
     assert sum(k * cases for k, cases in histogram.items()) == pytest.approx(
@@ -326,20 +281,15 @@ def test_density_follows_a_permutation_and_the_histogram_counts_every_case(
     "distances", [np.zeros((2, 3)), np.full((2, 2), np.nan), np.full((2, 2), -1.0), np.zeros((0, 0))]
 )
 def test_distances_that_are_no_table_of_distances_are_refused(distances: np.ndarray) -> None:
-    for function in (
-        default_radius,
-        lambda d: neighbour_density(d, 1.0),
-        lambda d: neighbour_density(d, 1.0, soft=True),
-    ):
+    for function in (default_radius, lambda d: neighbour_density(d, 1.0)):
         with pytest.raises(ValueError, match="expected"):
             function(distances)
 
 
 @pytest.mark.parametrize("radius", [-1.0, np.nan])
 def test_a_negative_or_missing_radius_is_refused(radius: float) -> None:
-    for soft in (False, True):
-        with pytest.raises(ValueError, match="radius"):
-            neighbour_density(LINE, radius, soft)
+    with pytest.raises(ValueError, match="radius"):
+        neighbour_density(LINE, radius)
     with pytest.raises(ValueError, match="quantile"):
         default_radius(LINE, radius)
 

@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from nnunet_active.scoring.ensemble import MeanPrediction, mutual_information
+from nnunet_active.scoring.ensemble import MeanPrediction
+
+
+def mutual_information(members: list[torch.Tensor], regions: bool = False) -> float:
+    mean = MeanPrediction(regions)
+    for member in members:
+        mean.add(member)
+    return mean.mutual_information()
 
 
 def logits_of(foreground: float) -> torch.Tensor:

@@ -15,10 +15,9 @@ from nnunet_active.strategies.base import NEEDS
 from nnunet_active.util.errors import ActiveError, EmptyPool
 
 VARIANTS = [
-    ("assft", {"gap": "drift", "diversity": "static"}),
-    ("assft", {"gap": "prediction", "combine": "product", "region": "class_balanced"}),
-    ("assft", {"gap": "source", "dkd": "sum", "region": "soft", "support": 0}),
-    ("assft", {"floor": 50, "support": 0}),
+    ("assft", {"gap": "drift", "region": "predicted"}),
+    ("assft", {"gap": "source", "region": "soft", "support": 0}),
+    ("assft", {"empty": "highest", "support": 0}),
     ("weighted_sum", {"members": {"mmacts": 1.0, "lamda": 0.3, "random": 0.1}}),
     ("rank_aggregation", {"members": ["bald", "typiclust", "foreground_random"]}),
     ("per_cluster", {"member": "mmacts"}),

@@ -1,0 +1,60 @@
+"""Write a network as a stock model folder, which nnU-Net's predictor reads."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
+from nnunet_active.models.source_model import SUMMARY, SourceModel
+from nnunet_active.util.atomic import atomic_file, atomic_folder, write_json
+
+
+def save_source_model(source: SourceModel, folder: str | Path) -> None:
+    """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
+
+    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
+    ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside: Path | None = None
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as scratch:
+        with atomic_folder(Path(scratch) / "new") as new:
+            write_json(new / "plans.json", source.plans)
+            write_json(new / "dataset.json", source.dataset_json)
+            if source.fingerprint is not None:
+                write_json(new / "dataset_fingerprint.json", source.fingerprint)
+            if source.summary is not None:
+                (new / SUMMARY).write_bytes(source.summary)
+            write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
+        if folder.exists():
+            aside = folder.rename(Path(scratch) / "old")
+        try:
+            (Path(scratch) / "new").rename(folder)
+        except OSError:
+            if aside is not None:
+                aside.rename(folder)
+            raise
+
+
+def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None:
+    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine."""
+    fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
+    content = {
+        "network_weights": source.weights,
+        "init_args": {
+            "plans": source.plans,
+            "configuration": source.configuration,
+            "fold": fold,
+            "dataset_json": source.dataset_json,
+        },
+        "trainer_name": trainer_name,
+        "inference_allowed_mirroring_axes": source.mirror_axes,
+    }
+    if source.encoder_only:
+        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
+    with atomic_file(file) as temporary:
+        torch.save(content, temporary)
