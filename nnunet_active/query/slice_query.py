@@ -1,0 +1,153 @@
+"""Which slices a query asks for: the strategy chooses scans, a rule chooses slices of each (see ``strategies/slice_choice``).
+
+What is predicted in a slice comes from the same pass that scored the scan, by the same network; a scan that was not scored (a strategy
+that needs no network) is passed through it once.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.maps import to_file_order
+from nnunet_active.data.slice_map import AXES, SliceMap, choose_axis, slice_maps
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.scoring.slice_sums import DIFFICULTY, FOREGROUND
+from nnunet_active.strategies.slice_choice import choose_slices, extent, scans_for, share_out, steady_difficulty
+
+_NAMES = [name.format(axis) for name in (FOREGROUND, DIFFICULTY) for axis in range(3)]
+
+
+@dataclass(frozen=True)
+class SliceChoice:
+    """The slices that a query asks for.
+
+    Attributes:
+        requests: by case, in the order of the picks.
+        facts: by case, for ``selection.json``: what decided, along the axis of the stored image.
+    """
+
+    requests: dict[str, SliceRequest]
+    facts: dict[str, dict[str, Any]]
+
+
+class SliceQuery:
+    """Slices of the scans of one campaign.
+
+    Args:
+        campaign: its settings say how slices are chosen, its rounds which were asked for before.
+        store: the preprocessed images.
+    """
+
+    def __init__(self, campaign: Campaign, store: CaseStore) -> None:
+        self.campaign, self.store = campaign, store
+        self._asked = campaign.asked_slices()
+        self._known = campaign.known_slices()
+        self._transpose = store.plans_manager.transpose_forward
+
+    def along(self, case: str, shape: Sequence[int] | None = None) -> SliceMap:
+        """The slices of a scan along the axis that is asked for; the axis of an earlier request stays.
+
+        Args:
+            case: identifier.
+            shape: (Z, Y, X) of its preprocessed array; None: it does not matter.
+        """
+        properties = self.store.properties(case)
+        shape = properties["shape_after_cropping_and_before_resampling"] if shape is None else shape
+        maps = slice_maps(properties, self._transpose, shape, to_file_order)
+        if case in self._asked:
+            return maps[self._asked[case].axis]
+        return maps[choose_axis({axis: maps[axis].spacing for axis in AXES}, self.campaign.settings.axis)]
+
+    def open_slices(self, case: str) -> int:
+        """How many slices of a scan may still be asked for."""
+        one = self.along(case)
+        return one.slices - len(self._closed(case, one))
+
+    def candidates(self, cases: Sequence[str], count: int) -> tuple[list[str], int]:
+        """Of scans that may be asked for, those to choose from, and how many to choose.
+
+        Scans of which nothing was asked for come first; where they are too few, all with open slices are candidates.
+
+        Args:
+            cases: scans that the campaign may ask for.
+            count: slices.
+        """
+        left = [case for case in cases if self.open_slices(case)]
+        number = scans_for(count, len(left), self.campaign.settings.per_case)
+        fresh = [case for case in left if case not in self._asked]
+        return (fresh if len(fresh) >= number else left), number
+
+    def choose(
+        self,
+        picks: Sequence[str],
+        count: int,
+        window: Window,
+        cache: ScoreCache,
+        seed: Sequence[int],
+        trusted: bool = True,
+    ) -> SliceChoice:
+        """Slices of the chosen scans.
+
+        Args:
+            picks: scans in order of preference.
+            count: slices in all.
+            window: the network that asks.
+            cache: where its scores are kept.
+            seed: of what is drawn.
+            trusted: False: its predictions say nothing (an untrained head), and the whole scan counts.
+        """
+        settings = self.campaign.settings
+        shares = share_out(count, [self.open_slices(case) for case in picks], settings.per_case)
+        digest = window.digest
+        choice = SliceChoice({}, {})
+        for case, share in zip(picks, shares, strict=True):
+            if not share:
+                continue
+            foreground, difficulty, one = self._predicted(case, window, cache, digest)
+            foreground = foreground if trusted else np.zeros_like(foreground)
+            rng = np.random.default_rng([*seed, zlib.crc32(case.encode())])
+            closed = self._closed(case, one)
+            slices = choose_slices(foreground, difficulty, share, closed, settings.slices, rng)
+            choice.requests[case] = SliceRequest(one.axis, tuple(slices))
+            steady = steady_difficulty(foreground, difficulty)
+            choice.facts[case] = {
+                "axis": one.axis,
+                "rule": settings.slices,
+                "of": one.slices,
+                "extent": list(extent(foreground)) if foreground.any() else None,
+                "slices": slices,
+                "foreground": [round(float(foreground[index]), 1) for index in slices],
+                "difficulty": [round(float(steady[index]), 6) for index in slices],
+            }
+        return choice
+
+    def _closed(self, case: str, one: SliceMap) -> set[int]:
+        """Slices that were asked for, are labelled, or of which nothing is left after the crop."""
+        before = [found[case].slices for found in (self._asked, self._known) if case in found]
+        return {int(index) for index in np.flatnonzero(~one.is_imaged())}.union(*before)
+
+    def _predicted(
+        self, case: str, window: Window, cache: ScoreCache, digest: str
+    ) -> tuple[np.ndarray, np.ndarray, SliceMap]:
+        """Foreground and difficulty of every stored slice, and where these lie."""
+        state = self.store.image_state(case)
+        entry = cache.get(digest, case, state)
+        if entry is not None and entry.arrays.keys() >= set(_NAMES):
+            found = entry.arrays
+        else:
+            voxel = float(np.prod(self.store.spacing(case)))
+            found = window.score(self.store.load_image(case), voxel, embedding=False).slices
+            cache.add(digest, case, state, {}, found)
+        one = self.along(case, [len(found[FOREGROUND.format(axis)]) for axis in range(3)])
+        foreground = found[FOREGROUND.format(one.preprocessed_axis)]
+        difficulty = found[DIFFICULTY.format(one.preprocessed_axis)]
+        return one.sums(foreground), one.means(difficulty, foreground), one

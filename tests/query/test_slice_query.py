@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_source
+import torch
+from tiny_target import NAME, PLANS, SHAPE, make_target
+
+from nnunet_active.campaign.campaign_round import RoundContent
+from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.query.pool_building import open_cache
+from nnunet_active.query.pool_scoring import score_cases
+from nnunet_active.query.slice_query import SliceQuery
+from nnunet_active.util.log import silent
+
+
+@pytest.fixture
+def setting(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=4)
+    source = tiny_source.source_model()
+    network = tiny_source.random_network(source.plans, "3d_fullres", source.dataset_json)
+    return target, SlidingWindow(network, source.plans, "3d_fullres", source.dataset_json, torch.device("cpu"))
+
+
+def start(**more):
+    how = {"unit": "slice", "budget": 20, "query_size": 4, "per_case": 3, "epochs": 900, **more}
+    return start_campaign(Place.of(NAME, "3d_fullres", PLANS, "all"), Settings(**how), log=silent)
+
+
+def ask(campaign, requests):
+    picks = list(requests)
+    table = pd.DataFrame({"x": 1.0}, index=picks)
+    utilities = pd.DataFrame(np.ones((1, len(picks))), columns=picks)
+    campaign.append_round(RoundContent(picks, table, utilities, table, slices=requests))
+
+
+def test_the_slices_come_from_the_pass_that_scored_the_scan(setting, monkeypatch):
+    target, window = setting
+    campaign = start()
+    cache = open_cache(campaign)
+    score_cases(window, target.store, ["case_0", "case_1"], cache=cache, progress=False)
+    monkeypatch.setattr(SlidingWindow, "logits", lambda *_: pytest.fail("a second pass was made"))
+    choice = SliceQuery(campaign, target.store).choose(["case_1", "case_0"], 5, window, cache, [0, 1])
+    assert list(choice.requests) == ["case_1", "case_0"]
+    assert [len(one.slices) for one in choice.requests.values()] == [3, 2]
+    assert {one.axis for one in choice.requests.values()} == {"z"}
+
+
+def test_a_scan_that_was_not_scored_is_passed_through_the_network_once(setting, monkeypatch):
+    target, window = setting
+    campaign, passes = start(), []
+    real = SlidingWindow.logits
+    monkeypatch.setattr(SlidingWindow, "logits", lambda self, image: passes.append(1) or real(self, image))
+    query = SliceQuery(campaign, target.store)
+    first = query.choose(["case_0"], 2, window, open_cache(campaign), [0, 1])
+    assert query.choose(["case_0"], 2, window, open_cache(campaign), [0, 1]) == first and len(passes) == 1
+
+
+def test_no_slice_is_asked_for_twice_and_the_axis_stays(setting):
+    target, window = setting
+    campaign = start()
+    ask(campaign, {"case_0": SliceRequest("x", (4, 9))})
+    campaign.mark_labelled(["case_0"])
+    query = SliceQuery(campaign, target.store)
+    assert query.open_slices("case_0") == SHAPE[2] - 2 and query.open_slices("case_1") == SHAPE[0]
+    found = query.choose(["case_0"], 3, window, open_cache(campaign), [0, 2]).requests["case_0"]
+    assert found.axis == "x" and not {4, 9} & set(found.slices)
+
+
+def test_all_scans_are_candidates_where_there_are_slices_for_all_else_fresh_ones_come_first(setting):
+    target, _ = setting
+    campaign, cases = start(), [f"case_{i}" for i in range(4)]
+    ask(campaign, {"case_0": SliceRequest("z", (4,))})
+    campaign.mark_labelled(["case_0"])
+    query = SliceQuery(campaign, target.store)
+    assert query.candidates(cases, 4) == (cases, 4)
+    assert query.candidates(cases, 3) == (cases[1:], 1)
+
+
+def test_a_scan_without_open_slices_is_no_candidate(setting):
+    target, _ = setting
+    campaign = start(budget=60, axis="z")
+    ask(campaign, {"case_0": SliceRequest("z", tuple(range(SHAPE[0])))})
+    campaign.mark_labelled(["case_0"])
+    query = SliceQuery(campaign, target.store)
+    assert query.open_slices("case_0") == 0 and query.candidates(["case_0", "case_1"], 9) == (["case_1"], 1)
+
+
+def test_an_untrained_head_asks_for_slices_spread_over_the_whole_scan(setting):
+    target, window = setting
+    campaign = start(slices="centre")
+    choice = SliceQuery(campaign, target.store).choose(
+        ["case_0"], 2, window, open_cache(campaign), [0, 1], trusted=False
+    )
+    assert choice.requests["case_0"].slices == (3, 11) and choice.facts["case_0"]["extent"] is None
+
+
+@pytest.mark.parametrize("rule", ["spread", "random"])
+def test_the_seed_decides_and_each_scan_draws_for_itself(setting, rule):
+    target, window = setting
+    campaign = start(slices=rule)
+    query, cache = SliceQuery(campaign, target.store), open_cache(campaign)
+    both = query.choose(["case_0", "case_1"], 6, window, cache, [3, 1])
+    alone = query.choose(["case_1"], 3, window, cache, [3, 1])
+    assert both.requests["case_1"] == alone.requests["case_1"]
+    facts = both.facts["case_1"]
+    assert facts["slices"] == list(alone.requests["case_1"].slices) and facts["of"] == SHAPE[0]
+    assert len(facts["foreground"]) == len(facts["difficulty"]) == 3
