@@ -9,6 +9,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_active.nnunet.networks import stock_ancestor
+from nnunet_active.util.atomic import copy_file, write_json
 
 
 def name_in_checkpoint(trainer_class: type[nnUNetTrainer]) -> str:
@@ -50,6 +51,21 @@ def own_details(checkpoint: str | Path | dict) -> dict:
 
 
 FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
+
+
+def describe_model(folder: Path, plans: dict, dataset_json: dict, fingerprint: Path) -> None:
+    """Write what a model folder needs beside its checkpoints, as nnU-Net does when an epoch begins; a training may stop before that.
+
+    Args:
+        folder: ``<trainer>__<plans>__<configuration>`` in the results.
+        plans: content of the plans file.
+        dataset_json: of the target, as preprocessed.
+        fingerprint: ``dataset_fingerprint.json`` of the preprocessed data set; copied where it is there.
+    """
+    write_json(folder / "plans.json", plans)
+    write_json(folder / "dataset.json", dataset_json)
+    if fingerprint.is_file():
+        copy_file(fingerprint, folder / fingerprint.name)
 
 
 def make_way(written: Path) -> None:

@@ -29,6 +29,7 @@ class FineTunedMixin:
         session: the campaign's side, which knows the rounds, from ``initialize`` on.
         watch: compares with the source network; None where that is switched off.
         choice: chooses the interpolation; None where it is fixed.
+        trained_on: cases that a loaded checkpoint was trained on.
     """
 
     fine_tuning: FineTuning
@@ -37,6 +38,7 @@ class FineTunedMixin:
     session: QuerySession | None = None
     watch: SourceWatch | None = None
     choice: HeldOutChoice | None = None
+    trained_on: tuple[str, ...] = ()
     _validated: ExitStack
 
     def on_train_epoch_start(self) -> None:
@@ -64,7 +66,11 @@ class FineTunedMixin:
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """As the stock one; where the weights that predict are others, those that are trained on are beside them."""
         super().load_checkpoint(filename_or_checkpoint)
-        self.adaptation.resume(own_details(filename_or_checkpoint))
+        details = own_details(filename_or_checkpoint)
+        self.adaptation.resume(details)
+        self.trained_on = tuple(details.get("labelled", ()))
+        if self.watch is not None:
+            self.watch.trained_on = set(self.trained_on)
 
     def _adapt(self, report: TransferReport) -> None:
         """Follow the weights from here on; the network is the source network."""

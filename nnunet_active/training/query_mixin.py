@@ -28,9 +28,10 @@ from nnunet_active.models.source_model import carry_over, find_source
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.scoring.embedding import unwrap
-from nnunet_active.training.checkpoints import make_way, restamp
+from nnunet_active.training.checkpoints import LATEST
 from nnunet_active.training.fine_tuned import FineTunedMixin
 from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.training.saving import SavingMixin
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.stopping import StoppingMixin
@@ -40,7 +41,7 @@ from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
 
 
-class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
+class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     """Put it before an nnU-Net trainer class. The class attributes count where no ``nnunet_active init`` was run.
 
     Attributes:
@@ -163,6 +164,17 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
             self.pseudo = PseudoLabelling(self.session, self.pseudo_settings, self.num_epochs)
         self._compare()
 
+    def run_training(self) -> None:
+        """As the stock one; a training that has ended is not ended once more, which would call labels of since then trained on."""
+        if not self.has_ended:
+            super().run_training()
+            return
+        self._say_that_it_has_ended()
+        if self.watch is not None:
+            self.watch.end(self.current_epoch)  # a kill may have come before it; else nothing is measured again
+        if self.local_rank == 0:
+            (Path(self.output_folder) / LATEST).unlink(missing_ok=True)
+
     def on_train_start(self) -> None:
         """Query before the first epoch, or take up what a killed run left behind, before any training data is read."""
         if not self.was_initialized:
@@ -170,6 +182,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         self._warn_of_pretrained_weights()
         with self.one_sentence():
             self.session.begin()
+            self.describe_model_folder()
             self._query()
             self._begin_comparison()
             if not self._labelled_now():
@@ -187,7 +200,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
                 if self.current_epoch == self.pseudo.begins_at(self.current_epoch):
                     self._choose_interpolation()
                 with self.adaptation.predicting():
-                    self.pseudo.update(self.current_epoch, self._window, self._save_here)
+                    self.pseudo.update(self.current_epoch, self._window, self.save_here)
         if self._trained_on() != self._loaded_cases:
             finish_loaders(self)
             self.dataloader_train, self.dataloader_val = self.get_dataloaders()
@@ -228,19 +241,6 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
                 )
         super().perform_actual_validation(save_probabilities)
 
-    def save_checkpoint(self, filename: str) -> None:
-        """As the stock one, in one step, and readable where this package is not installed."""
-        if self.local_rank > 0 or self.disable_checkpointing:
-            super().save_checkpoint(filename)
-            return
-        final = Path(filename)
-        temporary = final.with_name(f".{final.name}.tmp")
-        with self.adaptation.predicting():
-            super().save_checkpoint(str(temporary))
-        details = {"labelled": self._labelled_now(), **self.adaptation.state()}
-        restamp(temporary, final, type(self), details)
-        make_way(final)
-
     # --- our own -----------------------------------------------------------------------------------------------------------------
 
     def _labelled_now(self) -> list[str]:
@@ -253,6 +253,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
+        if self.current_epoch >= self.num_epochs:
+            return  # killed after the last epoch: nothing that is asked for now would be trained on
         if self.session.is_query_due(self.current_epoch):
             self._choose_interpolation()
         with self.adaptation.predicting():
@@ -273,14 +275,6 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin):
         return self.session.window(self.network, self.device, self.inference_allowed_mirroring_axes)
 
     def _before_query(self) -> None:
-        self._save_here()
+        self.save_here()
         if self.watch is not None:
             self.watch.after_round(self.current_epoch)
-
-    def _save_here(self) -> None:
-        """A checkpoint that resumes exactly here. The stock code stores current_epoch + 1, as it saves before it counts up."""
-        self.current_epoch -= 1
-        try:
-            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
-        finally:
-            self.current_epoch += 1

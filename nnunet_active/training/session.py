@@ -237,9 +237,13 @@ class QuerySession:
             time.sleep(WAIT_SECONDS)
         return []
 
+    def unasked(self) -> list[str]:
+        """Labels that somebody made and preprocessed without being asked, and that the campaign does not know yet."""
+        return self.campaign.unasked(self.store.labelled_identifiers()) if self.campaign.asks_a_person else []
+
     def _welcome_unasked(self, epoch: int) -> None:
         """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
-        if unasked := self.campaign.unasked(self.store.labelled_identifiers()):
+        if unasked := self.unasked():
             self.ranks.decide(lambda: self._mark(unasked))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")

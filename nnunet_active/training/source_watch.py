@@ -38,6 +38,8 @@ class SourceWatch:
     ) -> None:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
         self.folder = comparison.file.parent
+        self.trained_on: set[str] = set()
+        """Cases that the network was trained on; those of a continued training are in its checkpoint."""
         self._source = weights_digest(adaptation.source)
 
     def begin(self) -> None:
@@ -68,13 +70,12 @@ class SourceWatch:
             self._tell(epoch, self.comparison.gain(HELD_OUT, number, epoch))
 
     def new_labels(self, epoch: int) -> None:
-        """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before."""
-        if epoch == 0 or self.session.held_out(epoch):
-            return  # at epoch 0 both networks are the same
-        new = sorted(set(self.session.labelled(epoch)) - set(self.session.labelled(epoch - 1)))
-        if new:
-            self._measure(PREQUENTIAL, new, epoch, self.session.trained_on(epoch)[1])
+        """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before, asked for or not."""
+        new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
+        if new and epoch > 0 and not self.session.held_out(epoch):  # at epoch 0 both networks are the same
+            self._measure(PREQUENTIAL, new, epoch, len(self.trained_on))
             self._tell(epoch, self.comparison.gain(PREQUENTIAL))
+        self.trained_on.update(new)
 
     def end(self, epoch: int) -> None:
         """After the last epoch."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from torch import distributed
 
+from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.util.errors import ActiveError
 
@@ -28,6 +30,24 @@ class StoppingMixin:
         )
         self._leave()
         raise SystemExit(0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether this is a training that is continued (``--c``) although it had come to its end."""
+        return self.current_epoch >= self.num_epochs and (Path(self.output_folder) / FINAL).is_file()
+
+    def _say_that_it_has_ended(self) -> None:
+        session = self.session
+        self.print_to_log_file(
+            f"This training has ended: {self.num_epochs} of {self.num_epochs} epochs are done, so that --c trains nothing more; only "
+            f"its validation follows."
+        )
+        there = {*session.labelled(), *session.unasked()}
+        if new := sorted(there - set(self.trained_on) - set(session.held_out())):
+            self.print_to_log_file(
+                f"WARNING: labelled since, and not trained on: {', '.join(new)}. A new training takes them: the same "
+                f"command without --c."
+            )
 
     def _leave(self) -> None:
         """Nothing of ours may keep the process, or the campaign, from ending."""

@@ -324,8 +324,9 @@ def test_stock_plans_and_the_users_own_stock_training_need_no_plan_and_no_init(n
     trainer = get_trainer_from_args(
         NAME, "3d_fullres", 0, "nnUNetTrainerMmActS", "nnUNetPlans", device=torch.device("cpu")
     )
-    trainer.num_epochs = trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
+    trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
     trainer.initialize()
+    trainer.num_epochs = 1
     for key, value in trainer.network.state_dict().items():
         torch.testing.assert_close(value, own.weights[key], msg=key)
     trainer.run_training()

@@ -161,3 +161,29 @@ def test_labels_that_came_in_between_two_trainings_are_compared_before_the_secon
     assert set(table["case"]) == {"case_3"} and set(table["kind"]) == {"prequential"}
     assert table[table["model"] == "adapted"]["labelled"].unique().tolist() == [2]
     assert "1 cases before they were trained on" in capsys.readouterr().out
+
+
+def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=0, unlabelled=4)
+    start(target, fold="all", strategy="random", budget=1, epochs=3)
+    with pytest.raises(SystemExit):
+        trainer_of(target, fold="all").run_training()
+    (asked,) = campaign_of(target, "all").waiting()
+    unasked = "case_0" if asked != "case_0" else "case_1"
+    target.label(asked)
+    trainer = trainer_of(target, fold="all", resume=True)
+    original = trainer.on_epoch_start
+
+    def somebody_labels_one_more() -> None:
+        if trainer.current_epoch == 2:
+            target.label(unasked)
+            target.preprocess()
+        original()
+
+    trainer.on_epoch_start = somebody_labels_one_more
+    trainer.run_training()
+    table = comparison_of(target, "all")
+    assert set(table["case"]) == {unasked} and set(table["kind"]) == {"prequential"}
+    adapted = table[table["model"] == "adapted"].iloc[0]
+    assert adapted[["epoch", "labelled"]].tolist() == [2, 1]
+    assert "1 cases before they were trained on" in capsys.readouterr().out

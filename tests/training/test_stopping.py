@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tiny_target import make_target
+from tiny_training import campaign_of, checkpoint_of, output_folder, start, trainer_of
 
+from nnunet_active.cli.main import main
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.util.errors import CampaignError, EmptyPool
 
@@ -32,3 +35,59 @@ def test_a_mistake_of_ours_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError), trainer.one_sentence():
         raise ZeroDivisionError
     assert trainer.said == []
+
+
+def stopped_before_epoch_0(nnunet_folders, **settings):
+    target = make_target(nnunet_folders, labelled=0, unlabelled=4)
+    start(target, strategy="random", **settings)
+    with pytest.raises(SystemExit) as stop:
+        trainer_of(target).run_training()
+    assert stop.value.code == 0
+    return target
+
+
+def test_after_the_stop_annotate_hands_over_and_next_goes_on_to_the_label(nnunet_folders, capsys):
+    target = stopped_before_epoch_0(nnunet_folders)
+    (case,) = campaign_of(target).waiting()
+    capsys.readouterr()
+    assert main(["annotate", "-d", "902", "-device", "cpu"]) == 0
+    assert list((target.raw / "annotate").rglob(f"{case}.nii.gz"))
+    assert capsys.readouterr().out.endswith("then: nnunet_active ingest -d 902\n")
+
+
+def ended(nnunet_folders):
+    target = stopped_before_epoch_0(nnunet_folders, budget=1, epochs=1)
+    target.label(campaign_of(target).waiting()[0])
+    trainer_of(target, resume=True).run_training()
+    return target
+
+
+def test_to_continue_a_training_that_has_ended_says_so_and_changes_nothing(nnunet_folders, capsys):
+    target = ended(nnunet_folders)
+    final = output_folder(target) / "checkpoint_final.pth"
+    content = final.read_bytes()
+    (output_folder(target) / "checkpoint_latest.pth").write_bytes(b"a kill came before its removal")
+    capsys.readouterr()
+    trainer = trainer_of(target, resume=True)
+    trainer.run_training()
+    said = capsys.readouterr().out
+    assert "This training has ended: 1 of 1 epochs are done" in said and "labelled since" not in said
+    trainer.perform_actual_validation()
+    assert final.read_bytes() == content
+    assert [file.name for file in output_folder(target).glob("*.pth")] in (
+        ["checkpoint_best.pth", "checkpoint_final.pth"],
+        ["checkpoint_final.pth", "checkpoint_best.pth"],
+    )
+
+
+def test_a_label_that_came_after_the_end_is_named_with_the_way_to_train_on_it(nnunet_folders, capsys):
+    target = ended(nnunet_folders)
+    new = next(f"case_{i}" for i in range(4) if f"case_{i}" not in campaign_of(target).requested())
+    target.label(new)
+    target.preprocess()
+    capsys.readouterr()
+    trainer_of(target, resume=True).run_training()
+    assert f"not trained on: {new}. A new training takes them: the same command without --c." in capsys.readouterr().out
+    assert new not in checkpoint_of(target)["nnunet_active"]["labelled"]
+    trainer_of(target).run_training()
+    assert new in checkpoint_of(target)["nnunet_active"]["labelled"]
