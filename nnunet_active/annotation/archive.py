@@ -5,8 +5,6 @@ so that both always agree, and a case that is in the archive needs no second pas
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from nnunet_active.data.maps import (
     write_map_like,
 )
 from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.util.atomic import temporary_folder
 from nnunet_active.util.errors import BadCase
 
 
@@ -111,23 +110,20 @@ class Archive:
         logits = self.predict(self.store.load_image(name))
         label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
         del logits
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{name}.", suffix=".tmp"))
         try:
-            write_map_like(
-                to_file_order(uncertainty, properties),
-                case.images[0],
-                temporary / self.uncertainty_name(name),
-                self.ending,
-                level=3,
-            )
-            label_name = f"{name}{self.ending}"
-            write_label_like(label, case.images[0], temporary / label_name, self.ending, self.reader, properties)
-            for file in sorted(temporary.iterdir(), key=lambda file: file.name == label_name):
-                with file.open("rb+") as content:
-                    os.fsync(content.fileno())
-                os.replace(file, self.folder / file.name)
+            with temporary_folder(self.folder / name) as temporary:
+                write_map_like(
+                    to_file_order(uncertainty, properties),
+                    case.images[0],
+                    temporary / self.uncertainty_name(name),
+                    self.ending,
+                    level=3,
+                )
+                label_name = f"{name}{self.ending}"
+                write_label_like(label, case.images[0], temporary / label_name, self.ending, self.reader, properties)
+                for file in sorted(temporary.iterdir(), key=lambda file: file.name == label_name):
+                    with file.open("rb+") as content:
+                        os.fsync(content.fileno())
+                    os.replace(file, self.folder / file.name)
         except (ValueError, RuntimeError) as error:
             raise BadCase(f"Case {name}: the prediction cannot be written like {case.images[0]} ({error}).") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)

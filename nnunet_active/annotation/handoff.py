@@ -7,7 +7,6 @@ is: only files that are missing are written again.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,7 +20,7 @@ from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, 
 from nnunet_active.annotation.worklist import write_readme, write_worklist
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.maps import map_ending
-from nnunet_active.util.atomic import atomic_folder, write_json, write_text
+from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.log import Log
 
@@ -56,7 +55,7 @@ def write_handoff(
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, archive.folder):
-        _remove_leftovers(place)
+        sweep(place)  # of runs that were killed
     report = HandoffReport(folder)
     labels = labels_of(archive.dataset_json)
     channels = channel_names(archive.dataset_json)
@@ -81,15 +80,6 @@ def write_handoff(
     script = resources.files("nnunet_active.annotation").joinpath("open_in_slicer.py").read_text(encoding="utf-8")
     write_text(folder / "open_in_slicer.py", script)
     return report
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files and folders of killed runs."""
-    for leftover in folder.glob(".*.tmp"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
 
 
 def _content(

@@ -25,6 +25,7 @@ from nnunet_active.benchmark.surfaces import surface_metrics
 from nnunet_active.benchmark.target import SharedTarget
 from nnunet_active.models.source_model import carry_over, read_source_model
 from nnunet_active.nnunet.networks import build_network, head_names
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.util.errors import MissingInput
 
 
@@ -74,7 +75,7 @@ class Evaluator:
 
     def checkpoint(self, file: Path) -> torch.nn.Module:
         """The network of a checkpoint that one of our trainers wrote."""
-        return self.network(torch.load(file, map_location="cpu", weights_only=False)["network_weights"])
+        return self.network(load_checkpoint(file, str(file))["network_weights"])
 
     def network(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
         """A network of its own with these weights; one in training has deep supervision on and must not be predicted with."""

@@ -22,7 +22,7 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.questions import CampaignQuestions
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import write_folds
-from nnunet_active.util.atomic import write_json
+from nnunet_active.util.atomic import sweep, write_json
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.lock import hold
 
@@ -91,6 +91,7 @@ class Campaign(CampaignQuestions):
             CampaignError: another process holds it; the message says which.
         """
         with hold(self.folder):
+            sweep(self.dataset_folder)
             self.refresh()
             self.recover()
             yield

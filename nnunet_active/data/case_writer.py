@@ -9,27 +9,23 @@ out image first, for the same reason.
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import io
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import blosc2
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
 from nnunet_active.data.cases import CaseStore, case_files
 from nnunet_active.data.label_preprocessing import preprocessor_class, save_with_known_image
 from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.nnunet.plain_pickle import read_properties
+from nnunet_active.util.atomic import temporary_folder
 
-_TEMPORARY_ENDING = ".incoming"
 RECORD_KEY = "nnunet_active"  # in CASE.pkl; stock nnU-Net ignores keys that it does not know
 _MAKING_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
 _MAKING_CONFIGURATION = (
@@ -72,7 +68,7 @@ def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
         if stored is None:
             return False
         properties = next(file for file in stored if file.suffix == ".pkl")
-        made_from = load_pickle(str(properties)).get(RECORD_KEY)
+        made_from = read_properties(properties).get(RECORD_KEY)
         record = source_record(case, with_label, store, dataset_json)
         if made_from is not None:
             return made_from == record
@@ -89,7 +85,9 @@ def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
     """
     target = store.folder if with_label else store.pool_folder
     record = source_record(case, with_label, store, dataset_json)  # before reading: a later change is then noticed
-    with _temporary_folder(target) as temporary, contextlib.redirect_stdout(io.StringIO()):
+    target.mkdir(parents=True, exist_ok=True)
+    # beside the folder that a link points to, so that the moves stay within one file system
+    with temporary_folder(target.resolve()) as temporary, contextlib.redirect_stdout(io.StringIO()):
         output = str(temporary / case.identifier)
         image = pool_image(case, store, dataset_json) if with_label else None
         if image is None or not save_with_known_image(output, case, image, store, dataset_json):
@@ -102,7 +100,7 @@ def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
                 dataset_json,
             )
         properties_file = str(temporary / f"{case.identifier}.pkl")
-        properties = load_pickle(properties_file)
+        properties = read_properties(Path(properties_file))
         properties[RECORD_KEY] = record
         write_pickle(properties, properties_file)
         old_format = with_label and _holds_npz(target)
@@ -129,26 +127,6 @@ def drop_pool_copy(store: CaseStore, case: str) -> None:
     """Remove a case's files from the pool folder, once it is whole in the stock folder."""
     for ending in (".b2nd", ".pkl"):
         (store.pool_folder / f"{case}{ending}").unlink(missing_ok=True)
-
-
-def remove_leftovers(store: CaseStore) -> None:
-    """Delete the temporary folders that killed runs left; only while no other process writes cases."""
-    for target in (store.folder, store.pool_folder):
-        place = target.resolve().parent
-        for folder in place.glob(f".{glob.escape(target.name)}.*{_TEMPORARY_ENDING}") if place.is_dir() else ():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _temporary_folder(target: Path) -> Iterator[Path]:
-    target.mkdir(parents=True, exist_ok=True)
-    # beside the folder that a link points to, so that the moves stay within one file system
-    place = target.resolve().parent
-    temporary = Path(tempfile.mkdtemp(dir=place, prefix=f".{target.name}.", suffix=_TEMPORARY_ENDING))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _move_in(temporary: Path, target: Path, case: str, with_label: bool, old_format: bool) -> None:

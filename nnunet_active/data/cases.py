@@ -13,11 +13,11 @@ from pathlib import Path
 
 import blosc2
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
 
 # nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
@@ -102,8 +102,19 @@ class CaseStore:
         return status.st_size, status.st_mtime_ns
 
     def properties(self, case: str) -> dict:
-        """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``."""
-        return load_pickle(str(_with(self._stored_in(case) / case, ".pkl")))
+        """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``.
+
+        Raises:
+            MissingInput: the case is not stored.
+            BadCase: the file cannot be read, or holds other things than numbers, texts and arrays.
+        """
+        file = _with(self._stored_in(case) / case, ".pkl")
+        try:
+            return read_properties(file)
+        except (OSError, ValueError) as error:
+            raise BadCase(
+                f"{error}; delete the files {case}.* there and run nnunet_active preprocess again."
+            ) from error
 
     def spacing(self, case: str) -> tuple[float, float, float]:
         """Voxel spacing in mm of the preprocessed array, in its axis order.

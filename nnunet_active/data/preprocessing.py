@@ -20,12 +20,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from nnunet_active.data.case_writer import drop_pool_copy, is_current, remove_leftovers, write_case
+from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_case
 from nnunet_active.data.cases import CaseStore, is_whole
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
 from nnunet_active.data.image_checks import Geometry, check_image, check_label
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
-from nnunet_active.util.atomic import copy_file
+from nnunet_active.util.atomic import copy_file, sweep
 from nnunet_active.util.errors import ActiveError, BadCase
 
 _FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
@@ -88,7 +88,7 @@ def preprocess_dataset(
     report = PreprocessingReport(problems=dict(raw.problems), warnings=dict(raw.warnings))
     allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
     with _only_one_writer(store):
-        remove_leftovers(store)
+        sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # of runs that were killed
         todo = [
             _Task(case, store, dataset_json)
             for case in raw.cases.values()

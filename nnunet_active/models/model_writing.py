@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.models.source_model import SUMMARY, SourceModel
-from nnunet_active.util.atomic import atomic_file, atomic_folder, write_json
+from nnunet_active.util.atomic import atomic_file, atomic_folder, temporary_folder, write_json
 
 
 def save_source_model(source: SourceModel, folder: str | Path) -> None:
@@ -19,10 +18,9 @@ def save_source_model(source: SourceModel, folder: str | Path) -> None:
     ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
     """
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     aside: Path | None = None
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp") as scratch:
-        with atomic_folder(Path(scratch) / "new") as new:
+    with temporary_folder(folder) as scratch:
+        with atomic_folder(scratch / "new") as new:
             write_json(new / "plans.json", source.plans)
             write_json(new / "dataset.json", source.dataset_json)
             if source.fingerprint is not None:
@@ -31,9 +29,9 @@ def save_source_model(source: SourceModel, folder: str | Path) -> None:
                 (new / SUMMARY).write_bytes(source.summary)
             write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
         if folder.exists():
-            aside = folder.rename(Path(scratch) / "old")
+            aside = folder.rename(scratch / "old")
         try:
-            (Path(scratch) / "new").rename(folder)
+            (scratch / "new").rename(folder)
         except OSError:
             if aside is not None:
                 aside.rename(folder)

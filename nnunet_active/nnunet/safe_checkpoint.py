@@ -31,13 +31,19 @@ def _numpy_globals() -> list[Any]:
     return allowed + [type(np.dtype(number)) for number in dict.fromkeys(numbers)]
 
 
-def load_checkpoint(file: Path, where: str, trust: bool = False, mmap: bool = False) -> dict:
+_TRUST = "if you trust where the file comes from, repeat with --trust-checkpoint"
+
+
+def load_checkpoint(
+    file: Path, where: str, trust: bool = False, mmap: bool = False, advice: str = _TRUST
+) -> dict[str, Any]:
     """Read a checkpoint of nnU-Net onto the CPU.
 
     Args:
         file: the checkpoint.
         where: how messages call it (it may have come out of a zip).
         trust: go on with the full pickle where ``weights_only=True`` refuses, which can run code stored in the file.
+        advice: what to do about a file that holds other objects.
         mmap: leave the tensors in the file until they are used, for whoever wants the rest; needs PyTorch 1.6's format.
 
     Raises:
@@ -55,7 +61,7 @@ def load_checkpoint(file: Path, where: str, trust: bool = False, mmap: bool = Fa
         if not trust:
             raise UnsafeCheckpoint(
                 f"{where} holds objects other than weights and numbers ({foreign}), and reading them can run code that "
-                f"its author put there; if you trust where the file comes from, repeat with --trust-checkpoint."
+                f"its author put there; {advice}."
             ) from error
         content = _load_trusted(file, where)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:

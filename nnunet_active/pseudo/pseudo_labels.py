@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
 from nnunet_active.query.pool_scoring import PoolScores, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
-from nnunet_active.util.atomic import write_json
+from nnunet_active.util.atomic import temporary_beside, write_json
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
@@ -179,7 +178,7 @@ def make_reliable_set(
     cases = sorted(table.index[table["reliable"].astype(bool)])
 
     folder = Path(folder)
-    temporary = Path(ranks.decide(lambda: _temporary_beside(folder)))
+    temporary = ranks.decide(lambda: temporary_beside(folder))
     try:
         mine = ranks.mine(cases)
         for case in tqdm(mine, desc="Pseudo-labels", disable=ranks.rank > 0 or not mine):
@@ -238,17 +237,12 @@ def check_trained(
     return [] if labelled else ["No case is labelled yet: these are the predictions of an unadapted network."]
 
 
-def _temporary_beside(folder: Path) -> str:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp")
-
-
 def _finish(temporary: Path, folder: Path, table: pd.DataFrame, record: dict) -> None:
     table.to_csv(temporary / TABLE, index_label="case")
     write_json(temporary / RECORD, record)
     temporary.chmod(0o755)
     if folder.exists():
-        aside = Path(_temporary_beside(folder))
+        aside = temporary_beside(folder)
         folder.rename(aside / "old")
     temporary.rename(folder)
     for other in folder.parent.iterdir():

@@ -24,6 +24,7 @@ from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, keep_copy
 from nnunet_active.returned.label_finder import FinishedLabel, LabelFinder
+from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import BadCase, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
@@ -67,6 +68,7 @@ def ingest(
     decline = list(dict.fromkeys(decline))
     desk.check_arguments(decline)
     with hold(campaign.folder / KEPT):
+        sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
         labels = {} if desk.retrospective else desk.deliver(finder.look())
         try:
             with campaign.lock():

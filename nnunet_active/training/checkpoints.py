@@ -41,12 +41,8 @@ def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], de
     temporary.replace(final)
 
 
-def own_details(checkpoint: str | Path | dict) -> dict:
+def own_details(checkpoint: dict) -> dict:
     """What :func:`restamp` added to a checkpoint; empty for one of another trainer."""
-    if not isinstance(checkpoint, dict):
-        checkpoint = torch.load(
-            checkpoint, map_location="cpu", weights_only=False
-        )  # just read by nnU-Net in the same way
     return checkpoint.get("nnunet_active", {})
 
 

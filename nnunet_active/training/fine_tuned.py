@@ -9,6 +9,7 @@ import torch
 
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.models.weight_transfer import TransferReport
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
@@ -17,6 +18,8 @@ from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import FILE, Comparison
 from nnunet_active.training.source_watch import SourceWatch
+
+_NOT_OURS = "it was not written by a training of this package; train without --c, or put your own checkpoint back"
 
 
 class FineTunedMixin:
@@ -64,9 +67,16 @@ class FineTunedMixin:
             super().perform_actual_validation(save_probabilities)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """As the stock one; where the weights that predict are others, those that are trained on are beside them."""
+        """As the stock one; where the weights that predict are others, those that are trained on are beside them.
+
+        The stock one unpickles the file, which can run code stored in it; so it is read in a safe way first, and refused if that fails.
+        """
+        checkpoint = filename_or_checkpoint
+        if not isinstance(checkpoint, dict):
+            with self.one_sentence():
+                checkpoint = load_checkpoint(Path(filename_or_checkpoint), filename_or_checkpoint, advice=_NOT_OURS)
         super().load_checkpoint(filename_or_checkpoint)
-        details = own_details(filename_or_checkpoint)
+        details = own_details(checkpoint)
         self.adaptation.resume(details)
         self.trained_on = tuple(details.get("labelled", ()))
         if self.watch is not None:

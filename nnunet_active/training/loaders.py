@@ -1,9 +1,13 @@
-"""nnU-Net's background data loaders, ended in the way nnU-Net ends them."""
+"""nnU-Net's background data loaders, ended in the way nnU-Net ends them, or by the death of their training."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
+import threading
+import time
+from collections.abc import Iterator
 
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
@@ -22,3 +26,38 @@ def finish_loaders(trainer: nnUNetTrainer) -> None:
             with contextlib.redirect_stdout(io.StringIO()):
                 loader._finish()
         setattr(trainer, name, None)
+
+
+_parent: int | None = None  # whose children watch it
+
+
+@contextlib.contextmanager
+def ending_with_their_parent() -> Iterator[None]:
+    """Processes that are forked in here end within a second after this one, also if it is killed.
+
+    The augmentation workers wait for their training for ever, so that a killed one leaves them with all their memory.
+    """
+    global _parent
+    _parent = os.getpid()
+    try:
+        yield
+    finally:
+        _parent = None
+
+
+def _watch() -> None:
+    """In a new child: a thread that looks whether the parent is still there."""
+    parent = _parent
+    if parent is None:
+        return
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True).start()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_watch)

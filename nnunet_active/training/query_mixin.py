@@ -30,7 +30,7 @@ from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.checkpoints import LATEST
 from nnunet_active.training.fine_tuned import FineTunedMixin
-from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders
 from nnunet_active.training.saving import SavingMixin
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
@@ -223,6 +223,11 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             val = list(train)
         self.print_to_log_file(f"This split has {len(train)} training and {len(val)} validation cases.")
         return train, val
+
+    def get_dataloaders(self) -> tuple:
+        """As the stock one; the workers end with this process."""
+        with ending_with_their_parent():
+            return super().get_dataloaders()
 
     def get_tr_and_val_datasets(self) -> tuple:
         """As the stock one, and pseudo-labelled cases; the file format is looked up again, since the folder may have been empty."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import LATEST, describe_model, make_way, restamp
 from nnunet_active.training.session import QuerySession
+from nnunet_active.util.atomic import temporary_name
 
 
 class SavingMixin:
@@ -21,7 +22,7 @@ class SavingMixin:
             super().save_checkpoint(filename)
             return
         final = Path(filename)
-        temporary = final.with_name(f".{final.name}.tmp")
+        temporary = temporary_name(final)
         with self.adaptation.predicting():
             super().save_checkpoint(str(temporary))
         details = {"labelled": self.session.labelled(self.current_epoch), **self.adaptation.state()}

@@ -26,6 +26,7 @@ from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
+from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
@@ -83,6 +84,7 @@ class QuerySession:
             check_can_be_trained(self.campaign, self.fold)
             return
         self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
+        self.ranks.decide(lambda: sweep(self.log_file.parent))
         self._follow()
 
     def end(self) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
 from nnunet_active.training.session import QuerySession
@@ -21,6 +19,7 @@ from nnunet_active.training.source_comparison import (
     Measured,
 )
 from nnunet_active.training.weights import Weights, live_weights
+from nnunet_active.util.errors import ActiveError
 
 
 class SourceWatch:
@@ -51,14 +50,20 @@ class SourceWatch:
         if file is None:
             return
         try:
-            checkpoint = torch.load(file, map_location="cpu", weights_only=False)  # written by this trainer
-            weights, trained_on = checkpoint["network_weights"], set(own_details(checkpoint)["labelled"])
+            checkpoint = load_checkpoint(file, str(file))
+            weights, trained_on = network_weights(checkpoint, str(file)), set(own_details(checkpoint)["labelled"])
+            epoch = int(checkpoint["current_epoch"])
             fits = all(weights[name].shape == tensor.shape for name, tensor in self.adaptation.source.items())
-        except (KeyError, RuntimeError, OSError, EOFError):
-            return  # of another kind or damaged: there is nothing to learn from it
+        except ActiveError as error:
+            self.session.log(
+                f"WARNING: the network of the training before is not compared with the source network: {error}"
+            )
+            return
+        except (KeyError, TypeError, ValueError):
+            return  # of another trainer: nothing is known of the cases that it was trained on
         new = [case for case in self.session.labelled(0) if case not in trained_on]
         if new and fits:
-            self._measure(PREQUENTIAL, new, int(checkpoint["current_epoch"]), len(trained_on), weights)
+            self._measure(PREQUENTIAL, new, epoch, len(trained_on), weights)
             self._tell(0, self.comparison.gain(PREQUENTIAL))
 
     def after_round(self, epoch: int) -> None:

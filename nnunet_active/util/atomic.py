@@ -1,19 +1,101 @@
 """Writes that are whole or not there at all: temporary file in the same folder, fsync, rename.
 
 A kill at any moment leaves either the old content or the new one, never half of it. The temporary names begin with a dot
-and end with ``.tmp``, so that nnU-Net, which looks at file endings, never takes one for data.
+and end with ``.tmp``, so that nnU-Net, which looks at file endings, never takes one for data. They name the process that made them:
+what a killed one left can be told from the work of one that lives, and is removed by :func:`sweep`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\w+\.tmp")
+
+
+@cache
+def _machine() -> str:
+    """This host, and this space of process numbers (a container has its own)."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def _prefix(path: Path) -> str:
+    # a name may have 255 bytes, and a part of it is enough for people to see what it was to become
+    name = path.name.encode()[:150].decode(errors="ignore")
+    return f".{name}.{_machine()}-{os.getpid()}-"
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new folder beside ``path``, named after it; whoever asks for it removes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=".tmp"))
+
+
+def temporary_name(path: Path) -> Path:
+    """Beside ``path``, for whoever writes a file by himself before it is renamed."""
+    return path.with_name(f"{_prefix(path)}0.tmp")
+
+
+@contextmanager
+def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a folder beside ``path``, named after it, that is gone afterwards."""
+    temporary = temporary_beside(Path(path))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
+    """Remove the temporary files and folders, at any depth, of processes of this machine that have ended.
+
+    Returns:
+        What is gone.
+    """
+    gone: list[Path] = []
+    for root in folders:
+        for folder, names, files in os.walk(root):
+            for name in (*names, *files):
+                if _is_left_over(name):
+                    path = Path(folder, name)
+                    if name in names:
+                        names.remove(name)
+                        shutil.rmtree(path, ignore_errors=True)
+                    else:
+                        path.unlink(missing_ok=True)
+                    gone.append(path)
+    return gone
+
+
+def _is_left_over(name: str) -> bool:
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and match["machine"] == _machine() and not _lives(int(match["process"]))
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":  # there os.kill ends it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -32,7 +114,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path; on success it replaces ``path`` in one step, on any error it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -53,9 +135,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` in one step on success; ``path`` must not exist yet."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
+    with temporary_folder(path) as temporary:
         yield temporary
         for content in temporary.rglob("*"):
             if content.is_file() and not content.is_symlink():  # what a link points to is not ours to touch
@@ -66,8 +146,6 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~umask)
         os.rename(temporary, path)
         _fsync_folder(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

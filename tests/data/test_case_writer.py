@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import tiny_dataset as tiny
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+from killed_process import killed_before_rename, needs_fork
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
-from nnunet_active.data.case_writer import RECORD_KEY, is_current, remove_leftovers, write_case
+from nnunet_active.data.case_writer import RECORD_KEY, is_current, write_case
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.util.atomic import sweep
 
 
 @pytest.fixture
@@ -100,12 +102,13 @@ def test_a_kill_between_any_two_moves_never_shows_stock_training_half_a_case(raw
     assert "class_locations" in properties and names(store.pool_folder) == []
 
 
+@needs_fork
 def test_what_a_killed_run_left_in_a_temporary_folder_is_removed_and_nothing_else(raw, store):
     write_case(raw.cases["a"], True, store, tiny.DATASET_JSON)
-    leftover = store.dataset_folder / f".{store.folder.name}.x1y2.incoming"
-    leftover.mkdir()
-    (leftover / "a.b2nd").write_bytes(b"half")
-    remove_leftovers(store)
+    assert killed_before_rename(lambda: write_case(raw.cases["b"], True, store, tiny.DATASET_JSON), 0)
+    (leftover,) = store.dataset_folder.glob(".*.tmp")
+    assert (leftover / "b.pkl").is_file()
+    sweep(store.dataset_folder)
     assert names(store.dataset_folder) == [store.folder.name] and store.labelled_identifiers() == ["a"]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -187,3 +188,42 @@ def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnune
     adapted = table[table["model"] == "adapted"].iloc[0]
     assert adapted[["epoch", "labelled"]].tolist() == [2, 1]
     assert "1 cases before they were trained on" in capsys.readouterr().out
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, trace) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+@pytest.mark.parametrize("kind", ["foreign", "damaged"])
+def test_a_checkpoint_of_somebody_else_is_named_and_its_code_never_runs(nnunet_folders, capsys, kind):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", budget=2, epochs=2)
+    folder, trace = output_folder(target, fold="all"), nnunet_folders / "ran"
+    folder.mkdir(parents=True)
+    file = folder / "checkpoint_final.pth"
+    if kind == "foreign":
+        torch.save({"network_weights": {}, "nnunet_active": {"labelled": []}, "payload": Payload(trace)}, file)
+    else:
+        file.write_bytes(b"PK\x03\x04 damaged")
+    trainer_of(target, fold="all").run_training()
+    said = capsys.readouterr().out
+    assert "the training before is not compared with the source network" in said and "checkpoint_final.pth" in said
+    assert not trace.exists() and (folder / "checkpoint_final.pth").is_file()
+
+
+def test_a_training_does_not_go_on_with_a_checkpoint_that_runs_code(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target)
+    folder, trace = output_folder(target), nnunet_folders / "ran"
+    folder.mkdir(parents=True)
+    torch.save({"network_weights": {}, "payload": Payload(trace)}, folder / "checkpoint_latest.pth")
+    with pytest.raises(SystemExit) as end:
+        trainer_of(target, resume=True)
+    assert end.value.code == 2 and not trace.exists()
+    assert "was not written by a training of this package" in capsys.readouterr().out

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from killed_process import killed_after, killed_before_rename, needs_fork
 
-from nnunet_active.util.atomic import atomic_file, atomic_folder, copy_file, write_json, write_text
+from nnunet_active.util.atomic import (
+    atomic_file,
+    atomic_folder,
+    copy_file,
+    sweep,
+    temporary_folder,
+    write_json,
+    write_text,
+)
 
 FILL = "x" * 300_000
 
@@ -140,3 +148,25 @@ def test_a_copy_keeps_content_and_modification_time_and_replaces_the_target(tmp_
 def test_text_is_utf_8_with_unix_line_ends_everywhere(tmp_path):
     write_text(tmp_path / "file", "ödem\nμ\n")
     assert (tmp_path / "file").read_bytes() == "ödem\nμ\n".encode()
+
+
+@needs_fork
+def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path):
+    below = tmp_path / "below"
+    below.mkdir()
+
+    def leave() -> None:
+        with atomic_folder(below / "folder") as temporary:
+            (temporary / "file").write_text("half")
+            write_text(tmp_path / ("x" * 240), "never there")
+
+    assert killed_before_rename(leave, 0)
+    others = [".hidden.tmp", ".file.abcdefgh.tmp", f".file.00000000-{2**22 + 1}-x.tmp", "file.tmp"]
+    for name in others:
+        (tmp_path / name).write_text("not ours")
+    with temporary_folder(tmp_path / "at work") as alive:
+        before = len(leftovers(tmp_path))
+        gone = sweep(tmp_path, tmp_path / "not there")
+        assert alive.is_dir() and len(gone) == 2 and before - len(leftovers(tmp_path)) == 1
+    assert leftovers(below) == [] and {*others} == {path.name for path in tmp_path.iterdir()} - {"below"}
+    assert sweep(tmp_path) == []
