@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
 
 from nnunet_active.data.case_writer import source_record
 from nnunet_active.data.cases import CaseStore
@@ -30,6 +29,8 @@ from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.data.slice_map import axis_in_reader
+from nnunet_active.nnunet.plain_pickle import read_properties
+from nnunet_active.util.atomic import temporary_folder
 from nnunet_active.util.errors import BadCase
 
 RECORD_KEY = "nnunet_active_revealed"
@@ -62,24 +63,18 @@ def reveal(
     }
     if _is_there(folder, case.identifier, record):
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{case.identifier}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with temporary_folder(folder / case.identifier) as temporary:
         with contextlib.redirect_stdout(io.StringIO()):
             _make(
                 case, None if slices is None else _keeping(axis, slices, dataset_json), store, dataset_json, temporary
             )
         file = temporary / f"{case.identifier}.pkl"
-        properties = load_pickle(str(file))
+        properties = read_properties(file)
         annotated = max(properties["class_locations"], key=lambda key: len(key) if isinstance(key, tuple) else 0)
         if not len(properties["class_locations"][annotated]):
             raise BadCase(f"Case {case.identifier}: nothing of its known slices is left after the image was cropped.")
         write_pickle({**properties, RECORD_KEY: record}, str(file))
         _move_in(temporary, folder, case.identifier)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _keeping(axis: str, slices: Sequence[int], dataset_json: dict) -> LabelChange:
@@ -124,7 +119,7 @@ def _make(case: RawCase, change: LabelChange | None, store: CaseStore, dataset_j
 def _is_there(folder: Path, case: str, record: dict) -> bool:
     try:
         whole = all((folder / f"{case}{ending}").is_file() for ending in (".b2nd", "_seg.b2nd"))
-        return whole and load_pickle(str(folder / f"{case}.pkl"))[RECORD_KEY] == record
+        return whole and read_properties(folder / f"{case}.pkl")[RECORD_KEY] == record
     except Exception:  # a damaged or foreign file is made again
         return False
 

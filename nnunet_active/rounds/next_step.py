@@ -234,6 +234,11 @@ def _train(
     chosen = unfinished or earlier
     trainer = chosen.trainer if chosen else trainer_for(campaign.settings.strategy)
     command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
+    if unfinished is not None and unfinished.labelled is None:
+        why = (
+            *why,
+            f"With --c nnU-Net unpickles {unfinished.checkpoint}, which can run code stored in it; go on with your own only.",
+        )
     if not trainer.startswith("nnUNetTrainerActive") and chosen and chosen.labelled is None and not chosen.problem:
         return NextStep("train", command, why)
     also = () if trainers_are_found() else (("once per shell, before that command", EXPORT),)

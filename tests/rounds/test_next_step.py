@@ -229,6 +229,15 @@ def test_a_training_that_was_stopped_is_gone_on_with(target):
     assert found.kind == "train" and found.command.endswith(" --c") and "stopped before its end" in found.why[1]
 
 
+def test_what_a_stock_trainer_unpickles_is_said_beside_the_command(target):
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    checkpoint = trained(target, "nnUNetTrainer", file="checkpoint_latest.pth")
+    found = step()
+    assert found.command.endswith(" --c") and f"nnU-Net unpickles {checkpoint}, which can run code" in found.why[-1]
+
+
 def test_a_stopped_training_behind_a_final_checkpoint_begins_anew_since_nnunet_would_take_the_final_one(target):
     campaign = start()
     request(campaign, "case_1")
