@@ -15,7 +15,8 @@ from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.records import HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
-from nnunet_active.data.geometry import Geometry, carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_active.annotation.records import HandoffCase
-from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.util.atomic import write_text
 
 _README = """\

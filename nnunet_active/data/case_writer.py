@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import blosc2
@@ -77,8 +78,12 @@ def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
         return False
 
 
-def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:
+def write_case(
+    case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict, label: Path | None = None
+) -> None:
     """Preprocess one case with the plans' own preprocessor into the store, and drop its pool copy if it is labelled.
+
+    The label is read from ``label`` where the case's own file is in a form that nnU-Net does not read.
 
     The arrays and their files are those of ``nnUNetv2_preprocess``, made by the same function. Where the pool holds the image as
     it is now, only the label is preprocessed.
@@ -89,6 +94,7 @@ def write_case(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
     # beside the folder that a link points to, so that the moves stay within one file system
     with temporary_folder(target.resolve()) as temporary, contextlib.redirect_stdout(io.StringIO()):
         output = str(temporary / case.identifier)
+        case = replace(case, label=label or case.label)
         image = pool_image(case, store, dataset_json) if with_label else None
         if image is None or not save_with_known_image(output, case, image, store, dataset_json):
             preprocessor_class(store, dataset_json)(verbose=False).run_case_save(

@@ -1,4 +1,4 @@
-"""Where the voxels of an image lie, and which file formats say so."""
+"""Where the voxels of an image lie."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.orientations import io_orientation
 
+from nnunet_active.data.file_endings import NIFTI, carries_geometry
 from nnunet_active.data.nifti import read_nifti_header
-
-NIFTI = (".nii.gz", ".nii")
-# Formats that say where their voxels lie; ITK reads all of them.
-SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
-SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
-# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
-PICTURE_ENDINGS = (".png", ".bmp", ".tif")
 
 # Corresponding voxels of two grids may lie this far apart, as a fraction of the smallest spacing. Our choice: programs round origins
 # and directions when they save (below 0.01 voxels), while a flip or a shift by one voxel is 1 or more.
 GRID_TOLERANCE = 0.1
 
 _FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI counts to the right and to the front, ITK to the left and to the back
-
-
-def carries_geometry(name: str) -> bool:
-    """Whether files with this name or ending say where they lie."""
-    return name.lower().endswith(SPATIAL_ENDINGS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,17 +121,38 @@ def check_label(
     if len(found) != 1:
         raise BadCase(f"Case {case}: the label {label} has {len(found)} channels instead of one; replace it.")
     _compare_grids(case, label, grid, images[0], geometry)
+    return check_label_values(f"Case {case}: the label {label}", np.unique(found), allowed, ignore)
+
+
+def check_label_values(what: str, values: np.ndarray, allowed: Iterable[int], ignore: int | None = None) -> list[str]:
+    """Make sure that a label holds only what it may hold.
+
+    Args:
+        what: what to call the label in messages.
+        values: those that occur.
+        allowed: see :func:`check_label`.
+        ignore: value of the ignore label.
+
+    Returns:
+        A warning if none of them is foreground.
+
+    Raises:
+        BadCase: other values, or nothing but the ignore value.
+    """
     allowed = sorted(allowed)
-    values = np.unique(found)
     unknown = [value for value in values if value not in allowed]  # 1.5 is in no list of integers
     if unknown:
         shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise BadCase(
-            f"Case {case}: the label {label} has the value(s) {shown}, but dataset.json allows only "
-            f"{', '.join(map(str, allowed))}; correct the label."
+            f"{what} has the value(s) {shown}, but dataset.json allows only {', '.join(map(str, allowed))}; correct the label."
+        )
+    if ignore is not None and len(values) and (values == ignore).all():
+        raise BadCase(
+            f"{what} has the ignore value in every voxel, so there is nothing to learn from it; mark what is background as background, "
+            f"or take the label away."
         )
     if not ((values > 0) & (values != ignore)).any():
-        return [f"Case {case}: the label {label} marks no foreground; check that this is meant."]
+        return [f"{what} marks no foreground; check that this is meant."]
     return []
 
 
@@ -207,7 +228,8 @@ def _compare_grids(case: str, label: Path, found: Geometry, image: Path, expecte
     differences = []
     if found.shape != expected.shape:
         differences.append(f"shape {found.shape} instead of {expected.shape}")
-    if not np.allclose(found.spacing, expected.spacing, rtol=1e-3):
+    # where the format says nothing of space, the label lies where its image lies
+    if (found.known or expected.known) and not np.allclose(found.spacing, expected.spacing, rtol=1e-3):
         differences.append(f"spacing {found.spacing[::-1]} instead of {expected.spacing[::-1]}")
     if not differences and not expected.fits(found):
         origin, wanted = np.round(found.origin, 3), np.round(expected.origin, 3)

@@ -7,6 +7,7 @@ With ``A = direction * spacing`` and origin ``o`` of label and image, voxel ``i`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,7 @@ from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.util.errors import BadCase
 
 
-def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> np.ndarray:
+def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tuple[np.ndarray, str]:
     """The label's voxels on the grid of the image; 0 where the label file does not reach.
 
     Args:
@@ -25,10 +26,11 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> np.
         what: what to call the file in messages.
 
     Returns:
-        (..., Z, Y, X) of the image's size, same type.
+        (..., Z, Y, X) of the image's size, same type; and in words how the voxels were moved, empty where they lie as they did.
 
     Raises:
-        BadCase: the grids differ by more than whole voxels, or foreground lies outside the image.
+        BadCase: the grids differ by more than whole voxels; foreground lies outside the image; or the label's box looks as if its
+            header had lost its origin or the order of its axes.
     """
     if label.dimension != image.dimension:
         raise BadCase(
@@ -53,13 +55,47 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> np.
     placed = np.zeros((*array.shape[:further], *image.size[::-1]), dtype=array.dtype)
     if all(part.stop > part.start for part in inside_image):
         placed[(..., *inside_image)] = moved[(..., *inside_label)]
-    outside = int(np.count_nonzero(array)) - int(np.count_nonzero(placed))
+    marked = int(np.count_nonzero(array))
+    outside = marked - int(np.count_nonzero(placed))
     if outside:
         raise BadCase(
             f"{what} marks {outside} voxels outside its image (box of {_text(label.size)} voxels that begins at voxel "
             f"{_text(first)} of the image's {_text(image.size)}); it seems to belong to another image, or remove these voxels."
         )
-    return placed
+    if marked:
+        _check_box(label, image, first, lengths, what)
+    turned = axes != [0, 1, 2] or min(signs) < 0
+    if not any(first) and tuple(lengths) == image.size:
+        return placed, "its axes were turned to those of the image" if turned else ""
+    return placed, (
+        f"its box of {_text(label.size)} voxels{', its axes turned to those of the image,' if turned else ''} was put at voxel "
+        f"{_text(first)} of the image's {_text(image.size)}, where its header says that it lies"
+    )
+
+
+def _check_box(label: Geometry, image: Geometry, first: Sequence[int], lengths: Sequence[int], what: str) -> None:
+    """A crop lies inside its image and a padded label around it. Anything else is no box that a program makes on purpose."""
+    overhang = [f < 0 or f + n > size for f, n, size in zip(first, lengths, image.size, strict=True)]
+    short = [f > 0 or f + n < size for f, n, size in zip(first, lengths, image.size, strict=True)]
+    if label.size == image.size and any(overhang):
+        reason = (
+            f"it has the size of its image, {_text(image.size)} voxels, but begins at voxel {_text(first)} of it: its origin or its "
+            f"directions got lost"
+        )
+    elif sorted(label.size) == sorted(image.size) and any(overhang):
+        reason = (
+            f"its {_text(label.size)} voxels are those of its image, {_text(image.size)}, in another order of the axes"
+        )
+    elif any(overhang) and any(short):
+        reason = (
+            f"its box of {_text(label.size)} voxels, which begins at voxel {_text(first)} of the image's {_text(image.size)}, sticks "
+            f"out of it on one side and does not reach its end on another"
+        )
+    else:
+        return
+    raise BadCase(
+        f"{what} would lie elsewhere than it was drawn: {reason}; save it again with the image as the reference geometry."
+    )
 
 
 def _whole_steps(label: Geometry, image: Geometry, what: str) -> tuple[np.ndarray, list[int]]:

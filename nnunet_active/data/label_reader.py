@@ -17,9 +17,10 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_active.data.dataset_json import allowed_label_values
-from nnunet_active.data.geometry import SLICER_ENDING, SPATIAL_ENDINGS, Geometry, carries_geometry
-from nnunet_active.data.image_checks import check_label, count_not_finite_in_nifti
+from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
+from nnunet_active.data.file_endings import carries_geometry, label_stems
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite_in_nifti
 from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import map_segments, segments_of
@@ -52,14 +53,13 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
         uncertainty map).
     """
     known = set(cases)
-    endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, ending}, key=len, reverse=True)
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
     for file in sorted(Path(folder).rglob("*")):
         within = file.relative_to(folder)
         if any(part.startswith(".") for part in within.parts) or not file.is_file():
             continue
-        stems = [file.name[: -len(one)] for one in endings if file.name.lower().endswith(one.lower())]
+        stems = label_stems(file.name, ending)
         case = next((stem for stem in stems if stem in known), None)
         if case is not None:
             found.setdefault(case, []).append(file)
@@ -117,28 +117,34 @@ def read_label(
     if grid.dimension == 4 and content.GetSize()[3] == 1:  # NIfTI files of some programs
         grid = Geometry.of_itk(content[:, :, :, 0])
         layers = layers[:, 0]
-    try:
-        reference = Geometry.of_file(image)
-    except (RuntimeError, ValueError) as error:
-        raise BadCase(f"Case {case}: the image {image} cannot be read ({last_line(error)}); replace it.") from error
     if grid.dimension == 2:
         layers = layers[:, None]
-    layers = place(layers, grid, reference, what)
-    notes: list[str] = []
+    layers, moved = _placed(layers, grid, (case, image, reader), what)
+    notes = [moved] if moved else []
     if segments:
         label, said = map_segments(layers, segments, dataset_json, what)
         notes += said
     else:
         label = layers[0]
-    allowed = allowed_label_values(dataset_json)
-    unknown = [int(value) for value in np.unique(label) if value not in allowed]
-    if unknown:
-        shown = ", ".join(map(str, unknown[:5])) + (" ..." if len(unknown) > 5 else "")
-        raise BadCase(
-            f"{what} has the value(s) {shown}, but dataset.json allows only {', '.join(map(str, sorted(allowed)))}; "
-            f"correct the label."
-        )
+    check_label_values(what, np.unique(label), allowed_label_values(dataset_json), ignore_value(dataset_json))
     return AnnotatedLabel(_compact(label, what), tuple(notes))
+
+
+def _placed(
+    layers: np.ndarray, grid: Geometry, of: tuple[str, Path, type[BaseReaderWriter]], what: str
+) -> tuple[np.ndarray, str]:
+    """On the grid of the image; where the image's format says nothing of space, voxel by voxel."""
+    case, image, reader = of
+    try:
+        if carries_geometry(image.name):
+            return place(layers, grid, Geometry.of_file(image, layers.shape[1:]), what)
+        with contextlib.redirect_stdout(io.StringIO()):
+            shape = reader().read_images([str(image)])[0].shape[1:]
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BadCase(f"Case {case}: the image {image} cannot be read ({last_line(error)}); replace it.") from error
+    if layers.shape[1:] != shape:
+        raise BadCase(f"{what} has {layers.shape[1:]} voxels, its image {shape} (Z, Y, X); save it as the image is.")
+    return layers, ""
 
 
 def _integers(voxels: np.ndarray, what: str) -> np.ndarray:

@@ -11,12 +11,18 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
-from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.image_checks import check_label
 from nnunet_active.data.label_reader import last_line
 from nnunet_active.data.maps import write_map_like
 from nnunet_active.util.atomic import copy_file
 from nnunet_active.util.errors import BadCase
+
+
+def companions_of(label: Path) -> list[Path]:
+    """Further files that belong to a label: nnU-Net keeps the spacing of a TIFF file in a JSON file beside it."""
+    beside = label.with_name(f"{label.name[: label.name.rindex('.')]}.json")
+    return [beside] if label.name.lower().endswith((".tif", ".tiff")) and beside.is_file() else []
 
 
 def write_label(
@@ -57,5 +63,7 @@ def write_label(
             )
         except BadCase as error:
             raise BadCase(str(error).replace(str(temporary), str(target))) from error
+        for companion in companions_of(temporary):
+            copy_file(companion, target.parent / companion.name)
         copy_file(temporary, target)
     return [warning.replace(str(temporary), str(target)) for warning in warnings]

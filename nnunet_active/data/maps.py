@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
-from nnunet_active.data.geometry import NIFTI, Geometry, carries_geometry
+from nnunet_active.data.file_endings import NIFTI, carries_geometry
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.nifti import write_nifti_like
 from nnunet_active.data.nrrd import read_nrrd_geometry, write_nrrd
 

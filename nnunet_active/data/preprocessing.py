@@ -15,17 +15,17 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_case
 from nnunet_active.data.cases import CaseStore, is_whole
-from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
-from nnunet_active.data.image_checks import Geometry, check_image, check_label
+from nnunet_active.data.dataset_json import allowed_label_values
+from nnunet_active.data.image_checks import check_image
+from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_ground_truth, write_ground_truth
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
-from nnunet_active.util.atomic import copy_file, sweep
+from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import ActiveError, BadCase
 
 _FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
@@ -121,9 +121,11 @@ def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list
         # a pool copy that is current says that the image was checked as it is now
         known = case.label is not None and is_current(case, False, store, dataset_json)
         geometry, warnings = (None, []) if known else _checked_image(case, store)
+        ready = None
         if case.label is not None:
-            warnings += _checked_label(case, store, dataset_json, geometry)
-        _write(case, case.label is not None, store, dataset_json)
+            ready = check_raw_label(case, store, dataset_json, geometry)
+            warnings += ready.warnings
+        _write(case, ready, store, dataset_json)
     return warnings
 
 
@@ -217,9 +219,8 @@ def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: Pre
         return False
     elif case.label is not None:
         drop_pool_copy(store, case.identifier)
-        copy = _ground_truth(case, store, dataset_json)
-        if not copy.is_file() or _size_and_time(copy) != _size_and_time(case.label):
-            copy_file(case.label, copy)
+        if not has_ground_truth(case, store, dataset_json):
+            write_ground_truth(case, check_raw_label(case, store, dataset_json, None), store, dataset_json)
     report.skipped.append(case.identifier)
     return True
 
@@ -229,19 +230,19 @@ def _preprocess(task: _Task) -> _Outcome:
     case, store, dataset_json = task.case, task.store, task.dataset_json
     try:
         geometry, warnings = _checked_image(case, store)
-        problem = None
-        with_label = case.label is not None
-        if with_label:
+        problem, ready = None, None
+        if case.label is not None:
             try:
-                warnings += _checked_label(case, store, dataset_json, geometry)
+                ready = check_raw_label(case, store, dataset_json, geometry)
+                warnings += ready.warnings
             except BadCase as error:
                 if is_whole(store.folder, case.identifier, with_label=True):
                     return _Outcome(problem=f"{error} Its earlier preprocessed copy stays in use.")
                 # the image is good: the case stays in the pool until somebody mends the label
-                problem, with_label = f"{error} Until then the case counts as unlabelled.", False
+                problem = f"{error} Until then the case counts as unlabelled."
                 if is_current(case, False, store, dataset_json):
                     return _Outcome(problem=problem)
-        _write(case, with_label, store, dataset_json)
+        _write(case, ready, store, dataset_json)
         return _Outcome(written=True, problem=problem, warnings=tuple(warnings))
     except ActiveError as error:
         return _Outcome(problem=str(error))
@@ -257,25 +258,12 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
     return checked.geometry, list(checked.warnings)
 
 
-def _checked_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: Geometry | None) -> list[str]:
-    reader, allowed = store.plans_manager.image_reader_writer_class, allowed_label_values(dataset_json)
-    return check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore_value(dataset_json))
-
-
-def _write(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> None:
-    if with_label:  # before the case appears: whoever sees the case can also validate on it
-        copy_file(case.label, _ground_truth(case, store, dataset_json))
-    write_case(case, with_label, store, dataset_json)
-
-
-def _ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
-    """Where nnU-Net's validation looks for the label."""
-    return store.dataset_folder / "gt_segmentations" / f"{case.identifier}{dataset_json['file_ending']}"
-
-
-def _size_and_time(file: Path) -> tuple[int, int]:
-    """In whole seconds, to which nnU-Net's own copies are rounded; a label that changes is copied in any case."""
-    return file.stat().st_size, int(file.stat().st_mtime)
+def _write(case: RawCase, ready: ReadyLabel | None, store: CaseStore, dataset_json: dict) -> None:
+    """With a label into the stock folder, without one (``ready`` is None) into the pool."""
+    label = None
+    if ready is not None:  # before the case appears: whoever sees the case can also validate on it
+        label = write_ground_truth(case, ready, store, dataset_json)
+    write_case(case, ready is not None, store, dataset_json, label)
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_active.data.dataset_json import channel_names, read_dataset_json
-from nnunet_active.data.geometry import PICTURE_ENDINGS
+from nnunet_active.data.file_endings import PICTURE_ENDINGS, is_special, other_images
+from nnunet_active.data.label_folder import LabelFolder
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 
@@ -95,16 +96,12 @@ class RawDataset:
         self.warnings: dict[str, str] = {"dataset.json": " ".join(notes)} if notes else {}
         self._found: dict[str, RawCase] = {}
         self._origin: dict[str, Path] = {}  # where each case was seen first, set aside or not
-        self._labels = self._read_labels_folder()
+        self._labels = LabelFolder(self.folder / "labelsTr", self.file_ending)
         self._read_listing()
         self._read_images_folder()
         for pool_folder in self.pool_folders:
             self._read_pool_folder(pool_folder)
-        for identifier, label in self._labels.items():
-            if identifier not in self._found and identifier not in self.problems:
-                self.problems[identifier] = (
-                    f"The label {label} has no image; put the case's images into {self.folder / 'imagesTr'}."
-                )
+        self._check_label_names()
         self.cases: dict[str, RawCase] = dict(sorted(self._found.items()))
 
     @property
@@ -117,14 +114,13 @@ class RawDataset:
         """Identifiers of the cases without a label file, sorted."""
         return [identifier for identifier, case in self.cases.items() if case.label is None]
 
-    def _read_labels_folder(self) -> dict[str, Path]:
-        folder = self.folder / "labelsTr"
-        labels: dict[str, Path] = {}
-        for name in _file_names(folder, self.file_ending):
-            identifier = name.removesuffix(self.file_ending)
-            if self._is_safe(identifier, folder / name):
-                labels[identifier] = folder / name
-        return labels
+    def _check_label_names(self) -> None:
+        """Labels without an image, and odd names; what the folder has to say of the others is passed on."""
+        for identifier, sentence in self._labels.finish().items():
+            known = identifier in self._origin or identifier in self.problems
+            if not known and self._is_safe(identifier, self.folder / "labelsTr"):
+                self.problems[identifier] = sentence
+        self.warnings |= self._labels.warnings
 
     def _is_safe(self, identifier: str, where: Path | str) -> bool:
         try:
@@ -153,7 +149,7 @@ class RawDataset:
                     f"the case counts as unlabelled."
                 )
                 label = None
-            self._add_case(identifier, images, label or self._labels.get(identifier), self.folder / "dataset.json")
+            self._add_case(identifier, images, label or self._labels.label_of(identifier), self.folder / "dataset.json")
 
     def _expand(self, path: str) -> Path:
         return Path(os.path.abspath(self.folder / os.path.expandvars(path)))
@@ -168,9 +164,21 @@ class RawDataset:
                 f"CASE_0000{self.file_ending}, CASE_0001{self.file_ending} ..."
             )
         listed = set(self.dataset_json.get("dataset", {}))
-        for identifier, images in self._group_by_case(folder).items():
+        groups = self._group_by_case(folder)
+        if not groups:
+            self._check_endings(folder)
+        for identifier, images in groups.items():
             if identifier not in listed:
-                self._add_case(identifier, images, self._labels.get(identifier), folder)
+                self._add_case(identifier, images, self._labels.label_of(identifier), folder)
+
+    def _check_endings(self, folder: Path) -> None:
+        """Images, but none that ends as ``dataset.json`` says: that is a mistake there."""
+        others = other_images(os.listdir(folder), self.file_ending)
+        if others and not self._found:
+            raise MissingInput(
+                f"No image in {folder} ends in {self.file_ending}, as file_ending in {self.folder / 'dataset.json'} says, but "
+                f"{len(others)} file(s) end otherwise ({others[0]} ...); correct file_ending, or save the images in that format."
+            )
 
     def _read_pool_folder(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -189,10 +197,15 @@ class RawDataset:
                     f"Case {identifier} is in the pool folder {folder} and in {self._origin[identifier]}; "
                     f"rename one of them or remove one copy."
                 )
-            self._add_case(identifier, images, self._labels.get(identifier), folder)
+            self._add_case(identifier, images, self._labels.label_of(identifier), folder)
 
     def _group_by_case(self, folder: Path) -> dict[str, dict[int, Path]]:
         groups: dict[str, dict[int, Path]] = {}
+        if others := other_images(os.listdir(folder), self.file_ending):
+            self.warnings[str(folder)] = (
+                f"{len(others)} image file(s) in {folder} do not end in {self.file_ending} and are passed over: {', '.join(others[:5])}"
+                f"{' ...' if len(others) > 5 else '.'}"
+            )
         for name in _file_names(folder, self.file_ending):
             match = _IMAGE_STEM.fullmatch(name.removesuffix(self.file_ending))
             if match is None:
@@ -210,7 +223,11 @@ class RawDataset:
             expected = 1  # all channels in one file, which the check of the image counts
         absent = [c for c in range(expected) if c not in images or not images[c].is_file()]
         surplus = sorted(set(images) - set(range(expected)))
-        if absent:
+        if special := [file for file in images.values() if is_special(file)]:
+            self.problems[identifier] = (
+                f"Case {identifier}: {special[0]} is no regular file (a pipe, a socket or a device) and is not read; replace it."
+            )
+        elif absent:
             names = ", ".join(
                 f"{self.channel_names[c]} ({images.get(c, f'{identifier}_{c:04d}{self.file_ending}')})" for c in absent
             )

@@ -69,8 +69,7 @@ def map_segments(
             data set with regions they may); a layer that a segment names is not there.
     """
     values = names_of_values(dataset_json)
-    by_name = {_plain(name): name for name in values}
-    named = {segment: by_name[_plain(segment.name)] for segment in segments if _plain(segment.name) in by_name}
+    named = _by_name(layers, segments, values)
     by_value = {value: name for name, value in values.items()}
     notes: list[str] = []
     guessed: set[str] = set()
@@ -113,6 +112,28 @@ def map_segments(
     return label, notes
 
 
+def _by_name(layers: np.ndarray, segments: list[Segment], values: Mapping[str, int]) -> dict[Segment, str]:
+    """The label that each segment is named after: exactly, or else but for spelling, if that leaves no doubt.
+
+    ``node+`` and ``node-``, or ``GTV 1`` and ``GTV-1``, may be two labels of one data set. Where more than one label, or more than one
+    drawn segment, could be meant, the spelling does not decide.
+    """
+    named = {segment: segment.name for segment in segments if segment.name in values}
+    alike: dict[str, list[str]] = {}
+    for name in values:
+        alike.setdefault(_plain(name), []).append(name)
+    claims: dict[str, list[Segment]] = {}
+    for segment in segments:
+        if segment not in named and len(alike.get(_plain(segment.name), [])) == 1:
+            claims.setdefault(alike[_plain(segment.name)][0], []).append(segment)
+    for name, claiming in claims.items():
+        drawn = [one for one in claiming if one.layer < len(layers) and (layers[one.layer] == one.value).any()]
+        one_spelling = len({one.name for one in drawn}) <= 1
+        if name not in named.values() and one_spelling:
+            named |= dict.fromkeys(claiming, name)
+    return named
+
+
 def _unnamed(layers: np.ndarray, segments: list[Segment]) -> list[Segment]:
     """Values in the voxels that no segment accounts for: a segment of its own each, so that nothing is dropped in silence."""
     known = {(segment.layer, segment.value) for segment in segments}
@@ -125,5 +146,5 @@ def _unnamed(layers: np.ndarray, segments: list[Segment]) -> list[Segment]:
 
 
 def _plain(name: str) -> str:
-    """Case, spaces, dashes and underscores do not tell names apart."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    """Capitals do not tell names apart, nor do spaces, dashes, dots and underscores between letters; any other sign does."""
+    return re.sub(r"(?<=[^\W_])[\s_.-]+(?=[^\W_])", "", name.strip().casefold())

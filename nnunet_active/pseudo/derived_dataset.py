@@ -18,6 +18,7 @@ import numpy as np
 
 from nnunet_active.annotation.resample_back import to_original_space
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.label_intake import readable_label
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import datasets_with_number, preprocessed_root, raw_root
 from nnunet_active.pseudo.pseudo_label_writer import link_file
@@ -99,7 +100,10 @@ def derive_dataset(
                 else:
                     link_file(image, target, symbolic_first=True)
         for case in people:
-            copy_file(raw.cases[case].label, new / "labelsTr" / f"{case}{raw.file_ending}")
+            copy_file(
+                readable_label(raw.cases[case], by.store, by.dataset_json),
+                new / "labelsTr" / f"{case}{raw.file_ending}",
+            )
         for case in made.cases:
             properties = by.store.properties(case)
             logits = by.window.logits(by.store.load_image(case))

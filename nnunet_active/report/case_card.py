@@ -10,7 +10,7 @@ import numpy as np
 
 from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.maps import map_ending
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report import slices

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.agreement import agreement_of_labels
 from nnunet_active.report.case_card import case_card

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_active.data.geometry import Geometry, carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.util.errors import BadCase
 

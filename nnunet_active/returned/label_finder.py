@@ -124,7 +124,8 @@ class LabelFinder:
     def target(self, case: str) -> Path:
         """Where nnU-Net looks for the label of a case (``dataset.json`` may list another place)."""
         listed = self.raw.cases[case].label
-        return listed if listed is not None else self.raw_folder / "labelsTr" / f"{case}{self.ending}"
+        beside = self.raw_folder / "labelsTr"
+        return listed if listed is not None and listed.parent != beside else beside / f"{case}{self.ending}"
 
     def used(self, case: str) -> Path:
         """The copy of the label that was preprocessed last."""

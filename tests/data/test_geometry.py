@@ -6,7 +6,8 @@ import pytest
 import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti
 
-from nnunet_active.data.geometry import Geometry, carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.geometry import Geometry
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 

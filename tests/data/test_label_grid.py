@@ -50,13 +50,21 @@ def test_a_voxel_stays_at_its_place_in_the_patient_whatever_the_box_and_the_orde
     array = np.zeros(size[::-1], dtype=np.uint8)
     marker = data.draw(st.tuples(*[st.integers(0, n - 1) for n in size]))
     array[marker[::-1]] = 3
+    corners = np.sort(np.stack([start, start + steps @ (np.array(size) - 1)]), axis=0)
+    inside = (corners[0] >= 0).all() and (corners[1] < SIZE).all()
+    around = (corners[0] <= 0).all() and (corners[1] >= np.array(SIZE) - 1).all() and size != SIZE
     point = image_of(label, array).TransformIndexToPhysicalPoint(marker)
     index = np.rint(np.linalg.inv(grid.matrix) @ (np.array(point) - grid.origin)).astype(int)
     if ((index < 0) | (index >= SIZE)).any():
         with pytest.raises(BadCase, match="marks 1 voxels outside its image"):
             place(array, label, grid, "It")
     else:
-        placed = place(array, label, grid, "It")
+        try:
+            placed, moved = place(array, label, grid, "It")
+        except BadCase as error:  # a box that neither lies inside the image nor around it
+            assert "elsewhere than it was drawn" in str(error) and not (inside or around)
+            return
+        assert bool(moved) == (not np.array_equal(steps, np.eye(3)) or any(start) or size != SIZE)
         assert placed.shape == SIZE[::-1] and placed.dtype == array.dtype
         assert np.argwhere(placed).tolist() == [index[::-1].tolist()]
 
@@ -66,7 +74,8 @@ def test_layers_are_moved_together():
     label = Geometry.of_facts((2, 2, 2), grid.spacing, tuple(grid.matrix @ (1, 2, 3) + grid.origin), grid.direction)
     layers = np.zeros((2, 2, 2, 2), dtype=np.uint8)
     layers[0, 0, 0, 0], layers[1, 1, 1, 1] = 1, 2
-    placed = place(layers, label, grid, "It")
+    placed, moved = place(layers, label, grid, "It")
+    assert "box of 2 x 2 x 2 voxels was put at voxel 1 x 2 x 3" in moved
     assert placed.shape == (2, 5, 6, 7)
     assert np.argwhere(placed).tolist() == [[0, 3, 2, 1], [1, 4, 3, 2]]
 
@@ -80,7 +89,7 @@ def test_the_same_grid_up_to_rounding_is_the_same_grid():
         tuple(np.round(grid.direction, 4)),
     )
     array = np.random.default_rng(0).integers(0, 3, SIZE[::-1]).astype(np.uint8)
-    np.testing.assert_array_equal(place(array, rounded, grid, "It"), array)
+    np.testing.assert_array_equal(place(array, rounded, grid, "It")[0], array)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,7 @@ def test_what_would_need_interpolation_is_refused(change, said):
 def test_a_flat_image_and_a_label_of_another_dimension():
     flat = Geometry.of_facts((4, 3), (0.5, 0.5), (1.0, 2.0), (1.0, 0.0, 0.0, 1.0))
     array = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
-    np.testing.assert_array_equal(place(array, flat, flat, "It"), array)
+    np.testing.assert_array_equal(place(array, flat, flat, "It")[0], array)
     with pytest.raises(BadCase, match="has 3 dimensions, but its image has 2"):
         place(
             np.zeros((1, 3, 4)),
@@ -116,4 +125,54 @@ def test_a_flat_image_and_a_label_of_another_dimension():
 def test_background_outside_the_image_does_not_matter_and_an_empty_label_may_lie_anywhere():
     grid = reference()
     label = Geometry.of_facts((3, 3, 3), grid.spacing, tuple(grid.matrix @ (100, 0, 0) + grid.origin), grid.direction)
-    assert not place(np.zeros((3, 3, 3), dtype=np.uint8), label, grid, "It").any()
+    assert not place(np.zeros((3, 3, 3), dtype=np.uint8), label, grid, "It")[0].any()
+
+
+@pytest.mark.parametrize(
+    ("size", "origin", "direction", "marked", "said"),
+    [
+        (
+            SIZE,
+            (0, 0, 0),
+            (1, 1, 1),
+            (0, 5, 0),
+            "has the size of its image, 7 x 6 x 5 voxels, but begins at voxel -3 x 4 x -2",
+        ),
+        (SIZE, (3, -4, 2), (-1, -1, 1), (0, 0, 1), "its origin or its directions got lost"),
+        (
+            SIZE[::-1],
+            (3, -4, 2),
+            (1, 1, 1),
+            (1, 1, 1),
+            "5 x 6 x 7 voxels are those of its image, 7 x 6 x 5, in another order",
+        ),
+        (
+            (9, 4, 5),
+            (3, -4, 2),
+            (1, 1, 1),
+            (1, 1, 1),
+            "sticks out of it on one side and does not reach its end on another",
+        ),
+        ((7, 6, 4), (3, -4, 1), (1, 1, 1), (1, 1, 1), "sticks out of it on one side"),
+    ],
+    ids=["lost origin", "lost directions", "order of the axes", "longer and shorter", "shifted and shorter"],
+)
+def test_a_header_that_lost_its_origin_or_the_order_of_its_axes_is_not_believed(size, origin, direction, marked, said):
+    image = Geometry.of_facts(SIZE, (1, 1, 1), (3, -4, 2), np.eye(3).ravel())
+    label = Geometry.of_facts(size, (1, 1, 1), origin, np.diag(direction).ravel())
+    array = np.zeros(size[::-1], dtype=np.uint8)
+    inside = np.linalg.inv(label.matrix) @ (np.array(image.position(marked)) - label.origin)
+    array[tuple(np.rint(inside).astype(int)[::-1])] = 1
+    with pytest.raises(BadCase, match=f"It would lie elsewhere than it was drawn: .*{said}"):
+        place(array, label, image, "It")
+
+
+def test_a_whole_label_in_other_directions_is_turned_and_that_is_said():
+    grid = reference()
+    turned = np.diag([-1.0, 1.0, 1.0])
+    label = Geometry.of_facts(SIZE, grid.spacing, grid.position((SIZE[0] - 1, 0, 0)), turned.ravel())
+    array = np.zeros(SIZE[::-1], dtype=np.uint8)
+    array[0, 0, 0] = 1
+    placed, moved = place(array, label, grid, "It")
+    assert np.argwhere(placed).tolist() == [[0, 0, SIZE[0] - 1]]
+    assert moved == "its axes were turned to those of the image"

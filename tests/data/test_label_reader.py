@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 import tiny_dataset as tiny
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from tiny_nrrd import write_segmentation
 
 from nnunet_active.data.label_reader import find_label_files, read_label
@@ -153,3 +157,44 @@ def test_files_are_found_by_the_names_of_the_cases_at_any_depth(tmp_path):
     found, others = find_label_files(tmp_path, ["a", "x.1"], ENDING)
     assert found == {"a": [tmp_path / names[0], tmp_path / names[1]], "x.1": [tmp_path / names[2]]}
     assert others == [tmp_path / "a_final.nii.gz", tmp_path / "b.nii.gz"]
+
+
+def test_a_label_that_was_moved_says_so(tmp_path, image):
+    reference = sitk.ReadImage(str(image))
+    box = marked()[1:5, 2:12, 3:13]
+    origin = reference.TransformIndexToPhysicalPoint((3, 2, 1))
+    label = read(written(tmp_path, "a.nii.gz", box, image, origin=origin), image)
+    (note,) = label.notes
+    assert "put at voxel 3 x 2 x 1" in note
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+def test_a_label_of_the_images_size_that_lost_its_origin_is_refused(tmp_path, image, ending):
+    origin = sitk.ReadImage(str(image)).TransformIndexToPhysicalPoint((2, 0, -1))
+    with pytest.raises(BadCase, match="has the size of its image"):
+        read(written(tmp_path, f"a{ending}", marked(), image, origin=origin), image)
+
+
+def test_a_label_that_is_all_ignored_is_refused(tmp_path, image):
+    dataset_json = {**tiny.DATASET_JSON, "labels": {"background": 0, "a": 1, "ignore": 2}}
+    file = written(tmp_path, "a.nii.gz", np.full(tiny.SHAPE, 2, np.uint8), image)
+    with pytest.raises(BadCase, match="has the ignore value in every voxel"):
+        read(file, image, dataset_json)
+
+
+@pytest.mark.parametrize("ending", [".tif", ".nii.gz", ".nrrd"])
+def test_the_label_of_an_image_without_geometry_lies_where_the_image_lies(tmp_path, ending):
+    tifffile.imwrite(tmp_path / "a_0000.tif", tiny.intensities(0))
+    (tmp_path / "a.json").write_text(json.dumps({"spacing": [3, 1, 1]}))
+    back = tmp_path / "back"
+    back.mkdir()
+    if ending == ".tif":  # as an annotator's program writes it, without a word about the spacing
+        tifffile.imwrite(back / "a.tif", marked())
+    else:
+        tiny.write_image(back / f"a{ending}", marked(), spacing=(2, 2, 2), origin=(9, 9, 9))
+    found = read(back / f"a{ending}", tmp_path / "a_0000.tif", reader=Tiff3DIO, ending=".tif")
+    np.testing.assert_array_equal(found.voxels, marked())
+    assert found.notes == ()
+    wrong = tiny.write_image(back / "a.mha", marked()[:3])
+    with pytest.raises(BadCase, match="voxels, its image"):
+        read(wrong, tmp_path / "a_0000.tif", reader=Tiff3DIO, ending=".tif")

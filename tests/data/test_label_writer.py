@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import json
+
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 import tiny_dataset as tiny
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO, NibabelIOWithReorient
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO, SimpleITKIOWithReorient
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from skimage import io
 
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.label_writer import write_label
+from nnunet_active.data.label_writer import companions_of, write_label
 from nnunet_active.util.errors import BadCase
 
 ENDING = tiny.ENDING
@@ -83,3 +87,15 @@ def test_pictures_are_read_and_written_with_the_data_sets_own_reader(tmp_path):
     io.imsave(tmp_path / "a.png", np.zeros((4, 4), dtype=np.uint8), check_contrast=False)
     with pytest.raises(BadCase, match="does not lie on the grid"):
         read(tmp_path / "a.png", tmp_path / "a_0000.png", dataset_json, NaturalImage2DIO, ".png")
+
+
+def test_a_tiff_label_gets_its_companion_with_the_spacing_of_the_image(tmp_path):
+    tifffile.imwrite(tmp_path / "a_0000.tif", tiny.intensities(0))
+    (tmp_path / "a.json").write_text(json.dumps({"spacing": [3, 1, 1]}))
+    dataset_json = {**tiny.DATASET_JSON, "file_ending": ".tif"}
+    target = tmp_path / "labelsTr" / "a.tif"
+    write_label("a", marked(), target, tmp_path / "a_0000.tif", dataset_json, Tiff3DIO)
+    assert json.loads((tmp_path / "labelsTr" / "a.json").read_text()) == {"spacing": [3, 1, 1]}
+    assert [file.name for file in companions_of(target)] == ["a.json"] and companions_of(tmp_path / "a.nii.gz") == []
+    label, properties = Tiff3DIO().read_seg(str(target))
+    assert properties["spacing"] == [3, 1, 1] and np.array_equal(label[0], marked())

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -203,3 +204,39 @@ def test_pool_folders_are_remembered_once_and_absolute(tmp_path, monkeypatch):
     (preprocessed / "active" / "pool_folders.json").write_text("{]")
     with pytest.raises(MissingInput, match=r"pool_folders\.json"):
         read_pool_folders(preprocessed)
+
+
+def test_a_label_in_another_format_makes_its_case_a_labelled_one(raw):
+    (raw / "labelsTr" / "u.mha").write_bytes(b"")  # not opened here
+    dataset = RawDataset(raw)
+    assert dataset.cases["u"].label == raw / "labelsTr" / "u.mha" and not dataset.problems
+
+
+def test_a_pipe_among_the_images_is_named_and_not_read(raw):
+    (raw / "imagesTr" / "b_0001.nii.gz").unlink()
+    os.mkfifo(raw / "imagesTr" / "b_0001.nii.gz")
+    dataset = RawDataset(raw)
+    assert list(dataset.cases) == ["a", "u"] and "no regular file" in dataset.problems["b"]
+
+
+def test_images_with_another_ending_are_counted_and_named(raw):
+    for name in ("x_0000.nii", "x_0001.nii", "y_0000.NII.GZ"):
+        (raw / "imagesTr" / name).write_bytes(b"")
+    warning = RawDataset(raw).warnings[str(raw / "imagesTr")]
+    assert "3 image file(s)" in warning and "x_0000.nii, x_0001.nii, y_0000.NII.GZ" in warning
+
+
+def test_an_ending_that_no_image_has_is_a_mistake_in_dataset_json(raw):
+    rewrite_json(raw, file_ending=".nrrd")
+    with pytest.raises(
+        MissingInput, match=r"No image in .*imagesTr ends in \.nrrd, .*6 file\(s\) end otherwise \(a_0000\.nii\.gz"
+    ):
+        RawDataset(raw)
+
+
+def test_odd_channel_keys_are_said(raw):
+    rewrite_json(raw, channel_names={"first": "T1", "second": "FLAIR"})
+    dataset = RawDataset(raw)
+    assert (
+        dataset.channel_names == ["T1", "FLAIR"] and "_0000 is T1, _0001 is FLAIR" in dataset.warnings["dataset.json"]
+    )

@@ -120,3 +120,30 @@ def test_values_that_no_label_is_painted_with_can_be_named_by_their_number():
         0,
         0,
     ]
+
+
+@pytest.mark.parametrize(("one", "other"), [("node+", "node-"), ("+", "++"), ("GTV 1", "GTV-1"), ("A", "a.")])
+def test_labels_whose_names_differ_in_signs_only_stay_apart(one, other):
+    dataset = {"labels": {"background": 0, one: 1, other: 2}}
+    segments = [Segment(other, 1, 0), Segment(one, 2, 0)]  # the names count, not the values
+    assert mapped(layers({0: 1, 1: 2}), segments, dataset) == ([2, 1, 0, 0, 0, 0], [])
+
+
+def test_another_spelling_counts_only_where_it_leaves_no_doubt():
+    dataset = {"labels": {"background": 0, "GTV 1": 1, "GTV-1": 2}}
+    found, notes = mapped(layers({0: 2}), [Segment("gtv1", 2, 0)], dataset)
+    assert found == [2, 0, 0, 0, 0, 0] and "taken for GTV-1 by its label value 2" in notes[0]
+    node = {"labels": {"background": 0, "node+": 1}}
+    with pytest.raises(BadCase, match="segment 'node-'"):  # not the label, and no label has its value
+        mapped(layers({0: 2}), [Segment("node-", 2, 0)], node)
+    with pytest.raises(BadCase, match="segment 'lv_1'"):  # the exact name is drawn as well
+        mapped(
+            layers({0: 1, 1: 2}),
+            [Segment("LV 1", 1, 0), Segment("lv_1", 2, 0)],
+            {"labels": {"background": 0, "LV 1": 1}},
+        )
+
+
+def test_an_empty_segment_of_another_spelling_takes_nothing_from_a_drawn_one():
+    segments = [Segment("left-ventricle", 1, 0), Segment("LEFT VENTRICLE", 2, 0)]
+    assert mapped(layers({0: 1}), segments)[0] == [1, 0, 0, 0, 0, 0]

@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from PIL import Image
 from tiny_dataset import make_plans, write_image
 
-from nnunet_active.data.geometry import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.report.volumes import read_channels, read_map
 from nnunet_active.util.errors import BadCase
 

@@ -1,0 +1,47 @@
+"""How image and label files end, and what that says about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+NIFTI = (".nii.gz", ".nii")
+# Formats that say where their voxels lie; ITK reads all of them.
+SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
+SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
+# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
+PICTURE_ENDINGS = (".png", ".bmp", ".tif")
+IMAGE_ENDINGS = (*SPATIAL_ENDINGS, *PICTURE_ENDINGS, ".tiff", ".jpg", ".jpeg")
+
+
+def carries_geometry(name: str) -> bool:
+    """Whether files with this name or ending say where they lie."""
+    return name.lower().endswith(SPATIAL_ENDINGS)
+
+
+def label_stems(name: str, ending: str) -> list[str]:
+    """What a label file may be named after, the most specific ending first; none if it is in no label format.
+
+    Args:
+        name: of the file.
+        ending: the data set's own file ending.
+
+    >>> label_stems("a.seg.nrrd", ".nii.gz"), label_stems("a.PNG", ".png"), label_stems("a.png", ".nii.gz")
+    (['a', 'a.seg'], ['a'], [])
+    """
+    endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, ending}, key=len, reverse=True)
+    return [name[: -len(one)] for one in endings if name.lower().endswith(one.lower())]
+
+
+def other_images(names: Iterable[str], ending: str) -> list[str]:
+    """Names of image files that do not end as the data set's images do, sorted; hidden ones are no images."""
+    return sorted(
+        name
+        for name in names
+        if name.lower().endswith(IMAGE_ENDINGS) and not name.endswith(ending) and not name.startswith(".")
+    )
+
+
+def is_special(file: Path) -> bool:
+    """Whether reading a file could wait for ever: a pipe, a socket or a device, or a link to one."""
+    return file.exists() and not file.is_file() and not file.is_dir()

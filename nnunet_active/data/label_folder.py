@@ -1,0 +1,80 @@
+"""The label files in ``labelsTr``, in whatever format: which one belongs to which case, and which ones nobody takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_active.data.file_endings import is_special, label_stems
+
+_SHOWN = 5
+
+
+class LabelFolder:
+    """The labels of a data set.
+
+    A label in the data set's own format counts before any other. Among several others none is preferred: the case then counts as
+    unlabelled until one of them is left.
+
+    Args:
+        folder: ``labelsTr``; need not be there.
+        ending: the data set's file ending.
+
+    Attributes:
+        warnings: case or folder -> sentence about what was not taken.
+    """
+
+    def __init__(self, folder: Path, ending: str) -> None:
+        self.folder = folder
+        self.warnings: dict[str, str] = {}
+        self._ending = ending
+        self._stems: dict[Path, list[str]] = {}
+        self._by_stem: dict[str, list[Path]] = {}
+        self._taken: set[Path] = set()
+        self._passed_over: list[Path] = []
+        for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+            stems = label_stems(file.name, ending)
+            if not stems or file.is_dir() or (file.name.startswith(".") and not file.name.endswith(ending)):
+                continue
+            self._stems[file] = stems
+            for stem in stems:
+                self._by_stem.setdefault(stem, []).append(file)
+
+    def label_of(self, case: str) -> Path | None:
+        """The label file of a case, if there is one that can be read and that leaves no doubt; the file is not opened."""
+        files = self._by_stem.get(case, [])
+        self._taken.update(files)
+        special = [file for file in files if is_special(file)]
+        usable = [file for file in files if file not in special]
+        if special:
+            self.warnings[case] = f"The label {special[0]} of case {case} is no regular file; it is not read."
+        native = [file for file in usable if file.name == f"{case}{self._ending}"]
+        if native:
+            self._passed_over += [file for file in usable if file not in native]
+            return native[0]
+        if len(usable) > 1:
+            self.warnings[case] = (
+                f"Case {case} has {len(usable)} label files, {', '.join(file.name for file in usable)} in {self.folder}; leave the "
+                f"right one there. Until then the case counts as unlabelled."
+            )
+            return None
+        return usable[0] if usable else None
+
+    def finish(self) -> dict[str, str]:
+        """Once every case has been asked for: what belongs to none, name -> sentence; ``warnings`` gets what was passed over."""
+        if self._passed_over:
+            shown = ", ".join(file.name for file in self._passed_over[:_SHOWN])
+            more = " ..." if len(self._passed_over) > _SHOWN else ""
+            self.warnings[str(self.folder)] = (
+                f"{len(self._passed_over)} label file(s) in {self.folder} are passed over, since the same cases have a label in "
+                f"{self._ending}: {shown}{more}."
+            )
+        return {
+            self._name(
+                file, stems
+            ): f"The label {file} has no image; put the case's images into {self.folder.parent / 'imagesTr'}."
+            for file, stems in self._stems.items()
+            if file not in self._taken
+        }
+
+    def _name(self, file: Path, stems: list[str]) -> str:
+        return file.name.removesuffix(self._ending) if file.name.endswith(self._ending) else stems[0]

@@ -1,0 +1,119 @@
+"""The label file that a case has in the raw data set, made fit for nnU-Net: taken as it is where nnU-Net can read it, and otherwise
+understood as an annotator's file (another format, a 3D Slicer segmentation, a smaller box), in the same way as labels that come back.
+
+nnU-Net's validation looks for the labels in ``gt_segmentations``. That copy is what is preprocessed where the file itself will not do;
+the file in the raw data set is only read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
+from nnunet_active.data.file_endings import SLICER_ENDING
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.image_checks import check_label, check_label_values
+from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.label_writer import companions_of, write_label
+from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.data.segments import segments_of
+from nnunet_active.util.atomic import copy_file
+from nnunet_active.util.errors import BadCase
+
+
+@dataclass(frozen=True)
+class ReadyLabel:
+    """A label that has been checked.
+
+    Attributes:
+        voxels: (Z, Y, X) on the grid of the image; None where nnU-Net can read the file as it is.
+        warnings: sentences.
+    """
+
+    voxels: np.ndarray | None
+    warnings: tuple[str, ...] = ()
+
+
+def check_raw_label(case: RawCase, store: CaseStore, dataset_json: dict, geometry: Geometry | None) -> ReadyLabel:
+    """Make sure that the label of a case can be used.
+
+    Args:
+        case: with its label.
+        store: for the reader that the plans name.
+        dataset_json: for the labels.
+        geometry: of the image, if that has been checked.
+
+    Raises:
+        BadCase: it cannot.
+    """
+    reader, ending = store.plans_manager.image_reader_writer_class, dataset_json["file_ending"]
+    refused = None
+    if case.label.name.endswith(ending) and not names_segments(case.label):
+        allowed, ignore = allowed_label_values(dataset_json), ignore_value(dataset_json)
+        try:
+            said = check_label(case.identifier, case.label, case.images, allowed, reader, geometry, ignore)
+            return ReadyLabel(None, tuple(said))
+        except BadCase as error:
+            refused = error
+    try:
+        found = read_label(case.identifier, case.label, case.images[0], dataset_json, reader, ending)
+    except BadCase as error:
+        raise (refused or error) from error
+    if refused and not found.voxels.any():  # an empty label that does not fit says nothing
+        raise refused
+    what = f"Case {case.identifier}: the label {case.label}"
+    said = check_label_values(
+        what, np.unique(found.voxels), allowed_label_values(dataset_json), ignore_value(dataset_json)
+    )
+    return ReadyLabel(found.voxels, (*(f"{what}: {note}." for note in found.notes), *said))
+
+
+def names_segments(file: Path) -> bool:
+    """Whether a label file is a 3D Slicer segmentation, whose names and not whose values say what is what."""
+    name = file.name.lower()
+    if name.endswith(SLICER_ENDING) or not name.endswith((".nrrd", ".nhdr")):
+        return name.endswith(SLICER_ENDING)
+    try:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(file))
+        reader.ReadImageInformation()
+        return bool(segments_of({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}))
+    except (RuntimeError, ValueError):  # whoever reads it says why
+        return False
+
+
+def ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
+    """Where nnU-Net's validation looks for the label of a case."""
+    return store.dataset_folder / "gt_segmentations" / f"{case.identifier}{dataset_json['file_ending']}"
+
+
+def readable_label(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
+    """The label of a case in a form that nnU-Net reads: as it was preprocessed, or the file itself."""
+    copy = ground_truth(case, store, dataset_json)
+    return copy if copy.is_file() else case.label
+
+
+def has_ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> bool:
+    """Whether that copy is there and not older than the label; whole seconds, to which nnU-Net's own copies are rounded."""
+    copy = ground_truth(case, store, dataset_json)
+    return copy.is_file() and int(copy.stat().st_mtime) == int(case.label.stat().st_mtime)
+
+
+def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> Path:
+    """Write it, with the time of the label; returns the file that nnU-Net can preprocess."""
+    target = ground_truth(case, store, dataset_json)
+    if ready.voxels is None:
+        for companion in companions_of(case.label):
+            copy_file(companion, target.parent / companion.name)
+        copy_file(case.label, target)
+        return case.label
+    reader = store.plans_manager.image_reader_writer_class
+    write_label(case.identifier, ready.voxels, target, case.images[0], dataset_json, reader)
+    os.utime(target, ns=(case.label.stat().st_atime_ns, case.label.stat().st_mtime_ns))
+    return target
