@@ -31,6 +31,15 @@ def labels_of(dataset_json: dict) -> list[Label]:
     return [Label(value, names.get(value, f"label {value}"), _colour(index)) for index, value in enumerate(values)]
 
 
+def colour_of_name(dataset_json: dict) -> dict[str, str]:
+    """Name of each label or region -> its colour as ``#rrggbb``, in the order of the values.
+
+    >>> colour_of_name({"labels": {"background": 0, "tumour": 1}})
+    {'tumour': '#e64b35'}
+    """
+    return {label.name: "#{:02x}{:02x}{:02x}".format(*label.colour) for label in labels_of(dataset_json)}
+
+
 def _colour(index: int) -> tuple[int, int, int]:
     if index < len(_PALETTE):
         return _PALETTE[index]

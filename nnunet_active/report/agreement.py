@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.svg_plots import dice_plot, volume_plot
 
 
-def agreement_of_labels(campaign: Campaign, metric: bool = True) -> dict[str, Any]:
+def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: bool = True) -> dict[str, Any]:
     """Table and plots of ``campaign.ingested``.
 
     Args:
         campaign: an opened campaign.
+        colours: class -> its colour, as in the hand-off folder.
         metric: whether volumes are mm³; else they are numbers of pixels.
 
     Returns:
@@ -68,9 +70,9 @@ def agreement_of_labels(campaign: Campaign, metric: bool = True) -> dict[str, An
     }
     content: dict[str, Any] = {"rows": rows, "classes": classes, "means": means, "unit": unit}
     if means:
-        content["dice_svg"] = dice_plot([case for case, _ in entries], dice, "dice")
+        content["dice_svg"] = dice_plot([case for case, _ in entries], dice, colours, "dice")
     if any(pairs.values()):
-        content["volume_svg"] = volume_plot(pairs, unit, "volume")
+        content["volume_svg"] = volume_plot(pairs, unit, colours, "volume")
     return content
 
 

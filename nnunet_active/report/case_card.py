@@ -21,6 +21,8 @@ from nnunet_active.rounds.labels_at_hand import handoff_content
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.util.errors import BadCase
 
+TALLEST = 1.3
+"""Height of the tallest picture in widths of a column."""
 _TILTED = 5.0  # degrees; less is not worth a sentence
 
 
@@ -86,7 +88,8 @@ def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: Ra
             prediction, uncertainty = _maps(card, campaign.predictions_folder(number), raw.file_ending, channel, plans)
             place = _place(card, channel, prediction, uncertainty)
             views = slices.make_views(channel, place)
-            card["views"] = [_view(view, prediction, uncertainty, raw.dataset_json) for view in views]
+            longest = max(max(view.size_mm[1], view.size_mm[0] / TALLEST) for view in views)
+            card["views"] = [_view(view, longest, prediction, uncertainty, raw.dataset_json) for view in views]
             card["legend"] = list(dict.fromkeys(name for view in card["views"] for name in view["outlines"]))
             if channel.tilt > _TILTED:
                 card["notes"].append(
@@ -98,8 +101,9 @@ def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: Ra
             raise BadCase(f"the channels of {case} differ in shape.")
         window = windows.get(index) or slices.grey_window(channel.voxels)
         name = raw.channel_names[index] if index < len(raw.channel_names) else f"channel {index}"
+        first = several and name == card["open_first"]
         planes = [slices.grey_picture(view.cut(channel.voxels), window) for view in views]
-        card["channels"].append({"name": name, "first": several and name == card["open_first"], "pictures": planes})
+        card["channels"].append({"name": name, "first": first, "pictures": planes})
     card["channels"].sort(key=lambda channel: not channel["first"])
 
 
@@ -137,16 +141,23 @@ def _most_uncertain(prediction: Volume | None, uncertainty: Volume | None) -> Wo
 
 
 def _view(
-    view: slices.View, prediction: Volume | None, uncertainty: Volume | None, dataset_json: Mapping[str, Any]
+    view: slices.View,
+    longest: float,
+    prediction: Volume | None,
+    uncertainty: Volume | None,
+    dataset_json: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "name": view.name,
+        "caption": view.caption,
         "number": view.number,
         "letters": view.letters,
         "rows": view.shape[0],
         "columns": view.shape[1],
         "height_mm": view.size_mm[0],
         "width_mm": view.size_mm[1],
+        "share": round(100 * view.size_mm[1] / longest, 1),  # all views of a case on one scale
+        "strip": view.strip,
         "mark": view.mark,
         "uncertainty": None if uncertainty is None else slices.uncertainty_picture(view.cut(uncertainty.voxels)),
         "outlines": {} if prediction is None else slices.outlines(view.cut(prediction.voxels), dataset_json["labels"]),

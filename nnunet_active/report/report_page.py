@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from nnunet_active import __version__
+from nnunet_active.annotation.label_colours import colour_of_name
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
@@ -28,10 +29,6 @@ from nnunet_active.util.log import Log, silent
 
 MOST_CASES = 30
 """Cases with pictures; the newest rounds come first."""
-
-# on dark pictures, told apart by every kind of eye, and unlike the yellow to red of the uncertainty
-OUTLINES = ("#56B4E9", "#CC79A7", "#3DDBA9", "#FFFFFF", "#8FA8FF")
-DASHES = ("none", "5 2", "2 2")
 
 
 def write_report(
@@ -89,7 +86,8 @@ def collect(
             log(f"round {one.number}: {case}")
             content["cards"].append(_card(campaign, query, case, raw, plans, draw))
         rounds.append(content)
-    classes = dict.fromkeys(name for one in rounds for card in one["cards"] for name in card["legend"])
+    colours = colour_of_name(raw.dataset_json)
+    classes = {name for one in rounds for card in one["cards"] for name in card["legend"]}
     return {
         "dataset": campaign.dataset_folder.name,
         "fold": campaign.fold,
@@ -102,7 +100,7 @@ def collect(
         "rounds": rounds,
         "problems": problems,
         "map": embedding_map(campaign),
-        "agreement": agreement_of_labels(campaign, metric),
+        "agreement": agreement_of_labels(campaign, colours, metric),
         "settings": settings_table(campaign),
         "versions": versions_table(campaign),
         "plans": plans_table(plans, campaign.configuration),
@@ -110,9 +108,7 @@ def collect(
         "folder": str(campaign.folder),
         "scale": scale_colours(),
         "top_of_scale": TOP_OF_SCALE,
-        "lines": {
-            name: (OUTLINES[i % len(OUTLINES)], DASHES[i // len(OUTLINES) % 3]) for i, name in enumerate(classes)
-        },
+        "lines": {name: colour for name, colour in colours.items() if name in classes},
     }
 
 

@@ -21,6 +21,7 @@ from nnunet_active.report.volumes import Volume
 
 LARGEST = 256  # pixels on the longer side: ten cases of four channels stay below 10 MB, were they pure noise
 TOP_OF_SCALE = float(np.log(2))  # nats; two classes that are equally likely
+OBLIQUE = 15.0  # degrees; from here on a plane is not called by the patient's plane that it is nearest to
 _LEVELS = 16
 
 # name, axis that is cut, letters at left, right, top, bottom (radiological convention: the patient's right is on the left)
@@ -37,6 +38,7 @@ class View:
 
     Attributes:
         name: ``axial``, ``coronal``, ``sagittal``; ``image`` for a single slice.
+        caption: the name and the number; in an oblique stack of thick slices by how it was acquired.
         axis: array axis that is cut.
         position: index along it.
         number: of the slice as the file counts, from 1; what viewers show.
@@ -44,9 +46,11 @@ class View:
         shape: rows and columns of the slice in voxels.
         size_mm: height and width.
         mark: row and column of the place.
+        strip: whether it runs across thick slices, so that it is a few rows or columns wide.
     """
 
     name: str
+    caption: str
     axis: int
     position: int
     number: int
@@ -54,6 +58,7 @@ class View:
     shape: tuple[int, int]
     size_mm: tuple[float, float]
     mark: tuple[float, float]
+    strip: bool = False
 
     def cut(self, voxels: np.ndarray) -> np.ndarray:
         """The slice (rows, columns) of an array (Z, Y, X), the head upwards."""
@@ -73,27 +78,40 @@ def largest_section(prediction: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def make_views(volume: Volume, place: tuple[int, int, int]) -> list[View]:
-    """The three orthogonal views through a place, or the one there is of a single slice."""
+    """The three orthogonal views through a place, or the one there is of a single slice; a stack's own slices come first."""
     views = []
-    shape = volume.voxels.shape
-    for name, axis, letters in VIEWS:
+    shape, stack = volume.voxels.shape, volume.stack_axis
+    for name, axis, letters in sorted(VIEWS, key=lambda view: stack is not None and view[1] != stack):
         rows, columns = (i for i in range(3) if i != axis)
         if shape[0] == 1 and axis > 0:
             continue
+        number = _number_in_file(volume, place, axis)
         row = place[rows] if axis == 0 else shape[rows] - 1 - place[rows]
         views.append(
             View(
                 name="image" if shape[0] == 1 and volume.affine is None else name,
+                caption=_caption(name, number, volume, axis),
                 axis=axis,
                 position=place[axis],
-                number=_number_in_file(volume, place, axis),
+                number=number,
                 letters=letters if volume.affine is not None else (),
                 shape=(shape[rows], shape[columns]),
                 size_mm=(shape[rows] * volume.spacing[rows], shape[columns] * volume.spacing[columns]),
                 mark=(row + 0.5, place[columns] + 0.5),
+                strip=stack is not None and axis != stack,
             )
         )
     return views
+
+
+def _caption(name: str, number: int, volume: Volume, axis: int) -> str:
+    """In an oblique stack of thick slices the slices are what counts, and the patient's planes are only near."""
+    if volume.voxels.shape[0] == 1 and volume.affine is None:
+        return "image"
+    if volume.stack_axis is None or volume.tilt <= OBLIQUE:
+        return f"{name} {number}"
+    acquired = axis == volume.stack_axis
+    return f"slice {number} as acquired (near {name})" if acquired else f"across the slices at {number} (near {name})"
 
 
 def _number_in_file(volume: Volume, place: tuple[int, int, int], axis: int) -> int:

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_active.util.svg import with_own_ids
 
-# Okabe and Ito: told apart by every kind of eye; every class and round has a marker of its own as well
+# Okabe and Ito: told apart by every kind of eye; every round has a marker of its own as well
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _LOOKS = ("axes", "figure", "font", "grid", "legend", "lines", "patch", "text", "xtick", "ytick")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -70,14 +70,16 @@ def embedding_plot(
         return _svg(figure, prefix)
 
 
-def dice_plot(cases: Sequence[str], dice: Mapping[str, Sequence[float | None]], prefix: str) -> str:
-    """Dice between prediction and label, one line per class, in the order in which labels came in."""
+def dice_plot(
+    cases: Sequence[str], dice: Mapping[str, Sequence[float | None]], colours: Mapping[str, str], prefix: str
+) -> str:
+    """Dice between prediction and label, one line per class in its colour, in the order in which labels came in."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new(5.4, 3.4)
         for index, (name, values) in enumerate(dice.items()):
             known = [(i, value) for i, value in enumerate(values, 1) if value is not None]
             if known:
-                style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+                style = _style_of(name, index, colours)
                 axes.plot(*zip(*known, strict=True), label=_short(name), linewidth=1.5, markersize=7, **style)
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlim(0.5, len(cases) + 0.5)
@@ -88,12 +90,15 @@ def dice_plot(cases: Sequence[str], dice: Mapping[str, Sequence[float | None]], 
         return _svg(figure, prefix)
 
 
-def volume_plot(volumes: Mapping[str, Sequence[tuple[float, float]]], unit: str, prefix: str) -> str:
+def volume_plot(
+    volumes: Mapping[str, Sequence[tuple[float, float]]], unit: str, colours: Mapping[str, str], prefix: str
+) -> str:
     """Predicted volume over the volume of the label, one marker per class and case; on the line they are equal.
 
     Args:
         volumes: class -> (label, predicted).
         unit: of both.
+        colours: class -> its colour.
         prefix: makes the ids of this drawing its own.
     """
     with mpl.rc_context(_STYLE):
@@ -107,7 +112,7 @@ def volume_plot(volumes: Mapping[str, Sequence[tuple[float, float]]], unit: str,
         for index, (name, pairs) in enumerate(volumes.items()):
             if pairs:
                 label, predicted = np.array(pairs, dtype=float).T
-                style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+                style = _style_of(name, index, colours)
                 axes.plot(label, predicted, linestyle="none", markersize=7, label=_short(name), **style)
         if wide:  # zeros stay visible at the lower edge
             axes.set_xscale("symlog", linthresh=start)
@@ -116,6 +121,12 @@ def volume_plot(volumes: Mapping[str, Sequence[tuple[float, float]]], unit: str,
         axes.set_ylabel(f"predicted volume, {unit}")
         _legend(axes)
         return _svg(figure, prefix)
+
+
+def _style_of(name: str, index: int, colours: Mapping[str, str]) -> dict[str, str]:
+    """A class in its own colour, told apart by its marker as well; the dark edge keeps light colours visible on white."""
+    colour = colours.get(name, COLOURS[-1])
+    return {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markeredgecolor": "#1d2529"}
 
 
 def _new(width: float, height: float) -> tuple[Figure, Axes]:

@@ -19,6 +19,8 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.util.errors import BadCase
 
+THICK = 3.0
+"""A slice is thick if it is more than so many times as thick as a voxel is wide."""
 _NO_DISTANCE = 1.0  # nnU-Net gives a single slice a thickness of 999; in pictures that would be a pillar
 
 
@@ -45,6 +47,14 @@ class Volume:
             return 0.0
         columns = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(np.degrees(np.arccos(np.clip(np.diag(columns), -1, 1))).max())
+
+    @property
+    def stack_axis(self) -> int | None:
+        """The array axis along which thick slices were acquired; None where voxels are about as long in every direction."""
+        longest = int(np.argmax(self.spacing))
+        others = [step for axis, step in enumerate(self.spacing) if axis != longest]
+        thick = self.voxels.shape[longest] > 1 and self.spacing[longest] > THICK * max(others)
+        return longest if thick else None
 
     def patient_position(self, index: Sequence[int]) -> np.ndarray | None:
         """Millimetres (left, posterior, superior) of an array index (z, y, x)."""

@@ -5,6 +5,8 @@ from report_campaign import make_setting
 
 from nnunet_active.report.agreement import agreement_of_labels
 
+COLOURS = {"oedema": "#e64b35", "core": "#009e73"}
+
 
 @pytest.fixture
 def campaign(nnunet_folders):
@@ -21,7 +23,7 @@ def test_labels_are_listed_in_the_order_in_which_they_came_in(campaign):
         "corrections": 0,
     }
     campaign.record_label("case_2", facts)
-    content = agreement_of_labels(campaign)
+    content = agreement_of_labels(campaign, COLOURS)
     assert [(row["case"], row["round"], row["time"]) for row in content["rows"]] == [
         ("case_2", 2, "2026-04-01 09:30"),
         ("case_0", 1, "2026-05-01 10:00"),
@@ -36,7 +38,7 @@ def test_labels_are_listed_in_the_order_in_which_they_came_in(campaign):
 
 
 def test_without_labels_there_is_nothing_to_draw(nnunet_folders):
-    content = agreement_of_labels(make_setting(nnunet_folders, rounds=0).campaign)
+    content = agreement_of_labels(make_setting(nnunet_folders, rounds=0).campaign, COLOURS)
     assert content["rows"] == [] and "dice_svg" not in content and "volume_svg" not in content
 
 
@@ -50,7 +52,7 @@ def test_a_label_whose_prediction_is_not_known_is_listed_without_a_dice(nnunet_f
         "changed_voxels": None,
     }
     campaign.record_label("x", facts)
-    content = agreement_of_labels(campaign, metric=False)
+    content = agreement_of_labels(campaign, COLOURS, metric=False)
     (row,) = content["rows"]
     assert row["round"] is None and row["classes"] == [{"name": "core", "dice": None, "predicted": None, "label": 7.0}]
     assert content["means"] == {} and "dice_svg" not in content and content["unit"] == "pixels"

@@ -116,6 +116,16 @@ def test_an_oblique_scan_is_said_to_be_tilted(nnunet_folders):
     assert any("tilted by up to 17 degrees" in note for note in content["notes"])
 
 
+def test_all_views_of_a_case_are_on_one_scale_and_none_is_wider_than_a_column(nnunet_folders):
+    content = card(make_setting(nnunet_folders))
+    scales = {round(view["share"] / view["width_mm"], 1) for view in content["views"]}
+    assert len(scales) == 1
+    assert (
+        max(max(view["share"], view["share"] * view["height_mm"] / view["width_mm"] / 1.3) for view in content["views"])
+        == 100
+    )
+
+
 def test_of_a_case_that_waits_no_longer_annotate_is_not_asked_for(nnunet_folders):
     (note,) = card(make_setting(nnunet_folders, archive=False), "case_0")["notes"]
     assert "was not kept" in note and "annotate" not in note

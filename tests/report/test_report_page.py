@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from report_campaign import CASES, HOSTILE, add_round, make_setting
 
+from nnunet_active.annotation.label_colours import labels_of
 from nnunet_active.report import report_page as page
 from nnunet_active.report.report_page import write_report
 
@@ -109,6 +110,14 @@ def test_the_key_to_the_pictures_names_only_what_they_hold(nnunet_folders, tmp_p
     _, found = make(make_setting(nnunet_folders, archive=False), tmp_path)
     assert "outline of" not in found.text and "coin toss" not in found.text and "Letters name" in found.text
     assert not [tag for tag, _ in found.tags if tag == "input"]
+
+
+def test_outlines_have_the_colours_of_the_hand_off_folder(nnunet_folders, tmp_path):
+    setting = make_setting(nnunet_folders)
+    text, found = make(setting, tmp_path)
+    drawn = {a["stroke"] for t, a in found.tags if t == "path" and a.get("class") == "line"}
+    assert drawn == {"#{:02x}{:02x}{:02x}".format(*label.colour) for label in labels_of(setting.raw.dataset_json)}
+    assert all(text.count(colour) > 2 for colour in drawn)  # in the key as well
 
 
 def test_pictures_can_be_left_out_and_the_page_says_so(nnunet_folders, tmp_path):

@@ -54,6 +54,36 @@ def test_a_single_slice_has_one_view_and_no_letters():
     assert slices.make_views(Volume(np.zeros((1, 4, 6)), (1, 1, 1), AFFINE, AFFINE), (0, 1, 2))[0].name == "axial"
 
 
+def stack(axis: int, angle: float, thick: float = 10.0) -> Volume:
+    """A stack of slices along an array axis (Z, Y, X), turned about the patient's long axis."""
+    spacing = [1.5, 1.5, 1.5]
+    spacing[axis] = thick
+    shape = [40, 44, 48]
+    shape[axis] = 9
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn * spacing[::-1]
+    return Volume(np.zeros(shape), tuple(spacing), affine, affine)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_in_an_oblique_stack_of_thick_slices_the_planes_are_named_by_acquisition_the_acquired_one_first(axis):
+    views = slices.make_views(stack(axis, 0.6), (4, 4, 4))
+    near = ("axial", "coronal", "sagittal")[axis]
+    assert views[0].axis == axis and views[0].caption == f"slice 5 as acquired (near {near})"
+    assert [view.strip for view in views] == [False, True, True]
+    assert all(view.caption.startswith("across the slices at 5 (near ") for view in views[1:])
+
+
+def test_a_straight_stack_keeps_the_patients_planes_and_an_even_volume_has_no_strips():
+    straight = slices.make_views(stack(0, 0.0), (4, 4, 4))
+    assert [view.caption for view in straight] == ["axial 5", "coronal 5", "sagittal 5"]
+    assert [view.strip for view in straight] == [False, True, True]
+    tilted = slices.make_views(stack(0, 0.6, thick=4.0), (4, 4, 4))  # slices less than three times as thick as wide
+    assert [view.caption for view in tilted] == ["axial 5", "coronal 5", "sagittal 5"]
+    assert not any(view.strip for view in tilted)
+
+
 def test_grey_runs_from_the_first_percentile_to_the_highest_values():
     values = np.concatenate([np.zeros(5000), np.linspace(100, 1100, 1001)])
     low, high = slices.grey_window(values.reshape(1, 1, -1))

@@ -16,8 +16,8 @@ HOSTILE = '<script>x</script>&"$x^2$"'
 def plots():
     return {
         "map": embedding_plot(POINTS, [1, 2, 0, None], {0: "a", 1: "b"}, [HOSTILE, "y"], "map"),
-        "dice": dice_plot(["a", "b"], {HOSTILE: [0.5, None], "core": [None, None]}, "dice"),
-        "volume": volume_plot({HOSTILE: [(1.0, 900.0), (0.0, 2.0)], "none": []}, "cm³", "volume"),
+        "dice": dice_plot(["a", "b"], {HOSTILE: [0.5, None], "core": [None, None]}, {}, "dice"),
+        "volume": volume_plot({HOSTILE: [(1.0, 900.0), (0.0, 2.0)], "none": []}, "cm³", {}, "volume"),
     }
 
 
@@ -60,12 +60,20 @@ def test_names_of_neighbouring_points_do_not_cover_each_other():
 
 
 def test_a_very_long_class_name_is_cut_in_the_legend_and_leaves_room_for_the_plot(recwarn):
-    text = dice_plot(["a"], {"name " * 40: [0.5]}, "dice")
+    text = dice_plot(["a"], {"name " * 40: [0.5]}, {}, "dice")
     assert "name name name" in text and "name " * 10 not in text
     assert not [one for one in recwarn if "constrained_layout" in str(one.message)]
 
 
 def test_a_font_size_that_somebody_set_for_the_whole_process_does_not_matter():
-    plain = dice_plot(["a"], {"tumour": [0.5]}, "dice")
+    plain = dice_plot(["a"], {"tumour": [0.5]}, {}, "dice")
     with mpl.rc_context({"font.size": 30, "legend.fontsize": 40, "axes.labelsize": 50, "xtick.labelsize": 40}):
-        assert dice_plot(["a"], {"tumour": [0.5]}, "dice") == plain
+        assert dice_plot(["a"], {"tumour": [0.5]}, {}, "dice") == plain
+
+
+def test_a_class_is_drawn_in_its_own_colour_in_every_plot():
+    colours = {"tumour": "#123456", "core": "#fedcba"}
+    dice = dice_plot(["a"], {"core": [0.5], "tumour": [0.4]}, colours, "dice")
+    volume = volume_plot({"core": [(1.0, 2.0)], "tumour": [(2.0, 2.0)]}, "cm³", colours, "volume")
+    for text in (dice, volume):
+        assert "#123456" in text and "#fedcba" in text
