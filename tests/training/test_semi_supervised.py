@@ -179,8 +179,8 @@ def test_assft_without_init_has_five_equal_rounds_from_the_source(nnunet_folders
     trainer = trainer_of(target, "nnUNetTrainerASSFT", fold="all")
     trainer.initialize()
     settings = campaign_of(target, "all").settings
-    assert (settings.strategy, settings.queries, settings.epochs) == ("assft", 5, 200)
-    assert settings.epochs == settings.queries * settings.stride
+    assert (settings.strategy, settings.queries, trainer.num_epochs) == ("assft", 5, 200)
+    assert trainer.num_epochs == settings.queries * settings.stride
     assert trainer.restart == "source" and trainer.pseudo_settings == PseudoLabelSettings()
 
 
