@@ -1,0 +1,93 @@
+"""The numbers that README and ``docs/measured.md`` show are those of the rows that the benchmark left."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+LABELS = (1, 3, 5)
+THREE = ("foreground_random", "mmacts", "assft")
+
+
+def _rows_of(name: str) -> pd.DataFrame:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"benchmark_{name}.csv")
+    return rows[rows["class"] == "mean"]
+
+
+def _table(text: str, begins: str) -> dict[str, list[str]]:
+    """The first table whose head begins so: first cell -> the other cells."""
+    lines = text[text.index(f"\n| {begins}") + 1 :].partition("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines]
+    return {row[0]: row[1:] for row in cells[2:]}
+
+
+def _means(rows: pd.DataFrame, arm: str, recipe: str) -> pd.DataFrame:
+    chosen = rows[(rows["arm"] == arm) & (rows["recipe"] == recipe)]
+    return chosen.groupby("labels")["dice"].agg(["mean", "std"])
+
+
+def _source(rows: pd.DataFrame) -> float:
+    return rows.loc[rows["arm"] == "source", "dice"].mean()
+
+
+@pytest.mark.parametrize(("pair", "name"), [("Hearts", "cardiac"), ("Glioma", "glioma")])
+def test_the_table_of_strategies_is_the_benchmarks(pair: str, name: str) -> None:
+    rows = _rows_of(name)
+    table = _table(PAGE[PAGE.index(f"**{pair}**:") :], "way | 1 label | 3 | 5 (± std)")
+    assert set(THREE) <= set(table)
+    for way, cells in table.items():
+        means = _means(rows, way, "plain")
+        shown = [f"{means.loc[n, 'mean']:.3f}" if n in means.index else "" for n in LABELS]
+        assert cells[:3] == [*shown[:2], f"{shown[2]} ± {means.loc[5, 'std']:.3f}"], way
+
+
+def test_the_table_in_3d_is_the_benchmarks() -> None:
+    rows = _rows_of("cardiac_3d")
+    for way, cells in _table(PAGE, "way | 1 label | 3 | 5 | 5, three_quarters").items():
+        plain, default = _means(rows, way, "plain")["mean"], _means(rows, way, "three_quarters")["mean"]
+        assert cells == [*(f"{plain[n]:.3f}" for n in LABELS), f"{default[5]:.3f}"], way
+
+
+def test_the_table_of_recipes_is_the_benchmarks() -> None:
+    table = _table(PAGE, "way, recipe")
+    assert len(table) == 12
+    for head, cells in table.items():
+        way, recipe = head.split(", ")
+        for name, cell in zip(("cardiac", "glioma", "hippocampus"), cells, strict=True):
+            if cell:
+                rows = _rows_of(name if recipe != "held_out" else f"{name}_held_out")
+                means = _means(rows[(rows["fold"] == 0) & (rows["seed"] < 3)], way, recipe)["mean"]
+                assert cell == " · ".join(f"{means[n]:.3f}" for n in LABELS if n in means.index), (head, name)
+
+
+def test_the_table_of_harm_is_the_benchmarks() -> None:
+    for recipe, cells in _table(PAGE, "recipe | hearts: worse").items():
+        for name, often, change in zip(("cardiac", "glioma", "hippocampus"), cells[::2], cells[1::2], strict=True):
+            if not often:
+                continue
+            rows = _rows_of(name if recipe != "held_out" else f"{name}_held_out")
+            rows = rows[rows["fold"] == 0]
+            chosen = rows[rows["arm"].isin(THREE) & (rows["recipe"] == recipe) & (rows["seed"] < 3)]
+            changes = chosen["dice"] - _source(rows)
+            assert often == f"{(changes < 0).sum()} of {len(changes)}", (recipe, name)
+            shown = [float(number.replace("−", "-")) for number in re.findall(r"[+−]?\d\.\d+", change)]
+            assert shown == pytest.approx([changes.mean(), changes.min()], abs=6e-4), (recipe, name)
+
+
+def test_what_the_readme_promises_is_what_the_default_recipe_reached() -> None:
+    names = {"hearts": "cardiac", "glioma": "glioma", "hippocampus": "hippocampus"}
+    table = _table(README, "source → target")
+    assert len(table) == len(names)
+    for pair, cells in table.items():
+        rows = _rows_of(names[pair.partition(":")[0]])
+        rows = rows[rows["fold"] == 0]
+        means = _means(rows, "foreground_random", "three_quarters")["mean"]
+        shown = [f"{_source(rows):.2f}", *(f"{means[n]:.2f}" if n in means.index else "" for n in LABELS)]
+        full = rows.loc[rows["arm"] == "all labels", "dice"]
+        assert cells == [*shown, f"{full.mean():.2f}" if len(full) else ""], pair
