@@ -71,6 +71,7 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     from nnunet_active.strategies.registry import get_strategy
     from nnunet_active.util.log import silent
     from nnunet_active.util.ranks import Ranks
+    from nnunet_active.workspace import Workspace as opened
 
     torch.set_num_threads(1)
     workspace = Workspace(root, GLIOMA, {configuration: glioma_model(configuration)})
@@ -97,7 +98,7 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     def ask(strategy: str, way: str) -> None:
         move()
         wall, cpu = time.perf_counter(), time.process_time()
-        build_pool(campaign, store, window, get_strategy(strategy), candidates, Ranks(), silent)
+        build_pool(opened.of(campaign), window, get_strategy(strategy), candidates, Ranks(), silent)
         keep(way, wall, cpu)
 
     def keep(way: str, wall: float, cpu: float) -> None:
@@ -114,7 +115,7 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
             ask(way, way)
         move()
         wall, cpu = time.perf_counter(), time.process_time()
-        score_cases(window, store, labelled, progress=False, cache=open_cache(campaign))
+        score_cases(window, store, labelled, cache=open_cache(campaign))
         keep("labelled", wall, cpu)
     return rows
 

@@ -48,7 +48,7 @@ def embeddings(pair: str, configuration: str, work: Path, cases: list[str]) -> n
     source, network = read_source_model(model), build_network(plans, configuration, dataset_json)
     carry_over(network, source, plans, dataset_json)
     window = SlidingWindow(network.eval(), plans, configuration, dataset_json, torch.device("cpu"))
-    scored = score_cases(window, CaseStore(space.preprocessed, plans, configuration), cases, progress=False)
+    scored = score_cases(window, CaseStore(space.preprocessed, plans, configuration), cases)
     if list(scored.table.index) != cases:
         raise SystemExit("\n".join(scored.problems.values()))
     return scored.arrays["embedding"]

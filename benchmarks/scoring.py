@@ -85,7 +85,7 @@ def child(way: str, preprocessed: str, configuration: str, cases: list[str]) -> 
     if way == "pair":
         print(json.dumps(pair(window, store, cases)))
         return
-    scored = score_cases(window, store, cases, progress=False)
+    scored = score_cases(window, store, cases)
     assert not scored.problems, scored.problems
     print(json.dumps(scored.table["mean_entropy"].to_dict()))
 
@@ -98,7 +98,7 @@ def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str,
 
     predictor = window._predictor  # the stock nnUNetPredictor, use_mirroring=False
     spent = {"forward": [0.0, 0.0], "score": [0.0, 0.0]}
-    score_cases(window, store, cases[:1], progress=False)
+    score_cases(window, store, cases[:1])
     for number, case in enumerate(cases):
         image = torch.from_numpy(store.load_image(case))
         for way in ("forward", "score") if number % 2 else ("score", "forward"):
@@ -106,7 +106,7 @@ def pair(window: SlidingWindow, store: CaseStore, cases: list[str]) -> dict[str,
             if way == "forward":
                 predictor.predict_sliding_window_return_logits(image)
             else:
-                score_cases(window, store, [case], progress=False)
+                score_cases(window, store, [case])
             spent[way][0] += time.perf_counter() - wall
             spent[way][1] += time.process_time() - cpu
     return spent

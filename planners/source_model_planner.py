@@ -20,6 +20,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_writing import save_source_model
@@ -77,7 +78,7 @@ class SourceModelPlanner:
         raw_dataset_folder: str | Path,
         source: SourceModel | Sequence[SourceModel] | str | Path,
         configurations: str | Sequence[str] | None = None,
-        plans_name: str = "nnUNetActivePlans",
+        plans_name: str = DEFAULT_PLANS,
         preprocessed_dataset_folder: str | Path | None = None,
     ) -> None:
         if not re.fullmatch(r"\w[\w+-]*", plans_name) or "__" in plans_name or plans_name.lower() in _TAKEN:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_active.annotation.records import HandoffCase
+from nnunet_active.commands import Commands
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.util.atomic import write_text
 
@@ -31,7 +32,7 @@ Labels: {labels}.
 Save in the place where the file was. One of the two label files of a case is enough. You may stop at any time: what is finished can
 be taken in, the rest stays on the list:
 
-  nnunet_active ingest -d {number} --from THIS_FOLDER
+  {ingest}
 
 A prediction that needs no change has to be confirmed there (--accept-unchanged CASE), because a file nobody has touched does not count
 as a label. Slices in worklist.csv count from 1, as in ITK-SNAP (3D Slicer and most libraries count from 0).
@@ -72,7 +73,7 @@ def write_readme(
     dataset = content["dataset"]
     text = _README.format(
         dataset=dataset,
-        number=dataset.removeprefix("Dataset")[:3] if dataset.startswith("Dataset") else dataset,
+        ingest=Commands(dataset, "", fold=content["fold"]).ingest("--from", "THIS_FOLDER"),
         round=f", round {number}" if number else "",
         underline="=" * 60,
         count=count,

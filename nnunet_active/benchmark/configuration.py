@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 
@@ -95,7 +96,7 @@ class Configuration:
     configuration: str
     arms: tuple[Arm, ...]
     recipes: tuple[Recipe, ...] = field(default_factory=lambda: (_recipe(DEFAULT_RECIPE),))
-    plans: str = "nnUNetActivePlans"
+    plans: str = DEFAULT_PLANS
     budget: int = 3
     query_size: int = 1
     stride: int = 4

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     )
     log = functools.partial(print, file=sys.stderr) if args.json else print
     result = annotate(options, args.output, args.copy, log)
-    step = next_step(dataset, args.fold)
+    step = next_step(result.workspace)
     if args.json:
         folders = {str(one.number): str(one.folder) for one in result.handed_over}
         content = {"handed_over": folders, "waiting": result.campaign.waiting(), "problems": result.problems}

@@ -6,9 +6,8 @@ import json
 from argparse import ArgumentParser
 from typing import Any
 
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.util.errors import CampaignError
-
-DEFAULT_PLANS = "nnUNetActivePlans"
 
 
 def add_dataset(parser: ArgumentParser, required: bool = True) -> None:

@@ -20,15 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read what the rounds recorded; nothing is computed or written."""
-    from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
-    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.explanation import explain_case, format_explanation
+    from nnunet_active.workspace import Workspace
 
-    dataset = dataset_name(args.dataset)
-    folder = preprocessed_folder(dataset)
-    campaign = Campaign.open(folder, args.fold).adopt()
-    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
+    workspace = Workspace(dataset_name(args.dataset), args.fold)
+    campaign, raw = workspace.campaign.adopt(), workspace.raw
     explained = [explain_case(campaign, case, [*raw.cases, *raw.problems]) for case in args.cases]
     if args.json:
         print(json.dumps({entry["case"]: entry for entry in explained}, indent=2))

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_plans
+from nnunet_active.commands import trainer_for
 
 HELP = "write a trained model as a stock nnU-Net model folder or zip, usable without this package"
 
@@ -18,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-tr",
         dest="trainer",
-        default="nnUNetTrainerMmActS",
-        help="trainer that the model was trained with (default: nnUNetTrainerMmActS)",
+        default=trainer_for("mmacts"),
+        help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
     )
     add_plans(parser)
     parser.add_argument("-o", dest="output", required=True, type=Path, help="output folder, or a file ending in .zip")

@@ -56,9 +56,11 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
+    from nnunet_active.workspace import Workspace
 
+    dataset = dataset_name(args.dataset)
     report = ingest(
-        dataset_name(args.dataset),
+        dataset,
         args.fold,
         args.folders,
         args.accept_unchanged,
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         args.reason,
         log=lambda sentence: print(sentence, file=sys.stderr),
     )
-    following = next_step(dataset_name(args.dataset), args.fold).command
+    following = next_step(Workspace(dataset, args.fold)).command
     if args.json:
         print(json.dumps({**report.to_json(), "next": following}, indent=2))
     else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans, parse_options
+from nnunet_active.commands import trainer_for
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
 
@@ -115,15 +115,13 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from nnunet_active.campaign.campaign_start import draft_campaign
-    from nnunet_active.campaign.place import Place
-    from nnunet_active.data.cases import open_store, read_plans
     from nnunet_active.models.model_writing import save_source_model
-    from nnunet_active.models.source_model import carry_over, find_source, read_source_model, source_folder
+    from nnunet_active.models.source_model import carry_over, source_folder
     from nnunet_active.models.source_summary import read_summary
     from nnunet_active.nnunet.networks import build_network
-    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, results_root
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.nnunet.safe_checkpoint import weights_digest
-    from nnunet_active.rounds.commands import trainer_for
+    from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
     counts = {"budget": args.budget, "query_size": args.query_size}
@@ -146,24 +144,22 @@ def run(args: argparse.Namespace) -> int:
         restart=args.restart_from,
         seed=args.seed,
     )
+    workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
     source = None
     if args.model is not None:
-        source = read_source_model(args.model, args.configuration, args.source_fold, trust=args.trust_checkpoint)
-        open_store(dataset, args.plans, args.configuration)
-        plans = read_plans(dataset, args.plans)
-        dataset_json = json.loads((preprocessed_folder(dataset) / "dataset.json").read_text())
+        source = workspace.model(args.model, args.source_fold, trust=args.trust_checkpoint)
+        store = workspace.store
         # what does not fit shows before anything is written
-        report = carry_over(build_network(plans, args.configuration, dataset_json), source, plans, dataset_json)
+        network = build_network(workspace.plans, store.configuration, workspace.dataset_json)
+        report = carry_over(network, source, workspace.plans, workspace.dataset_json)
         print(f"Source network: {source.origin}, fold {source.fold}", *report.lines(), sep="\n  ")
     if args.source_summary is not None:
-        found = (preprocessed_folder(dataset), args.plans, args.configuration, args.fold, results_root())
-        source = source or find_source(*found)
+        source = source or workspace.source
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
-    place = Place.of(dataset, args.configuration, args.plans, args.fold)
-    draft_campaign(place, settings, args.oracle, percent).begin(args.restart)
+    draft_campaign(workspace.place, settings, args.oracle, percent).begin(args.restart)
     if source is not None:
-        save_source_model(source, source_folder(preprocessed_folder(dataset), args.plans, args.configuration))
+        save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
     trainer = trainer_for(args.strategy)
-    print(f"Next: nnUNetv2_train {args.dataset} {args.configuration} {args.fold} -tr {trainer} -p {args.plans}")
+    print(f"Next: {workspace.commands.train(trainer)}")
     return 0

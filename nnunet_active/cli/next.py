@@ -6,6 +6,7 @@ import argparse
 import json
 
 from nnunet_active.cli import arguments
+from nnunet_active.commands import DEFAULT_PLANS
 
 HELP = "Say in one screen where a campaign stands, and print the exact command that comes next"
 
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     arguments.add_configuration(parser, required=False)
-    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {arguments.DEFAULT_PLANS})")
+    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {DEFAULT_PLANS})")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -23,7 +24,12 @@ def run(args: argparse.Namespace) -> int:
     """Look and print; nothing is written."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.next_step import next_step
+    from nnunet_active.workspace import Workspace
 
-    step = next_step(dataset_name(args.dataset), args.fold, args.configuration, args.plans)
+    dataset = dataset_name(args.dataset)
+    workspace = Workspace(dataset, args.fold)
+    if workspace.found_campaign is None:
+        workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
+    step = next_step(workspace)
     print(json.dumps(step.to_json(), indent=2) if args.json else "\n".join(step.lines()))
     return 0

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from nnunet_active.cli.arguments import DEFAULT_PLANS, add_dataset
+from nnunet_active.cli.arguments import add_dataset
+from nnunet_active.commands import DEFAULT_PLANS, Commands
 
 HELP = "make the target's plans from a trained source model (folder or exported zip) alone"
 
@@ -49,16 +50,14 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.planners.source_model_planner import SourceModelPlanner, read_sources
 
+    dataset = nnunet_paths.dataset_name(args.dataset)
     planner = SourceModelPlanner(
-        nnunet_paths.raw_folder(nnunet_paths.dataset_name(args.dataset)),
+        nnunet_paths.raw_folder(dataset),
         read_sources(args.model, args.configurations, args.fold, args.checkpoint, args.trust_checkpoint),
         plans_name=args.plans_name,
     )
     file = planner.write()
-    plans = "" if args.plans_name == DEFAULT_PLANS else f" -p {args.plans_name}"
-    steps = [
-        f"nnunet_active preprocess -d {args.dataset} -c {source.configuration}{plans}" for source in planner.sources
-    ]
+    steps = [Commands(dataset, source.configuration, args.plans_name).preprocess() for source in planner.sources]
     if args.json:
         print(json.dumps({**planner.summary(), "next": steps}, indent=2))
         return 0

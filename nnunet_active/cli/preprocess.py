@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_active.cli import arguments
+from nnunet_active.commands import Commands
 
 if TYPE_CHECKING:
     from nnunet_active.data.cases import CaseStore
@@ -46,10 +47,10 @@ def run(args: argparse.Namespace) -> int:
     raw, folder = raw_folder(name), preprocessed_folder(name)
     plans_file = folder / f"{args.plans}.json"
     if not plans_file.is_file():
+        commands = Commands(name, args.configuration, args.plans)
         raise MissingInput(
-            f"{plans_file} was not found; make it with 'nnunet_active plan -d {args.dataset} -m SOURCE_MODEL "
-            f"-c {args.configuration}', or take plans of nnU-Net's own with -p (nnUNetv2_plan_and_preprocess "
-            f"-d {args.dataset})."
+            f"{plans_file} was not found; make it with '{commands.plan()}', or take plans of nnU-Net's own with -p "
+            f"({commands.plan_with_nnunet()})."
         )
     # nnU-Net takes the labels from the copy beside the plans; before any planning there is only the raw one
     dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
@@ -75,8 +76,7 @@ def _read_json(file: Path) -> dict:
 
 def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingReport) -> None:
     labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
-    plans = "" if args.plans == arguments.DEFAULT_PLANS else f" -p {args.plans}"
-    following = f"nnunet_active init -d {args.dataset} -c {args.configuration}{plans} -f 0 --strategy mmacts"
+    following = Commands(store.dataset_folder.name, args.configuration, args.plans).init()
     if args.json:
         content = {
             "labelled": labelled,

@@ -47,42 +47,39 @@ def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
     import torch
 
-    from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.campaign.oracle import oracle_of
-    from nnunet_active.data.cases import open_store, read_plans
-    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
-    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
+    from nnunet_active.commands import Commands
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name
     from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, check_trained, make_reliable_set
     from nnunet_active.rounds.asking_model import find_models, make_window
+    from nnunet_active.workspace import Workspace
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
-    dataset = dataset_name(args.dataset)
-    folder = preprocessed_folder(dataset)
-    campaign = Campaign.open(folder, args.fold)
+    workspace = Workspace(dataset_name(args.dataset), args.fold)
+    campaign = workspace.campaign
     settings = _settings(args, campaign.settings.pseudo_labels)
-    name = derived_name(args.derived_dataset, dataset) if args.derived_dataset else None
-    store = open_store(dataset, campaign.plans, campaign.configuration)
-    plans, dataset_json = read_plans(dataset, campaign.plans), json.loads((folder / "dataset.json").read_text())
-    found = find_models(campaign, args.model, args.model_folds, args.trust_checkpoint)
-    for sentence in check_trained(found.models, plans, dataset_json, bool(campaign.labelled()), found.kind == "source"):
+    name = derived_name(args.derived_dataset, workspace.dataset) if args.derived_dataset else None
+    found = find_models(workspace, args.model, args.model_folds, args.trust_checkpoint)
+    labelled = bool(campaign.labelled())
+    for sentence in check_trained(
+        found.models, workspace.plans, workspace.dataset_json, labelled, found.kind == "source"
+    ):
         log(f"WARNING: {sentence}")
     for sentence in found.lines():
         log(sentence)
-    window = make_window(found, plans, campaign.configuration, dataset_json, torch.device(args.device))
-    candidates = campaign.pool(oracle_of(campaign, store).candidates())
+    window = make_window(found, workspace, torch.device(args.device))
+    candidates = workspace.candidates()
     # beside the sets that a training makes for itself, and never instead of them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
-    by = Predicting(window, store, dataset_json, log=log)
+    by = Predicting(window, workspace.store, workspace.dataset_json, log=log)
     made = make_reliable_set(campaign, by, candidates, place, settings)
     lines = [f"All reliabilities: {made.folder / TABLE}"]
     derived = None
     if name is not None and made.cases:
-        raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
-        derived = derive_dataset(name, made, campaign, raw, by, args.copy)
+        derived = derive_dataset(name, made, campaign, workspace.raw, by, args.copy)
         lines += [
             f"Derived data set: {derived} ({len(made.cases)} of its labels are predictions that nobody has checked).",
-            f"Next: nnUNetv2_plan_and_preprocess -d {name.removeprefix('Dataset').split('_')[0]}, then any trainer with fold 0; "
+            f"Next: {Commands(name, campaign.configuration).plan_with_nnunet()}, then any trainer with fold 0; "
             + (
                 "its splits_final.json validates on people's labels alone."
                 if campaign.labelled() or campaign.val

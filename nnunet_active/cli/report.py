@@ -22,22 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the file and say where it is."""
-    from nnunet_active.campaign.campaign import Campaign
-    from nnunet_active.data.cases import read_plans
-    from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
-    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, results_root
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
     from nnunet_active.report import write_report
     from nnunet_active.util.errors import ActiveError
+    from nnunet_active.workspace import Workspace
 
-    dataset = dataset_name(args.dataset)
-    folder = preprocessed_folder(dataset)
-    campaign = Campaign.open(folder, args.fold).adopt()
+    workspace = Workspace(dataset_name(args.dataset), args.fold)
+    campaign = workspace.campaign.adopt()
     file = args.output or campaign.folder / "report.html"
     if file.is_dir():
         raise ActiveError(f"{file} is a folder; name a file with -o, e.g. -o {file / 'report.html'}.")
-    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
     try:
-        write_report(campaign, raw, read_plans(dataset, campaign.plans), results_root(), file, not args.no_images)
+        write_report(campaign, workspace.raw, workspace.plans, results_root(), file, not args.no_images)
     except OSError as error:
         raise ActiveError(
             f"{file} cannot be written ({error.strerror or error}); name another file with -o."

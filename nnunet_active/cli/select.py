@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_active.cli import arguments
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.rounds import time_budget
 
 if TYPE_CHECKING:
@@ -31,14 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to choose from, who asks, how, how many; all but ``-d`` can be left away once there is a campaign."""
     arguments.add_dataset(parser)
     arguments.add_configuration(parser, required=False)
-    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {arguments.DEFAULT_PLANS})")
-    parser.add_argument(
-        "-f",
-        dest="fold",
-        nargs="+",
-        default=["0"],
-        help="fold of the campaign: a number or 'all' (default: 0); several: folds of the model, whose probabilities are averaged",
-    )
+    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {DEFAULT_PLANS})")
+    arguments.add_fold(parser)
     add_model(parser)
     parser.add_argument(
         "-n", type=int, help="how many cases (default: 3, or what the campaign's budget has left for a query)"
@@ -149,9 +144,9 @@ def _options(args: argparse.Namespace) -> SelectOptions:
         dataset=dataset_name(args.dataset),
         configuration=args.configuration,
         plans=args.plans,
-        fold=args.fold[0],
+        fold=args.fold,
         model=args.model,
-        model_folds=tuple(args.model_folds or (args.fold if len(args.fold) > 1 else ())) or None,
+        model_folds=tuple(args.model_folds) if args.model_folds else None,
         trust=args.trust_checkpoint,
         n=args.n,
         strategy=args.strategy,
@@ -168,13 +163,12 @@ def _options(args: argparse.Namespace) -> SelectOptions:
     )
 
 
-def _next(args: argparse.Namespace, result: SelectResult) -> tuple[str, str]:
-    from nnunet_active.nnunet.nnunet_paths import dataset_name
+def _next(result: SelectResult) -> tuple[str, str]:
     from nnunet_active.rounds.next_step import next_step
 
     if result.outcome == "proposed":
         return "select", ""
-    step = next_step(dataset_name(args.dataset), args.fold[0])
+    step = next_step(result.workspace)
     return step.kind, step.command
 
 
@@ -197,7 +191,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
     if result.outcome == "proposed":
         return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
-    kind, command = _next(args, result)
+    kind, command = _next(result)
     first = "Label the cases (README.txt in the folder says how), then: " if kind == "label" else "Next: "
     return [*lines, "", f"{first}{command}" if command else "Nothing is left to do."]
 
@@ -213,5 +207,5 @@ def _json(args: argparse.Namespace, result: SelectResult) -> dict:
             content["explanations"] = {case: explain_choice(result.query, case) for case in result.query.requested}
     content["waiting"] = result.campaign.waiting() if result.campaign else []
     content["handed_over"] = {str(one.number): str(one.folder) for one in result.handed_over}
-    content["next"] = _next(args, result)[1]
+    content["next"] = _next(result)[1]
     return content

@@ -19,10 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print one table: a row per requested case."""
-    from nnunet_active.campaign.campaign import Campaign
     from nnunet_active.campaign.status import campaign_status, format_status
-    from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
+    from nnunet_active.workspace import Workspace
 
-    status = campaign_status(Campaign.open(preprocessed_folder(dataset_name(args.dataset)), args.fold))
+    status = campaign_status(Workspace(dataset_name(args.dataset), args.fold).campaign)
     print(json.dumps(status, indent=2) if args.json else format_status(status))
     return 0

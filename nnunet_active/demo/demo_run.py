@@ -26,6 +26,7 @@ from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
@@ -39,7 +40,6 @@ from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.log import Log
 
 TRAINER = "nnUNetTrainerActiveAdamW"
-PLANS = "nnUNetActivePlans"
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,9 @@ def prepare_demo_target(raw: Path, model: Path, configuration: str | None, proce
         planner.write()
     configuration = planner.sources[0].configuration
     dataset = RawDataset(raw)
-    report = preprocess_dataset(dataset, open_store(raw.name, PLANS, configuration), dataset.dataset_json, processes)
+    report = preprocess_dataset(
+        dataset, open_store(raw.name, DEFAULT_PLANS, configuration), dataset.dataset_json, processes
+    )
     for problem in report.problems.values():
         print(f"  set aside: {problem}")
     return raw.name, configuration
@@ -142,7 +144,7 @@ def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log =
         test: cases of ``imagesTr`` that are set apart (none if the test cases are in a folder of their own).
         log: where to tell.
     """
-    store = open_store(target.dataset, PLANS, target.configuration)
+    store = open_store(target.dataset, DEFAULT_PLANS, target.configuration)
     pool = sorted(set(store.labelled_identifiers()) - set(test))
     held_out = test or pool[:2]
     runs = [
@@ -154,7 +156,7 @@ def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log =
     write_json(
         preprocessed_folder(target.dataset) / "splits_final.json", [{"train": train, "val": held_out}] * len(runs)
     )
-    kept = source_folder(preprocessed_folder(target.dataset), PLANS, target.configuration)
+    kept = source_folder(preprocessed_folder(target.dataset), DEFAULT_PLANS, target.configuration)
     (fold_of_source,) = (folder.name.removeprefix("fold_") for folder in kept.glob("fold_*"))
     predicted = target.work / "predictions"
     rows = [Row("source model", [], _evaluate(target, kept, fold_of_source, predicted / "source"))]
@@ -183,10 +185,10 @@ def _evaluate(target: PreparedTarget, model: Path, fold: str, output: Path) -> E
 def _adapt(target: PreparedTarget, name: str, fold: str, settings: Settings, output: Path, log: Log) -> Row:
     start = time.perf_counter()
     with redirect_stdout(io.StringIO()):
-        start_campaign(Place.of(target.dataset, target.configuration, PLANS, fold), settings)
+        start_campaign(Place.of(target.dataset, target.configuration, DEFAULT_PLANS, fold), settings)
     with tqdm(total=settings.epochs, desc=f"{name:12}", unit="epoch") as bar, _Console(bar) as console:
         trainer = get_trainer_from_args(
-            target.dataset, target.configuration, int(fold), TRAINER, PLANS, device=torch.device(target.device)
+            target.dataset, target.configuration, int(fold), TRAINER, DEFAULT_PLANS, device=torch.device(target.device)
         )
         trainer.run_training()
         model = Path(trainer.output_folder_base)

@@ -26,7 +26,7 @@ from nnunet_active.models.source_model import SourceModel
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
-from nnunet_active.query.pool_scoring import PoolScores, score_cases
+from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
 from nnunet_active.util.atomic import temporary_beside, write_json
@@ -115,10 +115,10 @@ def rate_cases(
     notes: list[str] = []
     labelled = sorted(set(labelled) & set(store.identifiers()))
     embedding = window.has_encoder
-    scored = score_cases(window, store, sorted(set(candidates) - set(labelled)), ranks, embedding, cache=cache)
+    scored = score_cases(window, store, sorted(set(candidates) - set(labelled)), WhatToScore(embedding), ranks, cache)
     known = PoolScores(pd.DataFrame(), {}, {})
     if embedding and labelled and not scored.table.empty:
-        known = score_cases(window, store, labelled, ranks, cache=cache, description="Scoring labelled cases")
+        known = score_cases(window, store, labelled, ranks=ranks, cache=cache, description="Scoring labelled cases")
     for sentence in {**scored.problems, **known.problems}.values():
         log(f"WARNING: {sentence}")
     if scored.table.empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,18 +42,32 @@ class PoolScores:
     forward_passes: int = 0
 
 
+@dataclass(frozen=True)
+class WhatToScore:
+    """What is wanted of every case beside the statistics of :mod:`nnunet_active.scoring.statistics`.
+
+    Attributes:
+        embedding: array ``embedding`` (n, d) float32.
+        ensemble: the mutual information of the ensemble's members (of one network: of mirrored passes, at the cost of one more pass
+            per axis): column ``mutual_information``, in nats.
+        class_mean: the embeddings of the predicted classes: array ``class_mean`` (n, C, d) float32.
+        entropy_histogram: array ``entropy_histogram`` (n, 64) int64: voxels by entropy, in equal bins from 0 to ln C.
+        source: also compare with this network: column ``kl_source``, mean voxel KL(source || window) in nats; its pass comes on top.
+    """
+
+    embedding: bool = True
+    ensemble: bool = False
+    class_mean: bool = False
+    entropy_histogram: bool = False
+    source: Window | None = None
+
+
 def score_cases(
     window: Window,
     store: CaseStore,
     cases: Sequence[str],
+    what: WhatToScore = WhatToScore(),
     ranks: Ranks | None = None,
-    embedding: bool = True,
-    progress: bool = True,
-    ensemble: bool = False,
-    *,
-    class_mean: bool = False,
-    entropy_histogram: bool = False,
-    source: Window | None = None,
     cache: ScoreCache | None = None,
     description: str = "Scoring cases",
 ) -> PoolScores:
@@ -65,32 +80,26 @@ def score_cases(
         window: the network, or the ensemble, to score with.
         store: where the preprocessed images are.
         cases: whom to score.
+        what: what to find out.
         ranks: shares the cases out over the processes of a distributed training; every rank gets all results.
-        embedding: also take embeddings: array ``embedding`` (n, d) float32.
-        progress: show a bar (on rank 0).
-        ensemble: also take the mutual information of the ensemble's members (of one network: of mirrored passes, at the cost of one
-            more pass per axis): column ``mutual_information``, in nats.
-        class_mean: also take the embeddings of the predicted classes: array ``class_mean`` (n, C, d) float32.
-        entropy_histogram: array ``entropy_histogram`` (n, 64) int64: voxels by entropy, in equal bins from 0 to ln C.
-        source: also compare with this network: column ``kl_source``, mean voxel KL(source || window) in nats; its pass comes on top.
         cache: scores that were computed before.
-        description: what the bar says.
+        description: what the progress bar says; a terminal shows one, a file of messages does not.
     """
     ranks = ranks or Ranks()
     cases = sorted(cases)
     digest = ranks.decide(lambda: window.digest) if cache is not None else ""
     same = False
-    kl_name = "kl_source"
+    kl_name, source = "kl_source", what.source
     if source is not None and cache is not None:
         source_digest = ranks.decide(lambda: source.digest)
         same, kl_name = source_digest == digest, f"kl_source@{source_digest}"
     elif source is window:
         same = True
     compared = None if same else source  # a network does not differ from itself
-    scalar_names = [*SCALARS, *(["mutual_information"] if ensemble else []), *([kl_name] if compared else [])]
+    scalar_names = [*SCALARS, *(["mutual_information"] if what.ensemble else []), *([kl_name] if compared else [])]
     array_names = ["class_volume"]
-    array_names += [name for name, on in (("embedding", embedding), ("class_mean", class_mean)) if on]
-    array_names += ["entropy_histogram"] if entropy_histogram else []
+    array_names += [name for name, on in (("embedding", what.embedding), ("class_mean", what.class_mean)) if on]
+    array_names += ["entropy_histogram"] if what.entropy_histogram else []
 
     def known_now() -> dict[str, CacheEntry]:
         if cache is None:
@@ -104,16 +113,16 @@ def score_cases(
     fresh: dict[str, CacheEntry] = {}
     problems: dict[str, str] = {}
     mine = ranks.mine(todo)
-    for case in tqdm(mine, desc=description, disable=not (progress and ranks.rank == 0 and len(mine))):
+    for case in tqdm(mine, desc=description, disable=not _shows(ranks, mine)):
         try:
             state = store.image_state(case)
             scores = window.score(
                 store.load_image(case),
                 float(np.prod(store.spacing(case))),
-                embedding,
-                class_mean,
-                ENTROPY_BINS if entropy_histogram else 0,
-                ensemble,
+                what.embedding,
+                what.class_mean,
+                ENTROPY_BINS if what.entropy_histogram else 0,
+                what.ensemble,
                 compared,
             )
         except (BadCase, OSError, ValueError, RuntimeError) as error:
@@ -150,6 +159,11 @@ def _look_up(
     return entry if whole else None
 
 
+def _shows(ranks: Ranks, mine: Sequence[str]) -> bool:
+    """Whether a progress bar is of use: one process draws it, and only a terminal can show it."""
+    return ranks.rank == 0 and bool(mine) and sys.stderr.isatty()
+
+
 def density_of_cases(
     store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
 ) -> pd.Series:
@@ -169,7 +183,7 @@ def density_of_cases(
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
     fresh: dict[str, tuple[str, np.ndarray | None]] = {}
     mine = ranks.mine(changed)
-    for case in tqdm(mine, desc="Density of the pool", disable=ranks.rank > 0 or not mine):
+    for case in tqdm(mine, desc="Density of the pool", disable=not _shows(ranks, mine)):
         # a copy that moved to another folder has a new time and the old voxels
         digest = store.image_fingerprint(case)
         fresh[case] = digest, None if digest in known.by_digest else density.case_signature(store.load_image(case))

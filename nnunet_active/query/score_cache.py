@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,8 +105,8 @@ class ScoreCache:
         with contextlib.suppress(OSError):
             os.utime(self._folder(digest))
 
-    def prune(self, keep: Iterable[str] = (), newest: int = NETWORKS_KEPT) -> list[str]:
-        """Delete the scores of all networks but the marked ones, those in ``keep``, and the ``newest`` last used.
+    def prune(self) -> list[str]:
+        """Delete the scores of all networks but the marked ones and the :data:`NETWORKS_KEPT` last used.
 
         Returns:
             The digests that are gone.
@@ -116,11 +116,7 @@ class ScoreCache:
         gone: list[str] = []
         with contextlib.suppress(OSError):
             folders = [child for child in self.folder.iterdir() if child.is_dir() and not (child / _MARK).exists()]
-            spared = set(keep)
-            by_age = sorted(
-                (child for child in folders if child.name not in spared), key=lambda child: -child.stat().st_mtime_ns
-            )
-            for child in by_age[newest:]:
+            for child in sorted(folders, key=lambda child: -child.stat().st_mtime_ns)[NETWORKS_KEPT:]:
                 shutil.rmtree(child, ignore_errors=True)
                 gone.append(child.name)
         return gone

@@ -16,7 +16,6 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round, RoundContent
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import build_pool, open_cache
@@ -28,6 +27,40 @@ from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import ActiveError, EmptyPool
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a query asks; what is None is as the campaign has it.
+
+    Attributes:
+        size: how many cases; None: as many as the campaign's next query asks for.
+        exclude: candidates that are left out of this query.
+        must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
+            labelled already. They count towards ``size``; where they are more, they are the whole query.
+        strategy, strategy_options: the strategy; one that is named without options has its defaults.
+        seed: of everything random.
+    """
+
+    size: int | None = None
+    exclude: tuple[str, ...] = ()
+    must_include: tuple[str, ...] = ()
+    strategy: str | None = None
+    strategy_options: Mapping[str, Any] | None = None
+    seed: int | None = None
+
+    def filled(self, campaign: Campaign) -> Question:
+        """The same, with what the campaign has in the place of what is None."""
+        settings = campaign.settings
+        own = settings.strategy_options if self.strategy is None else {}
+        return replace(
+            self,
+            size=campaign.size_of_next_query() if self.size is None else self.size,
+            strategy=self.strategy or settings.strategy,
+            strategy_options=dict(own if self.strategy_options is None else self.strategy_options),
+            seed=settings.seed if self.seed is None else self.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,37 +92,22 @@ class Proposal:
 
 
 def propose(
-    campaign: Campaign,
-    store: CaseStore,
+    workspace: Workspace,
     window: SlidingWindow | EnsembleWindow,
     candidates: Sequence[str],
-    channel_names: Sequence[str],
-    class_names: Sequence[str],
+    question: Question = Question(),
     ranks: Ranks | None = None,
     log: Log = print,
-    size: int | None = None,
-    exclude: Sequence[str] = (),
-    must_include: Sequence[str] = (),
-    strategy: str | None = None,
-    strategy_options: Mapping[str, Any] | None = None,
-    seed: int | None = None,
 ) -> Proposal:
     """Score the candidates, choose, elect modalities; nothing is written but cached scores (rank 0 chooses).
 
     Args:
-        campaign: opened campaign; it may be one that exists in memory only.
-        store: the preprocessed images.
+        workspace: its campaign (which may exist in memory only) and its preprocessed images.
         window: the network, or the ensemble, that asks.
         candidates: unlabelled cases that may be asked for.
-        channel_names: names of the image channels.
-        class_names: names of the network's heads.
+        question: what is asked.
         ranks: processes of a distributed training.
         log: where to tell what was done.
-        size: how many cases; by default as many as the campaign's next query asks for.
-        exclude: candidates that are left out of this query.
-        must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
-            labelled already. They count towards ``size``; where they are more, they are the whole query.
-        strategy, strategy_options, seed: in place of the campaign's settings; ``strategy`` without options has its defaults.
 
     Raises:
         EmptyPool: nobody is left to ask for.
@@ -97,45 +115,40 @@ def propose(
     """
     ranks = ranks or Ranks()
     start = perf_counter()
-    settings = campaign.settings
-    if strategy is None:
-        strategy, options = (
-            settings.strategy,
-            dict(settings.strategy_options if strategy_options is None else strategy_options),
-        )
-    else:
-        options = dict(strategy_options or {})
-    seed = settings.seed if seed is None else seed
-    chooser = get_strategy(strategy, **options)
+    campaign = workspace.campaign
+    question = question.filled(campaign)
+    chooser = get_strategy(question.strategy, **question.strategy_options)
     number = len(campaign.rounds) + 1
-    size = campaign.size_of_next_query() if size is None else size
-    must = list(dict.fromkeys(must_include))
+    must = list(dict.fromkeys(question.must_include))
     if unknown := [case for case in must if case not in set(candidates)]:
         raise ActiveError(
             f"{', '.join(unknown)} cannot be included: not among the cases that may still be asked for (unknown, labelled, "
             f"asked for before, or held out)."
         )
-    if both := sorted(set(must) & set(exclude)):
+    if both := sorted(set(must) & set(question.exclude)):
         raise ActiveError(f"{', '.join(both)} cannot be both included and excluded.")
-    candidates = sorted(set(candidates) - set(exclude))
+    candidates = sorted(set(candidates) - set(question.exclude))
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
-    pool, scored = build_pool(campaign, store, window, chooser, candidates, ranks, log)
+    pool, scored = build_pool(workspace, window, chooser, candidates, ranks, log)
+
+    channel_names = workspace.channel_names
 
     def choose() -> Proposal:
         if lost := [case for case in must if case not in pool.scores.index]:
             raise ActiveError(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
             )
-        selection = _select(chooser, pool, max(size, len(must)), must, np.random.default_rng([seed, number]))
-        elections = _elect(campaign, store, window, selection.picks, settings.modality)
-        table = score_table(scored, selection, class_names)
+        rng = np.random.default_rng([question.seed, number])
+        selection = _select(chooser, pool, max(question.size, len(must)), must, rng)
+        elections = _elect(workspace, window, selection.picks)
+        table = score_table(scored, selection, workspace.class_names)
         details = {
-            "strategy": strategy,
-            "strategy_options": options,
-            "seed": seed,
+            "strategy": question.strategy,
+            "strategy_options": dict(question.strategy_options),
+            "seed": question.seed,
             "candidates": len(pool),
-            "excluded": sorted(exclude),
+            "excluded": sorted(question.exclude),
             "must_include": must,
             "dominant_modality": {
                 case: {
@@ -206,43 +219,29 @@ def record(
 
 
 def run_query(
-    campaign: Campaign,
-    store: CaseStore,
+    workspace: Workspace,
     window: SlidingWindow | EnsembleWindow,
     candidates: Sequence[str],
     epoch: int,
-    channel_names: Sequence[str],
-    class_names: Sequence[str],
     ranks: Ranks | None = None,
     log: Log = print,
-    made_by: str = "training",
-    size: int | None = None,
-    exclude: Sequence[str] = (),
-    must_include: Sequence[str] = (),
 ) -> Round:
-    """One query of a campaign: :func:`propose`, then :func:`record`.
+    """One query of a training: :func:`propose`, as the campaign has it, then :func:`record`.
 
     Args:
-        campaign: opened and locked (by rank 0).
-        store: the preprocessed images.
+        workspace: its campaign is locked (by rank 0).
         window: the network that asks.
         candidates: unlabelled cases that may be asked for.
         epoch: epoch before which the query is made.
-        channel_names: names of the image channels.
-        class_names: names of the network's heads.
         ranks: processes of a distributed training.
         log: where to tell what was done.
-        made_by: ``training`` or ``select``.
-        size, exclude, must_include: see :func:`propose`.
 
     Raises:
         EmptyPool: nobody is left to ask for.
     """
     ranks = ranks or Ranks()
-    proposal = propose(
-        campaign, store, window, candidates, channel_names, class_names, ranks, log, size, exclude, must_include
-    )
-    return record(campaign, proposal, epoch, made_by, ranks, log)
+    proposal = propose(workspace, window, candidates, ranks=ranks, log=log)
+    return record(workspace.campaign, proposal, epoch, "training", ranks, log)
 
 
 def _select(
@@ -271,14 +270,11 @@ def _select(
 
 
 def _elect(
-    campaign: Campaign,
-    store: CaseStore,
-    window: SlidingWindow | EnsembleWindow,
-    picks: Sequence[str],
-    how: str,
+    workspace: Workspace, window: SlidingWindow | EnsembleWindow, picks: Sequence[str]
 ) -> dict[str, ModalityElection]:
     """The dominant modality of each pick; kept with the scores, so that a dry run costs nothing twice."""
-    cache, digest, name = open_cache(campaign), window.digest, f"modality_dice_{how}"
+    store, how = workspace.store, workspace.campaign.settings.modality
+    cache, digest, name = open_cache(workspace.campaign), window.digest, f"modality_dice_{how}"
     elections = {}
     for case in picks:
         state = store.image_state(case)

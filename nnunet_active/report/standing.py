@@ -7,6 +7,7 @@ from typing import Any
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.util.errors import ActiveError
+from nnunet_active.workspace import Workspace
 
 TITLES = {
     "select": "Ask for the next cases",
@@ -54,7 +55,7 @@ def standing(campaign: Campaign) -> dict[str, Any]:
 
 def _step(campaign: Campaign) -> dict[str, Any]:
     try:
-        step = next_step(campaign.dataset_folder.name, campaign.fold)
+        step = next_step(Workspace.of(campaign))
     except (ActiveError, OSError) as error:
         return {"title": "The next step is not known", "why": [str(error)], "command": "", "also": []}
     # its first sentence counts what the page counts itself

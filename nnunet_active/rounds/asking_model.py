@@ -8,8 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.models.source_model import SourceModel, carry_over, find_source, read_source_model
+from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.networks import build_network
@@ -17,6 +16,7 @@ from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.rounds.trained_models import Training, covered_folds, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FoundModel:
 
 
 def find_models(
-    campaign: Campaign,
+    workspace: Workspace,
     model: Path | None = None,
     folds: Sequence[str] | None = None,
     trust: bool = False,
@@ -60,7 +60,7 @@ def find_models(
     """The network that asks.
 
     Args:
-        campaign: for its own trainings and its source network.
+        workspace: its campaign's own trainings, and its source network.
         model: a trained model folder, a ``fold_X`` folder or checkpoint in it, or an exported zip; wins over all else.
         folds: folds of the model; by default the lowest one of a named model, all trained ones of the campaign's own.
         trust: see :func:`~nnunet_active.models.source_model.read_source_model`.
@@ -70,25 +70,25 @@ def find_models(
         MissingInput, IncompatibleSource, UnsafeCheckpoint: see the message.
     """
     if model is not None:
-        read = [read_source_model(model, campaign.configuration, fold, trust=trust) for fold in folds or [None]]
+        read = [workspace.model(model, fold, trust=trust) for fold in folds or [None]]
         return FoundModel(tuple(read), "named", read[0].notes if folds is None else ())
     trainings = [
-        one for one in trainings_of(campaign, results_root()) if (one.finished or unfinished) and not one.problem
+        one
+        for one in trainings_of(workspace.campaign, results_root())
+        if (one.finished or unfinished) and not one.problem
     ]
     if trainings:
-        return _own(campaign, trainings, folds)
-    source = find_source(campaign.dataset_folder, campaign.plans, campaign.configuration, campaign.fold, results_root())
-    return FoundModel((source,), "source")
+        return _own(workspace, trainings, folds)
+    return FoundModel((workspace.source,), "source")
 
 
-def make_window(
-    found: FoundModel, plans: dict, configuration: str, dataset_json: dict, device: torch.device
-) -> SlidingWindow | EnsembleWindow:
+def make_window(found: FoundModel, workspace: Workspace, device: torch.device) -> SlidingWindow | EnsembleWindow:
     """The networks, fitted to the target as a training fits its source.
 
     Raises:
         IncompatibleSource: the model does not fit the target's plans.
     """
+    plans, configuration, dataset_json = workspace.plans, workspace.configuration, workspace.dataset_json
     windows = []
     for model in found.models:
         # heads and channels that the model lacks begin as random numbers: the same ones each time
@@ -102,7 +102,8 @@ def make_window(
     return windows[0] if len(windows) == 1 else EnsembleWindow(windows)
 
 
-def _own(campaign: Campaign, trainings: list[Training], folds: Sequence[str] | None) -> FoundModel:
+def _own(workspace: Workspace, trainings: list[Training], folds: Sequence[str] | None) -> FoundModel:
+    campaign = workspace.campaign
     newest = trainings[0]
     mine = {one.fold: one for one in reversed(trainings) if one.trainer == newest.trainer}
     if folds is None:  # of several folds those that know all labels, if there are any
@@ -116,7 +117,5 @@ def _own(campaign: Campaign, trainings: list[Training], folds: Sequence[str] | N
     notes = (
         (f"It was not trained on {', '.join(missing)} yet: a training first makes a better query.",) if missing else ()
     )
-    read = [
-        read_source_model(one.model_folder, campaign.configuration, one.fold, one.checkpoint.name) for one in chosen
-    ]
+    read = [workspace.model(one.model_folder, one.fold, one.checkpoint.name) for one in chosen]
     return FoundModel(tuple(read), "own", notes)

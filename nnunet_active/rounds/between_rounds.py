@@ -16,15 +16,16 @@ from torch import Tensor
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import switch_on
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, hand_over, is_handed_over
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign, prepare
+from nnunet_active.rounds.target_preparation import Prepared, SelectOptions, open_workspace, prepare
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log, silent
+from nnunet_active.workspace import Workspace
 
 
 @dataclass
@@ -35,7 +36,7 @@ class SelectResult:
         outcome: ``asked`` (a new round), ``waiting`` (earlier requests wait, nothing new was asked), ``proposed`` (dry run),
             ``simulated`` (a new round whose labels were withheld and are revealed now), ``empty`` (nobody is left) or
             ``in_training`` (the next training asks).
-        campaign: as it is now; None where none came to be.
+        workspace: the data set, with the campaign as it is now.
         query: the round, or the proposal.
         handed_over: hand-off folders.
         message: for ``empty``.
@@ -43,11 +44,16 @@ class SelectResult:
     """
 
     outcome: str
-    campaign: Campaign | None
+    workspace: Workspace
     query: Query | None = None
     handed_over: list[HandedOver] = field(default_factory=list)
     message: str = ""
     problems: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign as it is now; of a dry run one that may exist in memory only."""
+        return self.workspace.campaign
 
 
 def select(
@@ -69,19 +75,19 @@ def select(
         folder, copy_images: see :func:`~nnunet_active.rounds.hand_over.hand_over`.
         log: where to tell what happens.
     """
-    target = prepare(options, log)
-    campaign = open_or_start(target, not dry_run, in_training, log)
+    prepared = prepare(options, log)
+    campaign = open_or_start(prepared, not dry_run, in_training, log)
     if dry_run:
         campaign.adopt()
-        result = SelectResult("proposed", campaign)
+        result = SelectResult("proposed", prepared.workspace)
         try:
-            result.query = Query.of_proposal(choose(campaign, target, log)[0])
+            result.query = Query.of_proposal(choose(prepared, log)[0])
         except EmptyPool as end:
             result.outcome, result.message = "empty", str(end)
     else:
         with campaign.lock():
-            result = _select(campaign, target, more, in_training, folder, copy_images, log)
-    result.problems |= target.report.problems
+            result = _select(prepared, more, in_training, HandOff(folder, copy_images), log)
+    result.problems |= prepared.report.problems
     for one in result.handed_over:
         result.problems |= one.set_aside
     if result.query is not None:
@@ -97,76 +103,74 @@ def annotate(
     Raises:
         MissingInput: there is no campaign.
     """
-    Campaign.open(preprocessed_folder(options.dataset), options.fold)
-    target = prepare(options, log)
-    campaign = existing_campaign(options.dataset, options.fold)
+    open_workspace(options).campaign  # noqa: B018 - says so where there is none
+    prepared = prepare(options, log)
+    workspace, campaign = prepared.workspace, prepared.workspace.campaign
     with campaign.lock():
         if not campaign.waiting():
-            return SelectResult("empty", campaign, message="No case waits for a label.")
+            return SelectResult("empty", workspace, message="No case waits for a label.")
         if not campaign.asks_a_person:
             message = (
                 "The labels of this campaign are there and only withheld (retrospective): nothing is to be annotated."
             )
-            return SelectResult("empty", campaign, message=message)
-        handed = _hand_over(campaign, target, None, folder, copy_images, log)
+            return SelectResult("empty", workspace, message=message)
+        handed = _hand_over(prepared, None, HandOff(folder, copy_images), log)
     problems = {case: sentence for one in handed for case, sentence in one.set_aside.items()}
-    return SelectResult("waiting", campaign, handed_over=handed, problems=problems)
+    return SelectResult("waiting", workspace, handed_over=handed, problems=problems)
 
 
-def _select(
-    campaign: Campaign,
-    target: Target,
-    more: bool,
-    in_training: bool,
-    folder: Path | None,
-    copy_images: bool,
-    log: Log,
-) -> SelectResult:
-    options = target.options
+@dataclass(frozen=True)
+class HandOff:
+    """Where the hand-off folder goes, and whether the images are copied into it; see :func:`hand_over`."""
+
+    folder: Path | None
+    copy_images: bool
+
+
+def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, log: Log) -> SelectResult:
+    options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
     if (folds := options.settings.get("folds")) is not None:
         for sentence in switch_on(campaign, folds, raw_folder(options.dataset)):
             log(sentence)
     if in_training:
         allow(campaign, options.n or max(1, campaign.size_of_next_query()))
         campaign.leave_to_training()
-        return SelectResult("in_training", campaign)
+        return SelectResult("in_training", workspace)
     if campaign.waiting():
         last = campaign.rounds[-1]
         if not campaign.asks_a_person:  # a kill came between the request and its answer
             campaign.mark_labelled(campaign.waiting())
-            return SelectResult("simulated", campaign, Query.of_round(last))
+            return SelectResult("simulated", workspace, Query.of_round(last))
         interrupted = last.made_by == "select" and not is_handed_over(campaign)
         if not more or interrupted:
-            handed = _hand_over(campaign, target, None, folder, copy_images, log)
-            return SelectResult("waiting", campaign, Query.of_round(last), handed)
+            handed = _hand_over(prepared, None, place, log)
+            return SelectResult("waiting", workspace, Query.of_round(last), handed)
     try:
-        proposal, window = choose(campaign, target, log)
+        proposal, window = choose(prepared, log)
     except EmptyPool as end:
-        return SelectResult("empty", campaign, message=str(end))
+        return SelectResult("empty", workspace, message=str(end))
     campaign.exclude(options.exclude)
     allow(campaign, len(proposal.picks))
     made = record(campaign, proposal, epoch=0, made_by="select", log=silent)
     if not campaign.asks_a_person:
         campaign.mark_labelled(made.requested)
-        return SelectResult("simulated", campaign, Query.of_round(made))
-    handed = _hand_over(campaign, target, window, folder, copy_images, log)
-    return SelectResult("asked", campaign, Query.of_round(made), handed)
+        return SelectResult("simulated", workspace, Query.of_round(made))
+    handed = _hand_over(prepared, window, place, log)
+    return SelectResult("asked", workspace, Query.of_round(made), handed)
 
 
-def _hand_over(
-    campaign: Campaign, target: Target, window: Window | None, folder: Path | None, copy_images: bool, log: Log
-) -> list[HandedOver]:
-    options = target.options
+def _hand_over(prepared: Prepared, window: Window | None, place: HandOff, log: Log) -> list[HandedOver]:
+    options, workspace = prepared.options, prepared.workspace
 
     @cache
     def network() -> Window:
         """Read only if a case was not handed over before."""
         if window is not None:
             return window
-        found = find_models(campaign, options.model, options.model_folds, options.trust, unfinished=True)
-        return make_window(found, target.plans, options.configuration, target.dataset_json, options.device)
+        found = find_models(workspace, options.model, options.model_folds, options.trust, unfinished=True)
+        return make_window(found, workspace, options.device)
 
     def predict(image: np.ndarray) -> Tensor:
         return network().logits(image)
 
-    return hand_over(campaign, target.raw, target.store, target.dataset_json, predict, folder, copy_images, log)
+    return hand_over(workspace, predict, place.folder, place.copy_images, log)

@@ -20,6 +20,7 @@ from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
+from nnunet_active.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,7 @@ def is_handed_over(campaign: Campaign) -> bool:
 
 
 def hand_over(
-    campaign: Campaign,
-    raw: RawDataset,
-    store: CaseStore,
-    dataset_json: dict,
+    workspace: Workspace,
     predict: Callable[[np.ndarray], Tensor],
     folder: Path | None = None,
     copy_images: bool = False,
@@ -72,10 +70,7 @@ def hand_over(
     """Write the hand-off folders of all waiting cases; files that somebody has edited stay as they are.
 
     Args:
-        campaign: opened and locked.
-        raw: the data set with its pool folders.
-        store: the preprocessed images.
-        dataset_json: for the labels.
+        workspace: the data set; its campaign is locked.
         predict: maps a preprocessed image (M, Z, Y, X) to logits (C, Z, Y, X): what the annotator begins with. Called for a case that
             was not handed over before.
         folder: where to; by default where it was before, else :func:`default_folder`. With several rounds waiting, each has a
@@ -83,6 +78,7 @@ def hand_over(
         copy_images: copy the images instead of linking to them, for a folder that travels.
         log: where to tell what was done.
     """
+    campaign, raw, store = workspace.campaign, workspace.raw, workspace.store
     done = []
     rounds = waiting_rounds(campaign)
     for one, cases in rounds:
@@ -105,7 +101,7 @@ def hand_over(
         report = write_handoff(
             place,
             [_case(query, raw, case) for case in there],
-            Archive(campaign.predictions_folder(one.number), store, dataset_json, predict),
+            Archive(campaign.predictions_folder(one.number), store, workspace.dataset_json, predict),
             copy_images,
             log,
             fold=campaign.fold,

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.cross_validation import campaign_for
-from nnunet_active.data.cases import CaseStore, open_store
-from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
-from nnunet_active.rounds.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
+from nnunet_active.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
+from nnunet_active.data.cases import CaseStore, make_store
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -45,37 +45,32 @@ class NextStep:
         return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
 
 
-def next_step(dataset: str, fold: str, configuration: str | None = None, plans: str | None = None) -> NextStep:
+def next_step(workspace: Workspace) -> NextStep:
     """The next step of the campaign of a fold, or towards its first round.
 
     Args:
-        dataset: full name.
-        fold: number as text, or ``all``; also one that a campaign with cross-validation covers.
-        configuration: for a data set without a campaign; where several are planned.
-        plans: the same; by default ``nnUNetActivePlans``.
+        workspace: its fold may be one that a campaign with cross-validation covers; configuration and plans matter only where there
+            is no campaign yet.
 
     Raises:
         MissingInput: the data set is not there, or the configuration has to be named.
     """
-    folder = preprocessed_folder(dataset)
-    raw = RawDataset(raw_folder(dataset), read_pool_folders(folder))
-    campaign = campaign_for(folder, fold)
-    if campaign is not None:
-        return _of_campaign(campaign.adopt(), raw)
-    return _before_the_campaign(raw, fold, configuration, plans or Commands.plans)
+    if workspace.found_campaign is not None:
+        workspace.campaign.adopt()
+        return _of_campaign(workspace)
+    return _before_the_campaign(workspace)
 
 
-def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, plans: str) -> NextStep:
-    folder = preprocessed_folder(raw.name)
-    plans_file = folder / f"{plans}.json"
-    planned = list(json.loads(plans_file.read_text())["configurations"]) if plans_file.is_file() else []
+def _before_the_campaign(workspace: Workspace) -> NextStep:
+    raw, plans_file, configuration = workspace.raw, workspace.plans_file, workspace.named_configuration
+    planned = list(workspace.plans["configurations"]) if plans_file.is_file() else []
     if configuration is None:
         if len(planned) > 1:
             raise MissingInput(f"{plans_file} plans {', '.join(planned)}; name one of them with -c.")
         configuration = planned[0] if planned else "3d_fullres"
-    commands = Commands(raw.name, configuration, plans, fold)
+    commands = Commands(raw.name, configuration, workspace.plans_name, workspace.fold)
     state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
-    head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {fold}."
+    head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {workspace.fold}."
     if not raw.unlabelled:
         if not raw.labelled:
             return NextStep("done", "", (head, f"Put scans into {raw.folder / 'imagesTr'} first."), state=state)
@@ -88,7 +83,7 @@ def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, 
     if configuration not in planned:
         why = (head, "There are no plans yet: name the source model, and select plans, preprocesses and asks.")
         return NextStep("select", commands.select(size, "-m", "MODEL"), why, state=state)
-    stored = set(open_store(raw.name, plans, configuration).identifiers())
+    stored = set(make_store(raw.name, workspace.plans, configuration).identifiers())
     missing = len(set(raw.cases) - stored)
     ready = (
         f"{missing} cases are not preprocessed yet; select does that first."
@@ -99,13 +94,11 @@ def _before_the_campaign(raw: RawDataset, fold: str, configuration: str | None, 
     return NextStep("select", commands.select(size), (head, ready), also, {**state, "not_preprocessed": missing})
 
 
-def _of_campaign(campaign: Campaign, raw: RawDataset) -> NextStep:
-    commands = Commands(raw.name, campaign.configuration, campaign.plans, campaign.fold)
-    store = open_store(raw.name, campaign.plans, campaign.configuration)
+def _of_campaign(workspace: Workspace) -> NextStep:
+    campaign, raw, store, commands = workspace.campaign, workspace.raw, workspace.store, workspace.commands
     folder_oracle = campaign.asks_a_person
-    candidates = store.pool_identifiers() if folder_oracle else store.labelled_identifiers()
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
-    pool, waiting = campaign.pool(candidates), campaign.waiting()
+    pool, waiting = workspace.candidates(), campaign.waiting()
     trainings = trainings_of(campaign, results_root())
     state = {
         "rounds": len(campaign.rounds),

@@ -8,39 +8,35 @@ from dataclasses import replace
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
-from nnunet_active.campaign.oracle import oracle_of
-from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.commands import DEFAULT_SIZE
 from nnunet_active.data.case_writer import is_current
-from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.models.model_writing import save_source_model
-from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
+from nnunet_active.models.source_model import carry_over, source_folder
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.networks import build_network, head_names
+from nnunet_active.nnunet.networks import build_network
 from nnunet_active.query.pool_building import open_cache
-from nnunet_active.query.selector import Proposal, propose
+from nnunet_active.query.selector import Proposal, Question, propose
 from nnunet_active.rounds.asking_model import find_models, make_window
-from nnunet_active.rounds.commands import DEFAULT_SIZE
-from nnunet_active.rounds.target_preparation import SelectOptions, Target, existing_campaign
+from nnunet_active.rounds.target_preparation import Prepared, SelectOptions
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.util.errors import CampaignError, EmptyPool
 from nnunet_active.util.log import Log
 
 
-def open_or_start(target: Target, save: bool = True, in_training: bool = False, log: Log = print) -> Campaign:
+def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = False, log: Log = print) -> Campaign:
     """The campaign of the fold; where there is none, a new one whose budget is this round.
 
     Args:
-        target: from :func:`prepare`.
+        prepared: from :func:`prepare`.
         save: False starts one in memory only.
         in_training: the training asks, one case at a time.
         log: where to tell what was decided.
     """
-    options = target.options
-    campaign = existing_campaign(options.dataset, options.fold)
-    if campaign is not None:
-        _check_settings(campaign, options)
-        return campaign
+    options, workspace = prepared.options, prepared.workspace
+    if workspace.found_campaign is not None:
+        _check_settings(workspace.campaign, options)
+        return workspace.campaign
     size = options.n or DEFAULT_SIZE
     settings = {
         "budget": size,
@@ -50,43 +46,43 @@ def open_or_start(target: Target, save: bool = True, in_training: bool = False, 
         **options.settings,
     }
     settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}
-    _keep_source(target, log)
-    place = Place.of(options.dataset, options.configuration, options.plans, options.fold)
-    draft = draft_campaign(place, Settings(**settings), made_by="init" if in_training else "select")
-    return draft.begin(log=log) if save else draft.in_memory(log)
+    _keep_source(prepared, log)
+    draft = draft_campaign(workspace.place, Settings(**settings), made_by="init" if in_training else "select")
+    workspace.campaign = draft.begin(log=log) if save else draft.in_memory(log)
+    return workspace.campaign
 
 
-def candidates_of(campaign: Campaign, target: Target) -> list[str]:
+def candidates_of(prepared: Prepared) -> list[str]:
     """The cases that may be asked for, without those excluded now.
 
     Raises:
         EmptyPool: there are none.
         CampaignError: an excluded or included case was asked for before, or has a label.
     """
-    pool = campaign.pool(oracle_of(campaign, target.store).candidates())
-    options = target.options
+    options, campaign = prepared.options, prepared.workspace.campaign
+    pool = prepared.workspace.candidates()
     for case in options.exclude:
         if case in campaign.waiting():
             raise CampaignError(f"{case} was asked for already; decline it with nnunet_active ingest --decline {case}.")
     for case in options.must_include:
-        if case not in pool or not _is_usable(case, target):
-            reason = target.report.problems.get(case, _why_not(campaign, case))
+        if case not in pool or not _is_usable(case, prepared):
+            reason = prepared.report.problems.get(case, _why_not(campaign, case))
             raise CampaignError(f"--must-include {case} is not possible: {reason}")
-    left = [case for case in pool if case not in options.exclude and _is_usable(case, target)]
+    left = [case for case in pool if case not in options.exclude and _is_usable(case, prepared)]
     if not left:
-        raise EmptyPool(f"No unlabelled case of {campaign.dataset_folder.name} is left to ask for.")
+        raise EmptyPool(f"No unlabelled case of {options.dataset} is left to ask for.")
     return left
 
 
-def choose(campaign: Campaign, target: Target, log: Log = print) -> tuple[Proposal, Window]:
+def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     """Score the pool and choose; nothing is written but cached scores.
 
     Raises:
         EmptyPool: nobody is left, or the budget is spent and no number was named.
         ActiveError: see the message.
     """
-    options = target.options
-    candidates = candidates_of(campaign, target)
+    options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
+    candidates = candidates_of(prepared)
     size = options.n
     if size is None and options.minutes is None:
         size = campaign.size_of_next_query()
@@ -97,32 +93,20 @@ def choose(campaign: Campaign, target: Target, log: Log = print) -> tuple[Propos
     if size is not None and size > len(candidates):
         log(f"Only {len(candidates)} cases are left to ask for; {size} were wanted.")
         size = len(candidates)
-    found = find_models(campaign, options.model, options.model_folds, options.trust)
+    found = find_models(workspace, options.model, options.model_folds, options.trust)
     for line in found.lines():
         log(line)
-    window = make_window(found, target.plans, options.configuration, target.dataset_json, options.device)
+    window = make_window(found, workspace, options.device)
+    asked = Question(strategy=options.strategy, strategy_options=options.strategy_options or None, seed=options.seed)
 
     def ask(number: int, must: Sequence[str], left_out: Iterable[str] = ()) -> Proposal:
-        return propose(
-            campaign,
-            target.store,
-            window,
-            candidates,
-            channel_names(target.dataset_json),
-            head_names(target.plans, target.dataset_json),
-            log=log,
-            size=number,
-            exclude=tuple(left_out),
-            must_include=tuple(must),
-            strategy=options.strategy,
-            strategy_options=options.strategy_options or None,
-            seed=options.seed,
-        )
+        question = replace(asked, size=number, exclude=tuple(left_out), must_include=tuple(must))
+        return propose(workspace, window, candidates, question, log=log)
 
     if options.minutes is None:
         proposal = ask(size, options.must_include)
     else:
-        minutes = CaseMinutes(target.store, window, open_cache(campaign), options.time)
+        minutes = CaseMinutes(workspace.store, window, open_cache(campaign), options.time)
         proposal = choose_in_time(ask, minutes, options.minutes, size, options.must_include)
     details = {**proposal.details, "model": found.record(), "excluded": sorted(options.exclude)}
     return replace(proposal, details=details), window
@@ -145,29 +129,29 @@ def _check_settings(campaign: Campaign, options: SelectOptions) -> None:
             )
 
 
-def _keep_source(target: Target, log: Log) -> None:
+def _keep_source(prepared: Prepared, log: Log) -> None:
     """A named model has to fit before there is a campaign; where plans were there before it, it is kept as the source."""
-    options = target.options
+    options, workspace = prepared.options, prepared.workspace
     if options.model is None:
         return
-    fold = options.model_folds[0] if options.model_folds else None
-    source = read_source_model(options.model, options.configuration, fold, trust=options.trust)
-    network = build_network(target.plans, options.configuration, target.dataset_json)
-    report = carry_over(network, source, target.plans, target.dataset_json)
-    kept = source_folder(target.folder, options.plans, options.configuration)
+    source = workspace.model(options.model, options.first_model_fold, trust=options.trust)
+    network = build_network(workspace.plans, workspace.configuration, workspace.dataset_json)
+    report = carry_over(network, source, workspace.plans, workspace.dataset_json)
+    kept = source_folder(workspace.folder, workspace.plans_name, workspace.configuration)
     if not kept.is_dir():
         for line in report.lines():
             log(line)
         save_source_model(source, kept)
 
 
-def _is_usable(case: str, target: Target) -> bool:
+def _is_usable(case: str, prepared: Prepared) -> bool:
     """Not one whose images have gone, or were replaced by others that cannot be read: what is stored of it is out of date."""
-    if case not in target.raw.cases:
+    workspace = prepared.workspace
+    if case not in workspace.raw.cases:
         return False
-    raw = target.raw.cases[case]
-    known = case not in target.report.problems or is_current(raw, False, target.store, target.dataset_json)
-    return known or is_current(raw, True, target.store, target.dataset_json)
+    raw = workspace.raw.cases[case]
+    known = case not in prepared.report.problems or is_current(raw, False, workspace.store, workspace.dataset_json)
+    return known or is_current(raw, True, workspace.store, workspace.dataset_json)
 
 
 def _why_not(campaign: Campaign, case: str) -> str:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
-from nnunet_active.planners.source_model_planner import SourceModelPlanner, read_sources
-from nnunet_active.rounds.commands import DEFAULT_PLANS
+from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.util.log import Log
+from nnunet_active.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class SelectOptions:
         configuration, plans: None: those of the campaign.
         fold: of the campaign.
         model, model_folds, trust: see :func:`~nnunet_active.rounds.asking_model.find_models`.
-        n: cases; None: what the campaign's next query asks for, at first :data:`~nnunet_active.rounds.commands.DEFAULT_SIZE`.
+        n: cases; None: what the campaign's next query asks for, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
         strategy, strategy_options, seed: of this round; None: the campaign's.
         settings: further settings by name, for a campaign that is started now.
         pool_folders: further folders of unlabelled images; remembered.
@@ -63,81 +60,48 @@ class SelectOptions:
     processes: int = 2
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
+    @property
+    def first_model_fold(self) -> str | None:
+        """The fold of the model that becomes the source."""
+        return self.model_folds[0] if self.model_folds else None
+
 
 @dataclass
-class Target:
-    """A data set that is planned and preprocessed.
+class Prepared:
+    """A data set that is planned and preprocessed, and what was asked for.
 
     Attributes:
-        options: what was asked for; configuration and plans are known now.
-        raw: the scans.
-        plans, dataset_json: as nnU-Net preprocessed them.
-        store: the preprocessed cases.
+        options: what was asked for.
+        workspace: the data set; configuration and plans are known.
         report: what preprocessing did.
     """
 
     options: SelectOptions
-    raw: RawDataset
-    plans: dict
-    dataset_json: dict
-    store: CaseStore
+    workspace: Workspace
     report: PreprocessingReport
 
-    @property
-    def folder(self) -> Path:
-        """``nnUNet_preprocessed/DatasetXXX``."""
-        return self.store.dataset_folder
 
-
-def existing_campaign(dataset: str, fold: str) -> Campaign | None:
-    """The campaign of a fold, if there is one."""
-    folder = preprocessed_folder(dataset)
-    return Campaign.open(folder, fold) if (Campaign.folder_of(folder, fold) / "campaign.json").is_file() else None
-
-
-def prepare(options: SelectOptions, log: Log = print) -> Target:
-    """Plan from the model where there are no plans, and preprocess what is missing.
+def open_workspace(options: SelectOptions) -> Workspace:
+    """What was asked for, opened.
 
     Raises:
         MissingInput, CampaignError: no plans and no model; or other plans or another configuration than the campaign's.
     """
-    options = _with_campaign(options)
-    name, folder = options.dataset, preprocessed_folder(options.dataset)
-    # opened before it is remembered: a folder with a name clash would else stop every later command
-    raw = RawDataset(raw_folder(name), [*read_pool_folders(folder), *options.pool_folders])
-    for pool in options.pool_folders:
-        remember_pool_folder(folder, pool)
-    for case in (*options.exclude, *options.must_include):
-        _check_known(case, raw)
-    if not (folder / f"{options.plans}.json").is_file() and options.model is not None:
-        fold = options.model_folds[0] if options.model_folds else None
-        sources = read_sources(options.model, [options.configuration], fold, trust=options.trust)
-        planner = SourceModelPlanner(raw.folder, sources, plans_name=options.plans)
-        planner.write()
-        for line in planner.lines():
-            log(line)
-    store = open_store(name, options.plans, options.configuration)
-    # nnU-Net takes the labels from the copy beside the plans
-    file = folder / "dataset.json"
-    dataset_json = json.loads(file.read_text()) if file.is_file() else raw.dataset_json
-    report = preprocess_dataset(raw, store, dataset_json, options.processes)
-    for sentence in (*report.warnings.values(), *report.problems.values()):
-        log(f"WARNING: {sentence}")
-    return Target(options, raw, read_plans(name, options.plans), dataset_json, store, report)
-
-
-def _with_campaign(options: SelectOptions) -> SelectOptions:
-    """Configuration and plans as the campaign has them."""
-    campaign = existing_campaign(options.dataset, options.fold)
+    workspace = Workspace(options.dataset, options.fold, options.configuration, options.plans)
+    campaign = workspace.found_campaign
     if campaign is None:
-        plans = options.plans or DEFAULT_PLANS
-        if options.configuration is None:
-            raise MissingInput("There is no campaign yet; name the configuration with -c, e.g. -c 3d_fullres.")
-        if options.model is None and not (preprocessed_folder(options.dataset) / f"{plans}.json").is_file():
+        if options.model is None and not workspace.plans_file.is_file():
             raise MissingInput(
-                f"There are no plans {plans} for {options.dataset} yet; name the source model with -m, and they are made from it."
+                f"There are no plans {workspace.plans_name} for {options.dataset} yet; name the source model with -m, and they are "
+                f"made from it."
             )
-        return replace(options, plans=plans)
+        workspace.configuration  # noqa: B018 - says so where nobody has named one
+        return workspace
+    if campaign.fold != options.fold:
+        raise CampaignError(
+            f"Fold {options.fold} of {options.dataset} belongs to the campaign of fold {campaign.fold}, which asks for all of its "
+            f"{campaign.settings.folds} folds; use -f {campaign.fold}."
+        )
     for flag, wanted, there in (
         ("-c", options.configuration, campaign.configuration),
         ("-p", options.plans, campaign.plans),
@@ -146,7 +110,35 @@ def _with_campaign(options: SelectOptions) -> SelectOptions:
             raise CampaignError(
                 f"The campaign of fold {campaign.fold} is for {flag} {there}, not {wanted}; use another fold with -f."
             )
-    return replace(options, configuration=campaign.configuration, plans=campaign.plans)
+    return workspace
+
+
+def prepare(options: SelectOptions, log: Log = print) -> Prepared:
+    """Plan from the model where there are no plans, and preprocess what is missing.
+
+    Raises:
+        MissingInput, CampaignError: see :func:`open_workspace`.
+    """
+    workspace = open_workspace(options)
+    folder = workspace.folder
+    # opened before it is remembered: a folder with a name clash would else stop every later command
+    pools = [*read_pool_folders(folder), *options.pool_folders]
+    raw = workspace.raw = RawDataset(raw_folder(options.dataset), pools)
+    for pool in options.pool_folders:
+        remember_pool_folder(folder, pool)
+    for case in (*options.exclude, *options.must_include):
+        _check_known(case, raw)
+    if not workspace.plans_file.is_file():
+        source = workspace.model(options.model, options.first_model_fold, trust=options.trust)
+        planner = SourceModelPlanner(raw.folder, [source], plans_name=workspace.plans_name)
+        planner.write()
+        workspace.source = source  # what was just kept beside the plans
+        for line in planner.lines():
+            log(line)
+    report = preprocess_dataset(raw, workspace.store, workspace.dataset_json, options.processes)
+    for sentence in (*report.warnings.values(), *report.problems.values()):
+        log(f"WARNING: {sentence}")
+    return Prepared(options, workspace, report)
 
 
 def _check_known(case: str, raw: RawDataset) -> None:

@@ -28,7 +28,6 @@ class ScoredPool:
         source_summary: ``centroids`` (k, d) and optionally ``covariances`` (k, d, d) of source-domain embeddings.
         round_index: the current round, from 1.
         rounds: the number of rounds planned.
-        budget: the number of cases to be labelled in all rounds together, if known.
         head_trained: False where the network's segmentation head is still as it was initialised, so that predictions say nothing.
         source_head_trained: the same of the source network.
     """
@@ -40,7 +39,6 @@ class ScoredPool:
     source_summary: Mapping[str, np.ndarray] | None = None
     round_index: int = 1
     rounds: int = 1
-    budget: int | None = None
     head_trained: bool = True
     source_head_trained: bool = True
 

@@ -18,15 +18,11 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
-from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.fine_tuning import FineTuning
-from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.data.cases import open_store
-from nnunet_active.models.source_model import carry_over, find_source
+from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.checkpoints import LATEST
 from nnunet_active.training.fine_tuned import FineTunedMixin
@@ -39,6 +35,7 @@ from nnunet_active.training.trainer_schedule import set_schedule
 from nnunet_active.training.validation_folder import set_validation_aside
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.workspace import Workspace
 
 
 class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
@@ -81,7 +78,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self.session: QuerySession | None = None
         self._loaded_cases: tuple = ()
         self._validated = ExitStack()
-        self._base = Path(self.preprocessed_dataset_folder_base)
+        dataset, plans_name = self.plans_manager.dataset_name, self.plans_manager.plans_name
+        self.workspace = Workspace(dataset, self.fold, self.configuration_name, plans_name)
+        self.workspace.plans, self.workspace.dataset_json = self.plans_manager.plans, self.dataset_json
         self.pseudo: PseudoLabelling | None = None
         with self.one_sentence():
             settings = self._settings()
@@ -93,7 +92,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
     def _settings(self) -> Settings:
         """Those of the campaign, else the class's own."""
-        campaign = campaign_for(self._base, self.fold)
+        campaign = self.workspace.found_campaign
         if campaign is not None:
             found, here = (
                 (campaign.plans, campaign.configuration),
@@ -119,21 +118,13 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     def initialize(self) -> None:
         """Open the campaign, build the network as the stock trainer does, and carry the source's weights over."""
         self.print_to_log_file(self._schedule)
-        dataset, plans, configuration = (
-            self.plans_manager.dataset_name,
-            self.plans_manager.plans_name,
-            self.configuration_name,
-        )
+        workspace = self.workspace
         with self.one_sentence():
-            store = open_store(dataset, plans, configuration)
-            source = find_source(self._base, plans, configuration, str(self.fold), results_root())
-            campaign = campaign_for(self._base, self.fold)
+            store, source, campaign = workspace.store, workspace.source, workspace.found_campaign
             if campaign is None or not (campaign.exhausted or campaign.fold != str(self.fold)):
                 self._settings().check_reach(self.num_epochs)
             if campaign is None:
-                place = Place(self._base, configuration, plans, str(self.fold))
-                Ranks().decide(lambda: start_campaign(place, self._settings(), log=self.print_to_log_file).folder)
-                campaign = Campaign.open(self._base, self.fold)
+                campaign = workspace.campaign = self._start_campaign()
         # stock code looks into its folder for the file format; before the first label there may be nothing in it
         stock = self.preprocessed_dataset_folder
         if not store.labelled_identifiers():
@@ -151,15 +142,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             self.print_to_log_file(f"  {line}")
         self._stem_weights = self._first_weights()
         self._adapt(report)
-        self.session = QuerySession(
-            campaign,
-            store,
-            self.plans_manager.plans,
-            self.dataset_json,
-            self.print_to_log_file,
-            Path(self.output_folder) / "active_log.jsonl",
-            str(self.fold),
-        )
+        log_file = Path(self.output_folder) / "active_log.jsonl"
+        self.session = QuerySession(workspace, self.print_to_log_file, log_file)
         if self.pseudo_settings is not None:
             self.pseudo = PseudoLabelling(self.session, self.pseudo_settings, self.num_epochs)
         self._compare()
@@ -247,6 +231,17 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         super().perform_actual_validation(save_probabilities)
 
     # --- our own -----------------------------------------------------------------------------------------------------------------
+
+    def _start_campaign(self) -> Campaign:
+        """Rank 0 writes it, all ranks read it."""
+        workspace = self.workspace
+        started: list[Campaign] = []
+
+        def start() -> None:
+            started.append(start_campaign(workspace.place, self._settings(), log=self.print_to_log_file))
+
+        Ranks().decide(start)
+        return started[0] if started else Campaign.open(workspace.folder, workspace.fold)
 
     def _labelled_now(self) -> list[str]:
         return self.session.labelled(self.current_epoch)

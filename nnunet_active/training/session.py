@@ -17,19 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import check_can_be_trained
-from nnunet_active.campaign.oracle import Oracle, oracle_of
-from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.networks import head_names
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.workspace import Workspace
 
 WAIT_SECONDS = 30
 
@@ -38,40 +34,21 @@ class QuerySession:
     """The campaign's side of a training.
 
     Args:
-        campaign: opened campaign.
-        store: the preprocessed cases.
-        plans: content of the plans file.
-        dataset_json: the target's ``dataset.json`` as nnU-Net preprocessed it.
+        workspace: the data set, with its campaign; its fold is the one that is trained. Any fold but the campaign's own, in a
+            cross-validation, takes the labels as they are at its start: it never asks, writes nothing, and does not hold the campaign.
         log: where to tell people.
         log_file: JSON lines, one per event; nnU-Net's own logger takes its own keys only.
-        fold: the fold that is trained; None: the campaign's own. Any other fold of its cross-validation takes the labels as they are
-            at its start: it never asks, writes nothing, and does not hold the campaign.
     """
 
-    def __init__(
-        self,
-        campaign: Campaign,
-        store: CaseStore,
-        plans: dict,
-        dataset_json: dict,
-        log: Log,
-        log_file: Path,
-        fold: str | None = None,
-    ) -> None:
-        self.campaign = campaign
-        self.fold = campaign.fold if fold is None else fold
-        self.only_follows = self.fold != campaign.fold
-        self.store = store
-        self.plans = plans
-        self.dataset_json = dataset_json
+    def __init__(self, workspace: Workspace, log: Log, log_file: Path) -> None:
+        self.workspace = workspace
+        self.campaign, self.store, self.dataset_json = workspace.campaign, workspace.store, workspace.dataset_json
+        self.fold = workspace.fold
+        self.only_follows = self.fold != self.campaign.fold
         self.log = log
         self.log_file = log_file
         self.ranks = Ranks()
         self._guards = ExitStack()
-
-    @property
-    def _oracle(self) -> Oracle:
-        return oracle_of(self.campaign, self.store)
 
     def begin(self) -> None:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
@@ -137,7 +114,8 @@ class QuerySession:
         self, network: nn.Module, device: torch.device, mirror_axes: tuple[int, ...] | None = None
     ) -> SlidingWindow:
         """The network as a function of one preprocessed image."""
-        return SlidingWindow(network, self.plans, self.campaign.configuration, self.dataset_json, device, mirror_axes)
+        plans, configuration = self.workspace.plans, self.campaign.configuration
+        return SlidingWindow(network, plans, configuration, self.dataset_json, device, mirror_axes)
 
     def begins_round(self, epoch: int) -> bool:
         """Whether a query of this training was made before ``epoch`` (not at 0, where every training begins)."""
@@ -185,7 +163,7 @@ class QuerySession:
         if not self.is_query_due(epoch):
             return
         before()
-        candidates = campaign.pool(self._oracle.candidates())
+        candidates = self.workspace.candidates()
         number = len(campaign.rounds) + 1
         planned = campaign.settings.queries  # rounds by select come on top
         self.log(
@@ -194,17 +172,7 @@ class QuerySession:
         start = time.perf_counter()
         try:
             window = self.window(network, device, mirror_axes)
-            made = run_query(
-                campaign,
-                self.store,
-                window,
-                candidates,
-                epoch,
-                channel_names(self.dataset_json),
-                head_names(self.plans, self.dataset_json),
-                self.ranks,
-                self.log,
-            )
+            made = run_query(self.workspace, window, candidates, epoch, self.ranks, self.log)
         except EmptyPool as end:
             self.log(f"{end} Training goes on with what is labelled.")
             return
@@ -257,7 +225,7 @@ class QuerySession:
         return self.campaign.mark_labelled(cases)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
-        ready, refused = self._oracle.reveal(cases)
+        ready, refused = self.workspace.oracle.reveal(cases)
         new = self._mark(ready)
         if new:
             self.log(f"Labelled: {', '.join(new)}. Training set: {len(self.campaign.labelled())} cases.")

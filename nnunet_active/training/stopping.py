@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from torch import distributed
@@ -17,15 +18,16 @@ class StoppingMixin:
     """Put it before an nnU-Net trainer class that has a ``session``."""
 
     def _stop_for_labels(self, waiting: list[str]) -> None:
-        campaign, plans = self.session.campaign, self.plans_manager
-        device = "" if self.device.type == "cuda" else f" -device {self.device.type}"
-        command = f"nnUNetv2_train {plans.dataset_name} {self.configuration_name} {self.fold} -tr {type(self).__name__}"
+        campaign, workspace = self.session.campaign, self.session.workspace
+        commands = replace(workspace.commands, device=self.device.type)
         self.print_to_log_file(
             f"\nPlease label: {', '.join(waiting)}\n"
-            f"The worklist is {campaign.rounds[-1].folder / 'worklist.csv'}; nnunet_active annotate -d {plans.dataset_name} makes a "
-            f"hand-off folder.\nPut each label into labelsTr of {plans.dataset_name} (CASE{self.dataset_json['file_ending']}), or take "
-            f"it back with nnunet_active ingest, then go on with\n"
-            f"    {command} -p {plans.plans_name}{device} --c\n",
+            f"The worklist is {campaign.rounds[-1].folder / 'worklist.csv'}. A hand-off folder is made by\n"
+            f"    {commands.annotate()}\n"
+            f"Put each label into labelsTr of {workspace.dataset} (CASE{self.dataset_json['file_ending']}), or take it back with\n"
+            f"    {commands.ingest()}\n"
+            f"Then go on with\n"
+            f"    {commands.train(type(self).__name__, workspace.fold, go_on=True)}\n",
             add_timestamp=False,
         )
         self._leave()

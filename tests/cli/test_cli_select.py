@@ -113,9 +113,9 @@ def test_without_a_configuration_and_without_a_campaign_it_is_asked_for(target, 
     assert "name the configuration with -c" in capsys.readouterr().err
 
 
-def test_several_values_of_the_fold_flag_are_folds_of_the_model(target, capsys):
+def test_several_folds_of_a_model_are_averaged_and_the_fold_flag_names_one_campaign(target, capsys):
     import tiny_source
 
     tiny_source.write_trained(tiny_source.source_model(seed=3), target.model, fold="1")
-    assert select("-n", "1", "--strategy", "entropy", "-m", str(target.model), "-f", "0", "1", "--json") == 0
+    assert select("-n", "1", "--strategy", "entropy", "-m", str(target.model), "--model-folds", "0", "1", "--json") == 0
     assert "mean of the probabilities of folds 0, 1" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.query.selector import run_query
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput, UnsafeCheckpoint
-from nnunet_active.util.ranks import Ranks
+from nnunet_active.workspace import Workspace
 
 CHANNELS, CLASSES = ["T1", "FLAIR", "T1ce"], ["background", "oedema", "core"]
 
@@ -189,7 +189,7 @@ def test_plan_takes_it_as_a_source_and_the_first_assft_query_uses_the_features_a
         window = SlidingWindow(network, plans, "3d_fullres", dataset_json, torch.device("cpu"))
         said: list[str] = []
         candidates = planned.store.pool_identifiers()
-        made = run_query(campaign, planned.store, window, candidates, 0, CHANNELS, CLASSES, Ranks(), log=said.append)
+        made = run_query(Workspace.of(campaign), window, candidates, 0, log=said.append)
         return made, said
 
     first, said = query(seed=1)

@@ -17,17 +17,28 @@ from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.query import pool_building
-from nnunet_active.query.pool_building import build_pool, has_moved, open_cache, read_source, source_window
+from nnunet_active.query.pool_building import build_pool, has_moved, open_cache, source_window
 from nnunet_active.strategies.badge import gradient_embedding
-from nnunet_active.strategies.base import NEEDS
+from nnunet_active.strategies.base import NEEDS, ScoreStrategy
 from nnunet_active.strategies.registry import available_strategies, get_strategy
 from nnunet_active.strategies.stdr import class_weighted_feature
 from nnunet_active.strategies.ugtst import entropy_above_first_peak
 from nnunet_active.util.errors import EmptyPool, MissingInput
 from nnunet_active.util.log import silent
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.workspace import Workspace
 
 CPU = torch.device("cpu")
+
+
+class Gap(ScoreStrategy):
+    """Somebody's own strategy: most where the network has moved farthest from the source network."""
+
+    name = "gap"
+    needs = frozenset({"predictions", "embedding", "prediction_gap"})
+
+    def utility(self, pool, rng):
+        return pool.column("kl_source")
 
 
 class Setting:
@@ -51,12 +62,11 @@ class Setting:
                 parameter.add_(moved * 0.1 * torch.randn(parameter.shape, generator=generator))
         return window
 
-    def build(self, window, name, **options):
+    def build(self, window, strategy, **options):
         return build_pool(
-            self.campaign,
-            self.store,
+            Workspace.of(self.campaign),
             window,
-            get_strategy(name, **options),
+            get_strategy(strategy, **options) if isinstance(strategy, str) else strategy,
             self.candidates,
             Ranks(),
             self.said.append,
@@ -76,7 +86,7 @@ def setting(nnunet_folders):
 
 
 def frozen_window(setting) -> SlidingWindow:
-    return source_window(read_source(setting.campaign), setting.window())[0]
+    return source_window(Workspace.of(setting.campaign).source, setting.window())[0]
 
 
 @pytest.fixture
@@ -124,7 +134,7 @@ def test_in_round_one_the_source_is_the_network_that_asks_and_costs_no_pass(sett
     np.testing.assert_array_equal(pool.labelled_arrays["source_embedding"], pool.labelled_arrays["embedding"])
     assert pool.scores["source_mean_entropy"].equals(pool.scores["mean_entropy"].rename("source_mean_entropy"))
     assert passes == {window.digest: 6}
-    gap = setting.build(window, "assft", gap="prediction")
+    gap = setting.build(window, Gap())
     assert (gap.scores["kl_source"] == 0).all() and passes == {window.digest: 6}
 
 
@@ -159,7 +169,7 @@ def test_the_scores_of_the_source_stay_when_older_networks_make_way(setting, pas
 
 def test_the_prediction_gap_is_measured_from_the_source_network(setting):
     window = setting.window()
-    pool = setting.build(window, "assft", gap="prediction")
+    pool = setting.build(window, Gap())
     frozen = frozen_window(setting)
     image = setting.store.load_image("case_3")
     p, q = (w.logits(image).double().softmax(0) for w in (frozen, window))
@@ -207,7 +217,7 @@ def test_without_a_source_network_only_those_go_on_that_can_do_without(setting):
     pool = setting.build(window, "stdr")
     assert "source_embedding" not in pool.arrays and "No source network was found" in setting.said[0]
     with pytest.raises(MissingInput, match="No source network"):
-        setting.build(window, "assft", gap="prediction")
+        setting.build(window, Gap())
 
 
 def test_a_case_that_the_source_cannot_score_is_set_aside(setting, monkeypatch):
@@ -228,8 +238,8 @@ def test_a_case_that_the_source_cannot_score_is_set_aside(setting, monkeypatch):
 
 def test_an_ensemble_compares_its_mean_with_the_source(setting):
     members = [setting.window(), setting.window(moved=0.6)]
-    pool = setting.build(EnsembleWindow(members), "assft", gap="prediction")
-    alone = setting.build(members[0], "assft", gap="prediction")
+    pool = setting.build(EnsembleWindow(members), Gap())
+    alone = setting.build(members[0], Gap())
     assert (pool.scores["kl_source"] > 0).all()
     assert not np.allclose(pool.scores["kl_source"], alone.scores["kl_source"])
     drift = setting.build(EnsembleWindow(members), "assft", gap="drift")
@@ -260,7 +270,7 @@ def test_an_untrained_head_is_told_until_the_network_has_been_trained(setting):
     labels = json.loads(file.read_text())
     labels["labels"] = {"background": 0, "liver": 1}
     file.write_text(json.dumps(labels))
-    source = read_source(setting.campaign)
+    source = Workspace.of(setting.campaign).source
     for moved, trained in ((0, False), (0.3, True)):
         window = setting.window(moved)
         with torch.no_grad():  # as initialised anew: the heads alone do not make a trained network

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nnunet_active.query import score_cache
-from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.query.score_cache import NETWORKS_KEPT, ScoreCache
 from nnunet_active.util.errors import BadCaseIdentifier
 
 A, B = "a" * 32, "b" * 32
@@ -101,7 +101,7 @@ def test_an_identifier_cannot_leave_the_folder(cache):
             cache.get(digest, case, STATE)
 
 
-def test_pruning_leaves_the_source_the_named_and_the_newest(cache):
+def test_pruning_leaves_the_source_and_the_newest(cache):
     digests = [character * 32 for character in "0123456"]
     for age, digest in enumerate(digests):
         cache.add(digest, "x", STATE, SCALARS, {})
@@ -109,9 +109,9 @@ def test_pruning_leaves_the_source_the_named_and_the_newest(cache):
             cache.keep(digest)
         os.utime(cache.folder / digest, ns=(10**9 * age, 10**9 * age))
     cache.used(digests[1])  # asked again just now
-    gone = cache.prune(keep=[digests[2]], newest=2)
-    assert sorted(gone) == digests[3:6]
-    assert sorted(child.name for child in cache.folder.iterdir()) == [*digests[:3], digests[6]]
+    gone = cache.prune()
+    assert sorted(gone) == digests[2:4] and NETWORKS_KEPT == 4
+    assert sorted(child.name for child in cache.folder.iterdir()) == [*digests[:2], *digests[4:]]
     assert cache.get(digests[0], "x", STATE) is not None
 
 

@@ -15,12 +15,13 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import open_cache
-from nnunet_active.query.selector import propose, record, run_query
+from nnunet_active.query.selector import Question, propose, record, run_query
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, EmptyPool
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
-CHANNELS, CLASSES = ["T1", "FLAIR", "T1ce"], ["background", "oedema", "core"]
+CHANNELS = ["T1", "FLAIR", "T1ce"]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def start(**settings):
 
 def query(campaign, target, window, epoch=0):
     candidates = campaign.pool(target.store.labelled_identifiers())
-    return run_query(campaign, target.store, window, candidates, epoch, CHANNELS, CLASSES, log=silent)
+    return run_query(Workspace.of(campaign), window, candidates, epoch, log=silent)
 
 
 def test_a_round_holds_every_component_the_embeddings_the_utilities_and_a_worklist(setting):
@@ -103,9 +104,9 @@ def test_bald_asks_mirrored_passes(setting):
 
 
 def test_an_empty_pool_is_said_as_such(setting):
-    target, window = setting
+    _, window = setting
     with pytest.raises(EmptyPool):
-        run_query(start(), target.store, window, [], 0, CHANNELS, CLASSES, log=silent)
+        run_query(Workspace.of(start()), window, [], 0, log=silent)
 
 
 # ---- proposing and recording ------------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_an_empty_pool_is_said_as_such(setting):
 
 def ask(campaign, target, window, **how):
     candidates = campaign.pool(target.store.labelled_identifiers())
-    return propose(campaign, target.store, window, candidates, CHANNELS, CLASSES, log=silent, **how)
+    return propose(Workspace.of(campaign), window, candidates, Question(**how), log=silent)
 
 
 def content_of(folder):
@@ -279,5 +280,5 @@ def test_no_two_cases_are_held_at_once(setting, monkeypatch):
         return image
 
     monkeypatch.setattr(type(target.store), "load_image", load)
-    query(start(strategy="assft", strategy_options={"gap": "prediction"}), target, window)
+    query(start(strategy="assft", strategy_options={"gap": "drift"}), target, window)
     assert len(alive) >= 7

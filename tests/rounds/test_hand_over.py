@@ -11,6 +11,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
 
 def predict(image):
@@ -21,9 +22,8 @@ def predict(image):
 
 
 def run(target, campaign, folder=None, predict=predict):
-    raw = RawDataset(target.raw)
     with campaign.lock():
-        return hand_over(campaign, raw, target.store, raw.dataset_json, predict, folder, log=silent)
+        return hand_over(Workspace.of(campaign), predict, folder, log=silent)
 
 
 def test_each_waiting_round_has_its_folder_beside_the_scans(target):

@@ -16,6 +16,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.workspace import Workspace
 
 NOW = time.time()
 LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
@@ -34,7 +35,7 @@ def target(made, nnunet_folders, monkeypatch):
 
 def step(fold="0", **where):
     before = time.time()
-    found = next_step(NAME, fold, **where)
+    found = next_step(Workspace(NAME, fold, **where))
     assert time.time() - before < 5
     assert json.loads(json.dumps(found.to_json()))["kind"] == found.kind
     return found

@@ -49,15 +49,15 @@ def test_the_candidates_are_those_nobody_has_asked_for_and_whose_images_are_ther
     request(campaign, "case_1")
     for file in (target.raw / "imagesTr").glob("case_2_*"):
         file.unlink()
-    assert candidates_of(campaign, prepared(exclude=("case_3",))) == ["case_4", "case_5"]
+    assert candidates_of(prepared(exclude=("case_3",))) == ["case_4", "case_5"]
     with pytest.raises(EmptyPool, match="No unlabelled case"):
-        candidates_of(campaign, prepared(exclude=("case_3", "case_4", "case_5")))
+        candidates_of(prepared(exclude=("case_3", "case_4", "case_5")))
 
 
 def test_a_case_that_waits_is_declined_and_not_excluded(target):
     campaign = start()
     request(campaign, "case_1")
     with pytest.raises(CampaignError, match="decline it with nnunet_active ingest --decline case_1"):
-        candidates_of(campaign, prepared(exclude=("case_1",)))
+        candidates_of(prepared(exclude=("case_1",)))
     with pytest.raises(CampaignError, match="it was asked for already"):
-        candidates_of(campaign, prepared(must_include=("case_1",)))
+        candidates_of(prepared(must_include=("case_1",)))

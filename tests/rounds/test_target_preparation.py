@@ -6,8 +6,9 @@ import pytest
 from tiny_rounds import CASES, start
 from tiny_target import NAME, PLANS
 
-from nnunet_active.rounds.target_preparation import SelectOptions, existing_campaign, prepare
+from nnunet_active.rounds.target_preparation import SelectOptions, prepare
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.workspace import Workspace
 
 
 def options(**more) -> SelectOptions:
@@ -18,7 +19,8 @@ def test_plans_and_cases_are_made_once(target):
     shutil.rmtree(target.preprocessed)
     said = []
     first = prepare(options(model=target.model), said.append)
-    assert first.store.identifiers() == CASES and len(first.report.done) == 6 and first.options.plans == PLANS
+    assert first.workspace.store.identifiers() == CASES and len(first.report.done) == 6
+    assert first.workspace.plans_name == PLANS
     assert any("Channels matched by name" in sentence for sentence in said)
     second = prepare(options(model=target.model), said.append)
     assert second.report.done == [] and len(second.report.skipped) == 6
@@ -34,10 +36,10 @@ def test_without_plans_the_model_has_to_be_named(target):
 def test_configuration_and_plans_are_the_campaigns(target):
     with pytest.raises(MissingInput, match="name the configuration with -c"):
         prepare(options(configuration=None))
-    assert existing_campaign(NAME, "0") is None
+    assert Workspace(NAME).found_campaign is None
     start()
-    found = prepare(options(configuration=None)).options
-    assert (found.configuration, found.plans) == ("3d_fullres", PLANS)
+    found = prepare(options(configuration=None)).workspace
+    assert (found.configuration, found.plans_name) == ("3d_fullres", PLANS)
     with pytest.raises(CampaignError, match="is for -p nnUNetActivePlans, not nnUNetPlans"):
         prepare(options(plans="nnUNetPlans"))
 

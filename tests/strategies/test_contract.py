@@ -279,7 +279,6 @@ def test_a_pool_has_no_field_that_could_hold_a_label():
         "source_summary",
         "round_index",
         "rounds",
-        "budget",
         "head_trained",
         "source_head_trained",
     }

@@ -9,19 +9,16 @@ import tiny_source
 import torch
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.training.session import QuerySession
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.workspace import Workspace
 
 
 def session_of(target, said):
-    plans = json.loads((target.preprocessed / f"{PLANS}.json").read_text())
-    dataset_json = json.loads((target.preprocessed / "dataset.json").read_text())
-    campaign = Campaign.open(target.preprocessed, "0")
-    return QuerySession(campaign, target.store, plans, dataset_json, said.append, target.root / "log.jsonl")
+    return QuerySession(Workspace(NAME, "0"), said.append, target.root / "log.jsonl")
 
 
 def network():

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nnunet_active.cli.main import build_parser
+from nnunet_active.commands import Commands, trainer_for, trainers_are_found
 from nnunet_active.nnunet_discovery import discovery_folder
-from nnunet_active.rounds.commands import Commands, trainer_for, trainers_are_found
 
 NAME = "Dataset204_GliomaTarget"
 

@@ -1,15 +1,17 @@
-"""The commands that come next, spelled out so that they can be copied: every flag that differs from its default, and no other."""
+"""The commands that come next, spelled out so that they can be copied: every flag that differs from its default, and no other.
+
+Whatever this package prints for people to type comes from here, so that a name or a flag is right in one place. Nothing heavy is
+imported until a command is made: the command line reads the defaults of this module for its own flags.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from nnunet_active.nnunet.nnunet_paths import dataset_name
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.util.errors import MissingInput
 
@@ -69,13 +71,19 @@ class Commands:
         parts = ["nnUNetv2_train", self.short_name(), self.configuration, fold or self.fold, "-tr", trainer]
         return shlex.join([*parts, "-p", self.plans, *self._device(), *(["--c"] if go_on else [])])
 
-    def predict(self, trainer: str, folds: list[str]) -> str:
+    def predict(self, trainer: str, folds: Sequence[str]) -> str:
         """nnU-Net's own prediction command."""
         parts = ["nnUNetv2_predict", "-i", "IN", "-o", "OUT", "-d", self.short_name(), "-c", self.configuration]
         return shlex.join([*parts, "-f", *folds, "-tr", trainer, "-p", self.plans, *self._device()])
 
+    def plan_with_nnunet(self) -> str:
+        """nnU-Net's own planning and preprocessing, for a data set that is labelled throughout."""
+        return shlex.join(["nnUNetv2_plan_and_preprocess", "-d", self.short_name()])
+
     def short_name(self) -> str:
         """The data set's number where it is enough to find it."""
+        from nnunet_active.nnunet.nnunet_paths import dataset_name
+
         number = self.dataset.removeprefix("Dataset").split("_")[0]
         try:
             return str(int(number)) if dataset_name(number) == self.dataset else self.dataset
@@ -94,6 +102,8 @@ class Commands:
     def _device(self) -> list[str]:
         device = self.device
         if device is None:
+            import torch
+
             mps = "mps" if torch.backends.mps.is_available() else "cpu"
             device = "cuda" if torch.cuda.is_available() else mps
         return [] if device == "cuda" else ["-device", device]

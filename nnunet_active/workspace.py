@@ -1,0 +1,185 @@
+"""One data set and one fold of it, as a command or a trainer's query sees it: each piece is opened once, when it is first asked for.
+
+A command makes one workspace and hands it on. Nothing here writes, decides or computes; what is opened stays as it was until somebody
+puts another piece in its place (``workspace.campaign = ...`` after one was started).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.cross_validation import campaign_for
+from nnunet_active.campaign.oracle import Oracle, oracle_of
+from nnunet_active.campaign.place import Place
+from nnunet_active.commands import DEFAULT_PLANS, Commands
+from nnunet_active.data.cases import CaseStore, make_store, read_plans
+from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
+from nnunet_active.models.source_model import SourceModel, find_source, read_source_model
+from nnunet_active.nnunet.networks import head_names
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
+from nnunet_active.util.errors import MissingInput
+
+
+class Workspace:
+    """The pieces of one data set.
+
+    Args:
+        dataset: full name.
+        fold: number, or ``all``.
+        configuration: nnU-Net configuration; None: the campaign's.
+        plans_name: plans identifier; None: the campaign's, or the default one where there is no campaign.
+    """
+
+    def __init__(
+        self, dataset: str, fold: str | int = "0", configuration: str | None = None, plans_name: str | None = None
+    ) -> None:
+        self.dataset = dataset
+        self.fold = str(fold)
+        self.named_configuration, self._plans_name = configuration, plans_name
+        self._models: dict[tuple, SourceModel] = {}
+
+    @classmethod
+    def of(cls, campaign: Campaign) -> Workspace:
+        """That of an opened campaign."""
+        workspace = cls(campaign.dataset_folder.name, campaign.fold, campaign.configuration, campaign.plans)
+        workspace.campaign = campaign
+        return workspace
+
+    @property
+    def folder(self) -> Path:
+        """``nnUNet_preprocessed/DatasetXXX``; it may not exist yet."""
+        return preprocessed_folder(self.dataset)
+
+    @cached_property
+    def raw(self) -> RawDataset:
+        """The scans, with the pool folders that are remembered.
+
+        Raises:
+            MissingInput: the raw data set is not there.
+        """
+        return RawDataset(raw_folder(self.dataset), read_pool_folders(self.folder))
+
+    @cached_property
+    def found_campaign(self) -> Campaign | None:
+        """The campaign of the fold, or one whose cross-validation covers it; None where there is none."""
+        return campaign_for(self.folder, self.fold)
+
+    @property
+    def campaign(self) -> Campaign:
+        """The same.
+
+        Raises:
+            MissingInput: there is none; says how to start one.
+        """
+        if self.found_campaign is None:
+            return Campaign.open(self.folder, self.fold)
+        return self.found_campaign
+
+    @campaign.setter
+    def campaign(self, campaign: Campaign) -> None:
+        self.found_campaign = campaign
+
+    @property
+    def configuration(self) -> str:
+        """nnU-Net configuration.
+
+        Raises:
+            MissingInput: nobody has named it, and there is no campaign.
+        """
+        if self.named_configuration is not None:
+            return self.named_configuration
+        if self.found_campaign is None:
+            raise MissingInput("There is no campaign yet; name the configuration with -c, e.g. -c 3d_fullres.")
+        return self.found_campaign.configuration
+
+    @property
+    def plans_name(self) -> str:
+        """Plans identifier."""
+        if self._plans_name is not None:
+            return self._plans_name
+        return DEFAULT_PLANS if self.found_campaign is None else self.found_campaign.plans
+
+    @property
+    def place(self) -> Place:
+        """Where a campaign belongs that is started now."""
+        return Place.of(self.dataset, self.configuration, self.plans_name, self.fold)
+
+    @property
+    def plans_file(self) -> Path:
+        """Where the plans are, or will be."""
+        return self.folder / f"{self.plans_name}.json"
+
+    @cached_property
+    def plans(self) -> dict:
+        """Content of the plans file.
+
+        Raises:
+            MissingInput: it is not there; says how to make it.
+        """
+        return read_plans(self.dataset, self.plans_name)
+
+    @cached_property
+    def dataset_json(self) -> dict:
+        """The target's ``dataset.json``: nnU-Net takes the labels from the copy beside the plans, where there is one."""
+        file = self.folder / "dataset.json"
+        return read_dataset_json(file).content if file.is_file() else self.raw.dataset_json
+
+    @cached_property
+    def store(self) -> CaseStore:
+        """The preprocessed cases.
+
+        Raises:
+            MissingInput: the plans, or the configuration in them, are not there.
+        """
+        return make_store(self.dataset, self.plans, self.configuration)
+
+    @cached_property
+    def source(self) -> SourceModel:
+        """The source network.
+
+        Raises:
+            MissingInput: there is none; says how to name one.
+        """
+        try:
+            results = results_root()
+        except MissingInput:
+            results = None
+        return find_source(self.folder, self.plans_name, self.configuration, self.fold, results)
+
+    def model(
+        self, path: Path, fold: str | None = None, checkpoint: str = DEFAULT_CHECKPOINT, trust: bool = False
+    ) -> SourceModel:
+        """A trained model of this configuration; see :func:`~nnunet_active.models.source_model.read_source_model`."""
+        key = (Path(path), fold, checkpoint)
+        if key not in self._models:
+            self._models[key] = read_source_model(path, self.configuration, fold, checkpoint, trust)
+        return self._models[key]
+
+    @property
+    def oracle(self) -> Oracle:
+        """Who answers the campaign's requests."""
+        return oracle_of(self.campaign, self.store)
+
+    def candidates(self) -> list[str]:
+        """The preprocessed cases that may still be asked for, sorted."""
+        return self.campaign.pool(self.oracle.candidates())
+
+    @property
+    def channel_names(self) -> list[str]:
+        """Names of the image channels."""
+        return channel_names(self.dataset_json)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the network's heads."""
+        return head_names(self.plans, self.dataset_json)
+
+    @property
+    def commands(self) -> Commands:
+        """What to type for this data set: its plans, its configuration, and the fold of its campaign."""
+        fold = self.fold if self.found_campaign is None else self.found_campaign.fold
+        return Commands(self.dataset, self.configuration, self.plans_name, fold)
