@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import tiny_source
+from tiny_rounds import CONFIGURATION, start, trained
+from tiny_target import NAME, PLANS
+
+from nnunet_active import workspace as module
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.models import source_model
+from nnunet_active.rounds.between_rounds import select
+from nnunet_active.rounds.next_step import next_step
+from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.util.errors import MissingInput
+from nnunet_active.workspace import Workspace
+
+
+@pytest.fixture
+def opened(monkeypatch) -> Counter:
+    """How often each campaign, plans file and checkpoint was read; the readers do what they always do."""
+    counts: Counter = Counter()
+    read_plans, read_checkpoint, read_campaign = module.read_plans, source_model.load_checkpoint, Campaign.open.__func__
+
+    def plans(dataset, name):
+        counts[f"{dataset}/{name}.json"] += 1
+        return read_plans(dataset, name)
+
+    def checkpoint(file, *args, **how):
+        counts[str(file)] += 1
+        return read_checkpoint(file, *args, **how)
+
+    def campaign(cls, folder, fold):
+        counts[f"campaign {fold}"] += 1
+        return read_campaign(cls, folder, fold)
+
+    monkeypatch.setattr(module, "read_plans", plans)
+    monkeypatch.setattr("nnunet_active.data.cases.read_plans", plans)
+    monkeypatch.setattr(source_model, "load_checkpoint", checkpoint)
+    monkeypatch.setattr(Campaign, "open", classmethod(campaign))
+    return counts
+
+
+def options(**more) -> SelectOptions:
+    return SelectOptions(NAME, **{"configuration": CONFIGURATION, "processes": 1, "n": 1, "strategy": "assft", **more})
+
+
+def test_a_round_opens_the_campaign_the_plans_and_each_model_once(target, opened):
+    assert select(options(), log=lambda text: None).outcome == "asked"
+    assert set(opened.values()) == {1}, opened
+    trained(target, labelled=["case_0"])
+    opened.clear()
+    result = select(options(), more=True, log=lambda text: None)
+    next_step(result.workspace)
+    assert result.outcome == "asked"
+    source = target.preprocessed / "active" / "source" / f"{PLANS}__{CONFIGURATION}" / "fold_0" / "checkpoint_final.pth"
+    own = target.results / NAME / f"nnUNetTrainerActive__{PLANS}__{CONFIGURATION}" / "fold_0" / "checkpoint_final.pth"
+    assert dict(opened) == {"campaign 0": 1, f"{NAME}/{PLANS}.json": 1, str(source): 1, str(own): 1}
+
+
+def test_each_piece_is_opened_when_it_is_asked_for_and_kept(target, opened):
+    start()
+    opened.clear()
+    workspace = Workspace(NAME)
+    assert not opened
+    assert workspace.campaign is workspace.campaign and workspace.store is workspace.store
+    assert workspace.source is workspace.source and workspace.raw is workspace.raw
+    assert (workspace.configuration, workspace.plans_name) == (CONFIGURATION, PLANS)
+    assert len(workspace.candidates()) == 5 and workspace.channel_names == list(tiny_source.GLIOMA)
+    assert workspace.class_names == list(tiny_source.TUMOUR) and set(opened.values()) == {1}
+
+
+def test_a_model_is_read_once_for_each_of_its_folds(target, opened):
+    tiny_source.write_trained(tiny_source.source_model(seed=7), target.model, fold="1")
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    for fold in ("0", "1", "0", "1"):
+        assert workspace.model(target.model, fold).fold == fold
+    assert set(opened.values()) == {1} and len(opened) == 2
+
+
+def test_where_nothing_is_named_and_there_is_no_campaign_it_says_so(target):
+    workspace = Workspace(NAME)
+    assert workspace.found_campaign is None and workspace.plans_name == PLANS
+    with pytest.raises(MissingInput, match="name the configuration with -c"):
+        workspace.configuration  # noqa: B018
+    with pytest.raises(MissingInput, match="There is no campaign for fold 0"):
+        workspace.campaign  # noqa: B018
+
+
+def test_a_fold_of_a_cross_validation_finds_its_campaign_and_commands_name_that(target):
+    campaign = start(folds=2)
+    workspace = Workspace(NAME, "1")
+    assert workspace.campaign.folder == campaign.folder
+    assert workspace.commands.ingest() == "nnunet_active ingest -d 902"
+    assert Workspace.of(campaign).campaign is campaign
