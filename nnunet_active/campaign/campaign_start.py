@@ -16,7 +16,7 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import FoldDefinition, define_fold, read_splits
-from nnunet_active.data.cases import open_store
+from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
@@ -80,9 +80,11 @@ class CampaignDraft:
         return campaign
 
 
-def start_campaign(place: Place, settings: Settings, oracle: str | None = None, log: Log = print) -> Campaign:
+def start_campaign(
+    place: Place, settings: Settings, oracle: str | None = None, log: Log = print, store: CaseStore | None = None
+) -> Campaign:
     """:func:`draft_campaign`, and begin."""
-    return draft_campaign(place, settings, oracle).begin(log=log)
+    return draft_campaign(place, settings, oracle, store=store).begin(log=log)
 
 
 def draft_campaign(
@@ -91,6 +93,7 @@ def draft_campaign(
     oracle: str | None = None,
     percent: Mapping[str, float] | None = None,
     made_by: str = "init",
+    store: CaseStore | None = None,
 ) -> CampaignDraft:
     """Look at the labels and splits, and decide who may be queried.
 
@@ -100,6 +103,7 @@ def draft_campaign(
         oracle: ``retrospective``, ``folder``, or None: retrospective if every case has a label, else folder.
         percent: settings (``budget``, ``query_size``) that are given in percent of the cases to choose from, rounded up.
         made_by: ``init`` or ``select``.
+        store: the preprocessed cases, where they are opened already.
 
     Raises:
         MissingInput, CampaignError: see the message.
@@ -110,7 +114,7 @@ def draft_campaign(
     dataset, fold = place.dataset, place.fold
     if fold != "all" and not fold.isdecimal():
         raise CampaignError(f"-f {fold} is neither a number nor 'all'.")
-    store = open_store(dataset, place.plans, place.configuration)
+    store = open_store(dataset, place.plans, place.configuration) if store is None else store
     labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
     if not labelled and not unlabelled:
         raise MissingInput(

@@ -157,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
         source = source or workspace.source
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
-    draft_campaign(workspace.place, settings, args.oracle, percent).begin(args.restart)
+    draft_campaign(workspace.place, settings, args.oracle, percent, store=workspace.store).begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
     trainer = trainer_for(args.strategy)

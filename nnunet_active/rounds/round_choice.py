@@ -47,7 +47,8 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     }
     settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}
     _keep_source(prepared, log)
-    draft = draft_campaign(workspace.place, Settings(**settings), made_by="init" if in_training else "select")
+    made_by = "init" if in_training else "select"
+    draft = draft_campaign(workspace.place, Settings(**settings), made_by=made_by, store=workspace.store)
     workspace.campaign = draft.begin(log=log) if save else draft.in_memory(log)
     return workspace.campaign
 

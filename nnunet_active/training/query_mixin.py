@@ -238,7 +238,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         started: list[Campaign] = []
 
         def start() -> None:
-            started.append(start_campaign(workspace.place, self._settings(), log=self.print_to_log_file))
+            started.append(
+                start_campaign(workspace.place, self._settings(), log=self.print_to_log_file, store=workspace.store)
+            )
 
         Ranks().decide(start)
         return started[0] if started else Campaign.open(workspace.folder, workspace.fold)
