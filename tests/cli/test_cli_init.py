@@ -51,7 +51,7 @@ def test_with_all_labels_there_the_campaign_is_retrospective_on_nnunets_own_fold
     assert campaign.initial == () and len(campaign.val) in (1, 2)
     assert len(campaign.pool(f"case_{i}" for i in range(6))) == 6 - len(campaign.val)
     out = capsys.readouterr().out
-    assert f"Next: nnUNetv2_train {NAME} 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans" in out
+    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans" in out
 
 
 def test_with_labels_missing_the_campaign_waits_for_files(target, capsys):

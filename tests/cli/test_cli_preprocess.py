@@ -30,7 +30,7 @@ def test_the_summary_counts_cases_and_gives_the_next_command(folders, capsys):
     printed = capsys.readouterr().out
     assert "2 labelled cases" in printed and "1 unlabelled cases" in printed
     assert "3 preprocessed now, 0 were up to date." in printed
-    assert printed.rstrip().endswith("nnunet_active init -d 901 -c 2d -f 0 --strategy mmacts")
+    assert printed.rstrip().endswith("nnunet_active init -d 901 -c 2d")
     assert run() == 0
     assert "0 preprocessed now, 3 were up to date." in capsys.readouterr().out
 
