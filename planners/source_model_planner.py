@@ -151,7 +151,8 @@ class SourceModelPlanner:
                 f"Images are resampled to the source's {_by(configured['spacing'])} mm; patch "
                 f"{_by(configured['patch_size'])} voxels, batch size {configured['batch_size']}.",
             ]
-        return lines + self.notes
+        odd = self.dataset.warnings.get("dataset.json")
+        return [*([odd] if odd else []), *lines, *self.notes]
 
     def summary(self) -> dict:
         """The same for scripts: plans file and, per configuration, the source and the mappings."""
@@ -217,12 +218,17 @@ class SourceModelPlanner:
     def _reader(self) -> str:
         """nnU-Net's reader for the target's files, tried on the first few images."""
         images = [case.images[0] for case in self.dataset.cases.values()][:_EXAMPLES]
+        wanted = self.dataset.dataset_json.get("overwrite_image_reader_writer")
         for image in [*map(str, images), None]:
             # nnU-Net prints a traceback for every reader that does not fit
             with contextlib.suppress(RuntimeError), contextlib.redirect_stderr(io.StringIO()):
                 found = determine_reader_writer_from_dataset_json(self.dataset.dataset_json, image, verbose=False)
                 if image is None and images:
                     self.notes.append(f"None of the first {len(images)} images could be read; the reader is a guess.")
+                if wanted not in (None, "None", found.__name__):
+                    self.notes.append(
+                        f"dataset.json names the image reader {wanted}, which this nnU-Net does not have; {found.__name__} is used."
+                    )
                 return found.__name__
         raise ActiveError(
             f"nnU-Net has no reader for files ending in {self.dataset.file_ending} ({self.dataset.folder}); "

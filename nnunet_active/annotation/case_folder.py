@@ -17,6 +17,7 @@ from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
 
@@ -144,6 +145,7 @@ class CaseFolder:
                 {"file": f"{self.name}/{name}", "channel": channel}
                 for name, channel in zip(self.images(), self.channels, strict=False)
             ],
+            "channels_apart": channels_apart(self.case.raw.images),
             "open_first": self.case.open_first,
             "rank": self.case.rank,
             "round": round_number,

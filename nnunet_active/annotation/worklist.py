@@ -61,6 +61,8 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
         row |= {f"{plane}_slices": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
         row |= {f"predicted_cm3_{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
         row |= {name: value for name, value in case.facts.items() if name not in row}
+        if entry.get("channels_apart"):
+            row["note"] = f"the channels do not lie on one grid: {entry['channels_apart']}"
         rows.append(row)
     write_text(folder / "worklist.csv", pd.DataFrame(rows).to_csv(index=False))
 

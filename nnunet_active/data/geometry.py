@@ -133,6 +133,27 @@ class Geometry:
         corners = np.array([(*corner, 1.0) for corner in product(*[(0, size - 1) for size in self.size])])
         return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
 
+    def difference(self, other: Geometry) -> str:
+        """How far another grid lies from this one, in words: mm between the origins, degrees between the axes, mm at most.
+
+        >>> one = Geometry.of_facts((2, 2, 2), (1, 1, 1), (0, 0, 0), np.eye(3).ravel())
+        >>> one.difference(Geometry.of_facts((2, 2, 2), (1, 1, 1), (0, 3, 0), np.eye(3).ravel()))
+        'up to 3 mm away (origins 3 mm apart)'
+        """
+        parts = []
+        if (apart := float(np.linalg.norm(np.subtract(self.origin, other.origin)))) > 1e-3:
+            parts.append(f"origins {apart:.3g} mm apart")
+        cosines = (self.matrix / np.asarray(self.spacing) * (other.matrix / np.asarray(other.spacing))).sum(axis=0)
+        if (angle := float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())) > 0.01:
+            parts.append(f"axes turned by {angle:.3g} degrees")
+        if not np.allclose(self.spacing, other.spacing):
+            parts.append(f"voxels of {_by(other.spacing)} instead of {_by(self.spacing)} mm")
+        return f"up to {self.distance(other):.3g} mm away ({', '.join(parts)})"
+
     def fits(self, other: Geometry) -> bool:
         """Whether corresponding voxels lie in the same place, but for rounding."""
         return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:.6g}" for number in numbers)

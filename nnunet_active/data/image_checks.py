@@ -20,6 +20,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
+from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -72,14 +73,22 @@ def check_image(
         if geometry is None:
             geometry, first = current, file
         _compare_channels(case, first, geometry, file, current)
-        if not geometry.fits(current):
-            warnings.append(f"Case {case}: {file} has another origin or direction than {first}.")
+        if not geometry.fits(current):  # nnU-Net takes it for the same grid all the same
+            warnings.append(
+                f"Case {case}: {file} has another origin or direction than {first}: it lies {geometry.difference(current)}."
+            )
         constant += [file for channel in image if channel.min() == channel.max()]
         found += len(image)
     if geometry is None:
         raise BadCase(f"Case {case} has no image file.")
     if channels is not None and found != channels:
-        raise BadCase(f"Case {case}: its files hold {found} channel(s), but {channels} are expected.")
+        several = [(file, count) for file in files if (count := volumes_in(file)) > 1]
+        advice = "".join(
+            f" {file} holds {count} volumes; save those that are wanted one by one, as channels (CASE_0000, CASE_0001 ...) or as cases "
+            f"of their own."
+            for file, count in several
+        )
+        raise BadCase(f"Case {case}: its files hold {found} channel(s), but {channels} are expected.{advice}")
     if len(constant) == found:
         raise BadCase(
             f"Case {case}: the image is empty, every voxel of {_names(files)} has the same value; replace it."
@@ -158,6 +167,8 @@ def check_label_values(what: str, values: np.ndarray, allowed: Iterable[int], ig
 
 def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, Geometry]:
     """Read one file as nnU-Net does, and make sure that it is whole and that all voxels are finite."""
+    if kind == "image" and (fault := header_fault(Path(file))):
+        raise BadCase(f"Case {case}: the image {file} {fault}.")
     try:
         not_finite = count_not_finite_in_nifti(file)
         with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence here
@@ -168,7 +179,8 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     except Exception as error:  # every image library has its own exceptions
         detail = (str(error).strip() or type(error).__name__).splitlines()[-1][:160].strip()
         there = "cannot be read" if Path(file).is_file() else "was not found"
-        raise BadCase(f"Case {case}: the {kind} {file} {there} ({detail}); replace it.") from error
+        advice = OBLIQUE_AXES if "orthonormal" in str(error) else "replace it"
+        raise BadCase(f"Case {case}: the {kind} {file} {there} ({detail}); {advice}.") from error
     not_finite = not_finite or int(np.count_nonzero(~np.isfinite(array)))
     if not_finite:
         raise BadCase(f"Case {case}: the {kind} {file} has {not_finite} NaN or infinite voxels; correct or replace it.")
@@ -211,17 +223,15 @@ def _geometry(shape: tuple[int, ...], properties: dict) -> Geometry:
 
 
 def _compare_channels(case: str, first: Path, expected: Geometry, file: Path, found: Geometry) -> None:
-    for what in ("shape", "spacing"):
-        one, other = _in_array_order(expected, what), _in_array_order(found, what)
-        if one != other:  # nnU-Net insists on equal numbers between the channels
-            raise BadCase(
-                f"Case {case}: the channels differ in {what}, {first} has {one} but {file} has {other} (Z, Y, X); "
-                f"resample them to one grid."
-            )
-
-
-def _in_array_order(geometry: Geometry, what: str) -> tuple:
-    return geometry.shape if what == "shape" else geometry.spacing[::-1]
+    """nnU-Net insists on one shape and, within rounding, one spacing."""
+    differ = None
+    if expected.shape != found.shape:
+        differ = f"shape, {first} has {expected.shape} but {file} has {found.shape} (Z, Y, X)"
+    elif not np.allclose(expected.spacing, found.spacing):  # its own tolerance
+        most = float(np.abs(np.subtract(expected.spacing, found.spacing)).max())
+        differ = f"spacing by up to {most:.3g} mm, {first} has {expected.spacing[::-1]} but {file} has {found.spacing[::-1]} (Z, Y, X)"
+    if differ:
+        raise BadCase(f"Case {case}: the channels differ in {differ}; resample them to one grid.")
 
 
 def _compare_grids(case: str, label: Path, found: Geometry, image: Path, expected: Geometry) -> None:

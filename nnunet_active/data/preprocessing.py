@@ -23,6 +23,7 @@ from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_cas
 from nnunet_active.data.cases import CaseStore, is_whole
 from nnunet_active.data.dataset_json import allowed_label_values
 from nnunet_active.data.image_checks import check_image
+from nnunet_active.data.image_size import check_size
 from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_ground_truth, write_ground_truth
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
@@ -255,6 +256,7 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
     reader = store.plans_manager.image_reader_writer_class
     channels = len(store.configuration_manager.normalization_schemes)
     checked = check_image(case.identifier, case.images, reader, channels)
+    check_size(case, checked.geometry, store)
     return checked.geometry, list(checked.warnings)
 
 

@@ -27,6 +27,16 @@ def test_the_worklist_is_sorted_by_rank_and_has_the_facts(tmp_path):
     assert table["utility"].tolist() == [0.75, 0.5] and table["minutes"].isna().tolist() == [True, False]
 
 
+def test_a_case_whose_channels_lie_apart_is_marked(tmp_path):
+    apart = {
+        **entry("a"),
+        "channels_apart": "a_0001.nii.gz lies up to 3 mm away (origins 3 mm apart) from a_0000.nii.gz",
+    }
+    write_worklist(tmp_path, [case("a", 1), case("b", 2)], {"a": apart, "b": {**entry("b"), "channels_apart": ""}})
+    notes = pd.read_csv(tmp_path / "worklist.csv")["note"]
+    assert "do not lie on one grid: a_0001.nii.gz lies up to 3 mm away" in notes[0] and pd.isna(notes[1])
+
+
 def test_an_empty_worklist_is_written_too(tmp_path):
     write_worklist(tmp_path, [], {})
     assert (tmp_path / "worklist.csv").is_file()

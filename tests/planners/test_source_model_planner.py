@@ -215,6 +215,8 @@ def test_a_damaged_first_image_does_not_decide_on_the_reader(tmp_path, capfd):
 
 def test_a_file_ending_that_nothing_reads_is_named(tmp_path):
     raw = make_raw(tmp_path, file_ending=".dcm")
+    for file in sorted((raw / "imagesTr").iterdir()):
+        file.rename(str(file).replace(".nii.gz", ".dcm"))
     with pytest.raises(ActiveError, match=r"no reader for files ending in \.dcm"):
         planner(tmp_path, raw, source_model()).plan()
 
@@ -288,3 +290,39 @@ def test_real_source_models_give_plans_for_real_targets(test_data, tmp_path, tar
     plan.write()
     assert plan.reports[name].channels.kind == kind and plan.reports[name].head_trained == (kind == "name")
     assert (source_folder(tmp_path, "nnUNetActivePlans", name) / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"channel_names": list(GLIOMA)}, "must map channel numbers to names"),
+        ({"channel_names": {name: index for index, name in enumerate(GLIOMA)}}, "the wrong way round"),
+        ({"labels": {"background": 0, "tumour": 1, "core": 3}}, "a gap"),
+        ({"labels": ["background", "tumour"]}, "must map names to integers"),
+        ({"labels": {"background": 0, "whole": [1, 2], "core": [2]}}, "regions_class_order"),
+        ({"file_ending": 5}, "file_ending"),
+        ({"file_ending": ".mha"}, "No image in"),
+    ],
+)
+def test_a_dataset_json_that_cannot_be_used_is_one_sentence_before_anything_is_written(tmp_path, change, said):
+    raw = make_raw(tmp_path)
+    described = {**json.loads((raw / "dataset.json").read_text()), **change}
+    (raw / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(MissingInput, match=f"dataset.json.*{said}|{said}.*dataset.json"):
+        planner(tmp_path, raw, source_model()).write()
+    assert not (tmp_path / "preprocessed").exists()
+
+
+def test_odd_channel_keys_and_a_reader_that_is_not_there_are_said_and_the_copy_for_nnunet_is_in_order(tmp_path):
+    raw = make_raw(tmp_path)
+    described = json.loads((raw / "dataset.json").read_text())
+    described["channel_names"] = {f"channel {name}": name for name in GLIOMA}
+    described["overwrite_image_reader_writer"] = "MyLabIO"
+    (raw / "dataset.json").write_text(json.dumps(described))
+    plan = planner(tmp_path, raw, source_model())
+    plan.write()
+    said = "\n".join(plan.lines())
+    assert "no channel numbers; as in nnU-Net their order counts: _0000 is" in said
+    assert "the image reader MyLabIO, which this nnU-Net does not have; SimpleITKIO is used" in said
+    copy = json.loads((tmp_path / "preprocessed" / NAME / "dataset.json").read_text())
+    assert copy["channel_names"] == {str(index): name for index, name in enumerate(GLIOMA)}
