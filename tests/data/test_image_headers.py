@@ -69,7 +69,7 @@ def test_axes_that_are_not_at_right_angles_name_the_reader_that_takes_them(tmp_p
     sheared = np.eye(4)
     sheared[1, 2] = 0.25
     file = nifti(tmp_path / "a.nii.gz", affine=sheared)
-    with pytest.raises(BadCase, match="overwrite_image_reader_writer.: .NibabelIO. in dataset.json and plan again"):
+    with pytest.raises(BadCase, match=r"overwrite_image_reader_writer.: .NibabelIO. in dataset.json and plan again"):
         check_image("a", [file], READER)
     nibabel_reader = image_reader({**tiny.make_plans(), "image_reader_writer": "NibabelIO"})
     assert check_image("a", [file], nibabel_reader).geometry.shape == tiny.SHAPE

@@ -30,7 +30,7 @@ def test_ordinary_scans_pass(tmp_path):
 
 
 def test_a_localizer_among_three_dimensional_scans_is_refused_and_a_2d_configuration_takes_it(tmp_path):
-    with pytest.raises(BadCase, match="Case a: .*2-D image .a localizer.. among 3-D scans"):
+    with pytest.raises(BadCase, match=r"Case a: .*2-D image .a localizer.. among 3-D scans"):
         check_size(CASE, FLAT, store(tmp_path))
     check_size(CASE, FLAT, store(tmp_path, "2d"))
 
