@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 PICTURES = [file for file in sorted((ROOT / "docs").iterdir()) if file.suffix in (".png", ".svg")]
+BASES = (ROOT, ROOT / "nnunet_active")
 MOST_README_WORDS, MOST_WORDS, MOST_PICTURE_BYTES = 1050, 12_000, 200_000
 
 _FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
@@ -91,6 +92,12 @@ def test_every_command_of_ours_parses_as_it_is_printed(page: Path, capsys: pytes
 def test_every_command_of_nnunets_that_a_page_names_exists(page: Path) -> None:
     there = {entry.name for entry in entry_points(group="console_scripts")}
     assert set(re.findall(r"nnUNetv2_\w*\w", _text(page))) - there == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_script_and_table_that_a_page_names_exists(page: Path) -> None:
+    named = re.findall(r"`([\w/]+/[\w.]+\.(?:py|csv))`", _text(page))
+    assert [name for name in named if not any((base / name).is_file() for base in BASES)] == []
 
 
 def test_commands_are_found_in_the_readme_at_all() -> None:
