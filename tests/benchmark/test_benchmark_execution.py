@@ -141,13 +141,13 @@ def test_pseudo_labels_are_judged_by_the_withheld_labels_and_the_training_is_the
 
 
 def test_named_recipes_change_the_training(nnunet_folders: Path):
-    benchmark = tiny_benchmark(nnunet_folders, recipes=_recipes("plain", "averaged"), arms=(Arm("coreset"),))
+    benchmark = tiny_benchmark(nnunet_folders, recipes=_recipes("plain", "interpolated"), arms=(Arm("coreset"),))
     found = {}
     for job in benchmark.open_jobs():
         if job.spec.arm == "coreset":
             found[job.spec.recipe] = execute(job)["rounds"][0]
-    assert found["plain"]["labelled"] == found["averaged"]["labelled"]
-    assert found["plain"]["weights"] != found["averaged"]["weights"]
+    assert found["plain"]["labelled"] == found["interpolated"]["labelled"]
+    assert found["plain"]["weights"] != found["interpolated"]["weights"]
 
 
 def test_held_out_cases_choose_the_weights_that_are_measured_and_the_test_cases_have_no_part_in_it(
