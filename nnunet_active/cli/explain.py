@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 
 from nnunet_active.cli import arguments
@@ -20,13 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read what the rounds recorded; nothing is computed or written."""
+    from nnunet_active.data.cases_set_aside import cases_set_aside
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.explanation import explain_case, format_explanation
+    from nnunet_active.util.errors import ActiveError
     from nnunet_active.workspace import Workspace
 
     workspace = Workspace(dataset_name(args.dataset), args.fold)
     campaign, raw = workspace.campaign.adopt(), workspace.raw
-    explained = [explain_case(campaign, case, [*raw.cases, *raw.problems]) for case in args.cases]
+    aside = dict(raw.problems)
+    with contextlib.suppress(ActiveError):  # plans that are gone say nothing about a case
+        aside = cases_set_aside(workspace.store, raw)
+    explained = [explain_case(campaign, case, raw.cases, aside) for case in args.cases]
     if args.json:
         print(json.dumps({entry["case"]: entry for entry in explained}, indent=2))
     else:

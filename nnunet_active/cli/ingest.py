@@ -108,10 +108,12 @@ def _show(report: IngestReport) -> None:
 
 def agreement(facts: dict[str, Any]) -> str:
     """What the annotator made of the prediction, in a few words."""
+    from nnunet_active.data.label_agreement import is_accepted
+
     volumes = "; ".join(f"{name} {volume / 1000:.2f} cm3" for name, volume in facts["volume_label_mm3"].items())
     if facts["changed_voxels"] is None:
         return f"{volumes}; no prediction to compare with"
-    if facts["changed_voxels"] == 0:
+    if is_accepted(facts):
         return f"{volumes}; accepted as predicted"
     dice = ", ".join(
         f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in facts["dice"].items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,3 +52,12 @@ def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel
         found["volume_predicted_mm3"][name] = float(np.count_nonzero(guess) * voxel_mm3)
     found["changed_voxels"] = int(np.count_nonzero((label != predicted) & counted))
     return found
+
+
+def is_accepted(facts: Mapping[str, Any]) -> bool:
+    """Whether a label is the prediction as it was: its Dice of 1 says that nobody objected, and nothing about the network.
+
+    Args:
+        facts: what :func:`compare` found.
+    """
+    return facts.get("changed_voxels") == 0

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_case
 from nnunet_active.data.cases import CaseStore, is_whole
+from nnunet_active.data.cases_set_aside import remember_set_aside
 from nnunet_active.data.dataset_json import allowed_label_values
 from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.image_size import check_size
@@ -103,6 +104,7 @@ def preprocess_dataset(
                 report.problems[identifier] = outcome.problem
             if outcome.warnings:
                 report.warnings[identifier] = " ".join(outcome.warnings)
+        remember_set_aside(store, raw, report.problems)
     report.done.sort()
     return report
 

@@ -12,6 +12,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import CaseStore, open_store, read_plans
+from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.doctor.doctor import Check, run_checks
 from nnunet_active.models.source_model import carry_over, find_source
@@ -96,6 +97,7 @@ class _Target:
     def check_raw(self) -> Iterator[Check]:
         raw = self.raw
         found = f"{raw.folder}: {len(raw.labelled)} cases with a label, {len(raw.unlabelled)} without"
+        found += f", {len(raw.problems)} that cannot be used" if raw.problems else ""
         yield Check(
             "raw data set", "ok" if raw.cases else "problem", found, "" if raw.cases else "Put scans into imagesTr."
         )
@@ -152,7 +154,12 @@ class _Target:
         command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
         found = f"{len(labelled)} with a label in {store.folder}, {len(pool)} without in {store.pool_folder}"
         yield Check("preprocessed cases", "ok" if there else "problem", found, "" if there else command)
-        missing = [case for case in self.raw.cases if case not in there]
+        aside = cases_set_aside(store, self.raw)
+        refused = {case: sentence for case, sentence in aside.items() if case not in self.raw.problems}
+        if refused:
+            advice = f"Mend their files, then run {command}; until then they are not asked for."
+            yield Check("cases set aside", "warning", "\n".join(refused.values()), advice)
+        missing = [case for case in self.raw.cases if case not in {*there, *refused}]
         if missing and there:
             yield Check("preprocessed cases", "warning", f"not preprocessed yet: {_some(missing)}", command)
         outdated = [
@@ -171,9 +178,13 @@ class _Target:
             yield Check(
                 "preprocessed cases", "warning", found, f"Delete their files in {store.folder} and run {command}"
             )
-        strangers = sorted(there - {*self.raw.cases})
+        broken = sorted(there & {*self.raw.problems})
+        if broken:
+            found = f"preprocessed, but their files in the raw data set cannot be used any more (see raw cases): {_some(broken)}"
+            yield Check("preprocessed cases", "warning", found, "Mend the files; the preprocessed copies stay in use.")
+        strangers = sorted(there - {*self.raw.cases, *self.raw.problems})
         if strangers:
-            found = f"preprocessed, but not usable in the raw data set any more: {_some(strangers)}"
+            found = f"preprocessed, but not in the raw data set any more: {_some(strangers)}"
             yield Check(
                 "preprocessed cases", "warning", found, f"Delete their files in {store.folder.parent} if unwanted."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -43,6 +43,30 @@ def worklist_table(
     return pd.DataFrame(rows)
 
 
+def stands_out(election: Mapping[str, Any]) -> bool:
+    """Whether one channel is to be opened before the others, from ``dominant_modality`` of ``selection.json``."""
+    dice = election.get("dice") or ()
+    return bool(election) and election.get("decided", True) and not (len(dice) > 1 and max(dice) == 1)
+
+
+def open_first_words(election: Mapping[str, Any]) -> str:
+    """Which channel to open first, and how far that can be trusted, from ``dominant_modality`` of ``selection.json``."""
+    name, dice = election["name"], election.get("dice") or ()
+    if len(dice) > 1 and max(dice) == 1:
+        return (
+            f"Open {name} first, or any other: the network does not use the other channels yet, so this says nothing about which of "
+            f"them shows the target best."
+        )
+    if not election.get("decided", True):
+        return (
+            f"Open {name} first, or any other: no channel alone leads the network to what it predicts from all of them."
+        )
+    best = f" (Dice {max(dice):.2f})" if dice else ""
+    return (
+        f"Open {name} first: this channel alone leads the network closest to what it predicts from all channels{best}."
+    )
+
+
 def describe_round(made: Round) -> list[str]:
     """What was asked for and why, in a few lines."""
     selection = made.selection()
@@ -59,8 +83,6 @@ def describe_round(made: Round) -> list[str]:
             if name.startswith("component_")
         ]
         election = selection["dominant_modality"][case]
-        first = f"; open {election['name']} first" + (
-            "" if election["decided"] else " (no channel alone agrees: channel order)"
-        )
+        first = f"; open {election['name']} first" if stands_out(election) else "; no channel stands out"
         lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
     return lines + [f"  note: {note}" for note in selection["notes"]]

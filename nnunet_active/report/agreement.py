@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.report.svg_plots import dice_plot, volume_plot
 
 
@@ -18,9 +19,10 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         metric: whether volumes are mm³; else they are numbers of pixels.
 
     Returns:
-        ``rows`` in the order in which the labels came in (case, round, time, corrections, changed voxels and, per class, Dice,
-        predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (class -> mean Dice), and, where there is
-        something to draw, ``dice_svg`` and ``volume_svg``.
+        ``rows`` in the order in which the labels came in (case, round, time, corrections, changed voxels, whether it is the prediction
+        as it was and, per class, Dice, predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (class -> mean
+        Dice of the labels that were changed), ``accepted`` (how many were not), and, where there is something to draw,
+        ``dice_svg`` and ``volume_svg``.
     """
     entries = sorted(campaign.ingested.items(), key=lambda item: str(item[1].get("time", "")))
     number = {case: one.number for one in campaign.rounds for case in one.requested}
@@ -44,6 +46,7 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
             "time": str(facts.get("time", ""))[:16].replace("T", " "),
             "corrections": facts.get("corrections") or 0,
             "changed_voxels": facts.get("changed_voxels"),
+            "accepted": is_accepted(facts),
             "classes": [
                 {
                     "name": name,
@@ -56,7 +59,10 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         }
         for case, facts in entries
     ]
-    dice = {name: [row["classes"][i]["dice"] for row in rows] for i, name in enumerate(classes)}
+    # a Dice of 1 of a prediction that was accepted as it was would make the network look better than it is
+    dice = {
+        name: [None if row["accepted"] else row["classes"][i]["dice"] for row in rows] for i, name in enumerate(classes)
+    }
     known = {name: [value for value in values if value is not None] for name, values in dice.items()}
     means = {name: sum(values) / len(values) for name, values in known.items() if values}
     pairs = {
@@ -65,10 +71,12 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
             for _, facts in entries
             if (label := _of(facts, "volume_label_mm3").get(name)) is not None
             and (predicted := _of(facts, "volume_predicted_mm3").get(name)) is not None
+            and not is_accepted(facts)
         ]
         for name in classes
     }
     content: dict[str, Any] = {"rows": rows, "classes": classes, "means": means, "unit": unit}
+    content["accepted"] = sum(row["accepted"] for row in rows)
     if means:
         content["dice_svg"] = dice_plot([case for case, _ in entries], dice, colours, "dice")
     if any(pairs.values()):

@@ -13,6 +13,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.maps import map_ending
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.query.query_tables import open_first_words, stands_out
 from nnunet_active.report import slices
 from nnunet_active.report.ranking import as_text
 from nnunet_active.report.volumes import Volume, read_channels, read_map
@@ -49,10 +50,10 @@ def case_card(
         "case": case,
         "round": query.number,
         "status": campaign.status_of(case),
-        "open_first": election.get("name", ""),
+        "open_first": election["name"] if stands_out(election) else "",
         "facts": [
             *_why(known, query),
-            *(_open_first(election) if len(raw.channel_names) > 1 else ()),
+            *([open_first_words(election)] if election and len(raw.channel_names) > 1 else ()),
             *_volumes(query, case, carries_geometry(raw.file_ending)),
         ],
         "notes": [],
@@ -221,19 +222,6 @@ def _why(known: Mapping[str, Any], query: Query) -> list[str]:
     rank = known["utility_rank"]
     place = "the highest" if rank == 1 else f"number {rank}"
     return [f"{words}: utility {as_text(known['utility'])}, {place} of {known['candidates']} at the start."]
-
-
-def _open_first(election: Mapping[str, Any]) -> list[str]:
-    if not election:
-        return []
-    if not election.get("decided", True):
-        return [
-            f"Open {election['name']} first (no channel alone agrees with all together, so this is just the first one)."
-        ]
-    best = f", Dice {max(election['dice']):.2f}" if election.get("dice") else ""
-    return [
-        f"Open {election['name']} first: alone it leads the network closest to what it predicts from all channels{best}."
-    ]
 
 
 def _volumes(query: Query, case: str, metric: bool) -> list[str]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.query.query_tables import stands_out
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import NAMES_ONLY, meaning
 
@@ -51,7 +52,7 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
                 "case": case,
                 "choice": one.requested.index(case) + 1 if case in one.requested else None,
                 "status": campaign.status_of(str(case)),
-                "open_first": elections.get(case, {}).get("name", ""),
+                "open_first": elections[case]["name"] if stands_out(elections.get(case, {})) else "",
                 "cells": [_cell(row[column["name"]], scores[column["name"]], column["name"]) for column in columns],
             }
         )

@@ -12,6 +12,8 @@ from markupsafe import Markup
 from nnunet_active import __version__
 from nnunet_active.annotation.label_colours import colour_of_name
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.agreement import agreement_of_labels
@@ -97,6 +99,7 @@ def collect(
         "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
         "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
         "standing": standing(campaign),
+        "set_aside": cases_set_aside(CaseStore(campaign.dataset_folder, plans, campaign.configuration), raw),
         "rounds": rounds,
         "problems": problems,
         "map": embedding_map(campaign),

@@ -31,7 +31,7 @@ def standing(campaign: Campaign) -> dict[str, Any]:
     asked = [case for case in campaign.requested() if case not in declined]
     back = len(asked) - len(waiting)
     left = max(0, campaign.budget - len(asked))
-    parts = [("labelled on request", back), ("waiting for a label", len(waiting)), ("not asked for yet", left)]
+    parts = [("labelled on request", back), ("waiting for a label", len(waiting)), ("left in the budget", left)]
     total = max(1, sum(count for _, count in parts))
     warnings = []
     if not campaign.held_out():

@@ -8,12 +8,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.label_agreement import is_accepted
+from nnunet_active.query.query_tables import open_first_words
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, meaning
 from nnunet_active.util.errors import MissingInput
@@ -22,13 +25,19 @@ _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is
 _CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case
 
 
-def explain_case(campaign: Campaign, case: str, others: Iterable[str] = ()) -> dict[str, Any]:
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def explain_case(
+    campaign: Campaign, case: str, others: Iterable[str] = (), aside: Mapping[str, str] = NOTHING
+) -> dict[str, Any]:
     """All that is known about the choice of one case (JSON types only).
 
     Args:
         campaign: an opened campaign.
         case: identifier.
         others: further cases of the data set, which may not have been in any query yet.
+        aside: case -> sentence, for cases that were set aside and cannot be asked for.
 
     Returns:
         ``case``, ``status`` (one sentence), ``rounds`` (one entry per query in which it was a candidate or was set aside) and
@@ -40,9 +49,11 @@ def explain_case(campaign: Campaign, case: str, others: Iterable[str] = ()) -> d
     queries = [Query.of_round(one) for one in campaign.rounds]
     rounds = [entry for query in queries if (entry := explain_choice(query, case)) is not None]
     status = _status(campaign, case, bool(rounds))
-    if not status:
+    if not status and case in aside:
+        status = f"{case} is set aside and cannot be asked for until that is mended: {aside[case]}"
+    elif not status:
         if case not in set(others):
-            _raise_unknown(campaign, case, others)
+            _raise_unknown(campaign, case, [*others, *aside])
         status = f"{case} has not been in any query yet: it is new, or it is not preprocessed."
     return {"case": case, "status": status, "rounds": rounds, "label": campaign.ingested.get(case)}
 
@@ -196,7 +207,7 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {title}:")
             lines += [_factor_line(factor, entry["position"] is None) for factor in entry[name]]
     if entry["open_first"]:
-        lines.append(f"  {_election(entry['open_first'])}")
+        lines.append(f"  {open_first_words(entry['open_first'])}")
     return lines + [f"  Note: {note}" for note in entry["notes"]]
 
 
@@ -249,16 +260,10 @@ def _place(rank: int | None, of: int) -> str:
     return f"the lowest of {of}" if rank == of else f"rank {rank} of {of}"
 
 
-def _election(election: Mapping[str, Any]) -> str:
-    if not election.get("decided", True):
-        return f"Open {election['name']} first: no channel alone agrees with all together, so channel order decides."
-    dice = election.get("dice")
-    best = f" (Dice {max(dice):.2f})" if dice else ""
-    return f"Open {election['name']} first: this channel alone predicts most like all together{best}."
-
-
 def _label_lines(label: Mapping[str, Any]) -> list[str]:
     dice = {name: value for name, value in (label.get("dice") or {}).items() if value is not None}
+    if is_accepted(label):
+        return ["The prediction was accepted as it is, so that its Dice says nothing about the network."]
     if not dice:
         return []
     agreement = ", ".join(f"{name} {value:.2f}" for name, value in dice.items())

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.query.query_tables import stands_out
 from nnunet_active.query.selector import Proposal
 
 SHOWN = 10
@@ -71,7 +72,7 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
             cells["cm3"] = _short(row["foreground_mm3"] / 1000)
         if "minutes" in scores:
             cells["minutes"] = "" if pd.isna(row["minutes"]) else f"{row['minutes']:.0f}"
-        cells["open first"] = elections.get(case, {}).get("name", "")
+        cells["open first"] = elections[case]["name"] if stands_out(elections.get(case, {})) else ""
         rows.append(cells)
     left = len(scores) - len(rows)
     others_decide = query.selection.get("must_include") or query.selection.get("time_budget")

@@ -21,7 +21,9 @@ class ModalityElection:
     Attributes:
         channel: index of the dominant channel.
         dice: (M,) mean foreground Dice of each channel alone with the prediction from all channels.
-        decided: False where every Dice is 0 (nothing predicted, or nothing in common), so that the channel order decided.
+        decided: False where the Dice says nothing about which channel shows the target best: every Dice is 0 (nothing predicted, or
+            nothing in common), or a channel alone gives the very same prediction, since the others weigh nothing (a source
+            network that has never seen them).
     """
 
     channel: int
@@ -79,4 +81,4 @@ def elect_dominant_modality(
         return ModalityElection(0, (1.0,), True)
     reference = predict(image)
     dice = tuple(mean_class_dice(predict(keep_one_channel(image, m, how)), reference) for m in range(image.shape[0]))
-    return ModalityElection(int(np.argmax(dice)), dice, max(dice) > 0)
+    return ModalityElection(int(np.argmax(dice)), dice, 0 < max(dice) < 1)

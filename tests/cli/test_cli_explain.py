@@ -37,3 +37,11 @@ def test_an_unknown_case_is_one_line_with_similar_names(target, capsys):
     assert main(["explain", "-d", "902", "case_22"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "did you mean case_2" in err
+
+
+def test_a_case_that_is_set_aside_is_explained_by_the_reason_and_not_called_new(target, capsys):
+    (target.raw / "imagesTr" / "case_5_0001.nii.gz").unlink()
+    assert main(["explain", "-d", "902", "case_5"]) == 0
+    out = capsys.readouterr().out
+    assert "case_5 is set aside and cannot be asked for until that is mended: " in out and "lacks the channel" in out
+    assert "is new" not in out

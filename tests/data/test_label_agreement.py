@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_active.data.dataset_json import class_masks
-from nnunet_active.data.label_agreement import compare, dice
+from nnunet_active.data.label_agreement import compare, dice, is_accepted
 from nnunet_active.util.errors import BadCase
 
 LABELS = {"background": 0, "oedema": 1, "core": 2}
@@ -52,3 +52,14 @@ def test_other_shapes_are_refused():
     with pytest.raises(BadCase, match="cannot be compared"):
         compare(row(1), row(1, 1), LABELS, 1.0)
     assert dice(row(0) > 0, row(0) > 0) is None
+
+
+def test_a_label_is_accepted_where_no_counted_voxel_was_changed():
+    label = np.zeros((2, 3, 4), dtype=np.uint8)
+    label[0, 0] = 1
+    changed = label.copy()
+    changed[1, 1, 1] = 1
+    labels = {"background": 0, "tumour": 1}
+    assert is_accepted(compare(label, label, labels, 1.0))
+    assert not is_accepted(compare(changed, label, labels, 1.0))
+    assert not is_accepted(compare(label, None, labels, 1.0)) and not is_accepted({})

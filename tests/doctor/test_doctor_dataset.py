@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+from tiny_dataset import write_image
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
@@ -178,3 +180,21 @@ def test_a_damaged_campaign_is_a_problem(target):
     folder.mkdir(parents=True)
     (folder / "campaign.json").write_text("{")
     assert worse_than_ok(examine()) == [("campaign", "problem")]
+
+
+def test_a_case_that_preprocessing_set_aside_is_named_with_the_reason_and_is_not_called_new(target):
+    for channel in range(3):
+        file = target.raw / "imagesTr" / f"odd_{channel:04d}.nii.gz"
+        file.write_bytes((target.raw / "imagesTr" / f"case_0_{channel:04d}.nii.gz").read_bytes())
+    write_image(target.raw / "imagesTr" / "odd_0002.nii.gz", np.zeros((3, 4, 5), dtype=np.float32))
+    target.preprocess()
+    checks = examine()
+    assert worse_than_ok(checks) == [("cases set aside", "warning")]
+    found = text(checks, "cases set aside")
+    assert "odd" in found and "Mend their files" in found and "not preprocessed yet" not in found
+
+
+def test_of_a_preprocessed_case_whose_files_broke_nobody_is_told_to_delete_it(target):
+    (target.raw / "imagesTr" / "case_3_0001.nii.gz").unlink()
+    found = text(examine(), "preprocessed cases")
+    assert "case_3" in found and "Mend the files" in found and "Delete" not in found

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from nnunet_active.query.pool_scoring import PoolScores
-from nnunet_active.query.query_tables import score_table, worklist_table
+from nnunet_active.query.query_tables import open_first_words, score_table, stands_out, worklist_table
 from nnunet_active.scoring.modality import ModalityElection
 from nnunet_active.strategies import ScoredPool, get_strategy
 
@@ -36,3 +38,23 @@ def test_the_annotator_opens_the_elected_channel_first_and_sees_what_each_channe
     assert worklist[["rank", "case", "open_first"]].values.tolist() == [[1, "b", "FLAIR"], [2, "c", "T1"]]
     assert worklist["dice_FLAIR_alone"].tolist() == [0.7, 0.1]
     assert worklist["foreground_mm3"].tolist() == [20.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("dice", "decided", "stands", "said"),
+    [
+        ([0.1, 0.8], True, True, "Open FLAIR first: this channel alone leads the network closest .* \\(Dice 0.80\\)"),
+        ([0.0, 0.0], False, False, "no channel alone leads"),
+        ([0.3, 1.0], False, False, "does not use the other channels yet"),
+        ([0.3, 1.0], True, False, "does not use the other channels yet"),  # of a round that an earlier version made
+    ],
+)
+def test_a_channel_is_to_be_opened_first_only_where_the_others_count(dice, decided, stands, said):
+    election = {"name": "FLAIR", "dice": dice, "decided": decided}
+    assert stands_out(election) is stands
+    assert re.search(said, open_first_words(election))
+    assert "1.00" not in open_first_words(election)
+
+
+def test_where_there_was_no_election_nothing_stands_out():
+    assert not stands_out({})

@@ -54,7 +54,7 @@ def test_the_facts_say_why_and_what_in_words(nnunet_folders):
         facts[0]
         == "Asked for in round 2 (choice 1 of 2) by the strategy mmacts: utility 9, the highest of 4 at the start."
     )
-    assert facts[1].startswith("Open FLAIR first: alone") and "Dice 0.80" in facts[1]
+    assert facts[1].startswith("Open FLAIR first: this channel alone") and "Dice 0.80" in facts[1]
     assert facts[2] == "Predicted: 0.6 cm³."
 
 

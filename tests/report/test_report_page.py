@@ -65,7 +65,7 @@ def test_the_page_is_one_whole_document_that_names_everything(nnunet_folders, tm
         "Between trainings the strategy mmacts chose 2 of 4 cases",
         "Round 1: case_0, case_1",
         "A map of the cases",
-        "Mean Dice so far: oedema 0.75",
+        "Mean Dice of the labels that were changed: oedema 0.75",
         "case_1 : moved <b>a lot</b>",
         "campaign begun with nnunet_active",
         "a note <i>with</i> marks",
@@ -118,6 +118,25 @@ def test_outlines_have_the_colours_of_the_hand_off_folder(nnunet_folders, tmp_pa
     drawn = {a["stroke"] for t, a in found.tags if t == "path" and a.get("class") == "line"}
     assert drawn == {"#{:02x}{:02x}{:02x}".format(*label.colour) for label in labels_of(setting.raw.dataset_json)}
     assert all(text.count(colour) > 2 for colour in drawn)  # in the key as well
+
+
+def test_cases_set_aside_are_counted_and_named_with_the_reason_on_the_first_screen(nnunet_folders, tmp_path):
+    setting = make_setting(nnunet_folders)
+    (setting.raw_folder / "imagesTr" / "case_5_0001.nii.gz").unlink()
+    _, found = make(setting, tmp_path)
+    assert "1 case is set aside and cannot be asked for until that is mended:" in found.text
+    assert "case_5 lacks the channel FLAIR" in found.text
+    assert found.text.index("set aside") < found.text.index("Round 2: who was chosen")
+
+
+def test_a_prediction_that_was_accepted_as_it_was_does_not_count_as_a_dice_of_1(nnunet_folders, tmp_path):
+    setting = make_setting(nnunet_folders)
+    facts = {**setting.campaign.ingested["case_0"], "dice": {"oedema": 1.0, "core": 1.0}, "changed_voxels": 0}
+    setting.campaign.record_label("case_2", facts)
+    _, found = make(setting, tmp_path)
+    assert "Mean Dice of the labels that were changed: oedema 0.75 ." in found.text
+    assert "1 prediction was accepted as it was; it counts neither in the mean nor in the plots." in found.text
+    assert "accepted as predicted" in found.text
 
 
 def test_pictures_can_be_left_out_and_the_page_says_so(nnunet_folders, tmp_path):

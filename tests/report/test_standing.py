@@ -15,7 +15,7 @@ def test_counts_bar_and_next_command_agree_with_the_campaign(nnunet_folders):
     assert content["bar"] == [
         ("labelled on request", 1, 20),
         ("waiting for a label", 2, 40),
-        ("not asked for yet", 2, 40),
+        ("left in the budget", 2, 40),
     ]
     assert content["step"]["command"].startswith("nnunet_active annotate -d 901")
     assert any("No labelled case is held out" in sentence for sentence in content["warnings"])

@@ -66,7 +66,10 @@ def test_a_chosen_case_is_explained_in_words(campaign):
     assert "a was asked for in round 1; its label has not come back yet." in text
     assert "a was chosen (choice 1 of 2): utility 4, the highest of 4." in text
     assert "Most for it: uncertainty within the predicted foreground" in text
-    assert "Open FLAIR first: this channel alone predicts most like all together (Dice 0.80)." in text
+    assert (
+        "Open FLAIR first: this channel alone leads the network closest to what it predicts from all channels (Dice 0.80)."
+        in text
+    )
     assert "Note: The drift is zero." in text
 
 
@@ -86,7 +89,7 @@ def test_what_is_not_known_is_said_and_a_cluster_has_no_rank(campaign):
 
 
 def test_a_channel_order_that_nothing_decided_is_said(campaign):
-    assert "no channel alone agrees with all together" in format_explanation(explain_case(campaign, "c"))
+    assert "no channel alone leads the network" in format_explanation(explain_case(campaign, "c"))
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,9 @@ def test_class_maps_and_their_region_form_have_the_same_dice(prediction, referen
     regions = [np.stack([x == c for c in (1, 2, 3)]) for x in (prediction, reference)]
     assert dice == pytest.approx(mean_class_dice(*regions)) and 0 <= dice <= 1
     assert mean_class_dice(reference, reference) == float(reference.any())
+
+
+def test_a_channel_that_alone_gives_the_very_same_prediction_decides_nothing_about_the_others():
+    """A source network of one channel: the others begin with zero weights."""
+    election = elect_dominant_modality(reads(1, 0, 0), image())
+    assert (election.channel, election.dice[0], election.decided) == (0, 1.0, False)

@@ -227,3 +227,14 @@ def test_a_training_does_not_go_on_with_a_checkpoint_that_runs_code(nnunet_folde
         trainer_of(target, resume=True)
     assert end.value.code == 2 and not trace.exists()
     assert "was not written by a training of this package" in capsys.readouterr().out
+
+
+def test_a_label_that_is_the_accepted_prediction_judges_no_network(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", budget=3, epochs=4)
+    trainer = trainer_of(target, fold="all")
+    trainer.initialize()
+    accepted, edited, never_handed_out = target.store.identifiers()[:3]
+    trainer.session.campaign.record_label(accepted, {"changed_voxels": 0})
+    trainer.session.campaign.record_label(edited, {"changed_voxels": 7})
+    assert trainer.watch.judging([accepted, edited, never_handed_out]) == [edited, never_handed_out]
