@@ -20,6 +20,7 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
+from nnunet_active.util.errors import BadCase
 
 RECORD = ".case.json"  # in the case's own folder, so that folder and record appear in one step
 
@@ -55,6 +56,25 @@ class CaseFolder:
             return json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+
+    def check_image(self) -> None:
+        """Make sure that what was handed over still lies on the image.
+
+        Raises:
+            BadCase: the image has another size by now.
+        """
+        label, image = self.folder / self.label_name, self.case.raw.images[0]
+        if not (label.is_file() and carries_geometry(self.ending)):
+            return
+        try:
+            before, now = Geometry.of_file(label).size, Geometry.of_file(image).size
+        except (RuntimeError, ValueError, OSError):  # told where it is read
+            return
+        if before != now:
+            raise BadCase(
+                f"Case {self.name}: its image has changed since it was handed over ({before} voxels then, {now} now, x, y, z); move "
+                f"{self.folder} away to have it handed over again."
+            )
 
     def is_edited(self, entry: dict[str, Any]) -> bool:
         """Whether somebody changed one of the two label files; one that cannot be read counts as changed."""

@@ -114,6 +114,7 @@ def _hand_over(
     raw = place.case.raw
     entry = place.read_record() or known
     if place.folder.is_dir() and entry is not None:
+        place.check_image()
         place.place_images(place.folder, copy_images)
         edited = place.is_edited(entry)
         place.complete(lambda: archive.get(raw), entry)

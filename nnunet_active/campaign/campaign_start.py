@@ -15,7 +15,7 @@ from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.campaign.splits import FoldDefinition, define_fold, read_splits
+from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
 from nnunet_active.data.cases import CaseStore, open_store
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
@@ -34,6 +34,7 @@ class CampaignDraft:
         roles: who is labelled, held out or left out from the start.
         pool: number of cases to choose from.
         made_by: ``init`` or ``select``.
+        warnings: sentences about who is left out.
     """
 
     place: Place
@@ -41,6 +42,7 @@ class CampaignDraft:
     roles: Roles
     pool: int
     made_by: str
+    warnings: tuple[str, ...] = ()
 
     def begin(self, restart: bool = False, log: Log = print) -> Campaign:
         """Write ``campaign.json``.
@@ -68,6 +70,8 @@ class CampaignDraft:
             + (f" ({roles.split_origin})" if roles.split_origin else "")
             + f"; oracle {settings.oracle}, strategy {settings.strategy}, budget {settings.budget}."
         )
+        for sentence in self.warnings:
+            log(f"WARNING: {sentence}")
         if settings.folds > 1:
             log(
                 f"Each labelled case belongs to one of {settings.folds} folds from its arrival on; splits_final.json holds them "
@@ -134,10 +138,11 @@ def draft_campaign(
     known = len(read_splits(place.dataset_folder / "splits_final.json") or other_folds or [])
     if definition is None and fold != "all" and int(fold) > known:
         raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
+    warnings = () if definition is None else check_names(definition, fold, labelled, unlabelled)
     roles, pool = _divide(labelled, unlabelled, definition, simulated)
     counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
     roles = replace(roles, other_folds=other_folds)
-    return CampaignDraft(place, replace(settings, **counts), roles, pool, made_by)
+    return CampaignDraft(place, replace(settings, **counts), roles, pool, made_by, warnings)
 
 
 def _divide(

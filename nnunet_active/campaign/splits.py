@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +128,48 @@ def define_fold(
             entry = splits[index]
             return FoldDefinition(tuple(entry["train"]), tuple(entry["val"]), origin)
     return None
+
+
+def check_names(
+    definition: FoldDefinition, fold: str, labelled: Sequence[str], unlabelled: Sequence[str]
+) -> tuple[str, ...]:
+    """Whether a fold speaks of the cases that are there: a name that fits none would drop its case without a word.
+
+    Args:
+        definition: the fold.
+        fold: its number, for the messages.
+        labelled: cases with a label.
+        unlabelled: cases without one.
+
+    Returns:
+        Warnings: names of no case, and labelled cases that the fold does not name.
+
+    Raises:
+        CampaignError: no name fits any case.
+    """
+    named = [*definition.train, *definition.val]
+    there = {*labelled, *unlabelled}
+    unknown = [name for name in named if name not in there]
+    if named and len(unknown) == len(named):
+        raise CampaignError(
+            f"Fold {fold} in {definition.origin} names {_some(named)}, but none of them is a case of this data set "
+            f"({_some(sorted(there))}); write case identifiers, without channel number and file ending."
+        )
+    warnings = []
+    if unknown:
+        warnings.append(
+            f"Fold {fold} in {definition.origin} names {len(unknown)} case(s) that are not there: {_some(unknown)}."
+        )
+    if left_out := [case for case in labelled if case not in set(named)]:
+        warnings.append(
+            f"{len(left_out)} labelled case(s) are neither in train nor in val of fold {fold} in {definition.origin}, so nothing is "
+            f"trained on them: {_some(left_out)}."
+        )
+    return tuple(warnings)
+
+
+def _some(names: Sequence[str], count: int = 5) -> str:
+    return ", ".join(map(str, names[:count])) + (f" ... ({len(names)} in all)" if len(names) > count else "")
 
 
 def write_folds(

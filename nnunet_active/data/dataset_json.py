@@ -155,6 +155,23 @@ def names_of_values(dataset_json: Mapping) -> dict[str, int]:
     return {**values, **{f"label {value}": value for value in others}}
 
 
+def changed_labels(raw: Mapping, used: Mapping) -> str | None:
+    """What somebody changed in the labels of the raw ``dataset.json`` since the plans were made, in a sentence; None: nothing.
+
+    The ignore label does not count: asking for slices adds it to the copy beside the plans.
+    """
+    now, before = ({n: v for n, v in class_values(one["labels"]).items() if n != IGNORE} for one in (raw, used))
+    parts = [f"{name} ({', '.join(map(str, now[name]))}) is new" for name in now if name not in before]
+    parts += [f"{name} is gone" for name in before if name not in now]
+    parts += [f"{name} has another value" for name in now if name in before and now[name] != before[name]]
+    if not parts:
+        return None
+    return (
+        f"The labels in the raw dataset.json are not those that the cases were preprocessed with: {'; '.join(parts)}. Those of before "
+        f"count until the data set is planned again (nnunet_active plan)."
+    )
+
+
 def class_masks(label: np.ndarray, labels: Mapping) -> dict[str, np.ndarray]:
     """One mask per foreground label or region of ``dataset.json``, voxels of the ignore label in none of them."""
     return {name: np.isin(label, values) for name, values in foreground_classes(labels).items()}

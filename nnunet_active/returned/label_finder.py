@@ -6,7 +6,6 @@ untouched prediction. If they differ from each other, the case is refused until 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,9 @@ from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_d
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
+from nnunet_active.data.dataset_json import changed_labels, read_dataset_json
+from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
@@ -90,7 +92,9 @@ class LabelFinder:
         # nnU-Net takes the labels from the copy beside the plans
         beside = campaign.dataset_folder / "dataset.json"
         there = beside.is_file()
-        self.dataset_json: dict = json.loads(beside.read_text(encoding="utf-8")) if there else self.raw.dataset_json
+        self.dataset_json: dict = read_dataset_json(beside).content if there else self.raw.dataset_json
+        if changed := changed_labels(self.raw.dataset_json, self.dataset_json):
+            report.notes.append(changed)
         self.ending: str = self.dataset_json["file_ending"]
 
     def read_raw(self) -> None:
@@ -104,7 +108,13 @@ class LabelFinder:
         for case in dict.fromkeys([*self.campaign.waiting(), *sorted(files)]):
             if case in self.raw.problems and files.get(case):
                 self.report.refused[case] = self.raw.problems[case]
-            elif case in self.raw.cases:
+            elif case not in self.raw.cases:
+                self.report.refused[case] = self.raw.problems.get(
+                    case,
+                    f"Case {case} was asked for, but its images are not in {self.raw_folder} any more; put them back, or take the case "
+                    f"off the list with --decline {case}.",
+                )
+            else:
                 label = self._look_at(case, files.get(case, []))
                 if label is not None:
                     labels[case] = label
@@ -118,8 +128,32 @@ class LabelFinder:
         """
         state = file_state(file)
         image = self.raw.cases[case].images[0]
+        self._check_image_is_that_of_before(case, file, image)
         label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
         return SeenFile(file, state, voxel_digest(label.voxels), label.voxels, label.notes)
+
+    def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
+        """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""
+        archived = self._archived(case)
+        if archived is None or not carries_geometry(file.name) or not carries_geometry(image.name):
+            return
+        try:
+            now, before, drawn = Geometry.of_file(image), Geometry.of_file(archived), Geometry.of_file(file)
+        except (RuntimeError, ValueError, OSError):  # reading the voxels says what is wrong
+            return
+        if now.size != before.size and drawn.size == before.size and drawn.fits(before):
+            raise BadCase(
+                f"Case {case}: {file} lies on the image as it was handed over, with {_by(before.size)} voxels; {image} has "
+                f"{_by(now.size)} now. Draw the label on the image as it is, or put the earlier image back."
+            )
+
+    def _archived(self, case: str) -> Path | None:
+        """The file of :meth:`prediction`."""
+        for one in reversed(self.campaign.rounds):
+            file = self.campaign.predictions_folder(one.number) / f"{case}{self.ending}"
+            if case in one.requested and file.is_file():
+                return file
+        return None
 
     def target(self, case: str) -> Path:
         """Where nnU-Net looks for the label of a case (``dataset.json`` may list another place)."""
@@ -133,13 +167,11 @@ class LabelFinder:
 
     def prediction(self, case: str) -> np.ndarray | None:
         """What the model had predicted when the case was last handed out, from the archive; None where it is not there."""
-        for one in reversed(self.campaign.rounds):
-            file = self.campaign.predictions_folder(one.number) / f"{case}{self.ending}"
-            if case in one.requested and file.is_file():
-                try:
-                    return self.read(case, file).voxels
-                except BadCase as error:
-                    self.report.warn(case, str(error))
+        file = self._archived(case)
+        try:
+            return None if file is None else self.read(case, file).voxels
+        except BadCase as error:
+            self.report.warn(case, str(error))
         return None
 
     def is_settled(self, case: str) -> bool:
@@ -149,7 +181,7 @@ class LabelFinder:
     # --- where to look -----------------------------------------------------------------------------------------------------------
 
     def _files(self) -> dict[str, list[Path]]:
-        known = [*self.raw.cases, *self.raw.problems]
+        known = dict.fromkeys([*self.raw.cases, *self.raw.problems, *self.campaign.requested()])
         found: dict[str, list[Path]] = {}
         for folder in self.folders or [*self._handoff_folders(), self.raw_folder / "labelsTr"]:
             here, others = find_label_files(folder, known, self.ending)
@@ -241,7 +273,7 @@ class LabelFinder:
 
     def _is_used(self, case: str, file: Path) -> bool:
         """Whether a file is the label that was preprocessed, as it is now."""
-        if file != self.target(case):
+        if file not in (self.target(case), self.raw.cases[case].label):
             return False
         used = self.used(case)
         if used.is_file() and file_state(used) == file_state(
@@ -249,6 +281,10 @@ class LabelFinder:
         ):  # our copies keep the time; faster than the next line
             return True
         return is_current(self.raw.cases[case], True, self.store, self.dataset_json)
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def _time(file: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_active.annotation import Archive, HandoffCase, write_handoff
+from nnunet_active.annotation import HANDOFF_FILE, Archive, HandoffCase, write_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
@@ -82,11 +83,14 @@ def hand_over(
     done = []
     rounds = waiting_rounds(campaign)
     for one, cases in rounds:
-        place = campaign.handoff_folder(one.number) or default_folder(campaign, raw, one.number)
+        recorded = campaign.handoff_folder(one.number)
+        place = recorded or default_folder(campaign, raw, one.number)
         if folder is not None:
             place = folder if len(rounds) == 1 else folder / f"round_{one.number:03d}"
         place = place.absolute()
         _check_move(campaign, raw, store, one.number, place)
+        if recorded is None:
+            _set_stale_aside(place, log)
         # before it is written: after a kill the same place is gone on with
         campaign.record_handoff(one.number, place)
         query = Query.of_round(one)
@@ -109,6 +113,18 @@ def hand_over(
         )
         done.append(HandedOver(one.number, place, tuple(there), {**absent, **report.problems}))
     return done
+
+
+def _set_stale_aside(place: Path, log: Log) -> None:
+    """A hand-off folder that is there before the campaign has handed anything over belongs to an earlier one, with its predictions."""
+    if not (place / HANDOFF_FILE).is_file():
+        return
+    kept = place.with_name(f"{place.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
+    place.rename(kept)
+    log(
+        f"{place} held the predictions that an earlier campaign handed over; it was kept as {kept.name}. If labels in it are finished, "
+        f"take them with nnunet_active ingest --from {kept}."
+    )
 
 
 def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int, place: Path) -> None:

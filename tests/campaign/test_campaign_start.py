@@ -105,3 +105,25 @@ def test_the_second_stage_of_a_cascade_is_refused(nnunet_folders):
     file.write_text(json.dumps(plans))
     with pytest.raises(CampaignError, match="second stage of a cascade"):
         open_store(NAME, PLANS, "3d_cascade_fullres")
+
+
+@pytest.mark.parametrize("wrong", ["{}.nii.gz", "{}_0000", "gone_{}"])
+def test_a_split_file_whose_names_fit_no_case_is_refused_with_examples_of_both(nnunet_folders, wrong):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    splits = [{"train": [wrong.format("case_0")], "val": [wrong.format("case_1")]}]
+    (target.raw / "splits_final.json").write_text(json.dumps(splits))
+    with pytest.raises(
+        CampaignError, match=r"names .*case_0.*, but none of them is a case .*case_0, case_1, case_2, case_3"
+    ):
+        start(oracle="folder")
+    assert not (target.preprocessed / "active" / "fold_0" / "campaign.json").exists()
+
+
+def test_names_of_no_case_and_labelled_cases_in_no_fold_are_listed(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=1)
+    splits = [{"train": ["case_0", "gone_1"], "val": ["case_1", "gone_2"]}]
+    (target.raw / "splits_final.json").write_text(json.dumps(splits))
+    campaign, said = start(oracle="folder")
+    assert campaign.initial == ("case_0",) and campaign.val == ("case_1",)
+    assert any("names 2 case(s) that are not there: gone_1, gone_2" in line for line in said)
+    assert any("1 labelled case(s) are neither in train nor in val" in line and "case_2" in line for line in said)

@@ -7,6 +7,7 @@ import pytest
 
 from nnunet_active.data.dataset_json import (
     allowed_label_values,
+    changed_labels,
     channel_names,
     check_dataset_json,
     class_masks,
@@ -136,3 +137,10 @@ def test_masks_leave_background_and_ignore_out():
         "whole": [False, True, True, False],
         "core": [False, False, True, False],
     }
+
+
+def test_labels_that_changed_since_the_plans_were_made_are_named():
+    before = with_changes(labels={"background": 0, "tumour": 1, "oedema": 2, "ignore": 3})
+    assert changed_labels(with_changes(labels={"background": 0, "tumour": 1, "oedema": 2}), before) is None
+    said = changed_labels(with_changes(labels={"background": 0, "tumour": 2, "cyst": 1}), before)
+    assert "cyst (1) is new; oedema is gone; tumour has another value" in said and "planned again" in said

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import tiny_dataset as tiny
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 
@@ -263,3 +264,19 @@ def test_a_run_that_is_killed_is_finished_by_the_next(tmp_path, store):
     report = preprocess(raw, store)
     assert not report.problems and len(store.identifiers()) == 13
     assert not list(store.dataset_folder.glob(".*.incoming"))
+
+
+def test_a_class_that_was_added_to_the_raw_dataset_json_is_noticed(raw, store):
+    dataset = RawDataset(raw)
+    used = dict(dataset.dataset_json)
+    dataset.dataset_json = {**used, "labels": {**used["labels"], "cyst": 3}}
+    report = preprocess_dataset(dataset, store, used, processes=1, progress=False)
+    assert "cyst (3) is new" in report.warnings["dataset.json"] and report.done
+
+
+def test_a_localizer_among_the_scans_is_set_aside_and_the_rest_goes_on(raw, store):
+    flat = sitk.GetImageFromArray(tiny.intensities(0)[2])
+    for channel in range(2):
+        sitk.WriteImage(flat, str(raw / "imagesTr" / f"localizer_{channel:04d}.nii.gz"))
+    report = preprocess(raw, store)
+    assert "2-D image" in report.problems["localizer"] and report.done == ["a", "b", "u"]

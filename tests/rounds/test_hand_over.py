@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import SimpleITK as sitk
 import tiny_handoff
 import torch
 from tiny_rounds import request, start
 
+from nnunet_active.annotation import voxel_digest
+from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
 from nnunet_active.util.errors import CampaignError
@@ -76,3 +79,33 @@ def test_another_folder_is_refused_while_somebodys_work_is_in_the_first(target, 
     tiny_handoff.edit(moved.folder, "case_1")
     with pytest.raises(CampaignError, match="holds finished labels"):
         run(target, campaign, one.folder)
+
+
+def test_the_hand_off_folder_of_an_earlier_campaign_is_set_aside_and_not_served_again(target):
+    campaign = start()
+    request(campaign, "case_1")
+    (old,) = run(target, campaign)
+    before = voxel_digest(sitk.GetArrayFromImage(sitk.ReadImage(str(old.folder / "case_1" / "case_1.nii.gz"))))
+    set_aside(campaign.folder, silent)  # as init --restart does
+    again = start()
+    request(again, "case_1")
+    said: list[str] = []
+    with again.lock():
+        (new,) = hand_over(Workspace.of(again), lambda image: -predict(image), log=said.append)
+    after = voxel_digest(sitk.GetArrayFromImage(sitk.ReadImage(str(new.folder / "case_1" / "case_1.nii.gz"))))
+    assert new.folder == old.folder and after != before
+    (kept,) = old.folder.parent.glob("fold_0_round_001_until_*")
+    assert (kept / "case_1" / "case_1.nii.gz").is_file() and any(f"ingest --from {kept}" in line for line in said)
+    run(target, again)  # its own folder stays
+    assert len(list(old.folder.parent.iterdir())) == 2
+
+
+def test_a_case_whose_image_changed_its_size_is_not_handed_over_as_it_was(target):
+    campaign = start()
+    request(campaign, "case_1")
+    (one,) = run(target, campaign)
+    for file in target.raw.glob("imagesTr/case_1_*"):
+        image = sitk.ReadImage(str(file))
+        sitk.WriteImage(image[:, :, :-1], str(file))
+    (again,) = run(target, campaign)
+    assert "its image has changed since it was handed over" in again.set_aside["case_1"] and again.folder == one.folder
