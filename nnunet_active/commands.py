@@ -6,13 +6,10 @@ imported until a command is made: the command line reads the defaults of this mo
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.util.errors import MissingInput
 
 DEFAULT_PLANS = "nnUNetActivePlans"
@@ -112,13 +109,3 @@ class Commands:
 def trainer_for(strategy: str) -> str:
     """The trainer that is made for a strategy; any other strategy is run by the plain active one."""
     return _TRAINERS.get(strategy, "nnUNetTrainerActive")
-
-
-def trainers_are_found() -> bool:
-    """Whether ``nnUNet_extTrainer`` names our folder, so that ``nnUNetv2_train -tr`` finds our trainers."""
-    named = os.environ.get("nnUNet_extTrainer")
-    return bool(named) and Path(named).resolve() == Path(discovery_folder()).resolve()
-
-
-EXPORT = 'export nnUNet_extTrainer="$(nnunet_active trainers)"'
-"""What makes ``nnUNetv2_train`` find our trainers, once per shell."""

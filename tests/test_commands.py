@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from nnunet_active.cli.main import build_parser
-from nnunet_active.commands import Commands, trainer_for, trainers_are_found
-from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.commands import Commands, trainer_for
 
 NAME = "Dataset204_GliomaTarget"
 
@@ -74,12 +73,3 @@ def test_without_a_gpu_the_command_names_the_device(monkeypatch):
 
 def test_a_strategy_with_a_trainer_of_its_own_gets_it():
     assert trainer_for("mmacts") == "nnUNetTrainerMmActS" and trainer_for("coreset") == "nnUNetTrainerActive"
-
-
-def test_the_environment_variable_has_to_name_our_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
-    assert not trainers_are_found()
-    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
-    assert not trainers_are_found()
-    monkeypatch.setenv("nnUNet_extTrainer", str(discovery_folder()))
-    assert trainers_are_found()

@@ -20,7 +20,7 @@ from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.source_model import source_folder
 from nnunet_active.nnunet.nnunet_paths import preprocessed_root, raw_folder, raw_root
-from nnunet_active.nnunet_discovery import discovery_folder
+from nnunet_active.nnunet_discovery import with_own_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError, MissingInput
@@ -30,9 +30,9 @@ _TOP = ("dataset.json", "dataset_fingerprint.json", "gt_segmentations")
 
 @contextmanager
 def nnunet_environment(**folders: Path) -> Iterator[None]:
-    """nnU-Net's variables for the time of the context: these folders, our trainers, everything random in this process."""
+    """nnU-Net's variables for the time of the context: these folders, our trainers before others, everything random in here."""
     changed = {name: os.fspath(folder) for name, folder in folders.items()}
-    changed |= {"nnUNet_extTrainer": str(discovery_folder()), "nnUNet_n_proc_DA": "0"}
+    changed |= {"nnUNet_extTrainer": with_own_folder(), "nnUNet_n_proc_DA": "0"}
     changed.setdefault("nnUNet_compile", os.environ.get("nnUNet_compile", "f"))
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)

@@ -88,8 +88,8 @@ def examine_installation() -> list[Check]:
             ("device", lambda: check_device(probe.result("device"))),
             ("folders", lambda: check_folders(os.environ)),
             ("nnUNet_extTrainer", lambda: check_external_trainers(os.environ)),
-            ("trainer discovery", lambda: check_trainer(probe.result("trainer"))),
-            ("settings of nnU-Net", lambda: check_settings(os.environ)),
+            ("trainer discovery", lambda: check_trainer(probe.result("trainer"), os.environ)),
+            ("settings of nnU-Net", lambda: check_settings(os.environ, probe.result("device"))),
         ]
     )
 
@@ -217,26 +217,24 @@ def check_folders(environment: Mapping[str, str]) -> Iterator[Check]:
 
 def check_external_trainers(environment: Mapping[str, str]) -> Check:
     """Whether ``nnUNet_extTrainer`` names the folder in which stock nnU-Net finds our trainers."""
-    from nnunet_active.nnunet_discovery import discovery_folder
+    from nnunet_active.nnunet_discovery import VARIABLE, discovery_folder, export_line, is_listed, listed_folders
 
-    name, own = "nnUNet_extTrainer", discovery_folder()
-    value = environment.get(name, "")
-    listed = [Path(part) for part in value.split(os.pathsep) if part.strip()]
-    advice = 'export nnUNet_extTrainer="$(nnunet_active trainers)"'
-    if not listed:
-        return Check(name, "problem", "not set, so nnUNetv2_train does not find our trainers", advice)
-    if own not in [folder.resolve() for folder in listed]:
-        others = f'export nnUNet_extTrainer="$(nnunet_active trainers){os.pathsep}$nnUNet_extTrainer"'
-        return Check(name, "problem", f"{value} does not list {own}", others)
-    absent = [str(folder) for folder in listed if not folder.is_dir()]
+    value = environment.get(VARIABLE, "")
+    if not listed_folders(value):
+        return Check(VARIABLE, "problem", "not set, so nnUNetv2_train does not find our trainers", export_line(value))
+    if not is_listed(value):
+        return Check(VARIABLE, "problem", f"{value} does not list {discovery_folder()}", export_line(value))
+    absent = [folder for folder in listed_folders(value) if not Path(folder).is_dir()]
     if absent:
-        return Check(name, "warning", f"{', '.join(absent)} does not exist", "Take it out of the variable.")
-    return Check(name, "ok", value)
+        return Check(VARIABLE, "warning", f"{', '.join(absent)} does not exist", "Take it out of the variable.")
+    return Check(VARIABLE, "ok", value)
 
 
-def check_trainer(answer: Mapping[str, Any]) -> Check:
+def check_trainer(answer: Mapping[str, Any], environment: Mapping[str, str]) -> Check:
     """Whether nnU-Net's own search finds our trainer, and finds the importable class (else it does not pickle)."""
     name = "trainer discovery"
+    if not environment.get("nnUNet_extTrainer", "").strip():
+        return Check(name, "ok", "not tried without nnUNet_extTrainer, see above")
     if "error" in answer:
         return Check(
             name,
@@ -247,21 +245,23 @@ def check_trainer(answer: Mapping[str, Any]) -> Check:
     return Check(name, "ok", answer["found"])
 
 
-def check_settings(environment: Mapping[str, str]) -> Iterator[Check]:
-    """Further variables of nnU-Net's that have made commands fail."""
+def check_settings(environment: Mapping[str, str], device: Mapping[str, Any]) -> Iterator[Check]:
+    """Further variables of nnU-Net's that have made commands fail; ``device`` is the answer of that probe."""
     name = "nnUNet_n_proc_DA"
     value = environment.get(name)
     if value is not None and not value.strip().isdigit():
         yield Check(name, "problem", f"{value!r} is not a number", f"unset {name}, or set it to a number.")
     elif value is not None and int(value) == 0:
-        found = "0: fine for training, but stock planning (nnUNetv2_plan_and_preprocess) crashes on it"
-        yield Check(name, "warning", found, f"For stock planning: {name}=1 nnUNetv2_plan_and_preprocess ...")
+        yield Check(
+            name, "ok", f"0, which stock planning alone does not take ({name}=1 nnUNetv2_plan_and_preprocess ...)"
+        )
     else:
         yield Check(name, "ok", "not set" if value is None else value)
     name = "nnUNet_compile"
     value = environment.get(name)
     switched_on = value is None or value.lower() in ("true", "1", "t")
-    if switched_on and not any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang", "cl")):
+    on_gpu = any(str(one).startswith("cuda") for one in device.get("devices", ()))
+    if switched_on and on_gpu and not any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang", "cl")):
         found = (
             f"{'not set' if value is None else value}: nnU-Net compiles networks on a GPU, but there is no C compiler"
         )

@@ -131,9 +131,8 @@ class _Target:
         source = find_source(self.folder, self.plans_name, self.configuration, self.fold, results)
         network = build_network(plans, self.configuration, self.dataset_json)
         mapped = carry_over(network, source, plans, self.dataset_json)
-        lost = [*mapped.channels.dropped, *mapped.heads.dropped]
-        new = mapped.channels.kind == "name" and None in mapped.channels.indices
-        fits = mapped.head_trained and not lost and not new and None not in mapped.heads.indices
+        # what the source does not know starts at zero and is learnt; what it knows and the target lacks may be a misspelt name
+        fits = mapped.head_trained and not mapped.channels.dropped and not mapped.heads.dropped
         by_name = mapped.channels.kind == "name" or mapped.channels.identity
         where = (
             f"{source.origin}, trained with {source.trainer_name} on {source.plans.get('dataset_name', 'unknown data')}"
@@ -237,7 +236,7 @@ class _Target:
             return Check(name, "ok", f"{len(own)} fold(s), as beside the preprocessed data")
         return Check(
             name,
-            "warning",
+            "warning" if self.campaign is None else "ok",
             f"fold(s) {', '.join(map(str, differing))} differ from those beside the preprocessed data. That is as it should be while "
             f"a campaign adds labels, and training is not affected;\nbut stock planning (nnUNetv2_plan_and_preprocess, "
             f"nnUNetv2_plan_experiment) compares the two and stops with an AssertionError without any text.",
@@ -271,12 +270,9 @@ class _Target:
             command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
             yield Check("campaign", "problem", f"labelled cases that are not preprocessed: {_some(absent)}", command)
         if campaign.waiting():
+            found = f"waiting for the label of {_some(campaign.waiting())}"
             yield Check(
-                "campaign",
-                "warning",
-                f"waiting for the label of {_some(campaign.waiting())}",
-                f"Label them ({campaign.rounds[-1].folder / 'worklist.csv'}), put the labels into "
-                f"{raw_root() / self.name / 'labelsTr'}, and go on with nnUNetv2_train ... --c",
+                "campaign", "ok", found, f"nnunet_active next -d {self.name} -f {self.fold} says what comes next."
             )
 
 

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.commands import DEFAULT_SIZE, EXPORT, Commands, trainer_for, trainers_are_found
+from nnunet_active.commands import DEFAULT_SIZE, Commands, trainer_for
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
+from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
@@ -234,7 +235,7 @@ def _train(
         )
     if not trainer.startswith("nnUNetTrainerActive") and chosen and chosen.labelled is None and not chosen.problem:
         return NextStep("train", command, why)
-    also = () if trainers_are_found() else (("once per shell, before that command", EXPORT),)
+    also = () if is_listed() else (("once per shell, before that command", export_line()),)
     return NextStep("train", command, why, also)
 
 

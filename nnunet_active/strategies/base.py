@@ -92,8 +92,9 @@ class Steps:
         utility = np.asarray(utility, dtype=np.float64)
         if index is None:
             left = np.where(self.picked, -np.inf, utility)
-            margin = TIE * np.abs(utility[~self.picked]).max()
-            index = int(np.argmax(left >= left.max() - margin))
+            with np.errstate(invalid="ignore"):  # what is not finite is found, and said, when the strategy has answered
+                margin = TIE * np.abs(utility[~self.picked]).max()
+                index = int(np.argmax(left >= left.max() - margin))
         step = len(self.order)
         if step < len(self._utilities):
             self._utilities[step] = np.where(self.picked, np.nan, utility)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from tiny_benchmark import configuration, tiny_benchmark
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.benchmark.all_runs import prepare_benchmark, run_benchmark
-from nnunet_active.benchmark.target import make_folds, prepare_target
+from nnunet_active.benchmark.target import make_folds, nnunet_environment, prepare_target
+from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.util.errors import CampaignError, MissingInput
 
 
@@ -60,7 +62,7 @@ def test_a_folder_holds_one_state_of_a_target_only(nnunet_folders: Path):
 class Refusing:
     """An engine without a machine."""
 
-    def run_benchmark(self, jobs):
+    def run(self, jobs):
         from nnunet_active.benchmark.engines import Outcome
 
         for job in jobs:
@@ -73,3 +75,12 @@ def test_failed_runs_are_told_and_stay_open(nnunet_folders: Path):
     failed = run_benchmark(benchmark, Refusing(), said.append, progress=False)
     assert len(failed) == len(benchmark.runs) == len(benchmark.open_jobs())
     assert any("no machine" in text for text in said)
+
+
+def test_folders_of_other_trainers_stay_beside_ours(nnunet_folders, monkeypatch):
+    ours = str(discovery_folder())
+    for named in (f"/theirs{os.pathsep}{ours}", f"/theirs{os.pathsep}", "/theirs"):
+        monkeypatch.setenv("nnUNet_extTrainer", named)
+        with nnunet_environment():
+            assert os.environ["nnUNet_extTrainer"].split(os.pathsep) == [ours, "/theirs"]
+        assert os.environ["nnUNet_extTrainer"] == named

@@ -114,16 +114,25 @@ def test_the_folder_for_external_trainers_must_be_listed(tmp_path):
     assert check({"nnUNet_extTrainer": f"{own}{os.pathsep}{tmp_path / 'gone'}"}).state == "warning"
 
 
-@pytest.mark.parametrize(("value", "state"), [(None, "ok"), ("0", "warning"), ("4", "ok"), ("four", "problem")])
-def test_augmentation_in_the_main_process_is_a_warning_because_stock_planning_crashes_on_it(value, state):
+@pytest.mark.parametrize(("value", "state"), [(None, "ok"), ("0", "ok"), ("4", "ok"), ("four", "problem")])
+def test_augmentation_in_the_main_process_is_no_fault_and_stock_planning_is_mentioned(value, state):
     variables = {} if value is None else {"nnUNet_n_proc_DA": value}
-    assert states(doctor.check_settings(variables))["nnUNet_n_proc_DA"] == state
+    checks = list(doctor.check_settings(variables, {"devices": []}))
+    assert states(checks)["nnUNet_n_proc_DA"] == state
+    assert ("plan_and_preprocess" in checks[0].found) is (value == "0")
 
 
-def test_compiling_without_a_compiler_is_a_warning(monkeypatch, tmp_path):
+def test_compiling_without_a_compiler_is_a_warning_where_a_gpu_would_compile(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert states(doctor.check_settings({}))["nnUNet_compile"] == "warning"
-    assert states(doctor.check_settings({"nnUNet_compile": "f"}))["nnUNet_compile"] == "ok"
+    gpu, cpu = {"devices": ["cuda:0 A100"]}, {"devices": []}
+    assert states(doctor.check_settings({}, gpu))["nnUNet_compile"] == "warning"
+    assert states(doctor.check_settings({"nnUNet_compile": "f"}, gpu))["nnUNet_compile"] == "ok"
+    assert states(doctor.check_settings({}, cpu))["nnUNet_compile"] == "ok"
+
+
+def test_a_search_for_trainers_that_could_find_none_is_not_a_second_problem():
+    assert doctor.check_trainer({"error": "AttributeError: x"}, {}).state == "ok"
+    assert doctor.check_trainer({"error": "x"}, {"nnUNet_extTrainer": "/somewhere"}).state == "problem"
 
 
 def test_a_probe_that_dies_says_how():
@@ -170,7 +179,7 @@ def test_trainers_found_as_copies_are_a_problem_because_they_do_not_pickle(good_
     code = (PACKAGE / "trainers" / "nnUNetTrainerMmActS.py").read_text()
     (folder / "nnUNetTrainerMmActS.py").write_text(code)
     monkeypatch.setenv("nnUNet_extTrainer", str(folder))
-    check = doctor.check_trainer(doctor.Probe().result("trainer"))
+    check = doctor.check_trainer(doctor.Probe().result("trainer"), os.environ)
     assert check.state == "problem" and "not the installed" in check.found
 
 

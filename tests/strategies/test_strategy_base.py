@@ -105,3 +105,15 @@ def test_steps_pick_the_best_that_is_left():
 def test_differences_of_rounding_size_are_ties():
     assert Steps(small_pool("a", "b"), 1).pick(np.array([0.3, 0.1 + 0.2])) == 0
     assert Steps(small_pool("a", "b"), 1).pick(np.array([0.3, 0.3 + 1e-9])) == 1
+
+
+def test_utilities_that_differ_by_rounding_are_ties_and_the_identifier_decides():
+    value = 0.1 + 0.2  # 0.30000000000000004
+    assert Constant([0.3, value, 0.2]).query(small_pool("a", "b", "c"), 2, RNG).picks == ("a", "b")
+    assert Constant([value, 0.3, 0.2]).query(small_pool("a", "b", "c"), 1, RNG).picks == ("a",)
+    pool = make_pool(n=2, labelled=0)
+    first, second = pool.sorted().cases
+    entropy = pd.Series([0.3, value], index=[first, second])
+    pool = dataclasses.replace(pool, scores=pool.scores.assign(mean_entropy=entropy, foreground_voxels=5.0))
+    for name in ("entropy", "cup", "aada"):
+        assert get_strategy(name).query(dataclasses.replace(pool, source_summary=None), 1, RNG).picks == (first,), name
