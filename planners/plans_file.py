@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.commands import Commands
 from nnunet_active.util.errors import ActiveError
 
 _SHARED = ("image_reader_writer", "transpose_forward", "transpose_backward", "label_manager")
@@ -48,6 +50,39 @@ def merge_plans(file: Path, planned: Sequence[dict]) -> dict:
         for key in ("configurations", "source_models"):
             merged[key].update(plans[key])
     return merged
+
+
+def what_is_replaced(file: Path, plans: dict) -> list[str]:
+    """Sentences about the source models that new plans put others in the place of, and about the rounds that these have open.
+
+    Args:
+        file: the plans file as it is before the new plans are written; need not be there.
+        plans: the new plans.
+    """
+    existing = _read(file) or {"source_models": {}}
+    replaced = {
+        name: before
+        for name, before in existing["source_models"].items()
+        if name in plans["source_models"] and before.get("weights") != plans["source_models"][name].get("weights")
+    }
+    sentences = [
+        f"The source model of {name} so far ({before.get('dataset')}, fold {before.get('fold')}) is replaced."
+        for name, before in replaced.items()
+    ]
+    for state in sorted(file.parent.glob("active/fold_*/campaign.json")):
+        try:
+            campaign = Campaign.open(file.parent, state.parent.name.removeprefix("fold_"))
+        except ActiveError:  # an earlier campaign that was set aside, or a damaged file: whoever needs it says so
+            continue
+        concerned = campaign.plans == file.stem and campaign.configuration in replaced
+        if concerned and (waiting := campaign.waiting()):
+            dataset = campaign.dataset_folder.name
+            anew = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold).init()
+            sentences.append(
+                f"Fold {campaign.fold} waits for {len(waiting)} label(s) that the model so far asked for ({', '.join(waiting)}); what "
+                f"was handed over keeps its predictions. To begin anew with the new model: {anew} --restart."
+            )
+    return sentences
 
 
 def _read(file: Path) -> dict | None:

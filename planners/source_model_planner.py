@@ -37,7 +37,7 @@ from nnunet_active.nnunet import nnunet_paths
 from nnunet_active.nnunet.networks import build_network, find_trainer_class
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.planners.channel_normalisation import map_normalisation
-from nnunet_active.planners.plans_file import merge_plans
+from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource
 
@@ -120,6 +120,7 @@ class SourceModelPlanner:
     def write(self) -> Path:
         """Write source networks, ``dataset.json``, ``dataset_fingerprint.json`` (unless there) and, last, the plans."""
         plans = self.plan()
+        self.notes += what_is_replaced(self.plans_file, plans)
         for source in self.sources:
             folder = source_folder(self.folder, self.plans_name, source.configuration)
             if not _holds(folder, source, plans):

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 import tiny_dataset as tiny
 from tiny_nrrd import write_segmentation
 
@@ -120,3 +122,22 @@ def test_a_pipe_in_the_labels_does_not_stop_preprocessing(raw, store):
     report = preprocess(raw, store)
     assert report.done == ["a", "b", "u"] and "no regular file" in report.warnings["u"]
     assert store.pool_identifiers() == ["u"]
+
+
+def test_a_tiff_label_is_taken_with_the_spacing_of_its_image_whether_it_has_a_companion_or_not(tmp_path):
+    raw = tmp_path / "raw" / tiny.NAME
+    (raw / "imagesTr").mkdir(parents=True)
+    (raw / "labelsTr").mkdir()
+    (raw / "dataset.json").write_text(json.dumps({**tiny.DATASET_JSON, "file_ending": ".tif"}))
+    for case in ("a", "b"):
+        for channel in range(2):
+            tifffile.imwrite(raw / "imagesTr" / f"{case}_{channel:04d}.tif", tiny.intensities(channel))
+        (raw / "imagesTr" / f"{case}.json").write_text(json.dumps({"spacing": [3, 1, 1]}))
+        tifffile.imwrite(raw / "labelsTr" / f"{case}.tif", drawn())
+    (raw / "labelsTr" / "b.json").write_text(json.dumps({"spacing": [3, 1, 1]}))
+    store = CaseStore(tmp_path / "preprocessed", {**tiny.make_plans(), "image_reader_writer": "Tiff3DIO"}, "3d_fullres")
+    report = preprocess(raw, store)
+    assert report.done == ["a", "b"] and not report.problems and not report.warnings
+    np.testing.assert_array_equal(stored(store, "a"), stored(store, "b"))
+    truth = store.dataset_folder / "gt_segmentations"
+    assert sorted(file.name for file in truth.iterdir()) == ["a.tif", "b.json", "b.tif"]

@@ -214,3 +214,12 @@ def test_else_the_users_own_stock_training_of_that_fold_is_taken(tmp_path):
 def test_a_missing_source_names_the_commands_that_give_one(tmp_path):
     with pytest.raises(MissingInput, match=r"nnunet_active plan -d Dataset009_A .* nnunet_active init"):
         find_source(tmp_path / "Dataset009_A", "nnUNetPlans", "3d_fullres", "0", tmp_path)
+
+
+def test_labels_of_the_source_that_cannot_be_used_are_named_as_the_sources(tmp_path):
+    folder = write_trained(source_model(), tmp_path / MODEL)
+    described = json.loads((folder / "dataset.json").read_text())
+    described["labels"] = {str(value): name for name, value in described["labels"].items()}
+    (folder / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(MissingInput, match=r"dataset\.json of the source model cannot be used: .*the wrong way round"):
+        read_source_model(folder)

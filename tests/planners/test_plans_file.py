@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny_rounds import request, start
 from tiny_source import plans
+from tiny_target import PLANS, make_target
 
-from nnunet_active.planners.plans_file import merge_plans
+from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
 from nnunet_active.util.errors import ActiveError
 
 
@@ -39,3 +41,21 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "plans.json").write_text("{")
     with pytest.raises(ActiveError, match=r"plans\.json is not valid JSON"):
         merge_plans(tmp_path / "plans.json", [planned("2d")])
+
+
+def test_what_new_plans_replace_is_named_also_the_rounds_that_are_open(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    file = target.preprocessed / f"{PLANS}.json"
+    plans_now = json.loads(file.read_text())
+    (name,) = plans_now["source_models"]
+    other = {**plans_now, "source_models": {name: {**plans_now["source_models"][name], "weights": "others"}}}
+    assert what_is_replaced(file, plans_now) == what_is_replaced(file.with_name("none.json"), other) == []
+    (said,) = what_is_replaced(file, other)
+    assert f"source model of {name} so far" in said and "is replaced" in said
+    campaign = start()
+    assert what_is_replaced(file, other) == [said]  # nobody waits
+    request(campaign, "case_1", "case_2")
+    _, waiting = what_is_replaced(file, other)
+    assert "Fold 0 waits for 2 label(s)" in waiting and "case_1, case_2" in waiting and "--restart" in waiting
+    (campaign.folder / "campaign.json").write_text("{")
+    assert what_is_replaced(file, other) == [said]
