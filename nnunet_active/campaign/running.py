@@ -1,0 +1,111 @@
+"""Trainings that are under way: each notes how far it is, and holds a lock that the operating system frees when it dies.
+
+``active/fold_F/.training_fold_K.json`` says which trainer is at which epoch; it counts while ``.training_fold_K.lock`` beside it is
+held. So a killed training is not taken for a running one, and a process that happens to have its number neither.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from nnunet_active.util.atomic import write_json
+
+PATIENCE = 5.0
+"""Seconds that a training waits where somebody is just looking whether it runs."""
+
+
+@dataclass(frozen=True)
+class RunningTraining:
+    """A training that is under way.
+
+    Attributes:
+        trainer: class name as in ``-tr``.
+        fold: the fold that it trains, a number as text, or ``all``.
+        epoch: the epoch that it is in (0, 1, ...).
+        epochs: length of the training.
+        since: when it began, ISO format in seconds.
+        pid, host: its process.
+    """
+
+    trainer: str
+    fold: str
+    epoch: int
+    epochs: int
+    since: str
+    pid: int
+    host: str
+
+    def line(self) -> str:
+        """For people."""
+        return (
+            f"{self.trainer} trains fold {self.fold} now: epoch {self.epoch} of {self.epochs} (since {self.since.replace('T', ' ')}, "
+            f"process {self.pid} on {self.host})."
+        )
+
+
+class TrainingNote:
+    """What a training notes of itself.
+
+    Args:
+        folder: of the campaign.
+        trainer, fold, epochs: see :class:`RunningTraining`.
+    """
+
+    def __init__(self, folder: Path, trainer: str, fold: str, epochs: int) -> None:
+        self.file = Path(folder) / f".training_fold_{fold}.json"
+        self._trainer, self._fold, self._epochs = trainer, fold, epochs
+        self._since = datetime.now().isoformat(timespec="seconds")
+        self._lock = FileLock(self.file.with_suffix(".lock"))
+
+    def at(self, epoch: int) -> None:
+        """Note the epoch; the first note takes the lock. Two trainings of one fold at once: the later one notes nothing."""
+        if not self._lock.is_locked:
+            try:
+                self._lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                return
+        process = (os.getpid(), socket.gethostname())
+        write_json(
+            self.file, asdict(RunningTraining(self._trainer, self._fold, epoch, self._epochs, self._since, *process))
+        )
+
+    def end(self) -> None:
+        """The training has ended, or stopped."""
+        if self._lock.is_locked:
+            self.file.unlink(missing_ok=True)
+            self._lock.release()
+
+
+def running_trainings(folder: Path) -> list[RunningTraining]:
+    """The trainings of a campaign that are under way now, by fold. What a killed one left behind is no training."""
+    found = []
+    for file in sorted(Path(folder).glob(".training_fold_*.json")):
+        lock = FileLock(file.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if (one := _read(file)) is not None:
+                found.append(one)
+        except OSError:  # a folder that may only be read: its trainings cannot be told from killed ones
+            continue
+        else:
+            lock.release()
+    return found
+
+
+def _read(file: Path) -> RunningTraining | None:
+    """None where it ended in this very moment, or its file is damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        one = RunningTraining(**{entry.name: content[entry.name] for entry in fields(RunningTraining)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    texts, numbers = (one.trainer, one.fold, one.since, one.host), (one.epoch, one.epochs, one.pid)
+    return one if all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in numbers) else None
