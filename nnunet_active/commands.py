@@ -16,7 +16,11 @@ DEFAULT_PLANS = "nnUNetActivePlans"
 DEFAULT_SIZE = 3
 """Cases of a round where nothing says how many."""
 
+SHORT_STEPS = 1000
+"""Steps below which AdamW is proposed: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""
+
 _TRAINERS = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}
+_STEPS_OF_AN_EPOCH = 250
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,17 @@ class Commands:
         return [] if device == "cuda" else ["-device", device]
 
 
-def trainer_for(strategy: str) -> str:
-    """The trainer that is made for a strategy; any other strategy is run by the plain active one."""
+def is_short(epochs: int | None, iterations: int | None) -> bool:
+    """Whether a training has fewer than `SHORT_STEPS` steps; None is the trainer's own, and no trainer of ours is that short."""
+    return epochs is not None and epochs * (iterations or _STEPS_OF_AN_EPOCH) < SHORT_STEPS
+
+
+def trainer_for(strategy: str, epochs: int | None = None, iterations: int | None = None) -> str:
+    """The trainer that suits a strategy and a schedule.
+
+    mmActS and ASSFT have trainers of their own, any other strategy is run by the plain active one; for a short training it is the one
+    with AdamW, but for ASSFT, whose rounds begin anew and train on pseudo-labels, which is its trainer's doing.
+    """
+    if strategy != "assft" and is_short(epochs, iterations):
+        return "nnUNetTrainerActiveAdamW"
     return _TRAINERS.get(strategy, "nnUNetTrainerActive")

@@ -73,3 +73,10 @@ def test_without_a_gpu_the_command_names_the_device(monkeypatch):
 
 def test_a_strategy_with_a_trainer_of_its_own_gets_it():
     assert trainer_for("mmacts") == "nnUNetTrainerMmActS" and trainer_for("coreset") == "nnUNetTrainerActive"
+
+
+@pytest.mark.parametrize("strategy", ["mmacts", "coreset"])
+def test_for_a_short_schedule_the_trainer_with_adamw_is_proposed(strategy):
+    assert trainer_for(strategy, 3, 333) == trainer_for(strategy, 3) == "nnUNetTrainerActiveAdamW"
+    assert trainer_for(strategy, 4, 250) == trainer_for(strategy, None, 2) == trainer_for(strategy)
+    assert trainer_for("assft", 3, 10) == "nnUNetTrainerASSFT"  # rounds from the source and pseudo-labels are its own

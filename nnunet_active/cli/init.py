@@ -160,6 +160,6 @@ def run(args: argparse.Namespace) -> int:
     draft_campaign(workspace.place, settings, args.oracle, percent, store=workspace.store).begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
-    trainer = trainer_for(args.strategy)
+    trainer = trainer_for(args.strategy, settings.epochs, settings.iterations)
     print(f"Next: {workspace.commands.train(trainer)}")
     return 0

@@ -16,6 +16,7 @@ TITLES = {
     "ingest": "Take the finished labels back",
     "preprocess": "Preprocess new scans",
     "train": "Train",
+    "wait": "A training is under way",
     "done": "Nothing is left to do",
 }
 

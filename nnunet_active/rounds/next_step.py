@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.running import RunningTraining, running_trainings
 from nnunet_active.commands import DEFAULT_SIZE, Commands, trainer_for
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
@@ -23,7 +24,8 @@ class NextStep:
     """One step.
 
     Attributes:
-        kind: ``select``, ``annotate``, ``label`` (a person is at work), ``ingest``, ``preprocess``, ``train`` or ``done``.
+        kind: ``select``, ``annotate``, ``label`` (a person is at work), ``ingest``, ``preprocess``, ``train``, ``wait`` (a training
+            is under way) or ``done``.
         command: what to type next; for ``label``: what to type once labels are there.
         why: sentences, the most important first.
         also: other commands that make sense now, each with a reason.
@@ -42,7 +44,8 @@ class NextStep:
 
     def lines(self) -> list[str]:
         """One screen."""
-        lines = [*self.why, "", f"Next: {self.command}" if self.command else "Nothing is left to do."]
+        nothing = "Nothing is to do until it has ended." if self.kind == "wait" else "Nothing is left to do."
+        lines = [*self.why, "", f"Next: {self.command}" if self.command else nothing]
         return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
 
 
@@ -118,7 +121,9 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     newest = {one.fold: one for one in reversed(trainings)}
     unasked = campaign.unasked(raw.labelled) if folder_oracle else []
     unfinished = next((one for one in newest.values() if one.resumable), None)
-    if waiting and folder_oracle:
+    if running := running_trainings(campaign.folder):
+        step = _while_training(running, waiting if folder_oracle else [], raw)
+    elif waiting and folder_oracle:
         step = _with_waiting(campaign, raw, store, commands)
     elif waiting:
         why = f"The labels of {', '.join(waiting)} are there; the training takes them up."
@@ -129,6 +134,13 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
     return NextStep(step.kind, step.command, (head, *step.why), step.also, {**state, **step.state})
+
+
+def _while_training(running: list[RunningTraining], waiting: list[str], raw: RawDataset) -> NextStep:
+    why = [one.line() for one in running]
+    if waiting:
+        why.append(f"It waits for the labels of {', '.join(waiting)}: put them into {raw.folder / 'labelsTr'}.")
+    return NextStep("wait", "", tuple(why), state={"running": [asdict(one) for one in running]})
 
 
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
@@ -205,7 +217,7 @@ def _with_labels(
 
 
 def _first_round(campaign: Campaign, commands: Commands, select: str) -> NextStep:
-    training = commands.train(trainer_for(campaign.settings.strategy))
+    training = commands.train(_suitable(campaign))
     if campaign.asks_a_person and campaign.is_open_ended and select:
         return NextStep(
             "select", select, ("No case has been asked for yet.",), (("to let the training ask", training),)
@@ -226,7 +238,7 @@ def _train(
     earlier: Training | None = None,
 ) -> NextStep:
     chosen = unfinished or earlier
-    trainer = chosen.trainer if chosen else trainer_for(campaign.settings.strategy)
+    trainer = chosen.trainer if chosen else _suitable(campaign)
     command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
     if unfinished is not None and unfinished.labelled is None:
         why = (
@@ -237,6 +249,11 @@ def _train(
         return NextStep("train", command, why)
     also = () if is_listed() else (("once per shell, before that command", export_line()),)
     return NextStep("train", command, why, also)
+
+
+def _suitable(campaign: Campaign) -> str:
+    settings = campaign.settings
+    return trainer_for(settings.strategy, settings.epochs, settings.iterations)
 
 
 def _names(training: Training) -> str:

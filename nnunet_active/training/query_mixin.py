@@ -77,6 +77,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.session: QuerySession | None = None
         self._loaded_cases: tuple = ()
+        self._told = False
         self._validated = ExitStack()
         dataset, plans_name = self.plans_manager.dataset_name, self.plans_manager.plans_name
         self.workspace = Workspace(dataset, self.fold, self.configuration_name, plans_name)
@@ -166,6 +167,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self._warn_of_pretrained_weights()
         with self.one_sentence():
             self.session.begin()
+            self._note_epoch()
             self.describe_model_folder()
             self._query()
             self._begin_comparison()
@@ -175,6 +177,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
     def on_epoch_start(self) -> None:
         """Query where it is due; a changed training set means new data loaders."""
+        self._note_epoch()
         with self.one_sentence():
             self._query()
             if self.restart == "source" and self.session.begins_round(self.current_epoch):
@@ -203,7 +206,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         """Train on what is labelled by now, validate on the fold's held-out cases (on the training cases where there are none)."""
         train, val = self._labelled_now(), self.session.held_out(self.current_epoch)
         if not val:
-            self.print_to_log_file("WARNING: no labelled case is held out; validation runs on the training cases.")
+            if not self._told:  # nnU-Net asks again for every validation
+                self.print_to_log_file("WARNING: no labelled case is held out; validation runs on the training cases.")
+                self._told = True
             val = list(train)
         self.print_to_log_file(f"This split has {len(train)} training and {len(val)} validation cases.")
         return train, val
@@ -244,6 +249,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
         Ranks().decide(start)
         return started[0] if started else Campaign.open(workspace.folder, workspace.fold)
+
+    def _note_epoch(self) -> None:
+        self.session.note_epoch(type(self).__name__, self.current_epoch, self.num_epochs)
 
     def _labelled_now(self) -> list[str]:
         return self.session.labelled(self.current_epoch)

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from nnunet_active.campaign.cross_validation import check_can_be_trained
+from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
@@ -49,6 +50,7 @@ class QuerySession:
         self.log_file = log_file
         self.ranks = Ranks()
         self._guards = ExitStack()
+        self._note: TrainingNote | None = None
 
     def begin(self) -> None:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
@@ -64,9 +66,18 @@ class QuerySession:
         self.ranks.decide(lambda: sweep(self.log_file.parent))
         self._follow()
 
+    def note_epoch(self, trainer: str, epoch: int, epochs: int) -> None:
+        """Let others know, until :meth:`end`, that this training is under way, and how far it is."""
+        if self.ranks.rank == 0:
+            if self._note is None:
+                self._note = TrainingNote(self.campaign.folder, trainer, self.fold, epochs)
+                self._guards.callback(self._note.end)
+            self._note.at(epoch)
+
     def end(self) -> None:
         """Let go of the campaign."""
         self._guards.close()
+        self._note = None
 
     def _follow(self) -> None:
         """Read what rank 0 wrote."""

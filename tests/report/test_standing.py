@@ -5,6 +5,7 @@ import shutil
 from report_campaign import make_setting, prediction
 from tiny_dataset import write_image
 
+from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.report.standing import standing
 
 
@@ -36,3 +37,12 @@ def test_where_the_next_step_cannot_be_found_the_reason_stands_in_its_place(nnun
     step = standing(setting.campaign)["step"]
     assert step["title"] == "The next step is not known" and "dataset.json was not found" in step["why"][0]
     assert step["command"] == ""
+
+
+def test_while_a_training_is_under_way_the_page_says_so(nnunet_folders):
+    campaign = make_setting(nnunet_folders).campaign
+    note = TrainingNote(campaign.folder, "nnUNetTrainerActive", "0", 40)
+    note.at(3)
+    step = standing(campaign)["step"]
+    note.end()
+    assert step["title"] == "A training is under way" and "epoch 3 of 40" in step["why"][0]

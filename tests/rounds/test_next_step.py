@@ -13,6 +13,7 @@ from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start
 from tiny_target import NAME, PLANS
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.util.errors import MissingInput
@@ -372,3 +373,25 @@ def test_with_cross_validation_the_own_fold_is_enough_to_ask_and_all_are_wanted_
     trained(target, labelled=labels_to_train_on(campaign, "1"), fold="1")
     assert step().kind == "done" and "-f 0 1" in step().also[0][1]
     assert step(fold="1") == step()  # a fold that the campaign covers
+
+
+# --- while a training is under way ---------------------------------------------------------------------------------------------------
+
+
+def test_while_a_training_is_under_way_next_says_how_far_it_is_and_what_it_waits_for(target):
+    campaign = start()
+    note = TrainingNote(campaign.folder, "nnUNetTrainerActive", "0", 40)
+    note.at(3)
+    found = step()
+    assert found.kind == "wait" and "nnUNetTrainerActive trains fold 0 now: epoch 3 of 40" in found.why[1]
+    assert found.lines()[-1] == "Nothing is to do until it has ended."
+    assert found.to_json()["state"]["running"][0]["epoch"] == 3
+    request(campaign, "case_1")
+    assert "waits for the labels of case_1" in step().why[2] and "labelsTr" in step().why[2]
+    note.end()
+    assert step().kind == "annotate"
+
+
+def test_for_a_short_schedule_next_names_the_trainer_that_suits_it(target):
+    start(strategy="mmacts", epochs=10, iterations=20, stride=2)
+    assert "-tr nnUNetTrainerActiveAdamW " in step().command

@@ -15,6 +15,7 @@ from tiny_campaign import edit
 from tiny_target import NAME, PLANS, make_target
 from tiny_training import campaign_of, fresh_target, run_with_kill, start, trainer_of
 
+from nnunet_active.campaign.running import running_trainings
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 
@@ -371,3 +372,26 @@ def test_the_stock_commands_train_with_workers_find_the_best_configuration_and_p
     where = ["-i", str(images), "-o", str(output), "-d", NAME, "-c", "3d_fullres", "-f", "0"]
     call("nnUNetv2_predict", *where, "-device", "cpu", "--disable_tta", "-npp", "1", "-nps", "1")
     assert (output / "case_0.nii.gz").is_file()
+
+
+def test_others_see_that_a_training_runs_and_where_it_is_and_its_log_says_once_that_nobody_is_held_out(
+    nnunet_folders, capsys
+):
+    target = make_target(nnunet_folders, labelled=3)
+    start(target, fold="all", epochs=2)
+    trainer = trainer_of(target, fold="all")
+    seen, original = [], trainer.on_train_epoch_start
+
+    def look() -> None:
+        seen.extend(
+            (one.trainer, one.fold, one.epoch, one.epochs) for one in running_trainings(trainer.session.campaign.folder)
+        )
+        original()
+
+    trainer.on_train_epoch_start = look
+    capsys.readouterr()
+    trainer.run_training()
+    assert seen == [("nnUNetTrainerMmActS", "all", 0, 2), ("nnUNetTrainerMmActS", "all", 1, 2)]
+    assert running_trainings(campaign_of(target, "all").folder) == []
+    trainer.perform_actual_validation()
+    assert capsys.readouterr().out.count("no labelled case is held out; validation") == 1
