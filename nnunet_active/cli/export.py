@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_plans
@@ -23,6 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
     )
     add_plans(parser)
+    parser.add_argument(
+        "--source",
+        action="store_true",
+        help="export the source model instead, carried over to the target's channels and labels: what to predict with if adapting "
+        "it does no good",
+    )
     parser.add_argument("-o", dest="output", required=True, type=Path, help="output folder, or a file ending in .zip")
     parser.add_argument(
         "-chk",
@@ -39,22 +46,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export and print how the result is used."""
-    from nnunet_active.models.model_export import export_model
+    from nnunet_active.models.model_export import export_model, export_source
     from nnunet_active.nnunet import nnunet_paths
+    from nnunet_active.workspace import Workspace
 
+    if args.source:
+        workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
+        written, report = export_source(workspace.source, workspace.plans, workspace.dataset_json, args.output)
+        print(*report.lines(), sep="\n")
+        _say(written, args.dataset, args.configuration, f"{args.plans}_source", ["0"])
+        return 0
     folder = nnunet_paths.results_root() / nnunet_paths.dataset_name(args.dataset)
     trained = folder / f"{args.trainer}__{args.plans}__{args.configuration}"
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
+    _say(written, args.dataset, args.configuration, args.plans, args.folds)
+    return 0
+
+
+def _say(written: Path, dataset: str, configuration: str, plans: str, folds: Sequence[str]) -> None:
     print(f"Written: {written}")
     print("On a machine with nnU-Net alone:")
     if written.suffix.lower() == ".zip":
         print(f"  nnUNetv2_install_pretrained_model_from_zip {written.name}")
         print(
-            f"  nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {args.dataset} -c {args.configuration} -p {args.plans} "
-            f"-f {' '.join(args.folds)}"
+            f"  nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {dataset} -c {configuration} -p {plans} -f {' '.join(folds)}"
         )
     else:
-        print(
-            f"  nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {written.name} -f {' '.join(args.folds)}"
-        )
-    return 0
+        print(f"  nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {written.name} -f {' '.join(folds)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,4 +46,8 @@ def other_images(names: Iterable[str], ending: str) -> list[str]:
 
 def is_special(file: Path) -> bool:
     """Whether reading a file could wait for ever: a pipe, a socket or a device, or a link to one."""
-    return file.exists() and not file.is_file() and not file.is_dir()
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:  # not there, or a broken link
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

@@ -16,10 +16,13 @@ from pathlib import Path
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.models.model_writing import write_checkpoint
-from nnunet_active.models.source_model import SourceModel, read_source_model
+from nnunet_active.models.source_model import SourceModel, carry_over, read_source_model
+from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network, stock_trainer_name
 from nnunet_active.util.atomic import atomic_file, write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource
+
+STOCK_TRAINER = "nnUNetTrainer"
 
 
 def export_model(
@@ -49,15 +52,52 @@ def export_model(
     stock = stock_trainer_name(models[0].trainer_name)
     for model in models:
         _check_stock_network(model, stock)
-    name = f"{stock}__{plans}__{configuration}"
-    output = Path(output)
+    return _write(models, stock, trained.parent.name, f"{stock}__{plans}__{configuration}", Path(output))
+
+
+def export_source(
+    source: SourceModel, plans: dict, dataset_json: dict, output: str | Path
+) -> tuple[Path, TransferReport]:
+    """Export the source network as it was carried over to a target, so that stock nnU-Net predicts the target's scans with it.
+
+    The source's own folder has the source's channels and labels; images with other channels stop nnU-Net there.
+
+    Args:
+        source: the source model.
+        plans: the target's plans.
+        dataset_json: the target's ``dataset.json``.
+        output: as for :func:`export_model`; the name of the plans ends in ``_source``, so that it lies beside an adapted model.
+
+    Returns:
+        What was written, and what was matched, new and dropped.
+
+    Raises:
+        IncompatibleSource: the source cannot be carried over.
+    """
+    network = build_network(plans, source.configuration, dataset_json, STOCK_TRAINER)
+    report = carry_over(network, source, plans, dataset_json)
+    named = {**plans, "plans_name": f"{plans['plans_name']}_source"}
+    model = replace(
+        source,
+        plans=named,
+        dataset_json=dataset_json,
+        weights=network.state_dict(),
+        fold="0",
+        trainer_name=STOCK_TRAINER,
+    )
+    name = f"{STOCK_TRAINER}__{named['plans_name']}__{source.configuration}"
+    return _write([_portable(model)], STOCK_TRAINER, plans["dataset_name"], name, Path(output)), report
+
+
+def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, output: Path) -> Path:
+    """A folder, or a zip that nnU-Net installs."""
     if output.suffix.lower() != ".zip":
         for model in models:
             _write_model(model, output / name, stock)
         return output / name
     with tempfile.TemporaryDirectory(prefix="nnunet_active_") as scratch, atomic_file(output) as temporary:
         for model in models:
-            _write_model(model, Path(scratch) / trained.parent.name / name, stock)
+            _write_model(model, Path(scratch) / dataset / name, stock)
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(scratch).as_posix())

@@ -1,6 +1,6 @@
 """Take finished labels back: from the hand-off folders, from ``labelsTr``, or from any folder.
 
-First every file is looked at (see ``finished_labels``); nothing is written. Then each finished label is put into ``labelsTr`` in one
+First every file is looked at (see ``label_finder``); nothing is written. Then each finished label is put into ``labelsTr`` in one
 step; a label that was there before is kept in ``replaced_labels``. Only then the campaign is locked, the label preprocessed, and the
 case moved to the labelled ones. Every step can be repeated: after a kill the same command finds what is missing and goes on.
 Annotators' own files are only ever read.

@@ -11,9 +11,9 @@ import pytest
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from tiny_source import random_network, source_model, write_trained
+from tiny_source import GLIOMA, dataset_json, random_network, source_model, write_trained
 
-from nnunet_active.models.model_export import export_model
+from nnunet_active.models.model_export import export_model, export_source
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
@@ -147,3 +147,23 @@ def test_the_stock_commands_install_and_predict_with_the_zip(results, tmp_path):
     arguments = ["-i", images, "-o", tmp_path / "out", *target, "-npp", 1, "-nps", 1]
     stock("nnunetv2.inference.predict_from_raw_data.predict_entry_point", *arguments)
     assert sitk.ReadImage(tmp_path / "out" / "case.nii.gz").GetSize() == (22, 20, 18)
+
+
+@torch.no_grad()
+def test_the_source_is_exported_with_the_targets_channels_and_predicts_there_as_it_did(tmp_path):
+    source = source_model()
+    channels = ("T2", *GLIOMA)  # one more than the source has
+    target = {**source.plans, "plans_name": "nnUNetActivePlans", "dataset_name": DATASET}
+    described = dataset_json(channels, dataset={"p": {"images": ["/home/somebody/p.nii.gz"]}})
+    written, report = export_source(source, target, described, tmp_path / "out")
+    assert written.name == "nnUNetTrainer__nnUNetActivePlans_source__3d_fullres" and report.lines()
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(written), None)
+    x = torch.randn(1, len(GLIOMA), 16, 16, 16)
+    expected = random_network(source.plans, "3d_fullres", source.dataset_json)(x)
+    found = predictor.network.eval()(torch.cat([torch.randn_like(x[:, :1]), x], dim=1))
+    torch.testing.assert_close(found, expected)
+    assert not any("somebody" in file.read_text() for file in written.glob("*.json"))
+    packed, _ = export_source(source, target, described, tmp_path / "source.zip")
+    with zipfile.ZipFile(packed) as archive:
+        assert f"{DATASET}/{written.name}/plans.json" in archive.namelist()
