@@ -84,13 +84,13 @@ class Campaign(CampaignQuestions):
         return campaign
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the campaign for writing, and take over what a killed process left behind.
+    def lock(self, doing: str = "") -> Iterator[None]:
+        """Hold the campaign for writing, and take over what a killed process left behind; ``doing`` says what for.
 
         Raises:
             CampaignError: another process holds it; the message says which.
         """
-        with hold(self.folder):
+        with hold(self.folder, doing):
             sweep(self.dataset_folder)
             self.refresh()
             self.recover()

@@ -20,6 +20,7 @@ from nnunet_active.report.agreement import agreement_of_labels
 from nnunet_active.report.case_card import case_card
 from nnunet_active.report.details import comparisons, plans_table, settings_table, versions_table
 from nnunet_active.report.embedding_map import embedding_map
+from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.ranking import as_text, ranking
 from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
 from nnunet_active.report.standing import standing
@@ -89,6 +90,7 @@ def collect(
             content["cards"].append(_card(campaign, query, case, raw, plans, draw))
         rounds.append(content)
     colours = colour_of_name(raw.dataset_json)
+    answer = first_answer(campaign, results)
     classes = {name for one in rounds for card in one["cards"] for name in card["legend"]}
     return {
         "dataset": campaign.dataset_folder.name,
@@ -98,7 +100,8 @@ def collect(
         "pictures": any(card["channels"] for one in rounds for card in one["cards"]),
         "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
         "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
-        "standing": standing(campaign),
+        "answer": answer,
+        "standing": standing(campaign, answer["good"] is not None),
         "set_aside": cases_set_aside(CaseStore(campaign.dataset_folder, plans, campaign.configuration), raw),
         "rounds": rounds,
         "problems": problems,

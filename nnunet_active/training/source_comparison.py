@@ -114,7 +114,7 @@ class Gain:
 
 def gain_of(table: pd.DataFrame, kind: str) -> Gain:
     """What rows of one comparison say (columns of ``comparison.csv``; one row per model, case and label)."""
-    by_label = _dice_by_label(table, [SOURCE, ADAPTED])
+    by_label = dice_by_label(table, [SOURCE, ADAPTED])
     by_case = by_label.groupby("case").mean()
     difference = (by_case[ADAPTED] - by_case[SOURCE]).to_numpy()
     losses = by_label.groupby("label").mean()
@@ -139,14 +139,25 @@ def gain_of(table: pd.DataFrame, kind: str) -> Gain:
 
 def dice_by_case(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     """Mean Dice over labels, one row per case that all ``models`` were measured on, one column per model."""
-    return _dice_by_label(table, models).groupby("case").mean()
+    return dice_by_label(table, models).groupby("case").mean()
 
 
-def _dice_by_label(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+def dice_by_label(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
+    """Dice by case and label that all ``models`` were measured on, one column per model."""
     found = [table[table["model"] == model].set_index(["case", "label"])["dice"] for model in models]
     by_label = pd.concat(found, axis=1, keys=list(models), join="inner")
     # a label that is neither there nor found by any network says nothing; one that is rightly not found by one of them is a hit
     return by_label.dropna(how="all").fillna(1.0)
+
+
+def read_comparison(file: Path) -> pd.DataFrame:
+    """Content of a ``comparison.csv``; empty where there is none yet, or a damaged one (everything is then measured again)."""
+    texts = dict.fromkeys(("case", "network", "reference", "label"), str)
+    how = {"dtype": texts, "keep_default_na": False, "na_values": {"dice": [""]}}
+    try:
+        return pd.read_csv(file, **how, float_precision="round_trip")[COLUMNS]
+    except (OSError, ValueError, KeyError):
+        return pd.DataFrame(columns=COLUMNS)
 
 
 class Comparison:
@@ -161,7 +172,7 @@ class Comparison:
 
     def __init__(self, file: Path, store: CaseStore, labels: dict, ranks: Ranks | None = None) -> None:
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
-        self.table = self.ranks.decide(self._read)
+        self.table = self.ranks.decide(lambda: read_comparison(self.file))
 
     def begin(self) -> None:
         """A training from the first epoch on: what an earlier one measured of its own network on held-out cases is history."""
@@ -223,14 +234,6 @@ class Comparison:
             return digest, dict(zip(rows["label"], rows["dice"], strict=True))
         predicted = label_map(window.logits(self.store.load_image(case)), window)
         return digest, compare(reference, predicted, self.labels, 1.0)["dice"]
-
-    def _read(self) -> pd.DataFrame:
-        texts = dict.fromkeys(("case", "network", "reference", "label"), str)
-        how = {"dtype": texts, "keep_default_na": False, "na_values": {"dice": [""]}}
-        try:
-            return pd.read_csv(self.file, **how, float_precision="round_trip")[COLUMNS]
-        except (OSError, ValueError, KeyError):  # none yet, or a damaged one: everything is measured again
-            return pd.DataFrame(columns=COLUMNS)
 
     def _write(self) -> None:
         write_text(self.file, self.table.to_csv(index=False))

@@ -1,0 +1,51 @@
+"""The first thing that the page says: how good the adapted model is on cases that it had not seen, or that nobody knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.rounds.answer import NOT_KNOWN, Answer, answers
+from nnunet_active.rounds.trained_models import trainings_of
+
+
+def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
+    """What the newest training of the campaign measured, and in a word what earlier ones did.
+
+    Args:
+        campaign: an opened campaign.
+        results: ``nnUNet_results``.
+
+    Returns:
+        ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None where it is not known), ``trained``
+        (trainer and fold), ``labels`` and ``cases`` (name, Dice of the source model, of the adapted model, difference), and
+        ``others`` (trained, sentence) of the campaign's other trainings.
+    """
+    found = answers(campaign, results)
+    nothing: dict[str, Any] = {"advice": "", "good": None, "trained": "", "labels": [], "cases": [], "others": []}
+    if not found:
+        return {**nothing, "sentence": NOT_KNOWN if trainings_of(campaign, results) else ""}
+    newest, *others = found
+    return {
+        "sentence": newest.sentence,
+        "advice": newest.advice,
+        "good": not newest.gain.is_worse,
+        "trained": _trained(newest),
+        "labels": _rows(newest.labels),
+        "cases": _rows(newest.cases),
+        "others": [(_trained(other), other.sentence) for other in others],
+    }
+
+
+def _trained(answer: Answer) -> str:
+    return f"{answer.trainer}, fold {answer.fold}"
+
+
+def _rows(table: pd.DataFrame) -> list[tuple[str, float, float, float]]:
+    return [
+        (str(name), float(source), float(adapted), float(adapted - source))
+        for name, source, adapted in table[["source", "adapted"]].itertuples()
+    ]

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pandas as pd
+from report_campaign import NAME, make_setting
+from tiny_source import source_model, write_trained
+
+from nnunet_active.report.first_answer import first_answer
+from nnunet_active.report.report_page import collect, render
+from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, SOURCE
+from nnunet_active.util.lock import TRAINING
+
+
+def train(setting, dice: dict[str, tuple[float, float]] | None) -> None:
+    """A training of the campaign's labels, and what it measured of itself."""
+    folder = setting.results / NAME / "nnUNetTrainerActive__nnUNetActivePlans__3d_fullres"
+    write_trained(source_model(), folder, nnunet_active={"labelled": setting.campaign.labelled()})
+    rows = []
+    for case, (source, adapted) in (dice or {}).items():
+        rows.append((HELD_OUT, 0, 0, 0, SOURCE, "s", case, "r", "core", source))
+        rows.append((HELD_OUT, 1, 9, 1, ADAPTED, "a", case, "r", "core", adapted))
+    if dice is not None:
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(folder / "fold_0" / "comparison.csv", index=False)
+
+
+def page(setting) -> str:
+    return render(collect(setting.campaign, setting.raw, setting.plans, setting.results, pictures=False))
+
+
+def test_the_answer_is_the_first_sentence_of_the_page_and_nothing_contradicts_it(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    train(setting, {"a": (0.8, 0.85), "b": (0.82, 0.86), "c": (0.85, 0.9)})
+    text = page(setting)
+    said = (
+        "On 3 cases it had not seen, the adapted model went from a mean Dice of 0.823 to 0.870 and was worse in none."
+    )
+    assert said in text and text.index(said) < text.index("<span>Next:</span>")
+    assert "no validation can tell" not in text
+    assert first_answer(setting.campaign, setting.results)["cases"][0][:3] == ("a", 0.8, 0.85)
+
+
+def test_before_a_training_nothing_is_said_and_one_that_measured_nothing_says_so(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    assert first_answer(setting.campaign, setting.results)["sentence"] == ""
+    train(setting, None)
+    assert "is not known yet" in first_answer(setting.campaign, setting.results)["sentence"]
+    assert "no validation can tell" in page(setting)
+
+
+def test_while_a_training_runs_the_page_says_so_and_proposes_no_other(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    setting.campaign.mark_labelled(["case_2", "case_3"])
+    with setting.campaign.lock(TRAINING):
+        text = page(setting)
+    assert "A training has been running since" in text and "Wait for the training that is running" in text
+    assert "nnUNetv2_train" not in text.split('id="round"')[0]
+    assert "A training has been running" not in page(setting)

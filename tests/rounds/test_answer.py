@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from tiny_rounds import start, trained
+
+from nnunet_active.rounds.answer import answers, running_training
+from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
+from nnunet_active.util.lock import TRAINING
+
+
+def table(kind: str, dice: dict[str, tuple[float, float]], number: int = 1, epoch: int = 9) -> pd.DataFrame:
+    """One label; case -> Dice of the source and of the adapted network."""
+    rows = []
+    for case, (source, adapted) in dice.items():
+        rows.append((kind, 0, 0, 0, SOURCE, "s", case, "r", "core", source))
+        rows.append((kind, number, epoch, 3, ADAPTED, f"a{epoch}", case, "r", "core", adapted))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+@pytest.fixture
+def campaign(target):
+    return start()
+
+
+def measure(target, campaign, *tables: pd.DataFrame, **how) -> None:
+    checkpoint = trained(target, labelled=campaign.labelled(), **how)
+    pd.concat(tables).to_csv(checkpoint.parent / "comparison.csv", index=False)
+
+
+def sentence(target, campaign, *tables) -> str:
+    measure(target, campaign, *tables)
+    (answer,) = answers(campaign, target.results)
+    return f"{answer.sentence} {answer.advice}".strip()
+
+
+def test_a_better_model_is_called_better_in_one_sentence(target, campaign):
+    better = {f"v{i}": (0.80 + i / 100, 0.86 + i / 90) for i in range(4)}
+    assert sentence(target, campaign, table(HELD_OUT, better)) == (
+        "On 4 cases it had not seen, the adapted model went from a mean Dice of 0.815 to 0.877 and was worse in none."
+    )
+
+
+def test_a_worse_model_comes_with_what_to_do(target, campaign):
+    said = sentence(target, campaign, table(HELD_OUT, {"a": (0.9, 0.7), "b": (0.8, 0.81), "c": (0.9, 0.8)}))
+    assert (
+        "the adapted model fell from a mean Dice of 0.867 to 0.770 and was worse in 2 of them. Keep the source" in said
+    )
+
+
+def test_a_gain_on_two_cases_may_be_chance_and_the_same_model_stays_where_it_was(target, campaign):
+    assert "may be chance" in sentence(target, campaign, table(HELD_OUT, {"a": (0.5, 0.6), "b": (0.5, 0.7)}))
+    assert "stayed at a mean Dice of 0.500 and" in sentence(target, campaign, table(HELD_OUT, {"a": (0.5, 0.5)}))
+
+
+def test_after_several_rounds_the_last_one_counts(target, campaign):
+    early, late = table(HELD_OUT, {"a": (0.5, 0.1)}, 1, 9), table(HELD_OUT, {"a": (0.5, 0.9)}, 2, 20)
+    assert "to 0.900" in sentence(target, campaign, early, late[late["model"] == ADAPTED])
+
+
+def test_where_nothing_is_held_out_new_labels_judge_before_they_are_trained_on(target, campaign):
+    said = sentence(target, campaign, table(PREQUENTIAL, {"a": (0.5, 0.6), "b": (0.5, 0.6), "c": (0.4, 0.6)}))
+    assert said.startswith("On 3 cases it had not seen when their labels came in, the adapted model went from")
+
+
+def test_labels_and_cases_are_listed_and_a_training_of_an_earlier_campaign_says_nothing(target, campaign):
+    measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
+    (answer,) = answers(campaign, target.results)
+    assert answer.labels.loc["core", "adapted"] == 0.9 and list(answer.cases.index) == ["a"]
+    measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
+    trained(target, labelled=["a_case_that_this_campaign_never_knew"])
+    assert answers(campaign, target.results) == []
+
+
+@pytest.mark.parametrize("content", ["", "case,dice\n", "\x00\x01"])
+def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content):
+    (trained(target, labelled=campaign.labelled()).parent / "comparison.csv").write_text(content)
+    assert answers(campaign, target.results) == []
+
+
+def test_a_training_that_runs_is_told_from_a_command_and_from_one_that_was_killed(campaign):
+    assert running_training(campaign) == ""
+    with campaign.lock():
+        assert running_training(campaign) == ""
+    with campaign.lock(TRAINING):
+        assert running_training(campaign).startswith("A training has been running since ")
+        holder = campaign.folder / ".lock_holder.json"
+        note = holder.read_text()
+    assert running_training(campaign) == ""
+    holder.write_text(note.replace('"pid": ', '"pid": 4194304'))  # above the highest there can be
+    assert running_training(campaign) == ""
