@@ -84,13 +84,13 @@ class Campaign(CampaignQuestions):
         return campaign
 
     @contextmanager
-    def lock(self, doing: str = "") -> Iterator[None]:
-        """Hold the campaign for writing, and take over what a killed process left behind; ``doing`` says what for.
+    def lock(self) -> Iterator[None]:
+        """Hold the campaign for writing, and take over what a killed process left behind.
 
         Raises:
             CampaignError: another process holds it; the message says which.
         """
-        with hold(self.folder, doing):
+        with hold(self.folder):
             sweep(self.dataset_folder)
             self.refresh()
             self.recover()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.rounds.answer import running_training
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.workspace import Workspace
@@ -22,9 +21,6 @@ TITLES = {
 }
 
 
-_AFTER_A_TRAINING = ("select", "preprocess", "train", "done")
-
-
 def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
     """Counts, the bar of the budget, warnings, and the next step with its command.
 
@@ -34,7 +30,7 @@ def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
 
     Returns:
         ``labelled``, ``initial``, ``held_out``, ``waiting``, ``declined``, ``rounds``, ``budget``, ``asked``; ``bar`` (name,
-        count, share in percent); ``step`` (title, why, command, also); ``running`` (a sentence, or empty); ``warnings``.
+        count, share in percent); ``step`` (title, why, command, also); ``warnings``.
     """
     waiting, declined = campaign.waiting(), campaign.declined
     asked = [case for case in campaign.requested() if case not in declined]
@@ -47,7 +43,6 @@ def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
         warnings.append(
             "No labelled case is held out, so no validation can tell how good the adapted network is on new cases."
         )
-    running = running_training(campaign)
     return {
         "labelled": len(campaign.labelled()),
         "initial": len(campaign.initial),
@@ -58,20 +53,16 @@ def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
         "budget": campaign.budget,
         "asked": len(asked),
         "bar": [(name, count, round(100 * count / total, 2)) for name, count in parts],
-        "running": running,
-        "step": _step(campaign, running),
+        "step": _step(campaign),
         "warnings": warnings,
     }
 
 
-def _step(campaign: Campaign, running: str) -> dict[str, Any]:
+def _step(campaign: Campaign) -> dict[str, Any]:
     try:
         step = next_step(Workspace.of(campaign))
     except (ActiveError, OSError) as error:
         return {"title": "The next step is not known", "why": [str(error)], "command": "", "also": []}
-    if running and step.kind in _AFTER_A_TRAINING:
-        why = ["What follows is the state before its end; make the report again then."]
-        return {"title": "Wait for the training that is running", "why": why, "command": "", "also": []}
     # its first sentence counts what the page counts itself
     return {
         "title": TITLES.get(step.kind, step.kind),

@@ -24,7 +24,6 @@ from nnunet_active.training.source_comparison import (
     gain_of,
     read_comparison,
 )
-from nnunet_active.util.lock import TRAINING, holder_of
 
 
 @dataclass(frozen=True)
@@ -116,13 +115,3 @@ def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     last = adapted.iloc[-1]
     now = (adapted["round"] == last["round"]) & (adapted["epoch"] == last["epoch"])
     return pd.concat([held_out[held_out["model"] == SOURCE], adapted[now]]), HELD_OUT
-
-
-def running_training(campaign: Campaign) -> str:
-    """One sentence where a training holds the campaign now, else an empty text; what is on disk is then the state before its end."""
-    holder = holder_of(campaign.folder)
-    if holder is None or holder.doing != TRAINING:
-        return ""
-    return (
-        f"A training has been running since {holder.since.replace('T', ' ')} (process {holder.pid} on {holder.host})."
-    )

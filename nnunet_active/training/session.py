@@ -24,7 +24,6 @@ from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import EmptyPool
-from nnunet_active.util.lock import TRAINING
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
@@ -63,7 +62,7 @@ class QuerySession:
             self._follow()
             check_can_be_trained(self.campaign, self.fold)
             return
-        self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock(TRAINING)))
+        self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
         self.ranks.decide(lambda: sweep(self.log_file.parent))
         self._follow()
 

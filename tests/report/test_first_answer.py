@@ -7,7 +7,6 @@ from tiny_source import source_model, write_trained
 from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.report_page import collect, render
 from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, SOURCE
-from nnunet_active.util.lock import TRAINING
 
 
 def train(setting, dice: dict[str, tuple[float, float]] | None) -> None:
@@ -44,13 +43,3 @@ def test_before_a_training_nothing_is_said_and_one_that_measured_nothing_says_so
     train(setting, None)
     assert "is not known yet" in first_answer(setting.campaign, setting.results)["sentence"]
     assert "no validation can tell" in page(setting)
-
-
-def test_while_a_training_runs_the_page_says_so_and_proposes_no_other(nnunet_folders):
-    setting = make_setting(nnunet_folders)
-    setting.campaign.mark_labelled(["case_2", "case_3"])
-    with setting.campaign.lock(TRAINING):
-        text = page(setting)
-    assert "A training has been running since" in text and "Wait for the training that is running" in text
-    assert "nnUNetv2_train" not in text.split('id="round"')[0]
-    assert "A training has been running" not in page(setting)

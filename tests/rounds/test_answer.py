@@ -4,9 +4,8 @@ import pandas as pd
 import pytest
 from tiny_rounds import start, trained
 
-from nnunet_active.rounds.answer import answers, running_training
+from nnunet_active.rounds.answer import answers
 from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
-from nnunet_active.util.lock import TRAINING
 
 
 def table(kind: str, dice: dict[str, tuple[float, float]], number: int = 1, epoch: int = 9) -> pd.DataFrame:
@@ -76,16 +75,3 @@ def test_labels_and_cases_are_listed_and_a_training_of_an_earlier_campaign_says_
 def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content):
     (trained(target, labelled=campaign.labelled()).parent / "comparison.csv").write_text(content)
     assert answers(campaign, target.results) == []
-
-
-def test_a_training_that_runs_is_told_from_a_command_and_from_one_that_was_killed(campaign):
-    assert running_training(campaign) == ""
-    with campaign.lock():
-        assert running_training(campaign) == ""
-    with campaign.lock(TRAINING):
-        assert running_training(campaign).startswith("A training has been running since ")
-        holder = campaign.folder / ".lock_holder.json"
-        note = holder.read_text()
-    assert running_training(campaign) == ""
-    holder.write_text(note.replace('"pid": ', '"pid": 4194304'))  # above the highest there can be
-    assert running_training(campaign) == ""

@@ -9,12 +9,12 @@ import time
 import pytest
 
 from nnunet_active.util.errors import CampaignError
-from nnunet_active.util.lock import hold, holder_of
+from nnunet_active.util.lock import hold
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nnunet_active.util.lock import hold, holder_of
+from nnunet_active.util.lock import hold
 folder = Path(sys.argv[1])
 with hold(folder):
     print("held", flush=True)
@@ -24,7 +24,7 @@ with hold(folder):
 WITH_WORKER = """
 import multiprocessing, os, sys, time
 from pathlib import Path
-from nnunet_active.util.lock import hold, holder_of
+from nnunet_active.util.lock import hold
 def work():
     print(os.getpid(), flush=True)  # by the worker itself: only then has it really begun, and closed what it inherited
     time.sleep(float(sys.argv[2]))
@@ -103,21 +103,3 @@ def test_two_folders_have_two_locks(tmp_path):
     with hold(tmp_path / "fold_0"), hold(tmp_path / "fold_1"):
         assert (tmp_path / "fold_0" / ".lock_holder.json").is_file()
         assert (tmp_path / "fold_1" / ".lock_holder.json").is_file()
-
-
-def test_the_holder_is_known_with_what_it_does_and_a_killed_one_is_not(tmp_path):
-    assert holder_of(tmp_path) is None
-    with hold(tmp_path, "a training"):
-        found = holder_of(tmp_path)
-        assert (found.pid, found.host, found.doing) == (os.getpid(), socket.gethostname(), "a training")
-    assert holder_of(tmp_path) is None
-    process, said = start(HOLDER, tmp_path, 60)
-    assert said == "held" and holder_of(tmp_path).pid == process.pid
-    stop(process)
-    assert (tmp_path / ".lock_holder.json").is_file() and holder_of(tmp_path) is None
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"pid": "x", "host": 1, "since": 2}', "\x00"])
-def test_a_damaged_note_of_the_holder_is_no_holder(tmp_path, content):
-    (tmp_path / ".lock_holder.json").write_text(content)
-    assert holder_of(tmp_path) is None
