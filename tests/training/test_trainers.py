@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from tiny_target import make_target
+from tiny_training import checkpoint_of, start, trainer_of
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerActiveAdamW import nnUNetTrainerActiveAdamW
 from nnunet_active.trainers.nnUNetTrainerASSFT import nnUNetTrainerASSFT
@@ -35,3 +40,33 @@ def test_assft_asks_in_five_rounds_each_from_the_source_weights_and_semi_supervi
     )
     assert settings.queries == 5 and trainer.active_epochs == 5 * trainer.active_stride
     assert trainer.active_restart == "source" and trainer.active_pseudo_labels == {}
+
+
+THREE_LINES = """
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
+from nnunet_active.training.query_mixin import ActiveQueryMixin
+
+class nnUNetTrainerMine(ActiveQueryMixin, nnUNetTrainerDA5):
+    strategy = "entropy"
+    active_epochs = 200
+"""
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_a_trainer_of_ones_own_in_a_folder_of_ones_own_is_found_beside_ours_and_trains(
+    nnunet_folders, monkeypatch, ours_first
+):
+    folder = nnunet_folders / "my_trainers"
+    folder.mkdir()
+    (folder / "mine.py").write_text(THREE_LINES)
+    both = [str(discovery_folder()), str(folder)]
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join(both if ours_first else reversed(both)))
+    target = make_target(nnunet_folders)
+    start(target, epochs=None, iterations=1, val_iterations=1, budget=1)
+    trainer = trainer_of(target, "nnUNetTrainerMine")
+    assert (trainer.num_epochs, trainer.initial_lr) == (200, 0.01)
+    trainer.num_epochs = 1
+    trainer.run_training()
+    checkpoint = checkpoint_of(target, "nnUNetTrainerMine")
+    assert checkpoint["trainer_name"] == "nnUNetTrainerDA5" and checkpoint["nnunet_active"]["labelled"]
+    assert trainer_of(target).__class__ is nnUNetTrainerMmActS
