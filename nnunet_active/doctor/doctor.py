@@ -116,8 +116,9 @@ def as_json(checks: Sequence[Check]) -> str:
 class Probe:
     """The answers of `doctor_probe`, asked once in a process of its own."""
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "nnunet_active.doctor.doctor_probe")) -> None:
-        self.command = list(command)
+    def __init__(self, command: Sequence[str] | None = None) -> None:
+        # by its file: with -m the working directory comes first, and in a clone its folder would hide the installed package
+        self.command = list(command or (sys.executable, str(Path(__file__).with_name("doctor_probe.py"))))
         self._answers: dict[str, dict[str, Any]] | None = None
         self._end = ""
 

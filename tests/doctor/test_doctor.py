@@ -183,6 +183,14 @@ def test_trainers_found_as_copies_are_a_problem_because_they_do_not_pickle(good_
     assert check.state == "problem" and "not the installed" in check.found
 
 
+def test_a_folder_of_the_packages_name_where_the_user_stands_does_not_hide_the_installed_package(tmp_path, monkeypatch):
+    (tmp_path / "nnunet_active").mkdir()
+    (tmp_path / "nnunet_active" / "__init__.py").write_text("raise ImportError('the folder of a clone')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
+    assert "nnUNetTrainerMmActS" in doctor.Probe().result("trainer")["found"]
+
+
 def test_the_command_needs_neither_torch_nor_nnunet_to_start():
     code = "import sys, nnunet_active.doctor.doctor, nnunet_active.cli.doctor; print({'torch', 'nnunetv2'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
