@@ -22,9 +22,10 @@ def add_configuration(parser: ArgumentParser, required: bool = True) -> None:
     )
 
 
-def add_plans(parser: ArgumentParser) -> None:
-    """``-p``: plans identifier."""
-    parser.add_argument("-p", dest="plans", default=DEFAULT_PLANS, help=f"plans identifier (default: {DEFAULT_PLANS})")
+def add_plans(parser: ArgumentParser, of_campaign: bool = False) -> None:
+    """``-p``: plans identifier; ``of_campaign``: by default that of the fold's campaign (None)."""
+    default, words = (None, f"the campaign's, else {DEFAULT_PLANS}") if of_campaign else (DEFAULT_PLANS, DEFAULT_PLANS)
+    parser.add_argument("-p", dest="plans", default=default, help=f"plans identifier (default: {words})")
 
 
 def add_fold(parser: ArgumentParser, default: str | None = "0") -> None:

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-d`` adds the checks of a data set; ``--json`` is for scripts."""
     add_dataset(parser, required=False)
     add_configuration(parser, required=False)
-    add_plans(parser)
+    add_plans(parser, of_campaign=True)
     add_fold(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=trainer_for("mmacts"),
         help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
     )
-    add_plans(parser)
+    add_plans(parser, of_campaign=True)
     parser.add_argument(
         "--source",
         action="store_true",
@@ -50,16 +50,16 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.workspace import Workspace
 
+    workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
+    plans = workspace.plans_name
     if args.source:
-        workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
         written, report = export_source(workspace.source, workspace.plans, workspace.dataset_json, args.output)
         print(*report.lines(), sep="\n")
-        _say(written, args.dataset, args.configuration, f"{args.plans}_source", ["0"])
+        _say(written, args.dataset, args.configuration, f"{plans}_source", ["0"])
         return 0
-    folder = nnunet_paths.results_root() / nnunet_paths.dataset_name(args.dataset)
-    trained = folder / f"{args.trainer}__{args.plans}__{args.configuration}"
+    trained = nnunet_paths.results_root() / workspace.dataset / f"{args.trainer}__{plans}__{args.configuration}"
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
-    _say(written, args.dataset, args.configuration, args.plans, args.folds)
+    _say(written, args.dataset, args.configuration, plans, args.folds)
     return 0
 
 

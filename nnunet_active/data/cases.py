@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import blosc2
@@ -50,6 +51,22 @@ class CaseStore:
             raise MissingInput(f"The plans' data_identifier {data_identifier!r} is not a plain folder name.")
         self.folder = self.dataset_folder / data_identifier
         self.pool_folder = self.dataset_folder / f"{data_identifier}_pool"
+
+    def check_channels(self, names: Sequence[str]) -> None:
+        """Whether the plans fit a data set with these channels.
+
+        Raises:
+            MissingInput: they normalise another number of channels, e.g. because they were moved here from another data set.
+        """
+        schemes = self.configuration_manager.normalization_schemes
+        if len(schemes) != len(names):
+            dataset = self.dataset_folder.name
+            raise MissingInput(
+                f"The plans {self.plans_manager.plans_name} normalise {len(schemes)} channel(s) ({', '.join(schemes)}), {dataset} has "
+                f"{len(names)} ({', '.join(names)}): they are those of another data set (nnUNetv2_move_plans_between_datasets keeps "
+                f"them as they are), and stock preprocessing would crash on them. Make plans for this data set from the source "
+                f"model: nnunet_active plan -d {dataset} -m MODEL -c {self.configuration}."
+            )
 
     def identifiers(self) -> list[str]:
         """All stored cases, labelled or not, sorted."""
@@ -150,7 +167,7 @@ def read_plans(dataset: str, plans: str) -> dict:
     """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
 
     Raises:
-        MissingInput: it is not there; says which command makes it.
+        MissingInput: it is not there (says which command makes it), or it calls itself by another name than its file.
     """
     file = preprocessed_folder(dataset) / f"{plans}.json"
     if not file.is_file():
@@ -158,7 +175,14 @@ def read_plans(dataset: str, plans: str) -> dict:
             f"{file} was not found; make it with nnunet_active plan -d {dataset} -m SOURCE_MODEL, or, for plans of the "
             f"dataset's own, with nnUNetv2_plan_and_preprocess."
         )
-    return json.loads(file.read_text())
+    content = json.loads(file.read_text())
+    inside = content.get("plans_name", plans)
+    if inside != plans:  # nnU-Net finds the plans by the one and names the results folder by the other
+        raise MissingInput(
+            f'{file} calls itself {inside} inside ("plans_name"), and nnU-Net would write its results under that name; set '
+            f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
+        )
+    return content
 
 
 def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:

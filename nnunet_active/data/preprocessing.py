@@ -87,6 +87,7 @@ def preprocess_dataset(
         The report; ``raw.problems`` and ``raw.warnings`` are included. Another process at work on the same data set is
         waited for.
     """
+    store.check_channels(raw.channel_names)
     report = PreprocessingReport(problems=dict(raw.problems), warnings=dict(raw.warnings))
     if changed := changed_labels(raw.dataset_json, dataset_json):
         report.warnings["dataset.json"] = " ".join([*filter(None, [report.warnings.get("dataset.json")]), changed])

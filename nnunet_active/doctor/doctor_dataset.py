@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from pathlib import Path
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
 from nnunet_active.data.case_writer import is_current
-from nnunet_active.data.cases import CaseStore, open_store, read_plans
 from nnunet_active.data.cases_set_aside import cases_set_aside
-from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.doctor.doctor import Check, run_checks
-from nnunet_active.models.source_model import carry_over, find_source
+from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.networks import build_network
-from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder, raw_root, results_root
+from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_root
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import ActiveError, MissingInput
+from nnunet_active.workspace import Workspace
 
 _NAMED = 5  # so many cases are named, the others counted
 
 
-def examine_dataset(dataset: str, configuration: str | None, plans: str, fold: str) -> list[Check]:
+def examine_dataset(dataset: str, configuration: str | None, plans: str | None, fold: str) -> list[Check]:
     """All checks of a data set.
 
     Args:
         dataset: number or name.
         configuration: None takes that of the fold's campaign, else the only one in the plans.
-        plans: plans identifier.
+        plans: plans identifier; None takes that of the fold's campaign, else the default one.
         fold: number as text, or ``all``.
     """
     try:
-        target = _Target(dataset_name(dataset), configuration, plans, fold)
+        target = _Target(dataset_name(dataset), fold, configuration, plans)
         target.folder  # noqa: B018 - an unset variable is one problem, not one per check
     except ActiveError as error:
         return [Check("data set", "problem", str(error))]
@@ -51,48 +47,19 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str, fold: s
     )
 
 
-class _Target:
-    def __init__(self, name: str, configuration: str | None, plans: str, fold: str) -> None:
-        self.name, self.plans_name, self.fold = name, plans, fold
-        self._configuration = configuration
-
-    @cached_property
-    def folder(self) -> Path:
-        return preprocessed_folder(self.name)
-
-    @cached_property
-    def raw(self) -> RawDataset:
-        return RawDataset(raw_folder(self.name), read_pool_folders(self.folder))
-
-    @cached_property
-    def plans(self) -> dict:
-        return read_plans(self.name, self.plans_name)
-
-    @cached_property
-    def campaign(self) -> Campaign | None:
-        there = (Campaign.folder_of(self.folder, self.fold) / "campaign.json").is_file()
-        return Campaign.open(self.folder, self.fold) if there else None
-
+class _Target(Workspace):
     @cached_property
     def configuration(self) -> str:
-        if self._configuration:
-            return self._configuration
+        """That of the campaign, where it is one of these plans, else the only one of the plans."""
+        if self.named_configuration:
+            return self.named_configuration
         with contextlib.suppress(ActiveError):
-            if self.campaign is not None and self.campaign.plans == self.plans_name:
-                return self.campaign.configuration
+            if self.found_campaign is not None and self.found_campaign.plans == self.plans_name:
+                return self.found_campaign.configuration
         found = list(self.plans["configurations"])
         if len(found) != 1:
             raise MissingInput(f"The plans {self.plans_name} hold {', '.join(found) or 'nothing'}; choose one with -c.")
         return found[0]
-
-    @cached_property
-    def store(self) -> CaseStore:
-        return open_store(self.name, self.plans_name, self.configuration)
-
-    @cached_property
-    def dataset_json(self) -> dict:
-        copy = self.folder / "dataset.json"  # nnU-Net trains with the one beside the plans
-        return json.loads(copy.read_text(encoding="utf-8")) if copy.is_file() else self.raw.dataset_json
 
     def check_raw(self) -> Iterator[Check]:
         raw = self.raw
@@ -106,13 +73,14 @@ class _Target:
                 yield Check("raw cases", state, "\n".join(sentences.values()))
 
     def check_plans(self) -> Iterator[Check]:
+        self.store.check_channels(self.channel_names)
         manager, configured = self.store.plans_manager, self.store.configuration_manager
         spacing = " x ".join(f"{value:g}" for value in configured.spacing)
         patch = " x ".join(map(str, configured.patch_size))
         yield Check("plans", "ok", f"{self.plans_name}, {self.configuration}: {spacing} mm, patch {patch}")
-        if manager.dataset_name != self.name:
+        if manager.dataset_name != self.dataset:
             found = f"the plans are those of {manager.dataset_name}"
-            yield Check("plans", "problem", found, f"Make plans for {self.name} with nnunet_active plan.")
+            yield Check("plans", "problem", found, f"Make plans for {self.dataset} with nnunet_active plan.")
         for key in ("channel_names", "labels", "file_ending"):
             ours, beside = self.raw.dataset_json.get(key), self.dataset_json.get(key)
             if ours != beside:
@@ -120,15 +88,12 @@ class _Target:
                     "plans",
                     "problem",
                     f"{key} in the raw dataset.json is {ours}, in the copy beside the plans {beside}",
-                    f"Plan again: nnunet_active plan -d {self.name} -m SOURCE_MODEL -c {self.configuration}",
+                    f"Plan again: nnunet_active plan -d {self.dataset} -m SOURCE_MODEL -c {self.configuration}",
                 )
 
     def check_source(self) -> Iterator[Check]:
-        results = None
-        with contextlib.suppress(ActiveError):
-            results = results_root()
         plans = self.plans  # without plans there is nothing that the source could be compared with
-        source = find_source(self.folder, self.plans_name, self.configuration, self.fold, results)
+        source = self.source
         network = build_network(plans, self.configuration, self.dataset_json)
         mapped = carry_over(network, source, plans, self.dataset_json)
         # what the source does not know starts at zero and is learnt; what it knows and the target lacks may be a misspelt name
@@ -150,7 +115,7 @@ class _Target:
         store = self.store
         labelled, pool = store.labelled_identifiers(), store.pool_identifiers()
         there = {*labelled, *pool}
-        command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
+        command = f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}"
         found = f"{len(labelled)} with a label in {store.folder}, {len(pool)} without in {store.pool_folder}"
         yield Check("preprocessed cases", "ok" if there else "problem", found, "" if there else command)
         aside = cases_set_aside(store, self.raw)
@@ -206,7 +171,7 @@ class _Target:
                     name,
                     "problem" if mine else "warning",
                     f"cases that are not preprocessed with a label: {_some(absent)}; training this fold would fail",
-                    f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}, or take them out",
+                    f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}, or take them out",
                 )
             both = sorted({*fold["train"]} & {*fold["val"]})
             if both and {*fold["train"]} == {*fold["val"]}:
@@ -222,7 +187,7 @@ class _Target:
 
     def check_raw_splits(self) -> Check:
         name = f"{FILE_NAME} of the raw folder"
-        own, beside = read_splits(raw_root() / self.name / FILE_NAME), read_splits(self.folder / FILE_NAME)
+        own, beside = read_splits(raw_root() / self.dataset / FILE_NAME), read_splits(self.folder / FILE_NAME)
         if own is None:
             return Check(name, "ok", "none")
         if beside is None:
@@ -236,17 +201,19 @@ class _Target:
             return Check(name, "ok", f"{len(own)} fold(s), as beside the preprocessed data")
         return Check(
             name,
-            "warning" if self.campaign is None else "ok",
+            "warning" if self.found_campaign is None else "ok",
             f"fold(s) {', '.join(map(str, differing))} differ from those beside the preprocessed data. That is as it should be while "
             f"a campaign adds labels, and training is not affected;\nbut stock planning (nnUNetv2_plan_and_preprocess, "
             f"nnUNetv2_plan_experiment) compares the two and stops with an AssertionError without any text.",
-            f"Before planning with nnU-Net itself, move {raw_root() / self.name / FILE_NAME} away, and put it back afterwards.",
+            f"Before planning with nnU-Net itself, move {raw_root() / self.dataset / FILE_NAME} away, and put it back afterwards.",
         )
 
     def check_campaign(self) -> Iterator[Check]:
-        campaign = self.campaign
+        campaign = self.found_campaign
         if campaign is None:
-            command = f"nnunet_active init -d {self.name} -c {self.configuration} -p {self.plans_name} -f {self.fold}"
+            command = (
+                f"nnunet_active init -d {self.dataset} -c {self.configuration} -p {self.plans_name} -f {self.fold}"
+            )
             yield Check("campaign", "ok", f"none for fold {self.fold} yet; {command} starts one")
             return
         settings = campaign.settings
@@ -267,12 +234,12 @@ class _Target:
             return
         absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
         if absent:
-            command = f"nnunet_active preprocess -d {self.name} -c {self.configuration} -p {self.plans_name}"
+            command = f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}"
             yield Check("campaign", "problem", f"labelled cases that are not preprocessed: {_some(absent)}", command)
         if campaign.waiting():
             found = f"waiting for the label of {_some(campaign.waiting())}"
             yield Check(
-                "campaign", "ok", found, f"nnunet_active next -d {self.name} -f {self.fold} says what comes next."
+                "campaign", "ok", found, f"nnunet_active next -d {self.dataset} -f {self.fold} says what comes next."
             )
 
 

@@ -7,7 +7,9 @@ import tiny_dataset as tiny
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, read_plans
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 
 IMAGE = np.random.default_rng(0).standard_normal((2, 4, 9, 8)).astype(np.float32)
@@ -164,3 +166,26 @@ def test_plans_cannot_point_outside_the_data_set(tmp_path):
     plans = json.loads(json.dumps(tiny.make_plans()).replace("nnUNetActivePlans_2d", "../../elsewhere"))
     with pytest.raises(MissingInput, match="elsewhere"):
         CaseStore(tmp_path, plans, "2d")
+
+
+def test_plans_that_were_moved_here_from_a_data_set_with_other_channels_are_named(nnunet_folders):
+    tiny.make_raw(nnunet_folders / "nnUNet_raw")
+    plans = tiny.make_plans()
+    for configuration in plans["configurations"].values():
+        configuration["normalization_schemes"] = ["ZScoreNormalization"]
+    store = CaseStore(nnunet_folders / "nnUNet_preprocessed" / tiny.NAME, plans, "3d_fullres")
+    raw = RawDataset(nnunet_folders / "nnUNet_raw" / tiny.NAME)
+    with pytest.raises(MissingInput, match=r"normalise 1 channel.* has 2 \(T1, FLAIR\).*nnunet_active plan -d"):
+        preprocess_dataset(raw, store, raw.dataset_json, 1, progress=False)
+    assert not (nnunet_folders / "nnUNet_preprocessed" / tiny.NAME).exists()
+
+
+def test_plans_that_call_themselves_otherwise_than_their_file_are_refused_with_both_ways_out(nnunet_folders):
+    folder = nnunet_folders / "nnUNet_preprocessed" / tiny.NAME
+    folder.mkdir()
+    plans = {**tiny.make_plans(), "plans_name": "nnUNetPlans"}
+    (folder / "myPlans.json").write_text(json.dumps(plans))
+    with pytest.raises(MissingInput, match=r"calls itself nnUNetPlans .*\"plans_name\": \"myPlans\".*-p nnUNetPlans"):
+        read_plans(tiny.NAME, "myPlans")
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    assert read_plans(tiny.NAME, "nnUNetPlans") == plans

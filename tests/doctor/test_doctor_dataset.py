@@ -208,3 +208,13 @@ def test_of_a_preprocessed_case_whose_files_broke_nobody_is_told_to_delete_it(ta
     (target.raw / "imagesTr" / "case_3_0001.nii.gz").unlink()
     found = text(examine(), "preprocessed cases")
     assert "case_3" in found and "Mend the files" in found and "Delete" not in found
+
+
+def test_without_p_the_plans_are_those_of_the_campaign(target):
+    content = json.loads((target.preprocessed / f"{PLANS}.json").read_text())
+    (target.preprocessed / "nnUNetPlansFrom7.json").write_text(
+        json.dumps({**content, "plans_name": "nnUNetPlansFrom7"})
+    )
+    start_campaign(Place.of(NAME, "3d_fullres", "nnUNetPlansFrom7", "0"), SETTINGS, log=silent)
+    assert "nnUNetPlansFrom7, 3d_fullres" in text(examine(plans=None), "plans")
+    assert f"{PLANS}, 3d_fullres" in text(examine("1", plans=None), "plans")
