@@ -203,7 +203,7 @@ def test_the_folder_holds_what_the_annotator_needs_and_says_so(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["case"] for row in rows] == ["b", "a b-1.2"] and rows[0]["label_file"] == "b/b.nii.gz"
     assert int(rows[0]["axial_slices"].split()[0]) == entry["slices"]["axial"][0]
-    assert "ingest -d 903" in (handoff.folder / "README.txt").read_text()
+    assert "ingest -d Dataset903_Space --from THIS_FOLDER" in (handoff.folder / "README.txt").read_text()
     assert (handoff.archive / "b.nii.gz").read_bytes() == handoff.file("b.nii.gz", "b").read_bytes()
 
 
