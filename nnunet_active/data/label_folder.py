@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from nnunet_active.data.file_endings import is_special, label_stems
 
 _SHOWN = 5
+_CHANNEL = re.compile(r"_\d{4}$")
 
 
 class LabelFolder:
@@ -69,12 +71,19 @@ class LabelFolder:
                 f"{self._ending}: {shown}{more}."
             )
         return {
-            self._name(
-                file, stems
-            ): f"The label {file} has no image; put the case's images into {self.folder.parent / 'imagesTr'}."
+            self._name(file, stems): self._without_image(file, stems)
             for file, stems in self._stems.items()
             if file not in self._taken
         }
+
+    def _without_image(self, file: Path, stems: list[str]) -> str:
+        case = _CHANNEL.sub("", stems[0])
+        if case != stems[0]:
+            return (
+                f"The label {file} has a channel number, as images have; if it is the label of case {case}, rename it to "
+                f"{case}{file.name[len(stems[0]) :]}."
+            )
+        return f"The label {file} has no image; put the case's images into {self.folder.parent / 'imagesTr'}."
 
     def _name(self, file: Path, stems: list[str]) -> str:
         return file.name.removesuffix(self._ending) if file.name.endswith(self._ending) else stems[0]

@@ -102,7 +102,7 @@ def note_labels(campaign: Campaign, cases: Iterable[str], log: Log = print) -> N
     desk = _Desk(campaign, finder, report, log)
     for case in cases:
         try:
-            label = FinishedLabel.of(finder.read(case, finder.target(case)))
+            label = FinishedLabel.of(finder.read(case, finder.label_file(case)))
         except BadCase as error:  # it was good enough for nnU-Net; only the comparison is lost
             log(f"WARNING: {error}")
             continue
@@ -178,7 +178,9 @@ class _Desk:
             try:
                 if case not in finder.raw.cases:
                     raise BadCase(finder.raw.problems.get(case, f"Case {case} is not in {finder.raw_folder} any more."))
-                label = FinishedLabel.of(finder.read(case, finder.target(case))) if self.retrospective else labels[case]
+                label = (
+                    FinishedLabel.of(finder.read(case, finder.label_file(case))) if self.retrospective else labels[case]
+                )
                 self.report.warn(case, *preprocess_case(finder.raw.cases[case], finder.store, finder.dataset_json))
             except BadCase as error:
                 self.report.refused[case] = str(error)

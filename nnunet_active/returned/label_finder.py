@@ -161,6 +161,10 @@ class LabelFinder:
         beside = self.raw_folder / "labelsTr"
         return listed if listed is not None and listed.parent != beside else beside / f"{case}{self.ending}"
 
+    def label_file(self, case: str) -> Path:
+        """The label that a case has in the raw data set, in whatever format; where there is none, where it would be."""
+        return self.raw.cases[case].label or self.target(case)
+
     def used(self, case: str) -> Path:
         """The copy of the label that was preprocessed last."""
         return self.store.dataset_folder / "gt_segmentations" / f"{case}{self.ending}"

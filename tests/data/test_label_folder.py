@@ -59,6 +59,7 @@ def test_labels_of_no_case_are_named(folder):
     labels.label_of("a")
     found = labels.finish()
     assert sorted(found) == ["a_0000", "orphan"] and "has no image" in found["orphan"]
+    assert "has a channel number" in found["a_0000"] and "rename it to a.nii.gz" in found["a_0000"]
 
 
 def test_a_pipe_is_never_taken_for_a_label(folder):

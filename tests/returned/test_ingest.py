@@ -20,8 +20,9 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.returned.ingest import KEPT, ingest
+from nnunet_active.returned.ingest import KEPT, ingest, note_labels
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
 
@@ -453,3 +454,15 @@ def test_killed_at_a_hundred_random_moments_the_same_command_ends_the_same(targe
     state, train = ends[0]
     assert state["labelled"] == train == ["case_0", "case_2", "case_3"] and len(state["kept"]) == 1
     assert len(ends) > 1 and all(end == ends[0] for end in ends)
+
+
+def test_a_label_in_another_format_that_a_training_found_by_itself_is_noted_like_any_other(target):
+    campaign = campaign_of(target)
+    ask(campaign, "case_3")
+    write_image(target.raw / "labelsTr" / "case_3.mha", truth(3), spacing=SPACING)
+    raw = RawDataset(target.raw)
+    preprocess_case(raw.cases["case_3"], target.store, raw.dataset_json)
+    with campaign.lock():
+        note_labels(campaign, ["case_3"], silent)
+    noted = campaign.ingested["case_3"]
+    assert noted["file"].endswith("case_3.mha") and noted["digest"] == voxel_digest(truth(3))
