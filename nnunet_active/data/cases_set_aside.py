@@ -26,7 +26,8 @@ def remember_set_aside(store: CaseStore, raw: RawDataset, problems: Mapping[str,
         problems: case -> sentence.
     """
     file = _file(store.dataset_folder)
-    notes = {case: [sentence, _sources(raw.cases[case])] for case, sentence in problems.items() if case in raw.cases}
+    wanted = {*raw.cases} - {*store.identifiers()}  # a label that is refused leaves the image in use
+    notes = {case: [sentence, _sources(raw.cases[case])] for case, sentence in problems.items() if case in wanted}
     known = _read(file)
     if notes != known.get(store.folder.name, {}):
         write_json(file, {**known, store.folder.name: notes})

@@ -88,10 +88,10 @@ def preprocess_dataset(
         waited for.
     """
     store.check_channels(raw.channel_names)
+    allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
     report = PreprocessingReport(problems=dict(raw.problems), warnings=dict(raw.warnings))
     if changed := changed_labels(raw.dataset_json, dataset_json):
         report.warnings["dataset.json"] = " ".join([*filter(None, [report.warnings.get("dataset.json")]), changed])
-    allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
     with _only_one_writer(store):
         sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # of runs that were killed
         todo = [
