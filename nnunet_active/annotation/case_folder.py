@@ -16,7 +16,7 @@ from nnunet_active.annotation.records import HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
-from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
@@ -63,16 +63,9 @@ class CaseFolder:
         Raises:
             BadCase: the image has another size by now.
         """
-        label, image = self.folder / self.label_name, self.case.raw.images[0]
-        if not (label.is_file() and carries_geometry(self.ending)):
-            return
-        try:
-            before, now = Geometry.of_file(label).size, Geometry.of_file(image).size
-        except (RuntimeError, ValueError, OSError):  # told where it is read
-            return
-        if before != now:
+        if differ := size_then_and_now(self.folder / self.label_name, self.case.raw.images[0]):
             raise BadCase(
-                f"Case {self.name}: its image has changed since it was handed over ({before} voxels then, {now} now, x, y, z); move "
+                f"Case {self.name}: its image has changed since it was handed over ({differ[0]} voxels then, {differ[1]} now); move "
                 f"{self.folder} away to have it handed over again."
             )
 

@@ -155,5 +155,19 @@ class Geometry:
         return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)
 
 
+def size_then_and_now(before: Path, image: Path) -> tuple[str, str] | None:
+    """The voxels (x x y x z) of a file that was made for an image and of the image, if they differ; only headers are read.
+
+    None also where one of the two says nothing of its size, or cannot be read.
+    """
+    if not (carries_geometry(before.name) and carries_geometry(image.name) and before.is_file()):
+        return None
+    try:
+        then, now = Geometry.of_file(before).size, Geometry.of_file(image).size
+    except (RuntimeError, ValueError, OSError):  # told where the voxels are read
+        return None
+    return None if then == now else (_by(then), _by(now))
+
+
 def _by(numbers: Sequence[float]) -> str:
     return " x ".join(f"{number:.6g}" for number in numbers)

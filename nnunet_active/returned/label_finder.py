@@ -20,7 +20,7 @@ from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.dataset_json import changed_labels, read_dataset_json
 from nnunet_active.data.file_endings import carries_geometry
-from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
@@ -135,16 +135,11 @@ class LabelFinder:
     def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
         """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""
         archived = self._archived(case)
-        if archived is None or not carries_geometry(file.name) or not carries_geometry(image.name):
-            return
-        try:
-            now, before, drawn = Geometry.of_file(image), Geometry.of_file(archived), Geometry.of_file(file)
-        except (RuntimeError, ValueError, OSError):  # reading the voxels says what is wrong
-            return
-        if now.size != before.size and drawn.size == before.size and drawn.fits(before):
+        differ = None if archived is None else size_then_and_now(archived, image)
+        if differ and size_then_and_now(file, archived) is None and carries_geometry(file.name):
             raise BadCase(
-                f"Case {case}: {file} lies on the image as it was handed over, with {_by(before.size)} voxels; {image} has "
-                f"{_by(now.size)} now. Draw the label on the image as it is, or put the earlier image back."
+                f"Case {case}: {file} lies on the image as it was handed over, with {differ[0]} voxels; {image} has {differ[1]} now. "
+                f"Draw the label on the image as it is, or put the earlier image back."
             )
 
     def _archived(self, case: str) -> Path | None:
@@ -285,10 +280,6 @@ class LabelFinder:
         ):  # our copies keep the time; faster than the next line
             return True
         return is_current(self.raw.cases[case], True, self.store, self.dataset_json)
-
-
-def _by(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))
 
 
 def _time(file: Path) -> str:

@@ -111,7 +111,8 @@ def hand_over(
             fold=campaign.fold,
             round_number=one.number,
         )
-        done.append(HandedOver(one.number, place, tuple(there), {**absent, **report.problems}))
+        handed = tuple(case for case in there if case not in report.problems)
+        done.append(HandedOver(one.number, place, handed, {**absent, **report.problems}))
     return done
 
 

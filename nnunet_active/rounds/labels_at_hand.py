@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_active.annotation import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.raw_dataset import RawDataset
@@ -57,6 +58,13 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
     files = find_label_files(folder, [case], raw.file_ending)[0].get(case, [])
     if not files:
         return Returned(False, folder, f"its label file is not in {folder} any more")
+    archived = campaign.predictions_folder(number) / f"{case}{raw.file_ending}"
+    if size_then_and_now(archived, raw.cases[case].images[0]):
+        return Returned(
+            False,
+            folder,
+            f"its image has another size than when it was handed over; move {folder / case} away to have it written anew",
+        )
     for file in files:
         if _is_edited(raw, store, case, file, entry["digest"]):
             return Returned(True, folder, f"{file.relative_to(folder)} was edited")

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti
 
 from nnunet_active.data.file_endings import carries_geometry
-from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.geometry import Geometry, size_then_and_now
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 
@@ -59,3 +59,16 @@ def test_grids_fit_within_rounding_and_not_beyond():
     rounded = Geometry.of_facts((10, 10, 10), (1.001, 1, 3), (0, 0.05, 0), np.eye(3).ravel())
     shifted = Geometry.of_facts((10, 10, 10), (1, 1, 3), (0, 0, 3), np.eye(3).ravel())
     assert grid.fits(rounded) and not grid.fits(shifted) and grid.distance(shifted) == pytest.approx(3)
+
+
+def test_the_size_of_an_image_that_was_exported_again_differs_from_that_of_what_was_made_for_it(tmp_path):
+    image = write_itk(tmp_path / "image.mha", DIRECTIONS["oblique"])
+    made = write_itk(tmp_path / "made.nrrd", DIRECTIONS["oblique"])
+    assert size_then_and_now(made, image) is None
+    sitk.WriteImage(sitk.ReadImage(str(image))[:, :, :-2], str(image))
+    then, now = size_then_and_now(made, image)
+    x, y, z = SHAPE[::-1]
+    assert then == f"{x} x {y} x {z}" and now == f"{x} x {y} x {z - 2}"
+    (tmp_path / "broken.mha").write_bytes(b"")
+    for other in ("absent.mha", "broken.mha", "picture.png"):
+        assert size_then_and_now(tmp_path / other, image) is None

@@ -12,6 +12,7 @@ from nnunet_active.annotation import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
+from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import silent
 from nnunet_active.workspace import Workspace
@@ -109,3 +110,6 @@ def test_a_case_whose_image_changed_its_size_is_not_handed_over_as_it_was(target
         sitk.WriteImage(image[:, :, :-1], str(file))
     (again,) = run(target, campaign)
     assert "its image has changed since it was handed over" in again.set_aside["case_1"] and again.folder == one.folder
+    assert again.cases == ()
+    said = returned_labels(campaign, RawDataset(target.raw), target.store)["case_1"]
+    assert not said.ready and "another size than when it was handed over" in said.sentence
