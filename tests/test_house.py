@@ -249,3 +249,33 @@ def test_no_public_name_of_a_class_or_a_function_stands_for_two_things() -> None
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(name)
     assert {name: found for name, found in places.items() if len(found) > 1 and name not in SAME_IN_EVERY_COMMAND} == {}
+
+
+OLDEST = (3, 10)
+
+
+def test_every_file_is_written_in_the_syntax_of_the_oldest_python_that_setup_cfg_promises() -> None:
+    promised = (ROOT / "setup.cfg").read_text(encoding="utf-8").split("python_requires = >=")[1].split()[0]
+    assert tuple(map(int, promised.split("."))) == OLDEST
+    for folder in (PACKAGE, "trainers", "planners", "benchmarks", "tests"):
+        for file in (ROOT / folder).rglob("*.py"):
+            ast.parse(file.read_text(encoding="utf-8"), str(file), feature_version=OLDEST)
+
+
+YOUNGER = {
+    "tomllib",
+    "asyncio.TaskGroup",
+    "datetime.UTC",
+    "enum.StrEnum",
+    "itertools.batched",
+    "typing.Self",
+    "typing.override",
+    "typing.assert_never",
+    "contextlib.chdir",
+    "builtins.ExceptionGroup",
+}
+"""What came with Python 3.11 and later, and reads as if it had always been there."""
+
+
+def test_nothing_is_imported_that_the_oldest_python_lacks() -> None:
+    assert {dotted for tree in TREES.values() for dotted in _imported(tree)} & YOUNGER == set()
