@@ -22,14 +22,13 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", title: str = "") -> Figure:
+def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice") -> Figure:
     """Mean over units against the number of labels, with the spread (standard deviation) as bars; the band is foreground-random's.
 
     Args:
         curves: from :func:`~nnunet_active.benchmark.measures.curves`.
         ways: what to draw besides the references.
         metric: for the axis.
-        title: above the plot.
     """
     figure, axes = _empty(9, 5)
     last = int(curves.loc[curves["way"].isin(ways), "labels"].max())
@@ -53,7 +52,6 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", t
     axes.set_xlim(0.8, last + 0.2)
     axes.set_xlabel("labelled target cases")
     axes.set_ylabel(f"mean {_NAMES.get(metric, metric)} on the test cases")
-    axes.set_title(title)
     figure.legend(fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.3)
     return figure

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     if file.is_dir():
         raise ActiveError(f"{file} is a folder; name a file with -o, e.g. -o {file / 'report.html'}.")
     try:
-        write_report(campaign, workspace.raw, workspace.plans, results_root(), file, not args.no_images)
+        write_report(workspace, results_root(), file, not args.no_images)
     except OSError as error:
         raise ActiveError(
             f"{file} cannot be written ({error.strerror or error}); name another file with -o."

@@ -91,16 +91,14 @@ def use_folder(work: Path) -> None:
     os.environ["nnUNet_compile"] = "f"
 
 
-def prepare_demo_target(raw: Path, model: Path, configuration: str | None, processes: int = 1) -> tuple[str, str]:
+def prepare_demo_target(raw: Path, model: Path, configuration: str | None) -> tuple[str, str]:
     """Plan from the source model and preprocess; returns the data set's name and the configuration."""
     with redirect_stdout(io.StringIO()):
         planner = SourceModelPlanner(raw, model, None if configuration is None else [configuration])
         planner.write()
     configuration = planner.sources[0].configuration
     dataset = RawDataset(raw)
-    report = preprocess_dataset(
-        dataset, open_store(raw.name, DEFAULT_PLANS, configuration), dataset.dataset_json, processes
-    )
+    report = preprocess_dataset(dataset, open_store(raw.name, DEFAULT_PLANS, configuration), dataset.dataset_json, 1)
     for problem in report.problems.values():
         print(f"  set aside: {problem}")
     return raw.name, configuration

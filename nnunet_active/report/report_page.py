@@ -12,7 +12,6 @@ from markupsafe import Markup
 from nnunet_active import __version__
 from nnunet_active.annotation.label_colours import colour_of_name
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.raw_dataset import RawDataset
@@ -28,48 +27,31 @@ from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import meaning
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.errors import ActiveError
-from nnunet_active.util.log import Log, silent
+from nnunet_active.workspace import Workspace
 
 MOST_CASES = 30
 """Cases with pictures; the newest rounds come first."""
 
 
-def write_report(
-    campaign: Campaign,
-    raw: RawDataset,
-    plans: dict,
-    results: Path,
-    file: Path,
-    pictures: bool = True,
-    log: Log = silent,
-) -> Path:
+def write_report(workspace: Workspace, results: Path, file: Path, pictures: bool = True) -> Path:
     """Write the report of a campaign; nothing else is written and no lock is taken.
 
     Args:
-        campaign: an opened campaign.
-        raw: the scans.
-        plans: content of the plans file.
+        workspace: the data set, with its campaign.
         results: ``nnUNet_results``.
         file: where to write; replaced in one step.
         pictures: False leaves the slices out; names of cases are in the report all the same.
-        log: told which case is being drawn.
 
     Returns:
         ``file``.
     """
-    write_text(file, render(collect(campaign, raw, plans, results, pictures, log)))
+    write_text(file, render(collect(workspace, results, pictures)))
     return file
 
 
-def collect(
-    campaign: Campaign,
-    raw: RawDataset,
-    plans: dict,
-    results: Path,
-    pictures: bool = True,
-    log: Log = silent,
-) -> dict[str, Any]:
+def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[str, Any]:
     """All that the template shows, as plain data: see :func:`write_report`."""
+    campaign, raw, plans = workspace.campaign, workspace.raw, workspace.plans
     rounds: list[dict[str, Any]] = []
     drawn = 0
     metric = carries_geometry(raw.file_ending)
@@ -86,7 +68,6 @@ def collect(
         for case in one.requested:
             draw = pictures and drawn < MOST_CASES
             drawn += draw
-            log(f"round {one.number}: {case}")
             content["cards"].append(_card(campaign, query, case, raw, plans, draw))
         rounds.append(content)
     colours = colour_of_name(raw.dataset_json)
@@ -101,8 +82,8 @@ def collect(
         "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
         "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
         "answer": answer,
-        "standing": standing(campaign, answer["good"] is not None),
-        "set_aside": cases_set_aside(CaseStore(campaign.dataset_folder, plans, campaign.configuration), raw),
+        "standing": standing(workspace, answer["good"] is not None),
+        "set_aside": cases_set_aside(workspace.store, raw),
         "rounds": rounds,
         "problems": problems,
         "map": embedding_map(campaign),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.workspace import Workspace
@@ -21,17 +20,18 @@ TITLES = {
 }
 
 
-def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
+def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
     """Counts, the bar of the budget, warnings, and the next step with its command.
 
     Args:
-        campaign: an opened campaign.
+        workspace: the data set, with its campaign.
         answered: whether the page says already how good the adapted model is on cases it has not seen.
 
     Returns:
         ``labelled``, ``initial``, ``held_out``, ``waiting``, ``declined``, ``rounds``, ``budget``, ``asked``; ``bar`` (name,
         count, share in percent); ``step`` (title, why, command, also); ``warnings``.
     """
+    campaign = workspace.campaign
     waiting, declined = campaign.waiting(), campaign.declined
     asked = [case for case in campaign.requested() if case not in declined]
     back = len(asked) - len(waiting)
@@ -53,14 +53,14 @@ def standing(campaign: Campaign, answered: bool = False) -> dict[str, Any]:
         "budget": campaign.budget,
         "asked": len(asked),
         "bar": [(name, count, round(100 * count / total, 2)) for name, count in parts],
-        "step": _step(campaign),
+        "step": _step(workspace),
         "warnings": warnings,
     }
 
 
-def _step(campaign: Campaign) -> dict[str, Any]:
+def _step(workspace: Workspace) -> dict[str, Any]:
     try:
-        step = next_step(Workspace.of(campaign))
+        step = next_step(workspace)
     except (ActiveError, OSError) as error:
         return {"title": "The next step is not known", "why": [str(error)], "command": "", "also": []}
     # its first sentence counts what the page counts itself

@@ -16,6 +16,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.workspace import Workspace
 
 SHAPE = (8, 20, 18)
 SPACING = (1.0, 1.0, 3.0)
@@ -36,6 +37,12 @@ class Setting:
     @property
     def raw(self) -> RawDataset:
         return RawDataset(self.raw_folder)
+
+    @property
+    def workspace(self) -> Workspace:
+        workspace = Workspace.of(self.campaign)
+        workspace.raw, workspace.plans = self.raw, self.plans
+        return workspace
 
     @property
     def results(self) -> Path:

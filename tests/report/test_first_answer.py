@@ -22,7 +22,7 @@ def train(setting, dice: dict[str, tuple[float, float]] | None) -> None:
 
 
 def page(setting) -> str:
-    return render(collect(setting.campaign, setting.raw, setting.plans, setting.results, pictures=False))
+    return render(collect(setting.workspace, setting.results, pictures=False))
 
 
 def test_the_answer_is_the_first_sentence_of_the_page_and_nothing_contradicts_it(nnunet_folders):

@@ -30,7 +30,7 @@ def page(browser, tmp_path_factory):
             (root / variable).mkdir()
             patch.setenv(variable, str(root / variable))
         setting = make_setting(root)
-        file = write_report(setting.campaign, setting.raw, setting.plans, setting.results, root / "report.html")
+        file = write_report(setting.workspace, setting.results, root / "report.html")
     with Page(browser) as one:
         one.file = file
         yield one

@@ -46,9 +46,7 @@ class Reader(HTMLParser):
 
 
 def make(setting, tmp_path, **more) -> tuple[str, Reader]:
-    file = write_report(
-        setting.campaign, setting.raw, setting.plans, setting.results, tmp_path / "r" / "report.html", **more
-    )
+    file = write_report(setting.workspace, setting.results, tmp_path / "r" / "report.html", **more)
     text = file.read_text(encoding="utf-8")
     return text, Reader(text)
 
