@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from nnunet_active.annotation.archive import Archived
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
-from nnunet_active.annotation.records import HandoffCase, voxel_digest
+from nnunet_active.annotation.records import CaseRecord, HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
@@ -20,7 +19,8 @@ from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
-from nnunet_active.util.errors import BadCase
+from nnunet_active.util.errors import ActiveError, BadCase
+from nnunet_active.util.state_file import conforms, read_checked_json
 
 RECORD = ".case.json"  # in the case's own folder, so that folder and record appear in one step
 
@@ -50,12 +50,12 @@ class CaseFolder:
         self.label_name = f"{self.name}{ending}"
         self.segmentation_name = f"{self.name}.seg.nrrd"
 
-    def read_record(self) -> dict[str, Any] | None:
-        """What was noted when the case was handed over, or None."""
+    def read_record(self, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """What was noted when the case was handed over; where that is damaged, what ``handoff.json`` says; None: neither is whole."""
         try:
-            return json.loads((self.folder / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
+            return read_checked_json(self.folder / RECORD, CaseRecord, "the record of a case")
+        except ActiveError:
+            return known if known is not None and not conforms(known, CaseRecord) else None
 
     def check_image(self) -> None:
         """Make sure that what was handed over still lies on the image.

@@ -23,6 +23,9 @@ from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.log import Log
+from nnunet_active.util.outputs import begins_with, check_output_folder
+
+_FILES = ("README.txt", "worklist.csv", "labels_itksnap.txt", "open_in_slicer.py")
 
 
 def write_handoff(
@@ -53,6 +56,7 @@ def write_handoff(
         MissingInput: ``handoff.json`` is there but cannot be used.
     """
     folder = Path(folder).absolute()
+    check_output_folder(folder, _is_handoff, _FILES, "a hand-off folder")
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, archive.folder):
         sweep(place)  # of runs that were killed
@@ -80,6 +84,10 @@ def write_handoff(
     script = resources.files("nnunet_active.annotation").joinpath("open_in_slicer.py").read_text(encoding="utf-8")
     write_text(folder / "open_in_slicer.py", script)
     return report
+
+
+def _is_handoff(folder: Path) -> bool:
+    return (folder / HANDOFF_FILE).is_file() or begins_with("Scans to label: data set")(folder / "README.txt")
 
 
 def _content(
@@ -112,7 +120,7 @@ def _hand_over(
 ) -> dict[str, Any]:
     """One case; returns its entry in ``handoff.json``."""
     raw = place.case.raw
-    entry = place.read_record() or known
+    entry = place.read_record(known)
     if place.folder.is_dir() and entry is not None:
         place.check_image()
         place.place_images(place.folder, copy_images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.data.raw_dataset import RawCase, check_case_identifier
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.state_file import read_checked_json
 
 FORMAT = 1
 HANDOFF_FILE = "handoff.json"
@@ -91,14 +91,44 @@ def read_handoff(folder: Path) -> dict[str, Any]:
         raise MissingInput(
             f"{file} was not found; {folder} is not a hand-off folder, write it with nnunet_active annotate."
         )
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        found = content["format"]
-        cases = content["cases"]
-        if not isinstance(cases, dict):
-            raise TypeError("cases")
-    except (ValueError, KeyError, TypeError) as error:
-        raise MissingInput(f"{file} is damaged ({error}); delete it and run nnunet_active annotate again.") from error
-    if found > FORMAT:
-        raise MissingInput(f"{file} has format {found}, this version reads up to {FORMAT}; update nnunet_active.")
+    what, advice = "the record of a hand-off folder", "delete it and run nnunet_active annotate again"
+    content = read_checked_json(file, _Handoff, what, advice, MissingInput)
+    if content["format"] > FORMAT:
+        raise MissingInput(
+            f"{file} has format {content['format']}, this version reads up to {FORMAT}; update nnunet_active."
+        )
     return content
+
+
+@dataclass
+class _Entry:
+    """What ingest and next need to know of a case."""
+
+    label_file: str
+    digest: str
+
+
+@dataclass
+class _Handoff:
+    format: int
+    cases: dict[str, _Entry]
+    dataset: str | None = None
+
+    def __post_init__(self) -> None:
+        for case in self.cases:
+            check_case_identifier(case)
+
+
+@dataclass
+class CaseRecord:
+    """What is noted of a case when it is handed over."""
+
+    label_file: str
+    digest: str
+    label_sha256: str
+    segmentation_file: str
+    segmentation_sha256: str
+    uncertainty_file: str
+    open_first: str
+    slices: dict[str, list[int]]
+    volumes_mm3: dict[str, float]

@@ -12,6 +12,7 @@ from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.commands import Commands
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.util.atomic import write_text
+from nnunet_active.util.tables import write_csv
 
 _README = """\
 Scans to label: data set {dataset}{round}
@@ -64,7 +65,7 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
         if entry.get("channels_apart"):
             row["note"] = f"the channels do not lie on one grid: {entry['channels_apart']}"
         rows.append(row)
-    write_text(folder / "worklist.csv", pd.DataFrame(rows).to_csv(index=False))
+    write_csv(folder / "worklist.csv", pd.DataFrame(rows))
 
 
 def write_readme(

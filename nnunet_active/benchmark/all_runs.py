@@ -13,13 +13,22 @@ from nnunet_active.benchmark.configuration import SOURCE, Configuration
 from nnunet_active.benchmark.engines import Engine, Outcome
 from nnunet_active.benchmark.execution import Job
 from nnunet_active.benchmark.plan import Fold, RunSpec, plan_runs
-from nnunet_active.benchmark.results import finished, finished_before, per_class, write_tables
+from nnunet_active.benchmark.results import (
+    CASES,
+    PSEUDO_LABELS,
+    ROWS,
+    finished,
+    finished_before,
+    per_class,
+    write_tables,
+)
 from nnunet_active.benchmark.surfaces import available
 from nnunet_active.benchmark.target import SharedTarget, make_folds, prepare_target
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
+from nnunet_active.util.outputs import check_output_folder
 
 CONFIGURATION = "benchmark.json"
 
@@ -62,6 +71,8 @@ def prepare_benchmark(configuration: Configuration, root: Path, model: Path | No
             :func:`~nnunet_active.benchmark.target.make_folds` and :func:`~nnunet_active.benchmark.plan.plan_runs`.
     """
     root = root.resolve()
+    names = (ROWS, CASES, PSEUDO_LABELS, "runs", "legs", "jobs", "summary")
+    check_output_folder(root, lambda folder: (folder / "target.json").is_file(), names, "the folder of a benchmark")
     target = prepare_target(
         configuration.dataset, configuration.configuration, configuration.plans, model, root, processes
     )

@@ -12,7 +12,7 @@ import pandas as pd
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 from nnunet_active.benchmark.legs import SCHEDULE
 from nnunet_active.benchmark.plan import RunSpec
-from nnunet_active.util.atomic import write_text
+from nnunet_active.util.tables import read_csv, write_csv
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"
@@ -105,14 +105,14 @@ def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, P
     for name, make in ((ROWS, rows_of), (CASES, case_rows), (PSEUDO_LABELS, pseudo_label_rows)):
         table = pd.DataFrame([row for result in results for row in make(result)])
         if name != PSEUDO_LABELS or not table.empty:
-            write_text(root / name, table.to_csv(index=False, lineterminator="\n"))
+            write_csv(root / name, table)
     return root / ROWS, root / CASES
 
 
 def read_rows(*files: Path) -> pd.DataFrame:
     """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table."""
     text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
-    return pd.concat([pd.read_csv(file, dtype=text, **_READ) for file in files], ignore_index=True)
+    return pd.concat([read_csv(file, dtype=text, **_READ) for file in files], ignore_index=True)
 
 
 def finished(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, read_row
 from nnunet_active.benchmark.summary_page import write_page
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.tables import write_csv
 
 FOLDER = "summary"
 
@@ -81,7 +82,7 @@ def summarise_benchmark(tables: Tables, folder: Path, metric: str = "dice", titl
         sections += _comparisons(tables, metric, folder)
     for section in sections:
         if section.table is not None:
-            write_text(folder / f"{section.name}.csv", section.table.to_csv(index=False, lineterminator="\n"))
+            write_csv(folder / f"{section.name}.csv", section.table)
     write_text(folder / "summary.md", _markdown(title, sections))
     write_page(folder / "summary.html", title, sections)
     return sections

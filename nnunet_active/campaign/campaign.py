@@ -21,7 +21,7 @@ from nnunet_active.campaign.campaign_state import CampaignState, Roles
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.questions import CampaignQuestions
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.campaign.splits import write_folds
+from nnunet_active.campaign.splits import check_split_files, write_folds
 from nnunet_active.util.atomic import sweep, write_json
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.lock import hold
@@ -79,7 +79,10 @@ class Campaign(CampaignQuestions):
                 f"There is no campaign for fold {fold} ({file} was not found); start one with nnunet_active init."
             )
         seen = _signature(file)
-        campaign = cls(dataset_folder, CampaignState.read(file))
+        state = CampaignState.read(file)
+        if state.fold != str(fold):
+            raise CampaignError(f"{file} is that of fold {state.fold}; put it back where it belongs.")
+        campaign = cls(dataset_folder, state)
         campaign._seen = seen
         return campaign
 
@@ -93,6 +96,7 @@ class Campaign(CampaignQuestions):
         with hold(self.folder):
             sweep(self.dataset_folder)
             self.refresh()
+            check_split_files(self.dataset_folder)
             self.recover()
             yield
 
@@ -113,9 +117,30 @@ class Campaign(CampaignQuestions):
         """Take over the rounds that a killed command wrote and could not enter any more; in memory only. Returns itself."""
         rounds = self._state.rounds
         while (folder := round_folder(self.folder, len(rounds) + 1)).joinpath("selection.json").is_file():
+            entry = RoundEntry.read(folder / "selection.json")
+            self._check_new(entry, folder)
             self._seen = None  # it differs from the file
-            rounds.append(RoundEntry.read(folder / "selection.json"))
+            rounds.append(entry)
         return self
+
+    @property
+    def _may_be_asked(self) -> tuple[str, ...]:
+        # slices of a case may be asked for again, other ones
+        return ("in the pool", "labelled", "waiting") if self.settings.in_slices else ("in the pool",)
+
+    def _check_new(self, entry: RoundEntry, folder: Path) -> None:
+        """A round that is not in ``campaign.json`` was written by a killed command, or by hand."""
+        asked = {*entry.requested}
+        if entry.number != len(self._state.rounds) + 1:
+            reason = f"it is that of round {entry.number}"
+        elif taken := sorted(case for case in asked if self.status_of(case) not in self._may_be_asked):
+            reason = f"{taken[0]} cannot be asked for, it is {self.status_of(taken[0])}"
+        else:
+            Round.of(entry, self.folder).scores()
+            return
+        raise CampaignError(
+            f"{folder / 'selection.json'} is not the record of a new round ({reason}); move {folder} away."
+        )
 
     # --- what changes it ---------------------------------------------------------------------------------------------------------
 
@@ -135,8 +160,12 @@ class Campaign(CampaignQuestions):
         self._save()
         return one
 
-    def mark_labelled(self, cases: Iterable[str]) -> list[str]:
+    def mark_labelled(self, cases: Iterable[str], epoch: int = 0) -> list[str]:
         """Cases whose label is there from now on, in all slices that were asked for; ``splits_final.json`` follows.
+
+        Args:
+            cases: asked for or not.
+            epoch: of the training that found those that nobody asked for; 0: between trainings.
 
         Returns:
             Those that are new, or of which there are new slices.
@@ -147,6 +176,7 @@ class Campaign(CampaignQuestions):
         new = list(dict.fromkeys([*fresh, *slices]))
         if new:
             self._state.labelled.update({case: number.get(case, 0) for case in fresh})
+            self._state.arrived.update({case: epoch for case in fresh if epoch and case not in number})
             known = self._state.labelled_slices
             known.update({case: one.joined(known.get(case)) for case, one in slices.items()})
             self._state.assign_folds()

@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.atomic import atomic_folder
-from nnunet_active.util.state_file import read_state
+from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.state_file import read_checked_json, read_state
+from nnunet_active.util.tables import read_csv, write_csv
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class RoundEntry:
     requested: tuple[str, ...]
     made_by: Literal["training", "select"] = "training"
     slices: dict[str, SliceRequest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for case in self.requested:
+            check_case_identifier(case)
+        if self.number < 1 or self.epoch < 0:
+            raise CampaignError(f"round {self.number} at epoch {self.epoch}")
+        if len(set(self.requested)) < len(self.requested):
+            raise CampaignError(f"round {self.number} asks for a case twice")
 
     @classmethod
     def read(cls, file: Path) -> RoundEntry:
@@ -67,14 +78,41 @@ class Round(RoundEntry):
         return cls(entry.number, entry.epoch, entry.requested, entry.made_by, entry.slices, folder)
 
     def selection(self) -> dict[str, Any]:
-        """Content of ``selection.json``."""
-        return json.loads((self.folder / "selection.json").read_text())
+        """Content of ``selection.json``.
+
+        Raises:
+            CampaignError: it is not there, or damaged.
+        """
+        file = self.folder / "selection.json"
+        if not file.is_file():
+            raise CampaignError(
+                f"{file} was not found, but the campaign has a round {self.number}; restore it from a backup."
+            )
+        content = read_checked_json(file, _Selection, "the record of a round")
+        return {"candidates": len(self.requested), "dominant_modality": {}, "utilities": [], **content}
 
     def scores(self) -> pd.DataFrame:
-        """``scores.csv``: one row per candidate, one column per component."""
-        # only an empty cell is missing: pandas would also take a case named NA for a missing one
-        how = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
-        return pd.read_csv(self.folder / "scores.csv", dtype={"case": str}, **how).set_index("case")
+        """``scores.csv``: one row per candidate, one column per component.
+
+        Raises:
+            CampaignError: it is not there, or damaged.
+        """
+        file = self.folder / "scores.csv"
+        try:
+            table = read_csv(file, dtype={"case": str}).set_index("case")
+        except OSError as error:
+            reason = error.strerror or str(error)
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())
+        else:
+            texts = [name for name in table if table[name].dtype.kind not in "biuf" and name in _NUMBERS]
+            absent = [case for case in self.requested if case not in table.index]
+            if not texts and not absent and table.index.is_unique and not table.index.hasnans:
+                return table
+            reason = f"{', '.join(map(str, texts or absent))}: {'no numbers' if texts else 'no row of its own'}"
+        raise CampaignError(
+            f"{file} is not the table of scores of round {self.number} ({reason}); restore it from a backup."
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +138,35 @@ class RoundContent:
     slices: Mapping[str, SliceRequest] = field(default_factory=dict)
 
 
+_NUMBERS = ("utility", "picked", "mean_entropy", "foreground_voxels", "foreground_mm3")
+
+
+@dataclass
+class _Modality:
+    channel: int
+    name: str
+    dice: list[float] = field(default_factory=list)
+    decided: bool = True
+
+
+@dataclass(frozen=True)
+class _Selection(RoundEntry):
+    """What ``selection.json`` may hold."""
+
+    candidates: int = 0
+    utilities: list[dict[str, float]] = field(default_factory=list)
+    dominant_modality: dict[str, _Modality] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    set_aside: dict[str, str] = field(default_factory=dict)
+    strategy: str | None = None
+    strategy_options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    seconds: float | None = None
+    excluded: list[str] = field(default_factory=list)
+    must_include: list[str] = field(default_factory=list)
+    model: dict[str, Any] | None = None
+
+
 def round_folder(campaign_folder: Path, number: int) -> Path:
     """``round_001``, ``round_002``, ..."""
     return campaign_folder / f"round_{number:03d}"
@@ -108,8 +175,8 @@ def round_folder(campaign_folder: Path, number: int) -> Path:
 def write_round(one: Round, content: RoundContent) -> None:
     """Write a round's folder in one step, whole or not at all."""
     with atomic_folder(one.folder) as temporary:
-        content.scores.to_csv(temporary / "scores.csv", index_label="case")
-        content.worklist.to_csv(temporary / "worklist.csv", index=False)
+        write_csv(temporary / "scores.csv", content.scores, index_label="case")
+        write_csv(temporary / "worklist.csv", content.worklist)
         cases = np.array(content.scores.index, dtype=str)
         np.savez_compressed(temporary / "embeddings.npz", cases=cases, **content.arrays)
         selection = {**one.to_json(), **content.details, "utilities": list(_steps(content.utilities))}

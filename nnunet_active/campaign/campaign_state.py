@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign_round import RoundEntry
+from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.folds import assign
+from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.errors import CampaignError
-from nnunet_active.util.state_file import read_state
+from nnunet_active.util.state_file import conforms, read_state
 
 FORMAT = 1
 _LEFT_OUT_WHILE_EMPTY = (
@@ -21,6 +26,7 @@ _LEFT_OUT_WHILE_EMPTY = (
     "declined",
     "extra_budget",
     "left_to_training",
+    "arrived",
     "ingested",
     "handoff",
     "labelled_slices",
@@ -47,6 +53,21 @@ class Roles:
 
 
 @dataclass
+class LabelFacts:
+    """What may be known of a label that came back."""
+
+    time: datetime | None = None
+    file: str = ""
+    digest: str = ""
+    files: dict[str, list[int | str]] = field(default_factory=dict)
+    corrections: int = 0
+    dice: dict[str, float | None] = field(default_factory=dict)
+    volume_predicted_mm3: dict[str, float | None] = field(default_factory=dict)
+    volume_label_mm3: dict[str, float | None] = field(default_factory=dict)
+    changed_voxels: int | None = None
+
+
+@dataclass
 class CampaignState:
     """What is kept of a campaign.
 
@@ -56,6 +77,7 @@ class CampaignState:
         initial, val, excluded, other_folds, split_origin: see :class:`Roles`.
         rounds: the queries so far.
         labelled: case -> round that asked for it; 0: nobody asked.
+        arrived: case that nobody asked for -> epoch of the training that found its label; absent: before a training.
         made_by: ``init``, or ``select``: then the budget is not a plan, it grows with every round.
         format: of the file.
         version: of the package that began the campaign.
@@ -86,9 +108,44 @@ class CampaignState:
     declined: dict[str, str] = field(default_factory=dict)
     extra_budget: int = 0
     left_to_training: int | None = None
+    arrived: dict[str, int] = field(default_factory=dict)
     ingested: dict[str, dict[str, Any]] = field(default_factory=dict)
     handoff: dict[str, str] = field(default_factory=dict)
     labelled_slices: dict[str, SliceRequest] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fold != "all" and not self.fold.isdecimal():
+            raise CampaignError(f"fold: {self.fold!r} is neither a number nor 'all'")
+        for name in (self.configuration, self.plans):
+            check_case_identifier(name)  # they become names of files, too
+        named = (
+            self.initial,
+            self.val,
+            self.excluded,
+            self.labelled,
+            self.fold_of,
+            self.declined,
+            self.ingested,
+            self.arrived,
+        )
+        for case in {case for cases in named for case in cases}:
+            check_case_identifier(case)
+        if [one.number for one in self.rounds] != list(range(1, len(self.rounds) + 1)):
+            raise CampaignError("rounds: they are not numbered 1, 2, ...")
+        requested = Counter(case for one in self.rounds for case in one.requested)
+        if not self.settings.in_slices and (twice := [case for case, times in requested.items() if times > 1]):
+            raise CampaignError(f"rounds: {twice[0]} was asked for twice")
+        if bad := [case for case, fold in self.fold_of.items() if not 0 <= fold < self.settings.folds]:
+            raise CampaignError(f"fold_of: {bad[0]} is in fold {self.fold_of[bad[0]]} of {self.settings.folds}")
+        if self.extra_budget < 0:
+            raise CampaignError(f"extra_budget: {self.extra_budget} is negative")
+        if bad := [number for number in self.handoff if not number.isdecimal()]:
+            raise CampaignError(f"handoff: {bad[0]!r} is no round")
+        for case, facts in self.ingested.items():
+            if reason := conforms(facts, LabelFacts):
+                raise CampaignError(f"ingested.{case}.{reason}")
+        FineTuning.of(self.settings.fine_tuning)
+        PseudoLabelSettings.of(self.settings.pseudo_labels)
 
     @classmethod
     def at_the_start(cls, where: tuple[str, str, str], settings: Settings, roles: Roles, made_by: str) -> CampaignState:

@@ -123,10 +123,12 @@ class CampaignQuestions(SliceQuestions):
         return list(dict.fromkeys(case for one in self._state.rounds for case in one.requested))
 
     def labelled(self, epoch: int | None = None) -> list[str]:
-        """Cases to train on, sorted. With ``epoch``: only of rounds made before or at it, so that a resumed run repeats itself."""
+        """Cases to train on, sorted. With ``epoch``: only what was asked for, or came unasked, before or at it, so that
+        a resumed run repeats itself."""
         # a case may be asked for several slices in several rounds: the first one counts
-        rounds = {case: one.epoch for one in reversed(self._state.rounds) for case in one.requested}
-        revealed = [case for case in self._state.labelled if epoch is None or rounds.get(case, 0) <= epoch]
+        asked = {case: one.epoch for one in reversed(self._state.rounds) for case in one.requested}
+        known = {**self._state.arrived, **asked}
+        revealed = [case for case in self._state.labelled if epoch is None or known.get(case, 0) <= epoch]
         return sorted({*self.initial, *revealed})
 
     def revealed(self) -> list[str]:

@@ -110,6 +110,11 @@ class Settings:
             )
 
     @property
+    def in_slices(self) -> bool:
+        """Whether slices are asked for, so that a case may be asked for again."""
+        return self.unit == "slice"
+
+    @property
     def labels_are_withheld(self) -> bool:
         """Whether all labels are there, and each is withheld until it is asked for; otherwise people make them."""
         return self.oracle == "retrospective"

@@ -17,7 +17,7 @@ class SliceQuestions:
     @property
     def asks_for_slices(self) -> bool:
         """Whether it asks for slices; otherwise for whole cases."""
-        return self._state.settings.unit == "slice"
+        return self._state.settings.in_slices
 
     @property
     def unit(self) -> str:

@@ -14,12 +14,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.atomic import copy_file, write_json, write_text
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.state_file import read_checked_json, read_state
 
 FILE_NAME = "splits_final.json"
 _WRITTEN = "splits_written.json"  # digests of the files and of the folds that we wrote, to tell a user's edit from them
 _BACKUP = "splits_before_nnunet_active"
+
+
+@dataclass
+class _Fold:
+    train: list[str]
+    val: list[str]
+
+    def __post_init__(self) -> None:
+        for case in (*self.train, *self.val):
+            check_case_identifier(case)
 
 
 @dataclass(frozen=True)
@@ -35,24 +47,12 @@ def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
     """Content of a split file, or None where there is none.
 
     Raises:
-        CampaignError: the file is not a list of train/val lists.
+        CampaignError: the file is not a list of train/val lists, or names a case that is no file name.
     """
     if not file.is_file():
         return None
-    try:
-        splits = json.loads(file.read_text())
-        ok = isinstance(splits, list) and all(
-            isinstance(fold[key], list) and all(isinstance(case, str) for case in fold[key])
-            for fold in splits
-            for key in ("train", "val")
-        )
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        ok = False
-    if not ok:
-        raise CampaignError(
-            f"{file} is not a split file of nnU-Net's (a list of {{'train': [...], 'val': [...]}}); mend it or move it away."
-        )
-    return splits
+    what = "a split file of nnU-Net's, a list of {'train': [...], 'val': [...]}"
+    return read_checked_json(file, list[_Fold], what, "mend it or move it away")
 
 
 def backups(dataset_folder: Path) -> list[Path]:
@@ -77,10 +77,18 @@ def _fold_digest(entry: dict) -> str:
 
 def _written(dataset_folder: Path) -> list[str]:
     file = dataset_folder / "active" / _WRITTEN
-    try:
-        return list(json.loads(file.read_text())) if file.is_file() else []
-    except (ValueError, TypeError) as error:
-        raise CampaignError(f"{file} is damaged ({error}); restore it from a backup.") from error
+    return read_state(file, list[str], "a list of digests") if file.is_file() else []
+
+
+def check_split_files(dataset_folder: Path) -> None:
+    """Make sure that the split file can be changed, before anything that has to end in such a change begins.
+
+    Raises:
+        CampaignError: it, or what is kept beside it, is damaged.
+    """
+    _written(dataset_folder)
+    for file in (dataset_folder / FILE_NAME, *backups(dataset_folder)):
+        read_splits(file)
 
 
 def _is_ours(dataset_folder: Path) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_active import __version__
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.sentences import one_sentence, show_everything
 
 COMMANDS = (
     "trainers",
@@ -48,19 +48,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code (0: done, 1: done but cases were set aside, 2: wrong input)."""
+    """Run one subcommand and return its exit code (0: done, 1: done but cases were set aside, or not to the end, 2: wrong input)."""
+    show_everything()
     args = build_parser().parse_args(argv)
     try:
         return args.run(args)
-    except ActiveError as error:
-        print(f"nnunet_active {args.command}: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # nnunet_active strategies | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush
         return 0
     except KeyboardInterrupt:
         print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
         return 130
+    except Exception as error:  # the one place that turns whatever happens into a sentence
+        sentence, code = one_sentence(error)
+        print(f"nnunet_active {args.command}: {sentence}", file=sys.stderr)
+        return code
 
 
 if __name__ == "__main__":

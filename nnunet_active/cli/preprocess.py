@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.data.cases import CaseStore, read_plans_file
+    from nnunet_active.data.dataset_json import read_dataset_json
     from nnunet_active.data.preprocessing import preprocess_dataset
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
@@ -54,24 +55,15 @@ def run(args: argparse.Namespace) -> int:
         )
     # nnU-Net takes the labels from the copy beside the plans; before any planning there is only the raw one
     dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
-    store = CaseStore(folder, _read_json(plans_file), args.configuration)
+    store = CaseStore(folder, read_plans_file(plans_file), args.configuration)
     # opened before it is remembered: a folder with a name clash would else stop every later command
     pool_folders = [*read_pool_folders(folder), *(Path(pool) for pool in args.pool)]
     dataset = RawDataset(raw, pool_folders)
     for pool in args.pool:
         remember_pool_folder(folder, Path(pool))
-    report = preprocess_dataset(dataset, store, _read_json(dataset_json_file), args.processes)
+    report = preprocess_dataset(dataset, store, read_dataset_json(dataset_json_file).content, args.processes)
     _show(args, store, report)
     return 1 if report.problems else 0
-
-
-def _read_json(file: Path) -> dict:
-    from nnunet_active.util.errors import MissingInput
-
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MissingInput(f"{file} is not valid JSON ({error}); make it anew.") from error
 
 
 def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingReport) -> None:

@@ -23,15 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the file and say where it is."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
-    from nnunet_active.report import write_report
+    from nnunet_active.report.report_page import GENERATOR, write_report
     from nnunet_active.util.errors import ActiveError
+    from nnunet_active.util.outputs import begins_with, check_output_file
     from nnunet_active.workspace import Workspace
 
     workspace = Workspace(dataset_name(args.dataset), args.fold)
     campaign = workspace.campaign.adopt()
     file = args.output or campaign.folder / "report.html"
-    if file.is_dir():
-        raise ActiveError(f"{file} is a folder; name a file with -o, e.g. -o {file / 'report.html'}.")
+    check_output_file(file, begins_with(GENERATOR), "a report")
     try:
         write_report(workspace, results_root(), file, not args.no_images)
     except OSError as error:

@@ -45,13 +45,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.data.raw_dataset import RawDataset
     from nnunet_active.models.source_embeddings import read_folder, source_embeddings
     from nnunet_active.models.source_model import read_source_model
-    from nnunet_active.models.source_summary import summarise, write_summary
+    from nnunet_active.models.source_summary import read_summary, summarise, write_summary
     from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_folder
     from nnunet_active.nnunet.safe_checkpoint import weights_digest
     from nnunet_active.util.errors import ActiveError
+    from nnunet_active.util.outputs import check_output_file
 
     if args.output.suffix != ".npz":
         raise ActiveError(f"-o {args.output} has to end in .npz; nnU-Net model folders hold it as source_summary.npz.")
+    check_output_file(args.output, lambda file: bool(read_summary(file)), "a source summary")
     if args.clusters is not None and args.clusters < 1:
         raise ActiveError(f"--clusters {args.clusters} makes no sense; it must be at least 1.")
     source = read_source_model(args.model, args.configuration, args.fold, args.checkpoint, args.trust_checkpoint)

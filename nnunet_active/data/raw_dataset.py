@@ -5,7 +5,6 @@ Nothing is written here and no image is opened; that a file can be read at all i
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from nnunet_active.data.file_endings import PICTURE_ENDINGS, is_special, other_i
 from nnunet_active.data.label_folder import LabelFolder
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
+from nnunet_active.util.state_file import read_state
 
 # A word character first (no leading dot or dash), then also spaces and . + = - ; never a separator or a control character.
 _IDENTIFIER = re.compile(r"\w[\w .+=-]*")
@@ -260,10 +260,9 @@ def read_pool_folders(preprocessed_dataset_folder: Path) -> list[Path]:
     file = _pool_file(preprocessed_dataset_folder)
     if not file.is_file():
         return []
-    try:
-        return [Path(path) for path in json.loads(file.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
-        raise MissingInput(f"{file} is not a list of folders ({error}); correct or delete the file.") from error
+    return [
+        Path(path) for path in read_state(file, list[str], "a list of folders", "correct or delete it", MissingInput)
+    ]
 
 
 def remember_pool_folder(preprocessed_dataset_folder: Path, folder: Path) -> list[Path]:

@@ -15,12 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
-from nnunet_active.models.model_writing import write_checkpoint
+from nnunet_active.models.model_writing import WRITTEN_BY, write_checkpoint
 from nnunet_active.models.source_model import SourceModel, carry_over, read_source_model
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network, stock_trainer_name
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.util.atomic import atomic_file, write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource
+from nnunet_active.util.outputs import check_output_file
+
+_MARK = b"exported by nnunet_active"
 
 STOCK_TRAINER = "nnUNetTrainer"
 
@@ -91,6 +95,12 @@ def export_source(
 
 def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, output: Path) -> Path:
     """A folder, or a zip that nnU-Net installs."""
+    if output.suffix.lower() == ".zip":
+        check_output_file(output, _is_exported_zip, "an exported model")
+    for model in models if output.suffix.lower() != ".zip" else ():
+        check_output_file(
+            output / name / f"fold_{model.fold}" / DEFAULT_CHECKPOINT, _is_exported_checkpoint, "an exported model"
+        )
     if output.suffix.lower() != ".zip":
         for model in models:
             _write_model(model, output / name, stock)
@@ -99,9 +109,19 @@ def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, o
         for model in models:
             _write_model(model, Path(scratch) / dataset / name, stock)
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = _MARK
             for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(scratch).as_posix())
     return output
+
+
+def _is_exported_zip(file: Path) -> bool:
+    with zipfile.ZipFile(file) as archive:
+        return archive.comment == _MARK
+
+
+def _is_exported_checkpoint(file: Path) -> bool:
+    return load_checkpoint(file, str(file), mmap=True).get(WRITTEN_BY) == _MARK.decode()
 
 
 def _portable(model: SourceModel) -> SourceModel:
@@ -126,7 +146,7 @@ def _write_model(model: SourceModel, folder: Path, stock: str) -> None:
     existing = folder / "plans.json"
     if existing.is_file() and json.loads(existing.read_text(encoding="utf-8")) != model.plans:
         raise ActiveError(f"{folder} holds a model with other plans; choose another folder with -o, or remove it.")
-    write_checkpoint(model, fold / DEFAULT_CHECKPOINT, stock)
+    write_checkpoint(model, fold / DEFAULT_CHECKPOINT, stock, _MARK.decode())
     write_json(folder / "dataset.json", model.dataset_json)
     if model.fingerprint is not None:
         write_json(folder / "dataset_fingerprint.json", model.fingerprint)

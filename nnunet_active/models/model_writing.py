@@ -38,8 +38,14 @@ def save_source_model(source: SourceModel, folder: str | Path) -> None:
             raise
 
 
-def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None:
-    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine."""
+WRITTEN_BY = "written_by"
+
+
+def write_checkpoint(source: SourceModel, file: Path, trainer_name: str, written_by: str = "") -> None:
+    """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine.
+
+    ``written_by`` is noted in it, so that the same output can be told from somebody else's file later.
+    """
     fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
     content = {
         "network_weights": source.weights,
@@ -52,6 +58,8 @@ def write_checkpoint(source: SourceModel, file: Path, trainer_name: str) -> None
         "trainer_name": trainer_name,
         "inference_allowed_mirroring_axes": source.mirror_axes,
     }
+    if written_by:
+        content[WRITTEN_BY] = written_by
     if source.encoder_only:
         content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
     with atomic_file(file) as temporary:

@@ -7,7 +7,6 @@ identifier and no file name, and no cluster of fewer than ``minimum`` cases. ``d
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +146,9 @@ def read_summary(file: Path, digest: str | None = None) -> SourceSummary:
                 str(content["configuration"]),
                 int(content["minimum"]),
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except ActiveError:
+        raise
+    except Exception as error:  # zip, zlib and NumPy raise quite different things for a damaged file
         raise ActiveError(
             f"{file} is not a source summary ({error}); make it with nnunet_active summarize-source."
         ) from error

@@ -12,10 +12,10 @@ import numpy as np
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import LabelManager, determine_num_input_channels
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.errors import ActiveError, MissingInput
 
 
 def head_names(plans: dict, dataset_json: dict) -> list[str]:
@@ -49,6 +49,9 @@ def build_network(
     """Build the network that the trainer would build, freshly initialised, on the CPU.
 
     If no trainer of that name is found, the architecture in the plans is used, with a warning.
+
+    Raises:
+        MissingInput: the plans describe no network that can be built.
     """
     manager = plans_manager(plans)
     configured = manager.get_configuration(configuration)
@@ -58,6 +61,24 @@ def build_network(
     if trainer is None:
         warnings.warn(f"The trainer {trainer_name} was not found; using the architecture in the plans.", stacklevel=2)
         trainer = nnUNetTrainer
+    try:
+        return _build(trainer, manager, configured, channels, heads, deep_supervision)
+    except Exception as error:  # whatever the architecture in the plans makes of its arguments
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MissingInput(
+            f"The network of the configuration {configuration} in the plans {manager.plans_name} cannot be built ({said}); make "
+            f"the plans again, or restore their file from a backup."
+        ) from error
+
+
+def _build(
+    trainer: type[nnUNetTrainer],
+    manager: PlansManager,
+    configured: ConfigurationManager,
+    channels: int,
+    heads: int,
+    deep_supervision: bool,
+) -> nn.Module:
     build = trainer.build_network_architecture
     if "plans_manager" in inspect.signature(build).parameters:
         return build(manager, configured, channels, heads, enable_deep_supervision=deep_supervision)

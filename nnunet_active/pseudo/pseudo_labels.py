@@ -33,6 +33,7 @@ from nnunet_active.util.atomic import temporary_beside, write_json
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.util.tables import read_csv, write_csv
 
 FORMAT = 1
 TABLE = "reliability.csv"
@@ -209,7 +210,9 @@ def read_reliable_set(folder: Path) -> ReliableSet | None:
         record = json.loads((Path(folder) / RECORD).read_text())
         if record["format"] != FORMAT:
             return None
-        table = pd.read_csv(Path(folder) / TABLE, index_col="case", dtype={"case": str, "nearest_labelled": str})
+        table = read_csv(
+            Path(folder) / TABLE, dtype={"case": str, "nearest_labelled": str}, keep_default_na=True
+        ).set_index("case")
     except (OSError, ValueError, KeyError):
         return None
     if not all((Path(folder) / f"{case}.b2nd").is_file() for case in record["cases"]):  # a link whose image has gone
@@ -238,7 +241,7 @@ def check_trained(
 
 
 def _finish(temporary: Path, folder: Path, table: pd.DataFrame, record: dict) -> None:
-    table.to_csv(temporary / TABLE, index_label="case")
+    write_csv(temporary / TABLE, table, index_label="case")
     write_json(temporary / RECORD, record)
     temporary.chmod(0o755)
     if folder.exists():

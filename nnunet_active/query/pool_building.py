@@ -117,7 +117,7 @@ def build_pool(
     if scored.table.index.empty:
         raise EmptyPool("No unlabelled case is left that can be scored.")
     if "density" in wanted:
-        everyone = sorted({*campaign.pool(stored), *campaign.requested(), *campaign.initial} & stored)
+        everyone = sorted({*campaign.pool(stored), *campaign.requested(), *campaign.labelled()} & stored)
         file = campaign.dataset_folder / "active" / f"density_{campaign.plans}_{campaign.configuration}.npz"
         scored.table["density"] = density_of_cases(store, everyone, file, ranks, log)
     if ranks.rank == 0:

@@ -17,7 +17,7 @@ from nnunet_active.query.score_cache import CacheEntry, ScoreCache
 from nnunet_active.scoring import density
 from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.util.atomic import atomic_file
-from nnunet_active.util.errors import BadCase
+from nnunet_active.util.errors import BadCase, EmptyPool
 from nnunet_active.util.log import Log, silent
 from nnunet_active.util.ranks import Ranks
 
@@ -181,19 +181,29 @@ def density_of_cases(
     known = ranks.decide(lambda: _Signatures.read(cache))
     states = {case: store.image_state(case) for case in cases}
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
-    fresh: dict[str, tuple[str, np.ndarray | None]] = {}
+    fresh: dict[str, tuple[str, np.ndarray | None] | str] = {}
     mine = ranks.mine(changed)
     for case in tqdm(mine, desc="Density of the pool", disable=not _shows(ranks, mine)):
-        # a copy that moved to another folder has a new time and the old voxels
-        digest = store.image_fingerprint(case)
-        fresh[case] = digest, None if digest in known.by_digest else density.case_signature(store.load_image(case))
+        try:
+            # a copy that moved to another folder has a new time and the old voxels
+            digest = store.image_fingerprint(case)
+            fresh[case] = digest, None if digest in known.by_digest else density.case_signature(store.load_image(case))
+        except BadCase as error:
+            fresh[case] = str(error)
     added = False
     for part in ranks.gather(fresh):
-        for case, (digest, signature) in part.items():
+        for case, found in part.items():
+            if isinstance(found, str):
+                log(f"WARNING: {found} It is left out of the density.")
+                cases.remove(case)
+                continue
+            digest, signature = found
             known.seen[case] = states[case], digest
             if signature is not None:
                 known.by_digest[digest] = signature
                 added = True
+    if not cases:
+        raise EmptyPool("No image of the pool can be read.")
     if changed and ranks.rank == 0:
         known.write(cache)
     distances = density.pairwise_distances(np.stack([known.by_digest[known.seen[case][1]] for case in cases]))
@@ -219,12 +229,17 @@ class _Signatures:
         known = cls({}, {})
         if not file.is_file():
             return known
-        with np.load(file) as content:
-            known.by_digest = dict(zip(content["digests"].tolist(), content["signatures"], strict=True))
-            if "cases" in content:  # files of earlier versions have none
+        try:
+            with np.load(file) as content:
+                by_digest = dict(zip(content["digests"].tolist(), content["signatures"], strict=True))
                 states = map(tuple, content["states"].tolist())
                 entries = zip(content["cases"].tolist(), states, content["case_digests"].tolist(), strict=True)
-                known.seen = {case: (state, digest) for case, state, digest in entries if digest in known.by_digest}
+                seen = {case: (state, digest) for case, state, digest in entries if digest in by_digest}
+            lengths = {signature.shape for signature in by_digest.values()}
+            if len(lengths) == 1 and all(np.isfinite(signature).all() for signature in by_digest.values()):
+                known.by_digest, known.seen = by_digest, seen
+        except Exception:  # damaged, or of an earlier version: all of it is made again
+            return known
         return known
 
     def write(self, file: Path) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +59,17 @@ class ScoreCache:
             case: its identifier.
             state: of its image file, from :meth:`nnunet_active.data.cases.CaseStore.image_state`.
         """
+        file = self._file(digest, case)
         try:
-            with np.load(self._file(digest, case), allow_pickle=False) as content:
+            with np.load(file, allow_pickle=False) as content:
                 if content["format"].item() != FORMAT or tuple(content["state"].tolist()) != tuple(state):
                     return None
                 names, values = content["scalar_names"].tolist(), content["scalar_values"].tolist()
                 arrays = {name[6:]: content[name] for name in content.files if name.startswith("array_")}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                scalars = dict(zip(names, map(float, values), strict=True))
+        except Exception:  # zip, zlib and NumPy raise quite different things for a damaged file: it is made again
             return None
-        return CacheEntry(dict(zip(names, values, strict=True)), arrays)
+        return CacheEntry(scalars, arrays)
 
     def add(
         self,

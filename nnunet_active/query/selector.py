@@ -23,7 +23,7 @@ from nnunet_active.query.query_tables import describe_round, score_table, workli
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
 from nnunet_active.strategies.base import QueryStrategy, Selection
 from nnunet_active.strategies.pool import ScoredPool
-from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.strategies.registry import failing_as, get_strategy
 from nnunet_active.util.errors import ActiveError, EmptyPool
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
@@ -140,7 +140,8 @@ def propose(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
             )
         rng = np.random.default_rng([question.seed, number])
-        selection = _select(chooser, pool, max(question.size, len(must)), must, rng)
+        with failing_as(question.strategy):
+            selection = _select(chooser, pool, max(question.size, len(must)), must, rng)
         elections = _elect(workspace, window, selection.picks)
         table = score_table(scored, selection, workspace.class_names)
         details = {

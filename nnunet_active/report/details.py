@@ -8,11 +8,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.ranking import as_text
+from nnunet_active.util.tables import read_csv
 
 _PACKAGES = ("nnunetv2", "torch", "numpy", "scikit-learn", "SimpleITK")
 
@@ -62,7 +61,7 @@ def comparisons(campaign: Campaign, results: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(files, key=lambda one: one.stat().st_mtime, reverse=True):
         try:
-            table = pd.read_csv(file, dtype={"case": str}, keep_default_na=False, na_values=[""])
+            table = read_csv(file, dtype={"case": str})
         except (OSError, ValueError):
             continue
         rows = [[as_text(value) for value in row] for row in table.itertuples(index=False)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -94,6 +93,7 @@ def _read(file: Path) -> dict[str, dict[str, np.ndarray]]:
         with np.load(file) as content:
             cases = content["cases"].tolist()
             wanted = [name for name in ("embedding", "source_embedding") if name in content]
-            return {name: dict(zip(cases, content[name], strict=True)) for name in wanted}
-    except (OSError, ValueError, KeyError, BadZipFile):
+            arrays = {name: np.asarray(content[name], dtype=np.float64) for name in wanted}
+        return {name: dict(zip(cases, rows, strict=True)) for name, rows in arrays.items() if rows.ndim == 2}
+    except Exception:  # zip, zlib and NumPy raise quite different things for a damaged file
         return {}

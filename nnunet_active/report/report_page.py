@@ -99,6 +99,10 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
     }
 
 
+GENERATOR = '<meta name="generator" content="nnunet_active report">'
+"""In every report, so that one can be told from another file."""
+
+
 def render(content: dict[str, Any]) -> str:
     """The HTML; whatever comes from files is escaped by the template engine."""
     loader = PackageLoader("nnunet_active.report")

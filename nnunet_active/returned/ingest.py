@@ -16,6 +16,7 @@ from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
+from nnunet_active.campaign.splits import check_split_files
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.label_writer import write_label
@@ -67,6 +68,8 @@ def ingest(
     desk = _Desk(campaign, finder, report, log)
     decline = list(dict.fromkeys(decline))
     desk.check_arguments(decline)
+    check_split_files(campaign.dataset_folder)  # they follow the labels: nothing moves while they cannot
+    campaign.adopt()
     with hold(campaign.folder / KEPT):
         sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
         labels = {} if desk.retrospective else desk.deliver(finder.look())

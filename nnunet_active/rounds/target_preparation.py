@@ -128,7 +128,7 @@ def prepare(options: SelectOptions, log: Log = print) -> Prepared:
         remember_pool_folder(folder, pool)
     for case in (*options.exclude, *options.must_include):
         _check_known(case, raw)
-    if not workspace.plans_file.is_file():
+    if options.model is not None and not workspace.plans_file.is_file():
         source = workspace.model(options.model, options.first_model_fold, trust=options.trust)
         planner = SourceModelPlanner(raw.folder, [source], plans_name=workspace.plans_name)
         planner.write()

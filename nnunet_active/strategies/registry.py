@@ -14,16 +14,21 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from nnunet_active.strategies.base import QueryStrategy
 from nnunet_active.util.errors import ActiveError, MissingInput
+from nnunet_active.util.state_file import conforms
+
+_PLAIN = {int, float, str, bool, type(None)}
 
 ENTRY_POINT_GROUP = "nnunet_active.strategies"
 
@@ -44,7 +49,37 @@ def get_strategy(name: str, **options: Any) -> QueryStrategy:
         raise ActiveError(
             f"The strategy '{name}' has no option {', '.join(unknown)}; its options are: {', '.join(known) or 'none'}."
         )
-    return strategy_class(**options)
+    if problem := _wrong_type(strategy_class, options):
+        raise ActiveError(f"The strategy '{name}' cannot be used with the option {problem}.")
+    with failing_as(name):
+        return strategy_class(**options)
+
+
+@contextmanager
+def failing_as(name: str) -> Iterator[None]:
+    """Whatever the code of a strategy raises is an error of that strategy, also ``sys.exit``; a named reason keeps its words."""
+    try:
+        yield
+    except ActiveError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown place"
+        said = f"{type(error).__name__}: {error}"
+        raise ActiveError(f"The strategy '{name}' fails: {said} ({place}); correct it, or choose another.") from error
+
+
+def _wrong_type(strategy_class: type[QueryStrategy], options: dict[str, Any]) -> str:
+    """The first option whose value is not of the type that the strategy's ``__init__`` names; empty: none, or nothing is named."""
+    try:
+        hints = get_type_hints(strategy_class.__init__)
+    except (NameError, TypeError):  # a strategy of somebody else may name what cannot be found
+        return ""
+    for name, value in options.items():
+        kinds = get_args(hints.get(name)) or (hints.get(name),)
+        if set(kinds) <= _PLAIN and (reason := conforms(value, hints[name])):
+            return f"{name}: {reason}"
+    return ""
 
 
 def available_strategies() -> dict[str, type[QueryStrategy]]:
@@ -148,7 +183,7 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[module_name] = module  # dataclasses and pickle look their module up here
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module_name]
         raise ActiveError(f"The strategy file {path} fails: {type(error).__name__}: {error}") from error
     return module

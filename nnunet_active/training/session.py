@@ -225,15 +225,15 @@ class QuerySession:
     def _welcome_unasked(self, epoch: int) -> None:
         """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
         if unasked := self.unasked():
-            self.ranks.decide(lambda: self._mark(unasked))
+            self.ranks.decide(lambda: self._mark(unasked, epoch))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
             self.event(epoch, "labelled", cases=unasked)
 
-    def _mark(self, cases: list[str]) -> list[str]:
+    def _mark(self, cases: list[str], epoch: int = 0) -> list[str]:
         if self.campaign.asks_a_person:
             note_labels(self.campaign, cases, self.log)
-        return self.campaign.mark_labelled(cases)
+        return self.campaign.mark_labelled(cases, epoch)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
         ready, refused = self.workspace.oracle.reveal(cases)

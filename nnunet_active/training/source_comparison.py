@@ -25,8 +25,8 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.pseudo.pseudo_label_writer import label_map
-from nnunet_active.util.atomic import write_text
 from nnunet_active.util.ranks import Ranks
+from nnunet_active.util.tables import read_csv, write_csv
 
 FILE = "comparison.csv"
 COLUMNS = ["kind", "round", "epoch", "labelled", "model", "network", "case", "reference", "label", "dice"]
@@ -155,7 +155,7 @@ def read_comparison(file: Path) -> pd.DataFrame:
     texts = dict.fromkeys(("case", "network", "reference", "label"), str)
     how = {"dtype": texts, "keep_default_na": False, "na_values": {"dice": [""]}}
     try:
-        return pd.read_csv(file, **how, float_precision="round_trip")[COLUMNS]
+        return read_csv(file, **how)[COLUMNS]
     except (OSError, ValueError, KeyError):
         return pd.DataFrame(columns=COLUMNS)
 
@@ -236,4 +236,4 @@ class Comparison:
         return digest, compare(reference, predicted, self.labels, 1.0)["dice"]
 
     def _write(self) -> None:
-        write_text(self.file, self.table.to_csv(index=False))
+        write_csv(self.file, self.table)

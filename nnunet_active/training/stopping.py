@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import distributed
 
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
 
 class StoppingMixin:
@@ -64,7 +65,13 @@ class StoppingMixin:
         """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback."""
         try:
             yield
-        except ActiveError as error:
-            self.print_to_log_file(f"\n{error}\n", add_timestamp=False)
+        except Exception as error:
+            sentence, code = one_sentence(error)
+            self.print_to_log_file(f"\n{sentence}\n", add_timestamp=False)
             self._leave()
-            raise SystemExit(error.exit_code) from None
+            raise SystemExit(code) from None
+
+    def print_to_log_file(self, *args: Any, **how: Any) -> None:
+        """As the stock one, which fails where the terminal or the log file cannot hold a character of a label's name."""
+        show_everything()
+        super().print_to_log_file(*map(writable, args), **how)

@@ -6,6 +6,7 @@ is what the dataclass checks itself in ``__post_init__``.
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,25 @@ def read_state(
     except OSError as found:
         reason = found.strerror or str(found)
     raise error(f"{file} is not {what} ({reason.rstrip('.')}); {advice}.")
+
+
+def read_checked_json(
+    file: Path, kind: Any, what: str, advice: str = "restore it from a backup", error: type = CampaignError
+) -> Any:
+    """As :func:`read_state`, and the content as JSON has it: also with names that ``kind`` does not know."""
+    read_state(file, kind, what, advice, error)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def conforms(value: Any, kind: Any) -> str:
+    """Why a JSON value is not of a kind; empty: it is."""
+    try:
+        _adapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as found:
+        return _first(found)
+    except (ActiveError, ValueError) as found:
+        return str(found).rstrip(".")
+    return ""
 
 
 @cache

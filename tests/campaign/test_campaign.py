@@ -494,3 +494,94 @@ def test_what_came_back_and_where_it_was_handed_off_is_kept(tmp_path):
     assert again.handoff_folder(1) == tmp_path / "to_annotate" and again.handoff_folder(2) is None
     assert again.ingested == {"case_00": {"dice": {"tumour": 0.5}}}
     assert "case_03" not in again.pool(CASES) and "case_09" not in again.pool(CASES)
+
+
+# ---- what others wrote ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("initial", ["../../../../etc/x"]),
+        ("val", ["a/b"]),
+        ("excluded", [".hidden"]),
+        ("labelled", {"../x": 0}),
+        ("rounds", [{"number": 1, "epoch": 0, "requested": ["..\\x"]}]),
+        ("declined", {"a\nb": ""}),
+        ("fold_of", {"x/y": 0}),
+        ("plans", "../../other"),
+        ("configuration", "a/b"),
+        ("fold", "../fold_1"),
+    ],
+)
+def test_a_name_that_leads_out_of_the_folders_is_refused_wherever_it_stands(tmp_path, name, value):
+    write_user_splits(tmp_path)
+    campaign = create(tmp_path, initial=["case_00"])
+    file = campaign.folder / "campaign.json"
+    file.write_text(json.dumps({**campaign.to_json(), name: value}))
+    before = content(tmp_path)
+    with pytest.raises(CampaignError, match=r"campaign\.json is not a campaign file"):
+        Campaign.open(tmp_path, "0")
+    assert content(tmp_path) == before
+
+
+def test_a_campaign_file_of_another_fold_is_not_taken_for_this_one(tmp_path):
+    campaign = create(tmp_path, "1")
+    shutil.copytree(campaign.folder, Campaign.folder_of(tmp_path, 0))
+    with pytest.raises(CampaignError, match=r"campaign\.json is that of fold 1"):
+        Campaign.open(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"requested": ["../../x"]}, "is not the record of a round"),
+        ({"requested": ["case_00"]}, "case_00 cannot be asked for, it is waiting"),
+        ({"requested": ["case_08"]}, "case_08 cannot be asked for, it is held out"),
+        ({"requested": ["case_07"]}, r"scores\.csv is not the table of scores of round 2 \(case_07: no row of its own"),
+        ({"requested": ["case_02", "case_02"]}, "asks for a case twice"),
+        ({"number": 3}, "it is that of round 3"),
+        ({"epoch": -1}, "is not the record of a round"),
+    ],
+)
+def test_a_round_that_was_made_by_hand_is_not_adopted(tmp_path, change, reason):
+    write_user_splits(tmp_path)
+    campaign = create(tmp_path, initial=["case_06"])
+    query(campaign, 0, ["case_00"])
+    before = (campaign.folder / "campaign.json").read_bytes()
+    query(campaign, 2, ["case_02"])
+    (campaign.folder / "campaign.json").write_bytes(before)
+    file = campaign.folder / "round_002" / "selection.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    before = content(tmp_path)
+    with pytest.raises(CampaignError, match=reason), Campaign.open(tmp_path, 0).lock():
+        pass
+    assert content(tmp_path) == before
+
+
+def test_a_split_file_with_a_name_that_leads_out_of_the_folders_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / FILE_NAME).write_text(json.dumps([{"train": ["case_00"], "val": ["../../../../etc/x"]}]))
+    campaign = create(tmp_path, initial=["case_00"])
+    before = content(tmp_path)
+    with pytest.raises(CampaignError, match=r"splits_final\.json is not a split file of nnU-Net's"), campaign.lock():
+        pass
+    assert content(tmp_path) == before
+
+
+@needs_fork
+def test_what_a_killed_command_left_is_gone_once_the_campaign_is_held(tmp_path):
+    write_user_splits(tmp_path)
+    campaign = create(tmp_path)
+    assert killed_before_rename(lambda: query(campaign, 0, ["case_00"]), 0)
+    assert [path for path in tmp_path.rglob(".*.tmp")]
+    with Campaign.open(tmp_path, 0).lock():
+        assert not [path for path in tmp_path.rglob(".*.tmp")]
+
+
+def test_a_label_that_a_training_found_unasked_counts_from_its_epoch_on(tmp_path):
+    campaign = create(tmp_path, initial=["case_00"])
+    campaign.mark_labelled(["case_01"], epoch=3)
+    campaign.mark_labelled(["case_02"])
+    again = Campaign.open(tmp_path, 0)
+    assert again.labelled(0) == ["case_00", "case_02"] == again.labelled(2)
+    assert again.labelled(3) == again.labelled() == ["case_00", "case_01", "case_02"]

@@ -168,7 +168,7 @@ def test_a_damaged_file_is_named_and_left_alone(tmp_path, content):
 def test_a_damaged_list_of_our_versions_is_named(tmp_path):
     write_fold(tmp_path, "0", ["a"], ["b"])
     (tmp_path / "active" / "splits_written.json").write_text("[")
-    with pytest.raises(CampaignError, match=r"splits_written\.json is damaged"):
+    with pytest.raises(CampaignError, match=r"splits_written\.json is not a list of digests"):
         write_fold(tmp_path, "0", ["a", "c"], ["b"])
     assert now(tmp_path) == [{"train": ["a"], "val": ["b"]}]
 

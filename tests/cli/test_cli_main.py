@@ -109,12 +109,17 @@ def test_other_ends_have_their_own_codes(monkeypatch, capsys, raised, code, said
     assert said in capsys.readouterr().err
 
 
-def test_an_error_of_ours_keeps_its_traceback(monkeypatch):
+def test_an_error_of_ours_is_one_line_and_on_demand_a_traceback(monkeypatch, capsys):
+    from nnunet_active.cli import main as module
     from nnunet_active.cli import trainers
 
+    monkeypatch.delenv("NNUNET_ACTIVE_TRACEBACK", raising=False)
     monkeypatch.setattr(trainers, "run", lambda args: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        main("trainers")
+    assert module.main(["trainers"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("nnunet_active trainers: ") and "ZeroDivisionError" in said and said.count("\n") == 1
+    monkeypatch.setenv("NNUNET_ACTIVE_TRACEBACK", "1")
+    assert module.main(["trainers"]) == 1 and "Traceback" in capsys.readouterr().err
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------------------

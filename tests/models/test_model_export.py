@@ -57,7 +57,8 @@ def test_the_export_holds_no_optimizer_state_no_log_and_no_path(results, tmp_pat
     train(results)
     written = export(tmp_path / "out")
     content = torch.load(written / "fold_0" / "checkpoint_final.pth", weights_only=True)
-    assert set(content) == {"network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"}
+    known = {"network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"}
+    assert set(content) == {*known, "written_by"}
     texts = [json.dumps(content["init_args"]), *(file.read_text() for file in written.glob("*.json"))]
     assert not any("somebody" in text or str(tmp_path) in text for text in texts)
     assert sorted(file.name for file in written.iterdir()) == [
@@ -167,3 +168,25 @@ def test_the_source_is_exported_with_the_targets_channels_and_predicts_there_as_
     packed, _ = export_source(source, target, described, tmp_path / "source.zip")
     with zipfile.ZipFile(packed) as archive:
         assert f"{DATASET}/{written.name}/plans.json" in archive.namelist()
+
+
+def test_a_model_or_a_zip_of_somebody_else_is_never_replaced(results, tmp_path):
+    train(results)
+    written = export(tmp_path / "out")
+    assert export(tmp_path / "out") == written  # its own output is
+    checkpoint = written / "fold_0" / "checkpoint_final.pth"
+    content = torch.load(checkpoint, weights_only=True)
+    del content["written_by"]
+    torch.save(content, checkpoint)
+    before = checkpoint.read_bytes()
+    with pytest.raises(ActiveError, match=r"checkpoint_final\.pth is there and is not an exported model"):
+        export(tmp_path / "out")
+    assert checkpoint.read_bytes() == before
+    archive = tmp_path / "thesis.zip"
+    archive.write_bytes(b"not a model")
+    with pytest.raises(ActiveError, match=r"thesis\.zip is there and is not an exported model"):
+        export(archive)
+    assert archive.read_bytes() == b"not a model"
+    archive.unlink()
+    export(archive)
+    export(archive)

@@ -295,3 +295,12 @@ def test_the_cache_is_shared_by_the_folds_of_a_configuration(setting):
     other = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(epochs=100), log=silent)
     assert open_cache(other).folder == open_cache(setting.campaign).folder
     assert pool_building.open_cache(other).folder.name == f"{PLANS}__3d_fullres"
+
+
+def test_a_label_that_nobody_asked_for_stays_in_the_pool_whose_density_counts(setting):
+    window = setting.window()
+    before = setting.build(window, "mmacts").scores["density"]
+    setting.campaign.mark_labelled([setting.candidates[0]])
+    setting.candidates = setting.candidates[1:]
+    after = setting.build(window, "mmacts").scores["density"]
+    assert after.equals(before[after.index]) and len(after) == len(before) - 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import time
 
@@ -466,3 +467,18 @@ def test_a_label_in_another_format_that_a_training_found_by_itself_is_noted_like
         note_labels(campaign, ["case_3"], silent)
     noted = campaign.ingested["case_3"]
     assert noted["file"].endswith("case_3.mha") and noted["digest"] == voxel_digest(truth(3))
+
+
+@pytest.mark.parametrize(
+    "name", ["splits_final.json", "active/splits_written.json", "active/splits_before_nnunet_active.json"]
+)
+@pytest.mark.parametrize("damage", ["[", '[{"train": ["../../x"], "val": []}]', '{"a": 1}'])
+def test_a_damaged_split_file_is_named_before_any_label_moves(target, folder, name, damage):
+    edit(folder, "case_1")
+    file = target.preprocessed / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(damage)
+    before = content(target.root)
+    with pytest.raises(CampaignError, match=re.escape(file.name)):
+        take()
+    assert content(target.root) == before and not (target.raw / "labelsTr" / "case_1.nii.gz").exists()

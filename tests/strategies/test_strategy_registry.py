@@ -155,3 +155,33 @@ def test_another_package_cannot_take_a_name_of_ours(tmp_path, plug_in):
     with pytest.warns(UserWarning, match="already taken"):
         assert available_strategies()["entropy"].__module__ == "nnunet_active.strategies.entropy"
     assert get_strategy("entropy").__module__ == "nnunet_active.strategies.entropy"
+
+
+@pytest.mark.parametrize("line", ["import sys; sys.exit(3)", "raise KeyError('x')", "1 / 0", "import no_such_module"])
+def test_a_file_that_ends_the_program_or_raises_is_an_error_of_that_file(tmp_path, line):
+    file = tmp_path / "mine.py"
+    file.write_text(line)
+    with pytest.raises(ActiveError, match=r"The strategy file .*mine\.py fails: "):
+        get_strategy(f"{file}:Mine")
+
+
+def test_a_constructor_that_raises_is_an_error_of_that_strategy(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import sys\nfrom nnunet_active.strategies.base import ScoreStrategy\n\n\n"
+        "class Mine(ScoreStrategy):\n    name = 'mine'\n    needs = frozenset()\n\n"
+        "    def __init__(self, how=None):\n        sys.exit(how)\n\n"
+        "    def utility(self, pool, rng):\n        return 1 / 0\n"
+    )
+    with pytest.raises(ActiveError, match=r"Mine' fails: SystemExit: 3 \(mine\.py, line 10\); correct it"):
+        get_strategy(f"{file}:Mine", how=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [("cup", "factor"), ("aada", "samples"), ("lamda", "gamma"), ("assft", "gap")]
+)
+def test_an_option_of_the_wrong_type_is_named(name, option):
+    with pytest.raises(
+        ActiveError, match=rf"'{name}' cannot be used with the option {option}: \['abc'\] - input should"
+    ):
+        get_strategy(name, **{option: ["abc"]})

@@ -9,16 +9,20 @@ from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.util.errors import CampaignError, EmptyPool
 
 
-class Trainer(StoppingMixin):
-    """As much of a trainer as it takes."""
-
-    session = None
+class Stock:
+    """What the stock trainer says."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def print_to_log_file(self, text: str, add_timestamp: bool = True) -> None:
+    def print_to_log_file(self, text: str, *more: str, add_timestamp: bool = True) -> None:
         self.said.append(text.strip())
+
+
+class Trainer(StoppingMixin, Stock):
+    """As much of a trainer as it takes."""
+
+    session = None
 
 
 @pytest.mark.parametrize(("error", "code"), [(CampaignError("In use."), 2), (EmptyPool("Nobody is left."), 0)])
@@ -30,11 +34,18 @@ def test_a_users_mistake_is_one_sentence_and_an_exit_code(error, code):
     assert trainer.said == [str(error)]
 
 
-def test_a_mistake_of_ours_keeps_its_traceback():
+def test_what_nobody_foresaw_is_one_sentence_too_and_another_exit_code():
     trainer = Trainer()
-    with pytest.raises(ZeroDivisionError), trainer.one_sentence():
+    with pytest.raises(SystemExit) as stop, trainer.one_sentence():
         raise ZeroDivisionError
-    assert trainer.said == []
+    assert stop.value.code == 1 and len(trainer.said) == 1 and "ZeroDivisionError" in trainer.said[0]
+
+
+def test_a_character_that_the_log_cannot_hold_is_replaced(monkeypatch):
+    monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "ascii")
+    trainer = Trainer()
+    trainer.print_to_log_file("Ödem", 1, add_timestamp=False)
+    assert trainer.said == ["?dem"]
 
 
 def stopped_before_epoch_0(nnunet_folders, **settings):

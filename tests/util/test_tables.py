@@ -4,7 +4,7 @@ import csv
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_active.util.tables import csv_text, read_csv, write_csv
@@ -26,6 +26,7 @@ def test_no_cell_is_taken_for_a_formula_and_every_one_comes_back(tmp_path, cell)
     assert found["number"].tolist() == [-1.5, 2.0]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0\r"), min_size=1), min_size=1)
 )

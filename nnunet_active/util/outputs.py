@@ -1,0 +1,68 @@
+"""What a user names with ``-o`` never replaces a file that this package did not write as that output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from nnunet_active.util.errors import ActiveError
+
+
+def check_output_file(file: Path, is_ours: Callable[[Path], bool], what: str) -> None:
+    """Refuse to write over somebody else's file.
+
+    Args:
+        file: what is to be written.
+        is_ours: whether a file that is there is an earlier output of this kind; it may raise anything.
+        what: the kind, for people: ``a report``.
+
+    Raises:
+        ActiveError: there is a folder or another file of that name.
+    """
+    if not file.exists() and not file.is_symlink():
+        return
+    if file.is_dir():
+        raise ActiveError(f"{file} is a folder; name a file with -o.")
+    try:
+        ours = file.is_file() and is_ours(file)
+    except Exception:  # a file of another kind makes its reader raise anything
+        ours = False
+    if not ours:
+        raise ActiveError(
+            f"{file} is there and is not {what} of nnunet_active, so it is not replaced; name another file with -o, or move it away."
+        )
+
+
+def check_output_folder(folder: Path, is_ours: Callable[[Path], bool], names: Iterable[str], what: str) -> None:
+    """Refuse to write files into a folder where they would replace somebody else's.
+
+    Args:
+        folder: where they are to be written; it need not exist.
+        is_ours: whether a folder is an earlier output of this kind.
+        names: files that are going to be written.
+        what: what the folder is, for people: ``a hand-off folder``.
+
+    Raises:
+        ActiveError: a file of that name is there, and the folder is not such a folder; or the folder is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ActiveError(f"{folder} is a file; name a folder with -o.")
+    if folder.is_dir() and is_ours(folder):
+        return
+    if there := [name for name in names if (folder / name).exists()]:
+        raise ActiveError(
+            f"{folder} holds {', '.join(there)} and is not {what} of nnunet_active, so that nothing is written there; name another "
+            f"folder with -o."
+        )
+
+
+def begins_with(mark: str, within: int = 4096) -> Callable[[Path], bool]:
+    """Whether a text stands near the beginning of a file; False where there is none."""
+
+    def look(file: Path) -> bool:
+        if not file.is_file():
+            return False
+        with file.open("rb") as content:
+            return mark.encode() in content.read(within)
+
+    return look

@@ -1,0 +1,72 @@
+"""Every error in one sentence: for the command line and for the trainers."""
+
+from __future__ import annotations
+
+import errno
+import locale
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import IO
+
+from nnunet_active.util.errors import ActiveError
+
+WHOLE = "NNUNET_ACTIVE_TRACEBACK"
+"""Environment variable: set, it makes a traceback follow the sentence of an unexpected error."""
+
+INCOMPLETE = 1
+"""Exit code of errors that came while something may have been written; what was written is whole."""
+
+_ADVICE = {
+    errno.ENOSPC: "make room there",
+    errno.EDQUOT: "make room there",
+    errno.EACCES: "its owner has to allow it",
+    errno.EPERM: "its owner has to allow it",
+    errno.EROFS: "it is on a file system that cannot be written to",
+    errno.ENOTDIR: "a file stands where a folder belongs; move it away",
+    errno.EISDIR: "a folder stands where a file belongs; move it away",
+    errno.EEXIST: "a file stands where a folder belongs; move it away",
+    errno.ENAMETOOLONG: "its name is too long for the file system",
+    errno.ENOENT: "it has gone while it was needed",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def one_sentence(error: BaseException) -> tuple[str, int]:
+    """What to tell the user, and the exit code.
+
+    A fault in a file that no reader foresaw, or in the program, is told with its kind and its place, so that it can be reported.
+    """
+    if isinstance(error, ActiveError):
+        return str(error), error.exit_code
+    again = "What was finished is kept, and the same command goes on."
+    if isinstance(error, OSError) and error.errno is not None:
+        file = f"{error.filename}: " if error.filename is not None else ""
+        advice = _ADVICE.get(error.errno, "see to it")
+        return f"{file}{error.strerror or os.strerror(error.errno)}; {advice}, then try again. {again}", INCOMPLETE
+    if isinstance(error, MemoryError):
+        return f"There is not enough memory. {again}", INCOMPLETE
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "an unknown place"
+    said = " ".join(str(error).split())
+    sentence = (
+        f"Something went wrong that nnunet_active did not foresee: {type(error).__name__}: {said[:300] or 'no more is known'} "
+        f"({place}). A file may be damaged, or this is a fault of the program; set {WHOLE}=1 to see all of it. {again}"
+    )
+    if os.environ.get(WHOLE):
+        sentence = f"{''.join(traceback.format_exception(error))}\n{sentence}"
+    return sentence, INCOMPLETE
+
+
+def show_everything(*streams: IO[str]) -> None:
+    """Characters that a terminal cannot show are replaced from now on, instead of ending the program (standard output and errors)."""
+    for stream in streams or (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def writable(text: object) -> str:
+    """A text without the characters that a file of this system's own encoding cannot hold (nnU-Net writes its log in that)."""
+    encoding = locale.getpreferredencoding(False)
+    return str(text).encode(encoding, errors="replace").decode(encoding)
