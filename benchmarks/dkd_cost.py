@@ -62,7 +62,8 @@ def measure(root: Path, configuration: str, args: argparse.Namespace) -> list[di
     from nnunet_active.campaign.campaign_state import Roles
     from nnunet_active.campaign.place import Place
     from nnunet_active.campaign.settings import Settings
-    from nnunet_active.data.cases import open_store, read_plans
+    from nnunet_active.data.cases import open_store
+    from nnunet_active.data.plans import read_plans
     from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
     from nnunet_active.nnunet.inference import SlidingWindow
     from nnunet_active.nnunet.networks import build_network

@@ -14,8 +14,9 @@ from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.oracle import Oracle, oracle_of
 from nnunet_active.campaign.place import Place
 from nnunet_active.commands import DEFAULT_PLANS, Commands
-from nnunet_active.data.cases import CaseStore, make_store, read_plans
+from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.models.source_model import SourceModel, find_source, read_source_model

@@ -40,6 +40,7 @@ ADAPTERS = {
     "data/cases",
     "data/image_checks",
     "data/label_preprocessing",
+    "data/plans",
     "data/label_reader",
     "data/label_writer",
     "data/maps",

@@ -9,20 +9,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import blosc2
 import numpy as np
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
-from nnunet_active.util.state_file import conforms, read_checked_json
 
 # nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
 # ever. nnU-Net itself works with one thread per process, too.
@@ -164,69 +161,6 @@ class CaseStore:
             f"Case {case} is neither in {self.folder} nor in {self.pool_folder}; run nnunet_active preprocess "
             f"-c {self.configuration} for this data set."
         )
-
-
-def read_plans(dataset: str, plans: str) -> dict:
-    """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
-
-    Raises:
-        MissingInput: it is not there (says which command makes it), or it calls itself by another name than its file.
-    """
-    file = preprocessed_folder(dataset) / f"{plans}.json"
-    if not file.is_file():
-        raise MissingInput(
-            f"{file} was not found; make it with nnunet_active plan -d {dataset} -m SOURCE_MODEL, or, for plans of the "
-            f"dataset's own, with nnUNetv2_plan_and_preprocess."
-        )
-    content = read_plans_file(file)
-    inside = content.get("plans_name", plans)
-    if inside != plans:  # nnU-Net finds the plans by the one and names the results folder by the other
-        raise MissingInput(
-            f'{file} calls itself {inside} inside ("plans_name"), and nnU-Net would write its results under that name; set '
-            f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
-        )
-    return content
-
-
-@dataclass
-class _Configuration:
-    """What every configuration has, after it has inherited."""
-
-    data_identifier: str
-    preprocessor_name: str
-    spacing: list[float]
-    patch_size: list[int]
-    batch_size: int
-    normalization_schemes: list[str]
-
-
-@dataclass
-class _Plans:
-    plans_name: str
-    configurations: dict[str, dict[str, Any]]
-    image_reader_writer: str
-    transpose_forward: list[int]
-    transpose_backward: list[int]
-    dataset_name: str = ""
-
-
-def read_plans_file(file: Path) -> dict:
-    """Content of a plans file, checked as far as this package relies on it.
-
-    Raises:
-        MissingInput: it is damaged; says what was found.
-    """
-    what, advice = "a plans file of nnU-Net's", "make it again with nnunet_active plan, or restore it from a backup"
-    content = read_checked_json(file, _Plans, what, advice, MissingInput)
-    try:
-        manager = PlansManager(deepcopy(content))
-        resolved = {name: manager.get_configuration(name).configuration for name in content["configurations"]}
-    except Exception as error:  # what nnU-Net raises for damaged plans
-        raise MissingInput(f"{file} is not {what} ({type(error).__name__}: {error}); {advice}.") from error
-    for name, configuration in resolved.items():
-        if reason := conforms(configuration, _Configuration):
-            raise MissingInput(f"{file} is not {what} (configurations.{name}.{reason}); {advice}.")
-    return content
 
 
 def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:

@@ -12,7 +12,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_rounds import make_once, start
 
 from nnunet_active.cli.main import main
-from nnunet_active.data.cases import open_store, read_plans
+from nnunet_active.data.cases import open_store
+from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.source_model import read_source_model, source_folder

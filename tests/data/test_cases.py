@@ -7,7 +7,8 @@ import tiny_dataset as tiny
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
-from nnunet_active.data.cases import CaseStore, read_plans
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.plans import read_plans
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput

@@ -11,7 +11,7 @@ from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.cli.main import main
-from nnunet_active.data.cases import read_plans
+from nnunet_active.data.plans import read_plans
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.nnssl_model import RES_ENC_L, find_nnssl_checkpoint, read_nnssl
 from nnunet_active.models.source_model import carry_over, head_is_trained, read_source_model, source_folder

@@ -1,0 +1,77 @@
+"""Plans files, checked as far as this package relies on them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.state_file import conforms, read_checked_json
+
+
+def read_plans(dataset: str, plans: str) -> dict:
+    """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
+
+    Raises:
+        MissingInput: it is not there (says which command makes it), or it calls itself by another name than its file.
+    """
+    file = preprocessed_folder(dataset) / f"{plans}.json"
+    if not file.is_file():
+        raise MissingInput(
+            f"{file} was not found; make it with nnunet_active plan -d {dataset} -m SOURCE_MODEL, or, for plans of the "
+            f"dataset's own, with nnUNetv2_plan_and_preprocess."
+        )
+    content = read_plans_file(file)
+    inside = content.get("plans_name", plans)
+    if inside != plans:  # nnU-Net finds the plans by the one and names the results folder by the other
+        raise MissingInput(
+            f'{file} calls itself {inside} inside ("plans_name"), and nnU-Net would write its results under that name; set '
+            f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
+        )
+    return content
+
+
+@dataclass
+class _Configuration:
+    """What every configuration has, after it has inherited."""
+
+    data_identifier: str
+    preprocessor_name: str
+    spacing: list[float]
+    patch_size: list[int]
+    batch_size: int
+    normalization_schemes: list[str]
+
+
+@dataclass
+class _Plans:
+    plans_name: str
+    configurations: dict[str, dict[str, Any]]
+    image_reader_writer: str
+    transpose_forward: list[int]
+    transpose_backward: list[int]
+    dataset_name: str = ""
+
+
+def read_plans_file(file: Path) -> dict:
+    """Content of a plans file, checked as far as this package relies on it.
+
+    Raises:
+        MissingInput: it is damaged; says what was found.
+    """
+    what, advice = "a plans file of nnU-Net's", "make it again with nnunet_active plan, or restore it from a backup"
+    content = read_checked_json(file, _Plans, what, advice, MissingInput)
+    try:
+        manager = PlansManager(deepcopy(content))
+        resolved = {name: manager.get_configuration(name).configuration for name in content["configurations"]}
+    except Exception as error:  # what nnU-Net raises for damaged plans
+        raise MissingInput(f"{file} is not {what} ({type(error).__name__}: {error}); {advice}.") from error
+    for name, configuration in resolved.items():
+        if reason := conforms(configuration, _Configuration):
+            raise MissingInput(f"{file} is not {what} (configurations.{name}.{reason}); {advice}.")
+    return content
