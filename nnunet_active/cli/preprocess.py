@@ -37,8 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.data.cases import CaseStore, read_plans_file
+    from nnunet_active.data.cases import CaseStore
     from nnunet_active.data.dataset_json import read_dataset_json
+    from nnunet_active.data.plans import read_plans_file
     from nnunet_active.data.preprocessing import preprocess_dataset
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
