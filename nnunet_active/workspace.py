@@ -15,7 +15,7 @@ from nnunet_active.campaign.oracle import Oracle, oracle_of
 from nnunet_active.campaign.place import Place
 from nnunet_active.commands import DEFAULT_PLANS, Commands
 from nnunet_active.data.cases import CaseStore, make_store
-from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+from nnunet_active.data.dataset_json import channel_names, used_dataset_json
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
@@ -126,8 +126,7 @@ class Workspace:
     @cached_property
     def dataset_json(self) -> dict:
         """The target's ``dataset.json``: nnU-Net takes the labels from the copy beside the plans, where there is one."""
-        file = self.folder / "dataset.json"
-        return read_dataset_json(file).content if file.is_file() else self.raw.dataset_json
+        return used_dataset_json(self.folder, lambda: self.raw.dataset_json)
 
     @cached_property
     def store(self) -> CaseStore:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import used_dataset_json
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.nnunet.nnunet_paths import raw_root
@@ -54,13 +55,14 @@ class FolderOracle:
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Look into ``labelsTr`` now; a refused file stays where it is."""
         raw = RawDataset(self.raw_folder, self.pool_folders)
+        described = used_dataset_json(self.store.dataset_folder, lambda: raw.dataset_json)
         ready: list[str] = []
         refused: dict[str, str] = {}
         for case in cases:
             if case not in raw.cases or raw.cases[case].label is None:
                 continue
             try:
-                preprocess_case(raw.cases[case], self.store, raw.dataset_json)
+                preprocess_case(raw.cases[case], self.store, described)
             except BadCase as error:
                 refused[case] = str(error)
                 continue

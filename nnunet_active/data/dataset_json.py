@@ -57,6 +57,20 @@ def read_dataset_json(file: Path, whose: str = "") -> DatasetDescription:
     return check_dataset_json(content, where, twice)
 
 
+def used_dataset_json(dataset_folder: Path, raw: Callable[[], dict]) -> dict:
+    """What nnU-Net trains with: the copy beside the plans, or what the raw data set says where there is none yet.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        raw: gives the raw one; called only if it is needed.
+
+    Raises:
+        MissingInput: the copy cannot be used.
+    """
+    file = Path(dataset_folder) / "dataset.json"
+    return read_dataset_json(file).content if file.is_file() else raw()
+
+
 def check_dataset_json(content: Any, where: str, twice: list[str] | tuple = ()) -> DatasetDescription:
     """Make sure that nnU-Net and this package understand a ``dataset.json`` alike.
 

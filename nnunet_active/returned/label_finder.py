@@ -18,7 +18,7 @@ from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_d
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
-from nnunet_active.data.dataset_json import changed_labels, read_dataset_json
+from nnunet_active.data.dataset_json import changed_labels, used_dataset_json
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
@@ -90,9 +90,7 @@ class LabelFinder:
         self.reader = image_reader(self.store.plans_manager.plans)
         self.read_raw()
         # nnU-Net takes the labels from the copy beside the plans
-        beside = campaign.dataset_folder / "dataset.json"
-        there = beside.is_file()
-        self.dataset_json: dict = read_dataset_json(beside).content if there else self.raw.dataset_json
+        self.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: self.raw.dataset_json)
         if changed := changed_labels(self.raw.dataset_json, self.dataset_json):
             report.notes.append(changed)
         self.ending: str = self.dataset_json["file_ending"]
