@@ -57,11 +57,11 @@ class Commands:
     def select(self, n: int | None = None, *more: str) -> str:
         """The next round of a campaign, or its first one."""
         size = [] if n is None else ["-n", str(n)]
-        return self._ours("select", *self._planned(), *self._fold(), *size, *more, *self._device())
+        return self._ours("select", *self._planned(), *self._fold(), *size, *more, *self._named_device())
 
     def annotate(self) -> str:
         """The hand-off folder of the waiting cases."""
-        return self._ours("annotate", *self._fold(), *self._device())
+        return self._ours("annotate", *self._fold(), *self._named_device())
 
     def ingest(self, *more: str) -> str:
         """Take finished labels back."""
@@ -101,13 +101,17 @@ class Commands:
         return [] if self.fold == "0" else ["-f", self.fold]
 
     def _device(self) -> list[str]:
-        device = self.device
-        if device is None:
-            import torch
+        """For nnU-Net's commands, which take a GPU unless they are told otherwise."""
+        from nnunet_active.nnunet.devices import best_device
 
-            mps = "mps" if torch.backends.mps.is_available() else "cpu"
-            device = "cuda" if torch.cuda.is_available() else mps
+        device = self.device or best_device()
         return [] if device == "cuda" else ["-device", device]
+
+    def _named_device(self) -> list[str]:
+        """For our own, which take what there is."""
+        from nnunet_active.nnunet.devices import best_device
+
+        return [] if self.device in (None, best_device()) else ["-device", self.device]
 
 
 def is_short(epochs: int | None, iterations: int | None) -> bool:

@@ -26,13 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case could not be handed over."""
-    import torch
-
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.between_rounds import annotate
     from nnunet_active.rounds.next_step import next_step
     from nnunet_active.rounds.target_preparation import SelectOptions
 
+    log = functools.partial(print, file=sys.stderr) if args.json else print
     dataset = dataset_name(args.dataset)
     options = SelectOptions(
         dataset=dataset,
@@ -41,9 +40,8 @@ def run(args: argparse.Namespace) -> int:
         model_folds=tuple(args.model_folds) if args.model_folds else None,
         trust=args.trust_checkpoint,
         processes=args.processes,
-        device=torch.device(args.device),
+        device=arguments.device_of(args.device, log),
     )
-    log = functools.partial(print, file=sys.stderr) if args.json else print
     result = annotate(options, args.output, args.copy, log)
     step = next_step(result.workspace)
     if args.json:

@@ -1,50 +1,186 @@
-"""Flags that several subcommands share, spelled as nnU-Net spells them."""
+"""Flags that several subcommands share, spelled as nnU-Net spells them, and the kinds of value that flags take.
+
+A kind refuses what makes no sense before a command begins: so exit code 2 means that nothing was written.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nnunet_active.commands import DEFAULT_PLANS
-from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.log import Log, silent
+
+if TYPE_CHECKING:
+    import torch
+
+MOST = 1_000_000
+"""No count that a flag takes is larger in earnest."""
+MOST_FOLDS = 100
+LARGEST_SEED = 2**32 - 1
+"""NumPy takes no larger one."""
+
+
+def whole(flag: str, least: int = 1, most: int = MOST) -> Callable[[str], int]:
+    """The kind of a flag that takes a whole number.
+
+    >>> whole("-n")("3")
+    3
+    """
+
+    def kind(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ActiveError(f"{flag} {text} makes no sense; it must be a whole number.") from None
+        return _within(flag, text, value, least, most)
+
+    return kind
+
+
+def real(flag: str, least: float = 0.0, most: float = MOST, positive: bool = False) -> Callable[[str], float]:
+    """The kind of a flag that takes any number within bounds (``positive``: not 0 either).
+
+    >>> real("--lr", positive=True)("1e-3")
+    0.001
+    """
+
+    def kind(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ActiveError(f"{flag} {text} makes no sense; it must be a finite number.")
+        if positive and value <= 0:
+            raise ActiveError(f"{flag} {text} makes no sense; it must be positive.")
+        return _within(flag, text, value, least, most)
+
+    return kind
+
+
+def _within(flag: str, text: str, value: Any, least: float, most: float) -> Any:
+    if value < least:
+        raise ActiveError(f"{flag} {text} makes no sense; it must be at least {least:g}.")
+    if value > most:
+        raise ActiveError(f"{flag} {text} makes no sense; it must be at most {most:g}.")
+    return value
+
+
+def fold(flag: str = "-f") -> Callable[[str], str]:
+    """The kind of a flag that takes a fold: a number, or ``all``. It becomes part of folder names, so that nothing else will do.
+
+    >>> fold()("all")
+    'all'
+    """
+
+    def kind(text: str) -> str:
+        if text == "all":
+            return text
+        if not (text.isascii() and text.isdecimal() and len(text) <= 3):
+            raise ActiveError(f"{flag} {text} is neither a number nor 'all'.")
+        return str(int(text))
+
+    return kind
+
+
+def seed(flag: str = "--seed") -> Callable[[str], int]:
+    """The kind of a flag that takes a seed."""
+    return whole(flag, 0, LARGEST_SEED)
+
+
+def plain(flag: str) -> Callable[[str], str]:
+    """The kind of a flag whose value becomes the name of a file or a folder: it leads nowhere else.
+
+    >>> plain("-p")("nnUNetPlans")
+    'nnUNetPlans'
+    """
+
+    def kind(text: str) -> str:
+        if not text or text[0] in ".-" or len(text) > 200 or any(one in text for one in "/\\\0\n"):
+            raise ActiveError(f"{flag} {text!r} cannot be a name here; use letters, digits and '_'.")
+        return text
+
+    return kind
 
 
 def add_dataset(parser: ArgumentParser, required: bool = True) -> None:
     """``-d``: number or name of the target data set."""
-    parser.add_argument("-d", dest="dataset", required=required, help="target data set: its number or its full name")
+    parser.add_argument(
+        "-d", dest="dataset", type=plain("-d"), required=required, help="target data set: its number or its full name"
+    )
 
 
 def add_configuration(parser: ArgumentParser, required: bool = True) -> None:
     """``-c``: nnU-Net configuration."""
     parser.add_argument(
-        "-c", dest="configuration", required=required, help="nnU-Net configuration: 2d, 3d_fullres or 3d_lowres"
+        "-c",
+        dest="configuration",
+        type=plain("-c"),
+        required=required,
+        help="nnU-Net configuration: 2d, 3d_fullres or 3d_lowres",
     )
 
 
 def add_plans(parser: ArgumentParser, of_campaign: bool = False) -> None:
     """``-p``: plans identifier; ``of_campaign``: by default that of the fold's campaign (None)."""
     default, words = (None, f"the campaign's, else {DEFAULT_PLANS}") if of_campaign else (DEFAULT_PLANS, DEFAULT_PLANS)
-    parser.add_argument("-p", dest="plans", default=default, help=f"plans identifier (default: {words})")
+    parser.add_argument(
+        "-p", dest="plans", type=plain("-p"), default=default, help=f"plans identifier (default: {words})"
+    )
+
+
+def add_checkpoint(parser: ArgumentParser, text: str = "checkpoint") -> None:
+    """``-chk``: file name of a checkpoint."""
+    default = "checkpoint_final.pth"
+    parser.add_argument(
+        "-chk", dest="checkpoint", type=plain("-chk"), default=default, help=f"{text} (default: {default})"
+    )
 
 
 def add_fold(parser: ArgumentParser, default: str | None = "0") -> None:
     """``-f``: fold, a number or ``all``."""
-    parser.add_argument("-f", dest="fold", default=default, help=f"fold: a number or 'all' (default: {default})")
+    parser.add_argument(
+        "-f", dest="fold", type=fold(), default=default, help=f"fold: a number or 'all' (default: {default})"
+    )
 
 
 def add_processes(parser: ArgumentParser, default: int = 2) -> None:
     """``-np``: number of processes."""
     parser.add_argument(
-        "-np", dest="processes", type=int, default=default, help=f"number of processes (default: {default})"
+        "-np",
+        dest="processes",
+        type=whole("-np", 1, 1024),
+        default=default,
+        help=f"number of processes (default: {default})",
     )
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """``-device``: as in ``nnUNetv2_train``."""
+    """``-device``: as in ``nnUNetv2_train``, but for what it is where nobody says."""
     parser.add_argument(
-        "-device", choices=("cuda", "cpu", "mps"), default="cuda", help="device for the network (default: cuda)"
+        "-device",
+        choices=("cuda", "cpu", "mps"),
+        help="device for the network (default: the GPU where there is one, else the CPU)",
     )
+
+
+def device_of(named: str | None, log: Log = silent) -> torch.device:
+    """The device that a command works on; says which, where it was not named.
+
+    Raises:
+        MissingInput: the named one is not there.
+    """
+    from nnunet_active.nnunet.devices import choose_device
+
+    device = choose_device(named)
+    if named is None:
+        log(f"Device: {device.type}" + (" (PyTorch finds no GPU here)." if device.type == "cpu" else "."))
+    return device
 
 
 def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:
@@ -63,6 +199,8 @@ def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:
             raise CampaignError(f"{flag} {pair} has no '='; write NAME=VALUE.")
         try:
             options[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             options[name] = value
+        if isinstance(options[name], float) and not math.isfinite(options[name]):
+            raise CampaignError(f"{flag} {pair} makes no sense; a number must be finite.")
     return options

@@ -4,26 +4,48 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
-from nnunet_active.cli.arguments import add_configuration, add_dataset, add_device, add_plans, add_processes
+from nnunet_active.cli.arguments import (
+    MOST_FOLDS,
+    add_configuration,
+    add_dataset,
+    add_device,
+    add_plans,
+    add_processes,
+    device_of,
+    plain,
+    real,
+    seed,
+    whole,
+)
 
 HELP = "Compare query strategies by full retrospective trainings on a labelled target"
 
+
+def _any_number(flag: str) -> Callable[[str], int]:
+    return whole(flag, 0)
+
+
+def _positive(flag: str) -> Callable[[str], float]:
+    return real(flag, most=1000, positive=True)
+
+
 _DIRECT = (
-    ("budget", int, "cases to query in all"),
-    ("query_size", int, "cases per query"),
-    ("stride", int, "epochs between two queries"),
-    ("iterations", int, "training iterations per epoch"),
-    ("val_iterations", int, "validation iterations per epoch"),
-    ("epochs", int, "epochs in all (default: one stride for every query)"),
-    ("lr", float, "initial learning rate (default: the trainer's)"),
-    ("splits", int, "parts of the cross-validation; fold f is tested on part f"),
-    ("held_out", int, "labelled cases that every run sets aside, for --recipes held_out to choose by"),
-    ("tolerance_mm", float, "tolerance of the surface Dice in mm"),
-    ("threads", int, "threads of a run"),
+    ("budget", whole, "cases to query in all"),
+    ("query_size", whole, "cases per query"),
+    ("stride", whole, "epochs between two queries"),
+    ("iterations", whole, "training iterations per epoch"),
+    ("val_iterations", whole, "validation iterations per epoch"),
+    ("epochs", whole, "epochs in all (default: one stride for every query)"),
+    ("lr", _positive, "initial learning rate (default: the trainer's)"),
+    ("splits", whole, "parts of the cross-validation; fold f is tested on part f"),
+    ("held_out", _any_number, "labelled cases that every run sets aside, for --recipes held_out to choose by"),
+    ("tolerance_mm", _positive, "tolerance of the surface Dice in mm"),
+    ("threads", whole, "threads of a run"),
 )
 
 
@@ -38,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-m", dest="model", type=Path, help="source model: plan and preprocess with it, in the benchmark's folder"
     )
-    parser.add_argument("-tr", dest="trainer", help="trainer class (default: nnUNetTrainerActive)")
+    parser.add_argument("-tr", dest="trainer", type=plain("-tr"), help="trainer class (default: nnUNetTrainerActive)")
     parser.add_argument(
         "-o", dest="output", type=Path, required=True, help="the benchmark's folder; the same one goes on"
     )
@@ -50,9 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recipes", nargs="+", help=f"ways of fine-tuning, as init has them (default: {DEFAULT_RECIPE})"
     )
     for name, kind, text in _DIRECT:
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind, help=text)
-    parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="one number n means the seeds 0 to n - 1")
-    parser.add_argument("--folds", nargs="+", type=int, help="folds to run (default: 0)")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, type=kind(flag), help=text)
+    parser.add_argument(
+        "--seeds", nargs="+", type=seed("--seeds"), metavar="SEED", help="one number n means the seeds 0 to n - 1"
+    )
+    parser.add_argument("--folds", nargs="+", type=whole("--folds", 0, MOST_FOLDS), help="folds to run (default: 0)")
     parser.add_argument("--split-file", help="a splits_final.json that defines the folds")
     parser.add_argument("--no-all-labels", action="store_true", help="leave out the trainings on all labels")
     parser.add_argument(
@@ -96,6 +121,10 @@ def run(args: argparse.Namespace) -> int:
 
     changes = _changes(args)
     file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)
+    if file is None:
+        changes.setdefault("device", device_of(None, print).type)
+    elif args.device is not None:
+        device_of(args.device)
     configuration = read_configuration(file, **changes) if file else Configuration.from_json(changes)
     if not configuration.arms and not configuration.all_labels:
         raise CampaignError("There is nothing to compare; name strategies with --strategies.")

@@ -8,6 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from nnunet_active.cli.arguments import seed, whole
+
 HELP = "Adapt a tiny source network to a phantom target (or yours) and compare: source, random, mmActS, all labels"
 
 
@@ -18,13 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="configuration", help="configuration of the source model, where it has several")
     parser.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu", help="default: cpu")
     parser.add_argument("--folder", type=Path, help="where to work and keep everything (default: a temporary folder)")
-    parser.add_argument("--budget", type=int, default=3, help="labels per adaptation (default: 3)")
-    parser.add_argument("--epochs", type=int, help="epochs per adaptation")
-    parser.add_argument("--iterations", type=int, help="iterations per epoch")
-    parser.add_argument("--random-draws", type=int, default=1, help="how many random triples (default: 1)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of everything random (default: 0)")
+    parser.add_argument("--budget", type=whole("--budget"), default=3, help="labels per adaptation (default: 3)")
+    parser.add_argument("--epochs", type=whole("--epochs"), help="epochs per adaptation")
+    parser.add_argument("--iterations", type=whole("--iterations"), help="iterations per epoch")
     parser.add_argument(
-        "--threads", type=int, default=1, help="threads of torch (default: 1; on a busy machine more are slower)"
+        "--random-draws", type=whole("--random-draws", 0, 1000), default=1, help="how many random triples (default: 1)"
+    )
+    parser.add_argument("--seed", type=seed(), default=0, help="seed of everything random (default: 0)")
+    parser.add_argument(
+        "--threads",
+        type=whole("--threads", most=1024),
+        default=1,
+        help="threads of torch (default: 1; on a busy machine more are slower)",
     )
 
 

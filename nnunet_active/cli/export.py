@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_active.cli.arguments import add_configuration, add_dataset, add_plans
+from nnunet_active.cli.arguments import add_checkpoint, add_configuration, add_dataset, add_plans, fold, plain
 from nnunet_active.commands import trainer_for
 
 HELP = "write a trained model as a stock nnU-Net model folder or zip, usable without this package"
@@ -16,10 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``export``."""
     add_dataset(parser)
     add_configuration(parser)
-    parser.add_argument("-f", dest="folds", nargs="+", default=["0"], help="folds: numbers or 'all' (default: 0)")
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", type=fold(), default=["0"], help="folds: numbers or 'all' (default: 0)"
+    )
     parser.add_argument(
         "-tr",
         dest="trainer",
+        type=plain("-tr"),
         default=trainer_for("mmacts"),
         help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
     )
@@ -31,12 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "it does no good",
     )
     parser.add_argument("-o", dest="output", required=True, type=Path, help="output folder, or a file ending in .zip")
-    parser.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        help="checkpoint to export, as checkpoint_final.pth (default: checkpoint_final.pth)",
-    )
+    add_checkpoint(parser, "checkpoint to export, as checkpoint_final.pth")
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
-from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans, parse_options
+from nnunet_active.cli.arguments import (
+    MOST,
+    MOST_FOLDS,
+    add_configuration,
+    add_dataset,
+    add_fold,
+    add_plans,
+    fold,
+    parse_options,
+    real,
+    seed,
+    whole,
+)
 from nnunet_active.commands import trainer_for
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
@@ -21,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plans(parser)
     add_fold(parser)
     parser.add_argument("-m", dest="model", type=Path, help="source model, where plans exist already (stock plans)")
-    parser.add_argument("--source-fold", help="fold of the source model (default: the first one there)")
+    parser.add_argument(
+        "--source-fold", type=fold("--source-fold"), help="fold of the source model (default: the first one there)"
+    )
     parser.add_argument(
         "--source-summary", type=Path, metavar="FILE", help="what summarize-source wrote for this source model"
     )
@@ -39,20 +54,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("iterations", "training iterations per epoch"),
         ("val_iterations", "validation iterations per epoch"),
     ):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{text} (default: the trainer's own)")
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=whole(flag), help=f"{text} (default: the trainer's own)")
     for name, text in (
         ("stride", "epochs between two queries"),
         ("folds", "folds of a cross-validation among the labelled cases, with -f 0 or -f all; 1: none"),
     ):
         value = getattr(default, name)
         flag = f"--{name.replace('_', '-')}"
-        parser.add_argument(flag, type=int, default=value, help=f"{text} (default: {value})")
+        most = MOST_FOLDS if name == "folds" else MOST
+        parser.add_argument(flag, type=whole(flag, most=most), default=value, help=f"{text} (default: {value})")
     for name, text in (("budget", "cases to query in all"), ("query_size", "cases per query")):
         value = getattr(default, name)
         flag = f"--{name.replace('_', '-')}"
         text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
-        parser.add_argument(flag, type=_count, default=value, metavar="N|N%", help=text)
-    parser.add_argument("--lr", type=float, help="initial learning rate (default: the trainer's own)")
+        parser.add_argument(flag, type=_count(flag), default=value, metavar="N|N%", help=text)
+    parser.add_argument(
+        "--lr", type=real("--lr", most=100, positive=True), help="initial learning rate (default: the trainer's own)"
+    )
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
@@ -87,19 +106,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", action="store_true", help="with the folder oracle: wait for labels instead of stopping"
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help=f"seed (default: {default.seed})")
+    parser.add_argument("--seed", type=seed(), default=default.seed, help=f"seed (default: {default.seed})")
     parser.add_argument(
         "--restart", action="store_true", help="keep the fold's campaign under another name and start anew"
     )
 
 
-def _count(text: str) -> int | str:
+def _count(flag: str) -> Callable[[str], int | str]:
     """A number of cases, or a percentage as it was given."""
-    if not text.endswith("%"):
-        return int(text)
-    if not 0 < float(text[:-1]) <= 100:
-        raise ValueError
-    return text
+
+    def kind(text: str) -> int | str:
+        if not text.endswith("%"):
+            return whole(flag)(text)
+        real(flag, most=100, positive=True)(text[:-1])
+        return text
+
+    return kind
 
 
 def _pseudo_labels(given: list[str] | None) -> dict | None:

@@ -50,8 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return its exit code (0: done, 1: done but cases were set aside, or not to the end, 2: wrong input)."""
     show_everything()
-    args = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else list(argv)
     try:
+        args = build_parser().parse_args(given)
         return args.run(args)
     except BrokenPipeError:  # nnunet_active strategies | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:  # the one place that turns whatever happens into a sentence
         sentence, code = one_sentence(error)
-        print(f"nnunet_active {args.command}: {sentence}", file=sys.stderr)
+        print(f"nnunet_active {given[0]}: {sentence}", file=sys.stderr)
         return code
 
 

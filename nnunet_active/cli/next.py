@@ -6,7 +6,6 @@ import argparse
 import json
 
 from nnunet_active.cli import arguments
-from nnunet_active.commands import DEFAULT_PLANS
 
 HELP = "Say in one screen where a campaign stands, and print the exact command that comes next"
 
@@ -16,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     arguments.add_configuration(parser, required=False)
-    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {DEFAULT_PLANS})")
+    arguments.add_plans(parser, of_campaign=True)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

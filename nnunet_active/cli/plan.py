@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from nnunet_active.cli.arguments import add_dataset
+from nnunet_active.cli.arguments import add_checkpoint, add_dataset, fold, plain
 from nnunet_active.commands import DEFAULT_PLANS, Commands
 
 HELP = "make the target's plans from a trained source model (folder or exported zip) alone"
@@ -21,19 +21,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c",
         dest="configurations",
+        type=plain("-c"),
         nargs="+",
         default=None,
         help="nnU-Net configurations, e.g. 3d_fullres; may be left out if the source model has only one",
     )
     parser.add_argument(
-        "-f", dest="fold", default=None, help="fold of the source model: a number or 'all' (default: the lowest number)"
+        "-f",
+        dest="fold",
+        type=fold(),
+        default=None,
+        help="fold of the source model: a number or 'all' (default: the lowest number)",
     )
-    parser.add_argument(
-        "-chk",
-        dest="checkpoint",
-        default="checkpoint_final.pth",
-        help="checkpoint of the source model (default: checkpoint_final.pth)",
-    )
+    add_checkpoint(parser, "checkpoint of the source model")
     parser.add_argument(
         "-plans_name", dest="plans_name", default=DEFAULT_PLANS, help=f"name of the plans (default: {DEFAULT_PLANS})"
     )

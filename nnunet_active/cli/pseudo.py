@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_fold(parser)
     add_model(parser)
     for name, text in _NUMBERS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, type=float, help=text)
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, dest=name, type=arguments.real(flag, most=1), help=text)
     parser.add_argument(
         "--allow-empty", action="store_true", default=None, help="a case in which nothing is predicted can be reliable"
     )
@@ -45,8 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
-    import torch
-
     from nnunet_active.commands import Commands
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name
@@ -55,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.workspace import Workspace
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
+    device = arguments.device_of(args.device, log)
     workspace = Workspace(dataset_name(args.dataset), args.fold)
     campaign = workspace.campaign
     settings = _settings(args, campaign.settings.pseudo_labels)
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         log(f"WARNING: {sentence}")
     for sentence in found.lines():
         log(sentence)
-    window = make_window(found, workspace, torch.device(args.device))
+    window = make_window(found, workspace, device)
     candidates = workspace.candidates()
     # beside the sets that a training makes for itself, and never instead of them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"

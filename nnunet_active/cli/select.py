@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_active.cli import arguments
-from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.rounds import time_budget
 
 if TYPE_CHECKING:
     from nnunet_active.rounds.between_rounds import SelectResult
     from nnunet_active.rounds.target_preparation import SelectOptions
+    from nnunet_active.util.log import Log
 
 HELP = "Choose the next cases to label, and hand them over to the annotator"
 
@@ -32,15 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to choose from, who asks, how, how many; all but ``-d`` can be left away once there is a campaign."""
     arguments.add_dataset(parser)
     arguments.add_configuration(parser, required=False)
-    parser.add_argument("-p", dest="plans", help=f"plans identifier (default: {DEFAULT_PLANS})")
+    arguments.add_plans(parser, of_campaign=True)
     arguments.add_fold(parser)
     add_model(parser)
     parser.add_argument(
-        "-n", type=int, help="how many cases (default: 3, or what the campaign's budget has left for a query)"
+        "-n",
+        type=arguments.whole("-n"),
+        help="how many cases (default: 3, or what the campaign's budget has left for a query)",
     )
     parser.add_argument("--strategy", help="query strategy of this round (default: the campaign's; at first mmacts)")
     parser.add_argument("--strategy-option", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
-    parser.add_argument("--seed", type=int, help="seed (default: the campaign's; at first 0)")
+    parser.add_argument("--seed", type=arguments.seed(), help="seed (default: the campaign's; at first 0)")
     parser.add_argument(
         "--pool",
         nargs="+",
@@ -55,12 +57,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--must-include", nargs="+", action="extend", default=[], metavar="CASE", help="choose these, too"
     )
     parser.add_argument(
-        "--time-budget", type=float, metavar="MINUTES", help="choose as many cases as an expert can label in this time"
+        "--time-budget",
+        type=arguments.real("--time-budget", positive=True),
+        metavar="MINUTES",
+        help="choose as many cases as an expert can label in this time",
     )
     parser.add_argument(
         "--minutes",
         nargs=3,
-        type=float,
+        type=arguments.real("--minutes"),
         metavar=("CASE", "OBJECT", "CM3"),
         default=(time_budget.BASE_MINUTES, time_budget.MINUTES_PER_OBJECT, time_budget.MINUTES_PER_CM3),
         help="expected minutes for every case, for every predicted object and for every cm3 of it "
@@ -75,7 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object; messages go to stderr")
     add_handoff(parser)
     started = parser.add_argument_group("settings of a campaign, where this call starts it")
-    started.add_argument("--folds", type=int, help="folds of a cross-validation among the labelled cases")
+    started.add_argument(
+        "--folds",
+        type=arguments.whole("--folds", most=arguments.MOST_FOLDS),
+        help="folds of a cross-validation among the labelled cases",
+    )
     started.add_argument("--recipe", help="named way of fine-tuning, as init has it and with its default")
     for name, (kind, text) in _SCHEDULE.items():
         flag = "--lr" if name == "initial_lr" else f"--{name.replace('_', '-')}"
@@ -93,7 +102,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="the model that asks: a model folder, fold folder or exported zip (default: the campaign's own latest, else the source)",
     )
     parser.add_argument(
-        "--model-folds", nargs="+", metavar="FOLD", help="folds of that model; several: mean of the probabilities"
+        "--model-folds",
+        nargs="+",
+        type=arguments.fold("--model-folds"),
+        metavar="FOLD",
+        help="folds of that model; several: mean of the probabilities",
     )
     parser.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that may run code")
 
@@ -115,7 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.rounds.between_rounds import select
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
-    options = _options(args)
+    options = _options(args, log)
     result = select(options, args.dry_run, args.more, args.in_training, args.output, args.copy, log)
     if args.json:
         print(json.dumps(_json(args, result), indent=2))
@@ -124,19 +137,12 @@ def run(args: argparse.Namespace) -> int:
     return 1 if result.problems else 0
 
 
-def _options(args: argparse.Namespace) -> SelectOptions:
-    import torch
-
+def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     from nnunet_active.campaign.fine_tuning import recipe
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.rounds.time_budget import AnnotationTime
-    from nnunet_active.util.errors import ActiveError
 
-    if args.n is not None and args.n < 1:
-        raise ActiveError(f"-n {args.n} makes no sense; it must be at least 1.")
-    if args.time_budget is not None and not args.time_budget > 0:
-        raise ActiveError(f"--time-budget {args.time_budget:g} makes no sense; it must be positive.")
     settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
     if args.recipe is not None:
         settings["fine_tuning"] = recipe(args.recipe)
@@ -159,7 +165,7 @@ def _options(args: argparse.Namespace) -> SelectOptions:
         minutes=args.time_budget,
         time=AnnotationTime(*args.minutes),
         processes=args.processes,
-        device=torch.device(args.device),
+        device=arguments.device_of(args.device, log),
     )
 
 

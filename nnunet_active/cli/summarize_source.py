@@ -25,23 +25,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", dest="output", type=Path, required=True, metavar="FILE.npz", help="the summary, e.g. source_summary.npz"
     )
     arguments.add_configuration(parser, required=False)
-    parser.add_argument("-f", dest="fold", help="fold of the source model (default: the one that 'plan' would take)")
     parser.add_argument(
-        "-chk", dest="checkpoint", default="checkpoint_final.pth", help="checkpoint (default: checkpoint_final.pth)"
+        "-f",
+        dest="fold",
+        type=arguments.fold(),
+        help="fold of the source model (default: the one that 'plan' would take)",
     )
-    parser.add_argument("--clusters", type=int, help="clusters (default: one for every five cases, at most 8)")
+    arguments.add_checkpoint(parser)
     parser.add_argument(
-        "--minimum-cases", type=int, default=3, help="clusters of fewer cases are not written (default and lowest: 3)"
+        "--clusters",
+        type=arguments.whole("--clusters", most=1000),
+        help="clusters (default: one for every five cases, at most 8)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the clustering (default: 0)")
+    parser.add_argument(
+        "--minimum-cases",
+        type=arguments.whole("--minimum-cases"),
+        default=3,
+        help="clusters of fewer cases are not written (default and lowest: 3)",
+    )
+    parser.add_argument("--seed", type=arguments.seed(), default=0, help="seed of the clustering (default: 0)")
     parser.add_argument("--trust-checkpoint", action="store_true", help="load a checkpoint that may run code")
     arguments.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    import torch
-
     from nnunet_active.data.raw_dataset import RawDataset
     from nnunet_active.models.source_embeddings import read_folder, source_embeddings
     from nnunet_active.models.source_model import read_source_model
@@ -54,11 +62,10 @@ def run(args: argparse.Namespace) -> int:
     if args.output.suffix != ".npz":
         raise ActiveError(f"-o {args.output} has to end in .npz; nnU-Net model folders hold it as source_summary.npz.")
     check_output_file(args.output, lambda file: bool(read_summary(file)), "a source summary")
-    if args.clusters is not None and args.clusters < 1:
-        raise ActiveError(f"--clusters {args.clusters} makes no sense; it must be at least 1.")
+    device = arguments.device_of(args.device)
     source = read_source_model(args.model, args.configuration, args.fold, args.checkpoint, args.trust_checkpoint)
     raw = RawDataset(raw_folder(dataset_name(args.dataset))) if args.dataset else read_folder(args.images, source)
-    embeddings, problems = source_embeddings(source, raw, torch.device(args.device))
+    embeddings, problems = source_embeddings(source, raw, device)
     for sentence in problems.values():
         print(f"WARNING: {sentence}", file=sys.stderr)
     summary = summarise(
