@@ -169,6 +169,11 @@ class Workspace:
         return self.campaign.pool(self.oracle.candidates())
 
     @property
+    def stored(self) -> tuple[list[str], list[str]]:
+        """The preprocessed cases with a label, and those without."""
+        return self.store.labelled_identifiers(), self.store.pool_identifiers()
+
+    @property
     def channel_names(self) -> list[str]:
         """Names of the image channels."""
         return channel_names(self.dataset_json)

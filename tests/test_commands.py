@@ -17,6 +17,11 @@ def dataset(nnunet_folders):
     return nnunet_folders
 
 
+@pytest.fixture(autouse=True)
+def a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
 def test_only_flags_that_differ_from_their_defaults_are_spelled_out():
     plain = Commands(NAME, "3d_fullres", device="cuda")
     assert plain.select(3) == "nnunet_active select -d 204 -c 3d_fullres -n 3"
@@ -63,12 +68,18 @@ def test_a_number_that_two_data_sets_share_is_not_used(dataset):
     assert Commands(NAME, "2d", device="cuda").annotate() == f"nnunet_active annotate -d {NAME}"
 
 
-def test_without_a_gpu_the_command_names_the_device(monkeypatch):
+def test_without_a_gpu_nnunets_commands_name_the_device_and_ours_find_it(monkeypatch):
+    assert Commands(NAME, "2d").train("T") == "nnUNetv2_train 204 2d 0 -tr T -p nnUNetActivePlans"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    assert Commands(NAME, "2d").annotate() == "nnunet_active annotate -d 204 -device cpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert Commands(NAME, "2d").annotate() == "nnunet_active annotate -d 204"
+    assert Commands(NAME, "2d").train("T") == "nnUNetv2_train 204 2d 0 -tr T -p nnUNetActivePlans -device cpu"
+    for named in (None, "cpu"):
+        assert Commands(NAME, "2d", device=named).annotate() == "nnunet_active annotate -d 204"
+
+
+def test_a_four_digit_number_stays_whole(dataset):
+    (dataset / "nnUNet_raw" / "Dataset1234_X").mkdir()
+    assert Commands("Dataset1234_X", "2d", fold="3").ingest() == "nnunet_active ingest -d 1234 -f 3"
 
 
 def test_a_strategy_with_a_trainer_of_its_own_gets_it():

@@ -29,6 +29,7 @@ from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import check_output_folder
+from nnunet_active.util.progress import bar_is_shown
 
 CONFIGURATION = "benchmark.json"
 
@@ -119,7 +120,9 @@ def run_benchmark(
                 "MONAI is not installed, so there is no surface Dice and no HD95 (pip install nnunet_active[benchmark])."
             )
         total = len(benchmark.runs)
-        with tqdm(total=total, initial=total - len(jobs), desc="Benchmark", unit="run", disable=not progress) as bar:
+        with tqdm(
+            total=total, initial=total - len(jobs), desc="Benchmark", unit="run", disable=not bar_is_shown(progress)
+        ) as bar:
             for outcome in engine.run(jobs):
                 if outcome.result is None:
                     failed.append(outcome)

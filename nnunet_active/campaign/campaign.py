@@ -121,6 +121,7 @@ class Campaign(CampaignQuestions):
             self._check_new(entry, folder)
             self._seen = None  # it differs from the file
             rounds.append(entry)
+            self._note_unshown(entry)
         return self
 
     @property
@@ -142,6 +143,16 @@ class Campaign(CampaignQuestions):
             f"{folder / 'selection.json'} is not the record of a new round ({reason}); move {folder} away."
         )
 
+    def _note_unshown(self, made: RoundEntry) -> None:
+        if made.made_by == "select":
+            self._state.unshown = made.number
+
+    def note_shown(self) -> None:
+        """What the last round asks for has been told to whoever called ``nnunet_active select``."""
+        if self._state.unshown:
+            self._state.unshown = 0
+            self._save()
+
     # --- what changes it ---------------------------------------------------------------------------------------------------------
 
     def append_round(self, content: RoundContent, epoch: int = 0, made_by: str = "training") -> Round:
@@ -157,6 +168,7 @@ class Campaign(CampaignQuestions):
         one = Round.of(entry, self.folder)
         write_round(one, content)
         self._state.rounds.append(entry)
+        self._note_unshown(entry)
         self._save()
         return one
 

@@ -16,12 +16,17 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
-from nnunet_active.data.cases import CaseStore, open_store
+from nnunet_active.commands import Commands
+from nnunet_active.data.cases import open_store
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
+
+Cases = tuple[Sequence[str], Sequence[str]]
+"""Labelled ones, unlabelled ones."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,12 @@ class CampaignDraft:
             log: where to tell what was decided.
 
         Raises:
-            CampaignError: there is a campaign already.
+            CampaignError: there is a campaign already, or another process begins one just now; says which process.
         """
         if restart:
             set_aside(self.place.campaign_folder, log)
-        return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
+        with hold(self.place.campaign_folder):
+            return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
 
     def in_memory(self, log: Log = print) -> Campaign:
         """The same, and nothing is written."""
@@ -85,10 +91,15 @@ class CampaignDraft:
 
 
 def start_campaign(
-    place: Place, settings: Settings, oracle: str | None = None, log: Log = print, store: CaseStore | None = None
+    place: Place, settings: Settings, oracle: str | None = None, log: Log = print, cases: Cases | None = None
 ) -> Campaign:
     """:func:`draft_campaign`, and begin."""
-    return draft_campaign(place, settings, oracle, store=store).begin(log=log)
+    return draft_campaign(place, settings, oracle, cases=cases).begin(log=log)
+
+
+def _preprocessed(place: Place) -> Cases:
+    store = open_store(place.dataset, place.plans, place.configuration)
+    return store.labelled_identifiers(), store.pool_identifiers()
 
 
 def draft_campaign(
@@ -97,7 +108,7 @@ def draft_campaign(
     oracle: str | None = None,
     percent: Mapping[str, float] | None = None,
     made_by: str = "init",
-    store: CaseStore | None = None,
+    cases: Cases | None = None,
 ) -> CampaignDraft:
     """Look at the labels and splits, and decide who may be queried.
 
@@ -107,7 +118,7 @@ def draft_campaign(
         oracle: ``retrospective``, ``folder``, or None: retrospective if every case has a label, else folder.
         percent: settings (``budget``, ``query_size``) that are given in percent of the cases to choose from, rounded up.
         made_by: ``init`` or ``select``.
-        store: the preprocessed cases, where they are opened already.
+        cases: those with a label and those without, where they are known already; None: those that are preprocessed.
 
     Raises:
         MissingInput, CampaignError: see the message.
@@ -118,12 +129,11 @@ def draft_campaign(
     dataset, fold = place.dataset, place.fold
     if fold != "all" and not fold.isdecimal():
         raise CampaignError(f"-f {fold} is neither a number nor 'all'.")
-    store = open_store(dataset, place.plans, place.configuration) if store is None else store
-    labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
+    labelled, unlabelled = _preprocessed(place) if cases is None else cases
     if not labelled and not unlabelled:
+        commands = Commands(dataset, place.configuration, place.plans)
         raise MissingInput(
-            f"No preprocessed case was found in {store.folder} or {store.pool_folder}; run "
-            f"nnunet_active preprocess -d {dataset} -c {place.configuration} -p {place.plans} first."
+            f"Run {commands.preprocess()} first: no preprocessed case was found in {place.dataset_folder} for the plans {place.plans}."
         )
     settings = replace(settings, oracle=oracle or ("folder" if unlabelled else "retrospective"))
     simulated = settings.labels_are_withheld

@@ -27,6 +27,7 @@ _LEFT_OUT_WHILE_EMPTY = (
     "extra_budget",
     "left_to_training",
     "arrived",
+    "unshown",
     "ingested",
     "handoff",
     "labelled_slices",
@@ -85,6 +86,7 @@ class CampaignState:
         declined: case -> why nobody can label it.
         extra_budget: cases that later selections added.
         left_to_training: the budget when the rest of it was left to the next training.
+        unshown: number of a round by ``select`` whose result was not shown yet.
         ingested: case -> what is known of the label that came back.
         handoff: round -> its hand-off folder.
         labelled_slices: of cases that are labelled in part, the slices that are.
@@ -109,6 +111,7 @@ class CampaignState:
     extra_budget: int = 0
     left_to_training: int | None = None
     arrived: dict[str, int] = field(default_factory=dict)
+    unshown: int = 0
     ingested: dict[str, dict[str, Any]] = field(default_factory=dict)
     handoff: dict[str, str] = field(default_factory=dict)
     labelled_slices: dict[str, SliceRequest] = field(default_factory=dict)

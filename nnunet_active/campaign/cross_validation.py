@@ -95,9 +95,23 @@ def switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) ->
     Raises:
         CampaignError: it has folds already, or somebody else defined them (see :func:`check_folds`), or cases are held out.
     """
+    if not check_switch_on(campaign, folds, raw_folder):
+        return []
+    campaign.set_folds(folds)
+    _, val = campaign.sides(campaign.fold)
+    if val and campaign.rounds:
+        return [
+            f"WARNING: {', '.join(val)} validate fold {campaign.fold} from now on, but a network trained so far may have seen them; "
+            f"train fold {campaign.fold} anew before you trust its validation."
+        ]
+    return []
+
+
+def check_switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) -> bool:
+    """Whether :func:`switch_on` would change anything; it raises what that raises, and nothing is written."""
     had = campaign.settings.folds
     if had == folds:
-        return []
+        return False
     if had > 1:
         raise CampaignError(
             f"The campaign of fold {campaign.fold} has {had} folds, and a case never changes its fold; leave --folds away."
@@ -108,11 +122,4 @@ def switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) ->
             f"so its folds are decided already; leave --folds away."
         )
     check_folds(campaign.dataset_folder, campaign.fold, folds, raw_folder)
-    campaign.set_folds(folds)
-    _, val = campaign.sides(campaign.fold)
-    if val and campaign.rounds:
-        return [
-            f"WARNING: {', '.join(val)} validate fold {campaign.fold} from now on, but a network trained so far may have seen them; "
-            f"train fold {campaign.fold} anew before you trust its validation."
-        ]
-    return []
+    return True

@@ -226,15 +226,27 @@ class CampaignQuestions(SliceQuestions):
         After rounds between trainings the first one is due after a stride: the network has then learnt from their labels. A round
         whose cases were all declined does not count, so that a replacement is asked for at once.
         """
-        if self.exhausted:
-            return False
+        # later multiples of the stride, too: where the pool was empty at first, new scans may have come in since
+        return not self.exhausted and epoch >= self.epoch_of_next_query() and epoch % self.settings.stride == 0
+
+    def epoch_of_next_query(self) -> int:
+        """The first epoch of a training before which its next query is due, if anything is left to ask for."""
         rounds = self._state.rounds
         made = sum(one.made_by == "training" and not set(one.requested) <= set(self.declined) for one in rounds)
         earlier = any(one.made_by == "select" for one in rounds)
-        # later multiples of the stride, too: where the pool was empty at first, new scans may have come in since
-        return epoch >= self.settings.epoch_of_query(made + earlier + 1) and epoch % self.settings.stride == 0
+        return self.settings.epoch_of_query(made + earlier + 1)
+
+    def training_will_ask(self) -> bool:
+        """Whether a training comes to its next query; where its length is the trainer's own, that is taken for granted."""
+        epochs = self.settings.epochs
+        return epochs is None or self.epoch_of_next_query() < epochs
+
+    @property
+    def unshown(self) -> int:
+        """Number of a round by ``nnunet_active select`` that nobody has seen, since that command was killed; 0: none."""
+        return self._state.unshown
 
     @property
     def is_left_to_training(self) -> bool:
         """Whether the next training is to ask, and has not done so yet."""
-        return self._state.left_to_training == self.budget and not self.exhausted
+        return self._state.left_to_training == self.budget and not self.exhausted and self.training_will_ask()

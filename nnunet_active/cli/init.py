@@ -143,6 +143,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet.networks import build_network
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.nnunet.safe_checkpoint import weights_digest
+    from nnunet_active.rounds.source_checks import check_new_source
     from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
@@ -179,7 +180,10 @@ def run(args: argparse.Namespace) -> int:
         source = source or workspace.source
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
-    draft_campaign(workspace.place, settings, args.oracle, percent, store=workspace.store).begin(args.restart)
+    draft = draft_campaign(workspace.place, settings, args.oracle, percent, cases=workspace.stored)
+    if source is not None:
+        print(*check_new_source(workspace, source), sep="\n", end="")
+    draft.begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
     trainer = trainer_for(args.strategy, settings.epochs, settings.iterations)

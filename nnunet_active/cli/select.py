@@ -125,15 +125,18 @@ def add_handoff(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.rounds.between_rounds import select
+    from nnunet_active.rounds.between_rounds import HandOff, select
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
-    options = _options(args, log)
-    result = select(options, args.dry_run, args.more, args.in_training, args.output, args.copy, log)
-    if args.json:
-        print(json.dumps(_json(args, result), indent=2))
-    else:
-        print(*_lines(args, result), sep="\n")
+
+    def show(result: SelectResult) -> None:
+        if args.json:
+            print(json.dumps(_json(args, result), indent=2), flush=True)
+        else:
+            print(*_lines(args, result), sep="\n", flush=True)
+
+    place = HandOff(args.output, args.copy)
+    result = select(_options(args, log), args.dry_run, args.more, args.in_training, place, log, show)
     return 1 if result.problems else 0
 
 

@@ -29,6 +29,7 @@ from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_gro
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import ActiveError, BadCase
+from nnunet_active.util.progress import bar_is_shown
 
 _FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
 
@@ -143,7 +144,7 @@ def run_all(
     A process that dies (out of memory, a crash in a library) takes the others of its pool with it; what was not
     finished is then done by a single one, so that the case that kills its process is known and the others go on.
     """
-    with tqdm(total=len(tasks), desc="Preprocessing cases", disable=not progress or not tasks) as bar:
+    with tqdm(total=len(tasks), desc="Preprocessing cases", disable=not bar_is_shown(progress and bool(tasks))) as bar:
         if processes <= 1 or len(tasks) <= _FEW_CASES:
             for identifier, task in tasks.items():
                 yield identifier, function(task)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.progress import bar_is_shown
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def evaluate(
     classes = list(manager.foreground_regions if manager.has_regions else manager.foreground_labels)
     names = _class_names(predictor.dataset_json)
     rows = []
-    for identifier, files in tqdm(cases.items(), desc="Predicting", unit="case", disable=not progress):
+    for identifier, files in tqdm(cases.items(), desc="Predicting", unit="case", disable=not bar_is_shown(progress)):
         with contextlib.redirect_stdout(io.StringIO()):
             predictor.predict_from_files_sequential([files], [str(output / identifier)], overwrite=True)
         metrics = compute_metrics(

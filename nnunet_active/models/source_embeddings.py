@@ -19,6 +19,7 @@ from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.networks import build_network, plans_manager
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
+from nnunet_active.util.progress import bar_is_shown
 
 
 def read_folder(folder: Path, source: SourceModel) -> RawDataset:
@@ -67,7 +68,7 @@ def source_embeddings(
     carry_over(network, source, source.plans, source.dataset_json)
     window = SlidingWindow(network.eval(), source.plans, source.configuration, source.dataset_json, device)
     rows = []
-    for case in tqdm(raw.cases.values(), desc="Embedding source cases", disable=not progress):
+    for case in tqdm(raw.cases.values(), desc="Embedding source cases", disable=not bar_is_shown(progress)):
         try:
             rows.append(window.score(_preprocessed(case, source), 1.0).arrays["embedding"])
         except (ActiveError, OSError, ValueError, RuntimeError) as error:

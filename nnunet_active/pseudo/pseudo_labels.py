@@ -32,6 +32,7 @@ from nnunet_active.scoring.reliability import reliability, semantic_distance
 from nnunet_active.util.atomic import temporary_beside, write_json
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
+from nnunet_active.util.progress import bar_is_shown
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.util.tables import read_csv, write_csv
 
@@ -182,7 +183,7 @@ def make_reliable_set(
     temporary = ranks.decide(lambda: temporary_beside(folder))
     try:
         mine = ranks.mine(cases)
-        for case in tqdm(mine, desc="Pseudo-labels", disable=ranks.rank > 0 or not mine):
+        for case in tqdm(mine, desc="Pseudo-labels", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
             write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary)
         ranks.gather(None)  # all ranks have written
         record = {

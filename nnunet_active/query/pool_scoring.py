@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.util.atomic import atomic_file
 from nnunet_active.util.errors import BadCase, EmptyPool
 from nnunet_active.util.log import Log, silent
+from nnunet_active.util.progress import bar_is_shown
 from nnunet_active.util.ranks import Ranks
 
 ENTROPY_BINS = 64
@@ -113,7 +113,7 @@ def score_cases(
     fresh: dict[str, CacheEntry] = {}
     problems: dict[str, str] = {}
     mine = ranks.mine(todo)
-    for case in tqdm(mine, desc=description, disable=not _shows(ranks, mine)):
+    for case in tqdm(mine, desc=description, disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
         try:
             state = store.image_state(case)
             scores = window.score(
@@ -159,11 +159,6 @@ def _look_up(
     return entry if whole else None
 
 
-def _shows(ranks: Ranks, mine: Sequence[str]) -> bool:
-    """Whether a progress bar is of use: one process draws it, and only a terminal can show it."""
-    return ranks.rank == 0 and bool(mine) and sys.stderr.isatty()
-
-
 def density_of_cases(
     store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
 ) -> pd.Series:
@@ -183,7 +178,7 @@ def density_of_cases(
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
     fresh: dict[str, tuple[str, np.ndarray | None] | str] = {}
     mine = ranks.mine(changed)
-    for case in tqdm(mine, desc="Density of the pool", disable=not _shows(ranks, mine)):
+    for case in tqdm(mine, desc="Density of the pool", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
         try:
             # a copy that moved to another folder has a new time and the old voxels
             digest = store.image_fingerprint(case)

@@ -6,6 +6,7 @@ made again while its cases wait, and the seed decides the choice. So after a kil
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,13 +20,22 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
-from nnunet_active.rounds.hand_over import HandedOver, hand_over, is_handed_over
+from nnunet_active.rounds.hand_over import HandedOver, hand_over
+from nnunet_active.rounds.round_checks import check_round
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.target_preparation import Prepared, SelectOptions, open_workspace, prepare
+from nnunet_active.rounds.target_preparation import Prepared, SelectOptions, open_target, open_workspace, prepare
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log, silent
 from nnunet_active.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """Where the hand-off folder goes, and whether the images are copied into it; see :func:`hand_over`."""
+
+    folder: Path | None = None
+    copy_images: bool = False
 
 
 @dataclass
@@ -61,9 +71,9 @@ def select(
     dry_run: bool = False,
     more: bool = False,
     in_training: bool = False,
-    folder: Path | None = None,
-    copy_images: bool = False,
+    place: HandOff = HandOff(),
     log: Log = print,
+    show: Callable[[SelectResult], None] = lambda result: None,
 ) -> SelectResult:
     """One round: plan, preprocess, score, choose, record, hand over; whatever of it is done already is not done again.
 
@@ -72,10 +82,14 @@ def select(
         dry_run: choose, but ask for nothing.
         more: ask for further cases although some still wait for their labels.
         in_training: score nothing now; the next training asks for ``n`` cases by itself.
-        folder, copy_images: see :func:`~nnunet_active.rounds.hand_over.hand_over`.
+        place: where the hand-off folder goes.
         log: where to tell what happens.
+        show: tells people the result. A round counts as made once they have seen it: a command that was killed before is repeated
+            and shows that round, it does not ask for another one.
     """
-    prepared = prepare(options, log)
+    opened = open_target(options)
+    check_round(opened, more, in_training, place.folder, log)
+    prepared = prepare(options, log, opened)
     campaign = open_or_start(prepared, not dry_run, in_training, log)
     if dry_run:
         campaign.adopt()
@@ -84,15 +98,23 @@ def select(
             result.query = Query.of_proposal(choose(prepared, log)[0])
         except EmptyPool as end:
             result.outcome, result.message = "empty", str(end)
-    else:
-        with campaign.lock():
-            result = _select(prepared, more, in_training, HandOff(folder, copy_images), log)
+        _add_problems(result, prepared)
+        show(result)
+        return result
+    with campaign.lock():
+        result = _select(prepared, more, in_training, place, log)
+        _add_problems(result, prepared)
+        show(result)
+        campaign.note_shown()
+    return result
+
+
+def _add_problems(result: SelectResult, prepared: Prepared) -> None:
     result.problems |= prepared.report.problems
     for one in result.handed_over:
         result.problems |= one.set_aside
     if result.query is not None:
         result.problems |= result.query.selection.get("set_aside", {})
-    return result
 
 
 def annotate(
@@ -119,14 +141,6 @@ def annotate(
     return SelectResult("waiting", workspace, handed_over=handed, problems=problems)
 
 
-@dataclass(frozen=True)
-class HandOff:
-    """Where the hand-off folder goes, and whether the images are copied into it; see :func:`hand_over`."""
-
-    folder: Path | None
-    copy_images: bool
-
-
 def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, log: Log) -> SelectResult:
     options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
     if (folds := options.settings.get("folds")) is not None:
@@ -141,10 +155,11 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
         if not campaign.asks_a_person:  # a kill came between the request and its answer
             campaign.mark_labelled(campaign.waiting())
             return SelectResult("simulated", workspace, Query.of_round(last))
-        interrupted = last.made_by == "select" and not is_handed_over(campaign)
-        if not more or interrupted:
+        if not more or campaign.unshown:
             handed = _hand_over(prepared, None, place, log)
             return SelectResult("waiting", workspace, Query.of_round(last), handed)
+    elif campaign.unshown and not campaign.asks_a_person:
+        return SelectResult("simulated", workspace, Query.of_round(campaign.rounds[-1]))
     try:
         proposal, window = choose(prepared, log)
     except EmptyPool as end:

@@ -128,12 +128,29 @@ def _set_stale_aside(place: Path, log: Log) -> None:
     )
 
 
+def check_moves(workspace: Workspace, folder: Path) -> None:
+    """Refuse a new place for hand-off folders where the old one holds finished labels; before a round is made.
+
+    Raises:
+        CampaignError: says which labels.
+    """
+    campaign = workspace.campaign
+    for one, _ in waiting_rounds(campaign):
+        before = campaign.handoff_folder(one.number)
+        if before is not None and before != folder.absolute() and before.parent != folder.absolute():
+            _check_move(campaign, workspace.raw, workspace.store, one.number, folder.absolute())
+
+
 def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int, place: Path) -> None:
     """Refuse to leave a folder behind in which somebody has worked: its labels would not be looked for any more."""
     before = campaign.handoff_folder(number)
     if before is None or before == place:
         return
-    edited = [case for case, one in returned_labels(campaign, raw, store).items() if one.ready and one.where == before]
+    edited = [
+        case
+        for case, one in returned_labels(campaign, raw, store).items()
+        if (one.ready or one.refused) and one.where == before
+    ]
     if edited:
         raise CampaignError(
             f"{before} holds finished labels ({', '.join(edited)}); take them back with nnunet_active ingest before another folder "

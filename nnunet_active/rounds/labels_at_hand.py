@@ -23,11 +23,13 @@ class Returned:
         ready: whether a label is there for ``nnunet_active ingest``.
         where: its hand-off folder, if there is one that holds it.
         sentence: for people.
+        refused: whether a label is there that ingest cannot take; the sentence says why.
     """
 
     ready: bool
     where: Path | None
     sentence: str
+    refused: bool = False
 
 
 def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> dict[str, Returned]:
@@ -51,8 +53,12 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
     if case not in raw.cases:
         return Returned(False, where, raw.problems.get(case, "its images are not in the raw data set any more"))
     label = raw.cases[case].label
-    if label is not None and (entry is None or _is_edited(raw, store, case, label, entry["digest"])):
-        return Returned(True, where, "its label is in labelsTr and not taken up yet")
+    if label is not None:
+        found = _look_into(raw, store, case, label, None if entry is None else entry["digest"])
+        if isinstance(found, str):
+            return Returned(False, where, f"ingest refuses its label: {found}", refused=True)
+        if found:
+            return Returned(True, where, "its label is in labelsTr and not taken up yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
     files = find_label_files(folder, [case], raw.file_ending)[0].get(case, [])
@@ -65,17 +71,23 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             folder,
             f"its image has another size than when it was handed over; move {folder / case} away to have it written anew",
         )
+    refusals = []
     for file in files:
-        if _is_edited(raw, store, case, file, entry["digest"]):
+        found = _look_into(raw, store, case, file, entry["digest"])
+        if isinstance(found, str):
+            refusals.append(found)
+        elif found:
             return Returned(True, folder, f"{file.relative_to(folder)} was edited")
+    if refusals:
+        return Returned(False, folder, f"ingest refuses its label: {refusals[0]}", refused=True)
     return Returned(False, folder, f"{entry['label_file']} is still the untouched prediction")
 
 
-def _is_edited(raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str) -> bool:
-    """Whether the voxels differ from the prediction's; a file that cannot be read was changed by somebody, ingest says how."""
+def _look_into(raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str | None) -> bool | str:
+    """Whether a label differs from the prediction with that digest; why it cannot be taken, where it cannot."""
     reader = image_reader(store.plans_manager.plans)
     try:
         label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
-    except BadCase:
-        return True
+    except BadCase as error:
+        return str(error)
     return voxel_digest(label.voxels) != digest

@@ -148,7 +148,11 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
     state = {"returned": sorted(case for case, one in returned.items() if one.ready)}
     if state["returned"]:
-        return NextStep("ingest", commands.ingest(), ("Finished labels can be taken back:", *lines), state=state)
+        why = "Finished labels can be taken back:"
+        return NextStep("ingest", commands.ingest(), (why, *lines), state=state)
+    if any(one.refused for one in returned.values()):
+        why = "A label that came back cannot be taken; correct it, or save it again:"
+        return NextStep("label", commands.ingest(), (why, *lines), state=state)
     if any(one.where is None for one in returned.values()):
         why = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)

@@ -7,18 +7,15 @@ from dataclasses import replace
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
-from nnunet_active.campaign.settings import Settings
-from nnunet_active.commands import DEFAULT_SIZE
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.models.model_writing import save_source_model
-from nnunet_active.models.source_model import carry_over, source_folder
+from nnunet_active.models.source_model import source_folder
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.networks import build_network
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.selector import Proposal, Question, propose
 from nnunet_active.rounds.asking_model import find_models, make_window
-from nnunet_active.rounds.target_preparation import Prepared, SelectOptions
+from nnunet_active.rounds.round_checks import check_named_cases, check_settings, settings_of, why_not
+from nnunet_active.rounds.target_preparation import Prepared
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.util.errors import CampaignError, EmptyPool
 from nnunet_active.util.log import Log
@@ -35,20 +32,11 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     """
     options, workspace = prepared.options, prepared.workspace
     if workspace.found_campaign is not None:
-        _check_settings(workspace.campaign, options)
+        check_settings(workspace.campaign, options)
         return workspace.campaign
-    size = options.n or DEFAULT_SIZE
-    settings = {
-        "budget": size,
-        "query_size": 1 if in_training else size,
-        "strategy_options": options.strategy_options,
-        "fine_tuning": recipe(DEFAULT_RECIPE),
-        **options.settings,
-    }
-    settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}
-    _keep_source(prepared, log)
+    _keep_source(prepared, save, log)
     made_by = "init" if in_training else "select"
-    draft = draft_campaign(workspace.place, Settings(**settings), made_by=made_by, store=workspace.store)
+    draft = draft_campaign(workspace.place, settings_of(options, in_training), made_by=made_by, cases=workspace.stored)
     workspace.campaign = draft.begin(log=log) if save else draft.in_memory(log)
     return workspace.campaign
 
@@ -62,12 +50,10 @@ def candidates_of(prepared: Prepared) -> list[str]:
     """
     options, campaign = prepared.options, prepared.workspace.campaign
     pool = prepared.workspace.candidates()
-    for case in options.exclude:
-        if case in campaign.waiting():
-            raise CampaignError(f"{case} was asked for already; decline it with nnunet_active ingest --decline {case}.")
+    check_named_cases(campaign, prepared.workspace, options)
     for case in options.must_include:
         if case not in pool or not _is_usable(case, prepared):
-            reason = prepared.report.problems.get(case, _why_not(campaign, case))
+            reason = prepared.report.problems.get(case) or why_not(campaign, case) or "it is not preprocessed."
             raise CampaignError(f"--must-include {case} is not possible: {reason}")
     left = [case for case in pool if case not in options.exclude and _is_usable(case, prepared)]
     if not left:
@@ -89,8 +75,6 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
         size = campaign.size_of_next_query()
         if size == 0:
             raise EmptyPool(f"The budget of {campaign.budget} cases is spent; -n N asks for N more.")
-    if size is not None and len(options.must_include) > size:
-        raise CampaignError(f"-n {size} is less than the {len(options.must_include)} cases of --must-include.")
     if size is not None and size > len(candidates):
         log(f"Only {len(candidates)} cases are left to ask for; {size} were wanted.")
         size = len(candidates)
@@ -119,30 +103,18 @@ def allow(campaign: Campaign, cases: int) -> None:
         campaign.extend(lacking)
 
 
-def _check_settings(campaign: Campaign, options: SelectOptions) -> None:
-    """Settings of a campaign are fixed when it starts; naming them again, as a repeated command does, is no mistake."""
-    for name, value in options.settings.items():
-        there = getattr(campaign.settings, name)
-        if name not in ("folds", "budget", "query_size") and value != there:
-            raise CampaignError(
-                f"The campaign of fold {campaign.fold} has --{name.replace('_', '-')} {there}, not {value}; settings are fixed "
-                f"when a campaign starts (nnunet_active init --restart begins another)."
-            )
-
-
-def _keep_source(prepared: Prepared, log: Log) -> None:
-    """A named model has to fit before there is a campaign; where plans were there before it, it is kept as the source."""
-    options, workspace = prepared.options, prepared.workspace
-    if options.model is None:
-        return
-    source = workspace.model(options.model, options.first_model_fold, trust=options.trust)
-    network = build_network(workspace.plans, workspace.configuration, workspace.dataset_json)
-    report = carry_over(network, source, workspace.plans, workspace.dataset_json)
+def _keep_source(prepared: Prepared, save: bool, log: Log) -> None:
+    """Where plans were there before the model that is named, it is kept as the source."""
+    opened, workspace = prepared.opened, prepared.workspace
     kept = source_folder(workspace.folder, workspace.plans_name, workspace.configuration)
-    if not kept.is_dir():
-        for line in report.lines():
+    if not opened.models or kept.is_dir():
+        return
+    if opened.transfer is not None:
+        for line in opened.transfer.lines():
             log(line)
-        save_source_model(source, kept)
+    workspace.source = opened.models[0]
+    if save:
+        save_source_model(workspace.source, kept)
 
 
 def _is_usable(case: str, prepared: Prepared) -> bool:
@@ -153,14 +125,3 @@ def _is_usable(case: str, prepared: Prepared) -> bool:
     raw = workspace.raw.cases[case]
     known = case not in prepared.report.problems or is_current(raw, False, workspace.store, workspace.dataset_json)
     return known or is_current(raw, True, workspace.store, workspace.dataset_json)
-
-
-def _why_not(campaign: Campaign, case: str) -> str:
-    return {
-        "labelled": "it has a label already.",
-        "declined": "it was declined before.",
-        "waiting": "it was asked for already.",
-        "held out": "it is held out for validation.",
-        "excluded": "it is excluded.",
-        "in the pool": "it is not preprocessed.",
-    }[campaign.status_of(case)]

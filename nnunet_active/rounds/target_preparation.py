@@ -11,7 +11,10 @@ import torch
 
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
-from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.models.source_model import SourceModel, carry_over
+from nnunet_active.models.weight_transfer import TransferReport
+from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.nnunet_paths import raw_folder, results_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
@@ -60,11 +63,6 @@ class SelectOptions:
     processes: int = 2
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    @property
-    def first_model_fold(self) -> str | None:
-        """The fold of the model that becomes the source."""
-        return self.model_folds[0] if self.model_folds else None
-
 
 @dataclass
 class Prepared:
@@ -74,11 +72,13 @@ class Prepared:
         options: what was asked for.
         workspace: the data set; configuration and plans are known.
         report: what preprocessing did.
+        opened: what was looked at before.
     """
 
     options: SelectOptions
     workspace: Workspace
     report: PreprocessingReport
+    opened: Opened
 
 
 def open_workspace(options: SelectOptions) -> Workspace:
@@ -113,32 +113,79 @@ def open_workspace(options: SelectOptions) -> Workspace:
     return workspace
 
 
-def prepare(options: SelectOptions, log: Log = print) -> Prepared:
-    """Plan from the model where there are no plans, and preprocess what is missing.
+@dataclass
+class Opened:
+    """What was asked for, opened and found to fit together.
+
+    Attributes:
+        options: what was asked for.
+        workspace: the data set, with the pool folders that were named.
+        models: the folds of the named model that ask; none if no model was named.
+        transfer: what of the first of them is carried over to the plans that are there.
+        planner: makes the plans, where there are none yet.
+    """
+
+    options: SelectOptions
+    workspace: Workspace
+    models: list[SourceModel]
+    transfer: TransferReport | None = None
+    planner: SourceModelPlanner | None = None
+
+
+def open_target(options: SelectOptions) -> Opened:
+    """Open and check whatever a round needs; nothing is written.
 
     Raises:
-        MissingInput, CampaignError: see :func:`open_workspace`.
+        MissingInput, CampaignError: see :func:`open_workspace`; ``nnUNet_results`` is not set.
+        IncompatibleSource: the named model does not fit.
+        ActiveError: a case is not known, or a pool folder clashes with the others.
     """
     workspace = open_workspace(options)
-    folder = workspace.folder
-    # opened before it is remembered: a folder with a name clash would else stop every later command
-    pools = [*read_pool_folders(folder), *options.pool_folders]
+    results_root()  # the next step is looked for there
+    pools = [*read_pool_folders(workspace.folder), *options.pool_folders]
     raw = workspace.raw = RawDataset(raw_folder(options.dataset), pools)
-    for pool in options.pool_folders:
-        remember_pool_folder(folder, pool)
     for case in (*options.exclude, *options.must_include):
         _check_known(case, raw)
-    if options.model is not None and not workspace.plans_file.is_file():
-        source = workspace.model(options.model, options.first_model_fold, trust=options.trust)
-        planner = SourceModelPlanner(raw.folder, [source], plans_name=workspace.plans_name)
-        planner.write()
-        workspace.source = source  # what was just kept beside the plans
-        for line in planner.lines():
+    models = []
+    if options.model is not None:
+        folds = options.model_folds or (None,)
+        models = [workspace.model(options.model, fold, trust=options.trust) for fold in folds]
+    if models and not workspace.plans_file.is_file():
+        planner = SourceModelPlanner(raw.folder, models[:1], plans_name=workspace.plans_name)
+        planner.plan()
+        return Opened(options, workspace, models, planner=planner)
+    plans, dataset_json = workspace.store.plans_manager.plans, workspace.dataset_json
+    reports = [
+        carry_over(build_network(plans, workspace.configuration, dataset_json), model, plans, dataset_json)
+        for model in models
+    ]
+    return Opened(options, workspace, models, reports[0] if reports else None)
+
+
+def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = None) -> Prepared:
+    """Plan from the model where there are no plans, and preprocess what is missing.
+
+    Args:
+        options: what was asked for.
+        log: where to tell what happens.
+        opened: from :func:`open_target`.
+
+    Raises:
+        MissingInput, CampaignError, IncompatibleSource: see :func:`open_target`; nothing was written.
+    """
+    opened = open_target(options) if opened is None else opened
+    workspace = opened.workspace
+    for pool in options.pool_folders:
+        remember_pool_folder(workspace.folder, pool)
+    if opened.planner is not None:
+        opened.planner.write()
+        workspace.source = opened.models[0]  # what was just kept beside the plans
+        for line in opened.planner.lines():
             log(line)
-    report = preprocess_dataset(raw, workspace.store, workspace.dataset_json, options.processes)
+    report = preprocess_dataset(workspace.raw, workspace.store, workspace.dataset_json, options.processes)
     for sentence in (*report.warnings.values(), *report.problems.values()):
         log(f"WARNING: {sentence}")
-    return Prepared(options, workspace, report)
+    return Prepared(options, workspace, report, opened)
 
 
 def _check_known(case: str, raw: RawDataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,10 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
-from nnunet_active.util.errors import ActiveError, EmptyPool
+from nnunet_active.util.errors import EmptyPool
+
+MOST_NAMED = 3
+"""Cases that a note names."""
 
 Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
 """A proposal of so many cases, with these included and those left out."""
@@ -88,7 +92,7 @@ def choose_in_time(
         A proposal of exactly these cases, with their minutes.
 
     Raises:
-        ActiveError: no case fits; says how long the shortest one takes.
+        EmptyPool: no case fits; says how long the favourite and the shortest one take.
     """
     must = list(dict.fromkeys(must_include))
     proposal = ask(max(1, len(must)), must, ())
@@ -96,8 +100,11 @@ def choose_in_time(
     taken = list(must)
     left = available - sum(minutes.minutes(case) for case in taken)
     passed: set[str] = set()
+    room: dict[str, float] = {}  # what was left when a case was found too long
     while most is None or len(taken) < most:
-        passed |= {case for case, cm3 in volumes.items() if case not in taken and minutes.at_least(cm3) > left}
+        too_long = {case for case, cm3 in volumes.items() if case not in taken and minutes.at_least(cm3) > left}
+        room |= dict.fromkeys(too_long - passed, left)
+        passed |= too_long
         if len(passed) + len(taken) == len(volumes):
             break
         try:
@@ -110,17 +117,42 @@ def choose_in_time(
             left -= needed
         else:
             passed.add(favourite)
+            room[favourite] = left
     if not taken:
         shortest = min(minutes.at_least(cm3) for cm3 in volumes)
-        raise ActiveError(
-            f"No case fits into {available:g} minutes: the shortest takes {shortest:.0f} or more; give --time-budget more."
+        first = proposal.picks[0]
+        raise EmptyPool(
+            f"No case fits into {available:g} minutes: the shortest takes {shortest:.0f} or more; give --time-budget more "
+            f"({minutes.minutes(first):.0f} for the favourite, {first})."
         )
     final = ask(len(taken), taken, ())
     used = available - left
     unasked = ", ".join(taken)
     notes = [note for note in final.details["notes"] if note != f"Included by the user: {unasked}."]
     notes.insert(0, f"{len(taken)} cases fill {used:.0f} of {available:g} minutes (expected).")
+    notes[1:1] = _left_out(list(volumes.index), taken, room, minutes, available)
     if must:
         notes.insert(1, f"Included by the user: {', '.join(must)}.")
     details = {**final.details, "must_include": must, "notes": notes, "time_budget": available}
     return add_minutes(replace(final, details=details), minutes)
+
+
+def _left_out(
+    ranked: list[str], taken: list[str], room: dict[str, float], minutes: CaseMinutes, available: float
+) -> list[str]:
+    """Which favourites were too long for the time that was left, and how much time would do.
+
+    Args:
+        ranked: the candidates, the favourite first.
+        taken: those that are asked for.
+        room: too long ones -> the minutes that were left for them.
+        minutes: what each case takes.
+        available: minutes in all.
+    """
+    last = max(ranked.index(case) for case in taken)
+    longer = [case for case in ranked[:last] if case in room][:MOST_NAMED]
+    if not longer:
+        return []
+    named = ", ".join(f"{case} ({minutes.minutes(case):.0f} minutes, {room[case]:.0f} were left)" for case in longer)
+    enough = math.ceil(available - room[longer[0]] + minutes.minutes(longer[0]))
+    return [f"Liked better, but too long: {named}; --time-budget {enough} has room for {longer[0]}."]

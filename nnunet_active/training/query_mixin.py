@@ -244,7 +244,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
         def start() -> None:
             started.append(
-                start_campaign(workspace.place, self._settings(), log=self.print_to_log_file, store=workspace.store)
+                start_campaign(workspace.place, self._settings(), log=self.print_to_log_file, cases=workspace.stored)
             )
 
         Ranks().decide(start)

@@ -92,7 +92,7 @@ def test_a_set_aside_case_changes_the_exit_code(target, capsys):
     [
         ("-n 0", "-n 0 makes no sense"),
         ("--time-budget -5", "--time-budget -5 makes no sense"),
-        ("--minutes -1 0 0", "must be 0 or more"),
+        ("--minutes -1 0 0", "--minutes -1 makes no sense"),
         ("--strategy-option radius", "has no '='"),
         ("--recipe hot", "hot"),
         ("--exclude nobody", "has no case nobody"),

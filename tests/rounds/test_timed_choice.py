@@ -9,7 +9,7 @@ from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.strategies.base import Selection
-from nnunet_active.util.errors import ActiveError, EmptyPool
+from nnunet_active.util.errors import EmptyPool
 
 # case -> predicted objects, voxels (of 1 cm3) in each; in the order in which the strategy likes them
 POOL = {"big": (1, 50), "two": (2, 5), "one": (1, 5), "none": (0, 0)}
@@ -80,6 +80,8 @@ def test_the_favourites_that_fit_are_taken_in_their_order(minutes):
 def test_what_does_not_fit_is_passed_over_and_stays_among_the_candidates(minutes):
     chosen = choose_in_time(ask, minutes, 7.0)
     assert chosen.picks == ("two", "none") and set(chosen.table.index) == set(POOL)
+    said = "Liked better, but too long: big (8 minutes, 7 were left), one (4 minutes, 1 were left)"
+    assert chosen.details["notes"][1] == f"{said}; --time-budget 8 has room for big."
 
 
 def test_a_case_whose_volume_alone_is_too_much_is_not_even_measured(minutes):
@@ -99,5 +101,5 @@ def test_what_the_user_includes_comes_first_whatever_it_takes(minutes):
 
 
 def test_too_little_time_for_any_case_says_how_long_the_shortest_takes(minutes):
-    with pytest.raises(ActiveError, match=r"No case fits into 0.5 minutes: the shortest takes 1 or more"):
+    with pytest.raises(EmptyPool, match=r"0.5 minutes: the shortest takes 1 or more; .* \(8 for the favourite, big\)"):
         choose_in_time(ask, minutes, 0.5)

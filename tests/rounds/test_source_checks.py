@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+import tiny_source
+from tiny_rounds import CONFIGURATION, start
+from tiny_target import NAME, PLANS
+
+from nnunet_active.cli.main import main
+from nnunet_active.models.source_model import read_source_model, source_folder
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.rounds.source_checks import check_asking_model, check_new_source
+from nnunet_active.util.errors import CampaignError
+from nnunet_active.workspace import Workspace
+
+
+def write(target, name: str, fold: str = "0", **changes):
+    """Another trained model; returns where it is."""
+    source = tiny_source.source_model(seed=9)
+    source.plans.update(changes)
+    return tiny_source.write_trained(source, target.root / name, fold=fold)
+
+
+def kept(target) -> str:
+    return weights_digest(read_source_model(source_folder(target.preprocessed, PLANS, CONFIGURATION)).weights)
+
+
+def test_another_model_than_the_one_that_would_be_trained_is_refused_at_the_start(target):
+    other = write(target, "other", dataset_name="Dataset007_Elsewhere")
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    with pytest.raises(CampaignError, match=r"Leave -m away, .* made from another model"):
+        check_asking_model(workspace, workspace.model(other))
+    assert check_asking_model(workspace, workspace.model(target.model)) == []
+
+
+def test_another_fold_of_the_same_model_may_ask_and_it_is_said_which_one_is_trained(target):
+    tiny_source.write_trained(tiny_source.source_model(seed=7), target.model, fold="1")
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    (sentence,) = check_asking_model(workspace, workspace.model(target.model, "1"))
+    assert sentence.startswith("Fold 1 of the model asks; a training starts from its fold 0")
+
+
+def test_in_a_later_round_any_model_may_ask_and_it_is_said_that_it_is_not_trained(target):
+    start()
+    workspace = Workspace(NAME)
+    (sentence,) = check_asking_model(workspace, workspace.model(write(target, "other")))
+    assert "asks; a training starts from the source network" in sentence
+
+
+def test_a_source_that_other_folds_start_from_is_not_replaced(target, capsys):
+    other, before = write(target, "other"), kept(target)
+    start(fold="all")
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    with pytest.raises(CampaignError, match="the campaigns of fold all start from"):
+        check_new_source(workspace, workspace.model(other))
+    call = ["init", "-d", "902", "-c", CONFIGURATION, "-m", str(other), "--strategy", "random"]
+    assert main(call) == 2 and kept(target) == before
+    assert not (target.preprocessed / "active" / "fold_0").exists()
+    assert main([*call, "-f", "all", "--restart"]) == 0 and kept(target) != before
+    assert "makes way for" in capsys.readouterr().out
