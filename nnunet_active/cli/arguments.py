@@ -65,10 +65,14 @@ def real(flag: str, least: float = 0.0, most: float = MOST, positive: bool = Fal
 
 def _within(flag: str, text: str, value: Any, least: float, most: float) -> Any:
     if value < least:
-        raise ActiveError(f"{flag} {text} makes no sense; it must be at least {least:g}.")
+        raise ActiveError(f"{flag} {text} makes no sense; it must be at least {_shown(least)}.")
     if value > most:
-        raise ActiveError(f"{flag} {text} makes no sense; it must be at most {most:g}.")
+        raise ActiveError(f"{flag} {text} makes no sense; it must be at most {_shown(most)}.")
     return value
+
+
+def _shown(bound: float) -> str:
+    return str(bound) if isinstance(bound, int) else f"{bound:g}"
 
 
 def fold(flag: str = "-f") -> Callable[[str], str]:
@@ -106,6 +110,11 @@ def plain(flag: str) -> Callable[[str], str]:
         return text
 
     return kind
+
+
+def learning_rate() -> Callable[[str], float]:
+    """The kind of ``--lr``."""
+    return real("--lr", most=100, positive=True)
 
 
 def add_dataset(parser: ArgumentParser, required: bool = True) -> None:

@@ -16,6 +16,7 @@ from nnunet_active.cli.arguments import (
     add_fold,
     add_plans,
     fold,
+    learning_rate,
     parse_options,
     real,
     seed,
@@ -69,9 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
         parser.add_argument(flag, type=_count(flag), default=value, metavar="N|N%", help=text)
-    parser.add_argument(
-        "--lr", type=real("--lr", most=100, positive=True), help="initial learning rate (default: the trainer's own)"
-    )
+    parser.add_argument("--lr", type=learning_rate(), help="initial learning rate (default: the trainer's own)")
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),

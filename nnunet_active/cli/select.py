@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 HELP = "Choose the next cases to label, and hand them over to the annotator"
 
 _SCHEDULE = {
-    "epochs": (int, "epochs of the training that follows (default: the trainer's own)"),
-    "iterations": (int, "training iterations per epoch (default: the trainer's own)"),
-    "val_iterations": (int, "validation iterations per epoch (default: the trainer's own)"),
-    "stride": (int, "epochs between two queries of a training"),
-    "initial_lr": (float, "initial learning rate (default: the trainer's own)"),
+    "epochs": "epochs of the training that follows (default: the trainer's own)",
+    "iterations": "training iterations per epoch (default: the trainer's own)",
+    "val_iterations": "validation iterations per epoch (default: the trainer's own)",
+    "stride": "epochs between two queries of a training",
+    "initial_lr": "initial learning rate (default: the trainer's own)",
 }
 
 
@@ -86,8 +86,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folds of a cross-validation among the labelled cases",
     )
     started.add_argument("--recipe", help="named way of fine-tuning, as init has it and with its default")
-    for name, (kind, text) in _SCHEDULE.items():
+    for name, text in _SCHEDULE.items():
         flag = "--lr" if name == "initial_lr" else f"--{name.replace('_', '-')}"
+        kind = arguments.learning_rate() if name == "initial_lr" else arguments.whole(flag)
         started.add_argument(flag, dest=name, type=kind, help=text)
     arguments.add_processes(parser)
     arguments.add_device(parser)

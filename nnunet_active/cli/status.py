@@ -20,9 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one table: a row per requested case."""
     from nnunet_active.campaign.status import campaign_status, format_status
-    from nnunet_active.nnunet.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
+    from nnunet_active.rounds.answer import first_answer
+    from nnunet_active.rounds.trained_models import trainings_of
     from nnunet_active.workspace import Workspace
 
-    status = campaign_status(Workspace(dataset_name(args.dataset), args.fold).campaign)
-    print(json.dumps(status, indent=2) if args.json else format_status(status))
+    campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
+    status, said = campaign_status(campaign), first_answer(trainings_of(campaign, results_root()))
+    if args.json:
+        print(json.dumps({"answer": said, **status}, indent=2))
+    else:
+        print(*([said, ""] if said else []), format_status(status), sep="\n")
     return 0

@@ -29,6 +29,10 @@ with a probability below exp(-10) = 4.5e-5; arg-max and entropy are the source's
 at a voxel of the new class is still 1."""
 
 
+MOST_NAMED = 2
+"""Layers that a refusal names: they help whoever built the network, and nobody else."""
+
+
 @dataclass(frozen=True)
 class TransferReport:
     """What `transfer_weights` did.
@@ -100,10 +104,10 @@ def transfer_weights(
     unknown = [key for key, value in weights.items() if key not in state and _storage(value) not in used]
     problems += [f"{key} {_shape(weights[key])} is not in the target" for key in unknown]
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        more = f", and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
         raise IncompatibleSource(
-            f"The source network does not fit the network that the target's plans describe: {'; '.join(problems[:5])}{more}. "
-            f"Make the plans from this source model (nnunet_active plan) and keep the kind of trainer it was trained with."
+            f"Make the plans from this source model (nnunet_active plan), and keep the kind of trainer that it was trained with: it "
+            f"does not fit the network that the target's plans describe ({'; '.join(problems[:MOST_NAMED])}{more})."
         )
     network.load_state_dict(new)
     copied = len(new) - len(stem) - len(head)

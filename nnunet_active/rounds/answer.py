@@ -5,13 +5,14 @@ The numbers are those of ``comparison.csv``, which every training writes beside 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.rounds.trained_models import trainings_of
+from nnunet_active.rounds.trained_models import Training, trainings_of
 from nnunet_active.training.source_comparison import (
     ADAPTED,
     FILE,
@@ -79,6 +80,16 @@ NOT_KNOWN = (
 )
 
 
+def first_answer(trainings: Iterable[Training]) -> str:
+    """The sentence of the newest training that could measure itself, and what follows from it; empty where none could.
+
+    Args:
+        trainings: of a campaign, the newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
+    """
+    first = next(iter(answers_of(trainings)), None)
+    return "" if first is None else f"{first.sentence} {first.advice}".strip()
+
+
 def answers(campaign: Campaign, results: Path) -> list[Answer]:
     """One for each training of the campaign that could measure itself, the newest first.
 
@@ -86,8 +97,13 @@ def answers(campaign: Campaign, results: Path) -> list[Answer]:
         campaign: an opened campaign.
         results: ``nnUNet_results``.
     """
+    return answers_of(trainings_of(campaign, results))
+
+
+def answers_of(trainings: Iterable[Training]) -> list[Answer]:
+    """The same of trainings that were found already."""
     found: dict[Path, Answer] = {}
-    for training in trainings_of(campaign, results):
+    for training in trainings:
         folder = training.checkpoint.parent
         if folder not in found and (answer := _answer_of(folder, training.trainer, training.fold)) is not None:
             found[folder] = answer

@@ -127,9 +127,10 @@ def _raise_unknown(campaign: Campaign, case: str, others: Iterable[str]) -> None
 
 
 def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
-    """The factors by which a case stands out most, for and against its choice.
+    """The factors that decided most, for and against its choice.
 
-    Whether a high value speaks for a case is read from the query itself: the rank correlation of the factor with the utility.
+    Whether a high value speaks for a case, and how much it weighs, is read from the query itself: the rank correlation of the factor
+    with the utility, times how far the case is from the middle of the candidates in it.
     """
     pulls = {}
     for column in query.components():
@@ -139,7 +140,7 @@ def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
         correlation = values.rank().corr(query.scores["utility"].rank())
         if abs(correlation) >= _CLEAR:
             share = (values.rank()[case] - 1) / max(1, values.notna().sum() - 1)  # 0 lowest, 1 highest
-            pulls[name] = (2 * share - 1) * np.sign(correlation)
+            pulls[name] = (2 * share - 1) * correlation  # a factor that hardly moves the utility decides nothing
     best, worst = max(pulls, key=pulls.get, default=None), min(pulls, key=pulls.get, default=None)
     return {
         "for": best if best and pulls[best] > 0 else None,

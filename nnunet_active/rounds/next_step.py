@@ -13,6 +13,7 @@ from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
+from nnunet_active.rounds.answer import first_answer
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
@@ -30,6 +31,7 @@ class NextStep:
         why: sentences, the most important first.
         also: other commands that make sense now, each with a reason.
         state: numbers and names for scripts.
+        answer: whether the adapted model is better than the source model, where a training could tell.
     """
 
     kind: str
@@ -37,6 +39,7 @@ class NextStep:
     why: tuple[str, ...]
     also: tuple[tuple[str, str], ...] = ()
     state: dict[str, Any] = field(default_factory=dict)
+    answer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """JSON types only."""
@@ -45,7 +48,8 @@ class NextStep:
     def lines(self) -> list[str]:
         """One screen."""
         nothing = "Nothing is to do until it has ended." if self.kind == "wait" else "Nothing is left to do."
-        lines = [*self.why, "", f"Next: {self.command}" if self.command else nothing]
+        first = [self.answer, ""] if self.answer else []
+        lines = [*first, *self.why, "", f"Next: {self.command}" if self.command else nothing]
         return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
 
 
@@ -133,7 +137,8 @@ def _of_campaign(workspace: Workspace) -> NextStep:
         step = NextStep("ingest", commands.ingest(), why)
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
-    return NextStep(step.kind, step.command, (head, *step.why), step.also, {**state, **step.state})
+    why = (head, *step.why)
+    return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, first_answer(trainings))
 
 
 def _while_training(running: list[RunningTraining], waiting: list[str], raw: RawDataset) -> NextStep:
@@ -148,8 +153,7 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
     state = {"returned": sorted(case for case, one in returned.items() if one.ready)}
     if state["returned"]:
-        why = "Finished labels can be taken back:"
-        return NextStep("ingest", commands.ingest(), (why, *lines), state=state)
+        return NextStep("ingest", commands.ingest(), ("Finished labels can be taken back:", *lines), state=state)
     if any(one.refused for one in returned.values()):
         why = "A label that came back cannot be taken; correct it, or save it again:"
         return NextStep("label", commands.ingest(), (why, *lines), state=state)
@@ -157,11 +161,14 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         why = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
         return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
+    training = commands.train(_suitable(campaign))
+    train = (("to train with the labels that are there", training),) if campaign.labelled() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
     also = (
         ("if the prediction of a case is right as it is", commands.ingest("--accept-unchanged", "CASE")),
         ("if nobody can label a case", commands.ingest("--decline", "CASE")),
+        *train,
     )
     return NextStep("label", commands.ingest(), (why, *lines, "Labels can be taken back one by one."), also, state)
 
@@ -212,7 +219,7 @@ def _with_labels(
         return replace(step, also=(*step.also, ("to ask now", select), predict))
     if pool:
         others = tuple((f"to train fold {fold} as well", step.command) for fold, step in untrained.items())
-        why = f"{campaign.budget_left()} more can be asked for."
+        why = f"{campaign.budget_left()} more can be asked for within the budget of {campaign.budget}."
         return NextStep("select", select, (*trained, why), (*others, predict))
     if new:
         why = f"{len(new)} scans are not preprocessed, they are new or were set aside: {_short(new)}."

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 from tiny_rounds import start, trained
 
-from nnunet_active.rounds.answer import answers
+from nnunet_active.cli.main import main
+from nnunet_active.rounds.answer import answers, first_answer
+from nnunet_active.rounds.trained_models import trainings_of
 from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
 
 
@@ -75,3 +79,17 @@ def test_labels_and_cases_are_listed_and_a_training_of_an_earlier_campaign_says_
 def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content):
     (trained(target, labelled=campaign.labelled()).parent / "comparison.csv").write_text(content)
     assert answers(campaign, target.results) == []
+
+
+def test_next_and_status_begin_with_it(target, campaign, capsys):
+    assert first_answer(trainings_of(campaign, target.results)) == ""
+    measure(target, campaign, table(HELD_OUT, {f"v{i}": (0.80 + i / 100, 0.86 + i / 90) for i in range(4)}))
+    said = (
+        "On 4 cases it had not seen, the adapted model went from a mean Dice of 0.815 to 0.877 and was worse in none."
+    )
+    assert first_answer(trainings_of(campaign, target.results)) == said
+    for command in ("next", "status"):
+        assert main([command, "-d", "902"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == said
+        assert main([command, "-d", "902", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["answer"] == said

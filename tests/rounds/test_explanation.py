@@ -139,3 +139,25 @@ def test_a_factor_against_which_the_utility_runs_speaks_against_a_case(tmp_path,
     assert last["for_and_against"] == {"for": None, "against": "difficulty"}
     first = explain_case(campaign, "a")["rounds"][-1]["for_and_against"]
     assert first["for"] in ("difficulty", "size") and first["against"] is None
+
+
+def test_a_factor_that_hardly_moves_the_utility_is_not_named_as_the_one_that_decided(campaign):
+    cases = list("uvwxyz")
+    pool = pd.DataFrame(
+        {
+            "component_u": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
+            "component_a": [4.0, 6.0, 1.0, 5.0, 3.0, 2.0],
+            "utility": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0],
+        },
+        index=cases,
+    )
+    content = RoundContent(
+        ["u"],
+        pool,
+        pd.DataFrame([pool["utility"]]),
+        pd.DataFrame({"case": ["u"]}),
+        {},
+        {"strategy": "x", "candidates": 6},
+    )
+    campaign.append_round(content, made_by="select")
+    assert explain_case(campaign, "v")["rounds"][-1]["for_and_against"]["for"] == "u"  # in a it is the highest of all
