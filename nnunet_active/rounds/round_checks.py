@@ -64,7 +64,7 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
         draft = draft_campaign(workspace.place, settings_of(options, in_training), made_by=made_by, cases=everyone)
         campaign = draft.in_memory(silent)
     else:
-        check_settings(campaign, options)
+        check_unchanged(campaign, options)
         if (folds := options.settings.get("folds")) is not None:
             check_switch_on(campaign, folds, workspace.raw.folder)
     if options.strategy is not None:
@@ -87,7 +87,7 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     _check_folder(workspace, folder)
 
 
-def check_settings(campaign: Campaign, options: SelectOptions) -> None:
+def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:
     """Settings of a campaign are fixed when it starts; naming them again, as a repeated command does, is no mistake."""
     for name, value in options.settings.items():
         there = getattr(campaign.settings, name)

@@ -14,7 +14,7 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.selector import Proposal, Question, propose
 from nnunet_active.rounds.asking_model import find_models, make_window
-from nnunet_active.rounds.round_checks import check_named_cases, check_settings, settings_of, why_not
+from nnunet_active.rounds.round_checks import check_named_cases, check_unchanged, settings_of, why_not
 from nnunet_active.rounds.target_preparation import Prepared
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
 from nnunet_active.util.errors import CampaignError, EmptyPool
@@ -32,7 +32,7 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     """
     options, workspace = prepared.options, prepared.workspace
     if workspace.found_campaign is not None:
-        check_settings(workspace.campaign, options)
+        check_unchanged(workspace.campaign, options)
         return workspace.campaign
     _keep_source(prepared, save, log)
     made_by = "init" if in_training else "select"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,18 @@ MOST_NAMED = 3
 
 Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
 """A proposal of so many cases, with these included and those left out."""
+
+
+@dataclass(frozen=True)
+class TooLong:
+    """The minutes that a case needs, and those that were left for it; not ``exact``: known from its volume alone."""
+
+    needed: float
+    left: float
+    exact: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.needed:.0f} minutes{'' if self.exact else ' or more'}, {self.left:.0f} were left"
 
 
 class CaseMinutes:
@@ -100,10 +112,10 @@ def choose_in_time(
     taken = list(must)
     left = available - sum(minutes.minutes(case) for case in taken)
     passed: set[str] = set()
-    room: dict[str, float] = {}  # what was left when a case was found too long
+    longer: dict[str, TooLong] = {}
     while most is None or len(taken) < most:
         too_long = {case for case, cm3 in volumes.items() if case not in taken and minutes.at_least(cm3) > left}
-        room |= dict.fromkeys(too_long - passed, left)
+        longer |= {case: TooLong(minutes.at_least(volumes[case]), left, exact=False) for case in too_long - passed}
         passed |= too_long
         if len(passed) + len(taken) == len(volumes):
             break
@@ -117,7 +129,7 @@ def choose_in_time(
             left -= needed
         else:
             passed.add(favourite)
-            room[favourite] = left
+            longer[favourite] = TooLong(needed, left)
     if not taken:
         shortest = min(minutes.at_least(cm3) for cm3 in volumes)
         first = proposal.picks[0]
@@ -130,29 +142,27 @@ def choose_in_time(
     unasked = ", ".join(taken)
     notes = [note for note in final.details["notes"] if note != f"Included by the user: {unasked}."]
     notes.insert(0, f"{len(taken)} cases fill {used:.0f} of {available:g} minutes (expected).")
-    notes[1:1] = _left_out(list(volumes.index), taken, room, minutes, available)
+    notes[1:1] = _left_out(list(volumes.index), taken, longer, available)
     if must:
         notes.insert(1, f"Included by the user: {', '.join(must)}.")
     details = {**final.details, "must_include": must, "notes": notes, "time_budget": available}
     return add_minutes(replace(final, details=details), minutes)
 
 
-def _left_out(
-    ranked: list[str], taken: list[str], room: dict[str, float], minutes: CaseMinutes, available: float
-) -> list[str]:
+def _left_out(ranked: list[str], taken: list[str], longer: dict[str, TooLong], available: float) -> list[str]:
     """Which favourites were too long for the time that was left, and how much time would do.
 
     Args:
         ranked: the candidates, the favourite first.
         taken: those that are asked for.
-        room: too long ones -> the minutes that were left for them.
-        minutes: what each case takes.
+        longer: those that were too long.
         available: minutes in all.
     """
     last = max(ranked.index(case) for case in taken)
-    longer = [case for case in ranked[:last] if case in room][:MOST_NAMED]
-    if not longer:
+    favourites = [case for case in ranked[:last] if case in longer][:MOST_NAMED]
+    if not favourites:
         return []
-    named = ", ".join(f"{case} ({minutes.minutes(case):.0f} minutes, {room[case]:.0f} were left)" for case in longer)
-    enough = math.ceil(available - room[longer[0]] + minutes.minutes(longer[0]))
-    return [f"Liked better, but too long: {named}; --time-budget {enough} has room for {longer[0]}."]
+    named = ", ".join(f"{case} ({longer[case]})" for case in favourites)
+    first = longer[favourites[0]]
+    enough = math.ceil(available - first.left + first.needed)
+    return [f"Liked better, but too long: {named}; --time-budget {enough} has room for {favourites[0]}."]
