@@ -21,12 +21,12 @@ def run(args: argparse.Namespace) -> int:
     """Print one table: a row per requested case."""
     from nnunet_active.campaign.status import campaign_status, format_status
     from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
-    from nnunet_active.rounds.answer import first_answer
+    from nnunet_active.rounds.answer import newest_answer
     from nnunet_active.rounds.trained_models import trainings_of
     from nnunet_active.workspace import Workspace
 
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
-    status, said = campaign_status(campaign), first_answer(trainings_of(campaign, results_root()))
+    status, said = campaign_status(campaign), newest_answer(trainings_of(campaign, results_root()))
     if args.json:
         print(json.dumps({"answer": said, **status}, indent=2))
     else:

@@ -281,8 +281,7 @@ def _elect(
         state = store.image_state(case)
         entry = cache.get(digest, case, state)
         if entry is not None and name in entry.arrays:
-            dice = tuple(entry.arrays[name].tolist())
-            elections[case] = ModalityElection(int(np.argmax(dice)), dice, max(dice) > 0)
+            elections[case] = ModalityElection.of(tuple(entry.arrays[name].tolist()))
             continue
         elections[case] = elect_dominant_modality(window.predicted_classes, store.load_image(case), how)
         cache.add(digest, case, state, {}, {name: np.array(elections[case].dice)})

@@ -80,7 +80,7 @@ NOT_KNOWN = (
 )
 
 
-def first_answer(trainings: Iterable[Training]) -> str:
+def newest_answer(trainings: Iterable[Training]) -> str:
     """The sentence of the newest training that could measure itself, and what follows from it; empty where none could.
 
     Args:

@@ -13,7 +13,7 @@ from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
-from nnunet_active.rounds.answer import first_answer
+from nnunet_active.rounds.answer import newest_answer
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
@@ -138,7 +138,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
     why = (head, *step.why)
-    return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, first_answer(trainings))
+    return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, newest_answer(trainings))
 
 
 def _while_training(running: list[RunningTraining], waiting: list[str], raw: RawDataset) -> NextStep:

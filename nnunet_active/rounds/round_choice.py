@@ -37,7 +37,12 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     _keep_source(prepared, save, log)
     made_by = "init" if in_training else "select"
     draft = draft_campaign(workspace.place, settings_of(options, in_training), made_by=made_by, cases=workspace.stored)
-    workspace.campaign = draft.begin(log=log) if save else draft.in_memory(log)
+    if save and (draft.place.campaign_folder / "campaign.json").is_file():
+        # another call began one since this one looked: go on with it, as with any that is there
+        workspace.campaign = Campaign.open(workspace.folder, workspace.fold)
+        check_unchanged(workspace.campaign, options)
+    else:
+        workspace.campaign = draft.begin(log=log) if save else draft.in_memory(log)
     return workspace.campaign
 
 

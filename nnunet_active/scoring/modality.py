@@ -30,6 +30,15 @@ class ModalityElection:
     dice: tuple[float, ...]
     decided: bool
 
+    @classmethod
+    def of(cls, dice: tuple[float, ...]) -> ModalityElection:
+        """The election that these Dice (M,) decide; ties go to the lower channel.
+
+        >>> ModalityElection.of((0.25, 0.75)), ModalityElection.of((1.0, 1.0)).decided, ModalityElection.of((1.0,)).decided
+        (ModalityElection(channel=1, dice=(0.25, 0.75), decided=True), False, True)
+        """
+        return cls(int(np.argmax(dice)), dice, len(dice) == 1 or 0 < max(dice) < 1)
+
 
 def keep_one_channel(image: np.ndarray, channel: int, how: str = "zero") -> np.ndarray:
     """A copy of ``image`` (M, Z, Y, X) in which only ``channel`` speaks.
@@ -78,7 +87,7 @@ def elect_dominant_modality(
         how: see :func:`keep_one_channel`.
     """
     if image.shape[0] == 1:
-        return ModalityElection(0, (1.0,), True)
+        return ModalityElection.of((1.0,))
     reference = predict(image)
     dice = tuple(mean_class_dice(predict(keep_one_channel(image, m, how)), reference) for m in range(image.shape[0]))
-    return ModalityElection(int(np.argmax(dice)), dice, 0 < max(dice) < 1)
+    return ModalityElection.of(dice)

@@ -282,3 +282,11 @@ def test_no_two_cases_are_held_at_once(setting, monkeypatch):
     monkeypatch.setattr(type(target.store), "load_image", load)
     query(start(strategy="assft", strategy_options={"gap": "drift"}), target, window)
     assert len(alive) >= 7
+
+
+def test_a_channel_to_open_first_that_is_known_from_before_is_decided_as_it_was(setting):
+    target, window = setting
+    campaign = start(strategy="entropy")
+    first = ask(campaign, target, window, size=6).details["dominant_modality"]
+    again = ask(campaign, target, window, size=6).details["dominant_modality"]
+    assert first == again and not all(one["decided"] for one in first.values())

@@ -7,7 +7,7 @@ import pytest
 from tiny_rounds import start, trained
 
 from nnunet_active.cli.main import main
-from nnunet_active.rounds.answer import answers, first_answer
+from nnunet_active.rounds.answer import answers, newest_answer
 from nnunet_active.rounds.trained_models import trainings_of
 from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
 
@@ -82,12 +82,12 @@ def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content
 
 
 def test_next_and_status_begin_with_it(target, campaign, capsys):
-    assert first_answer(trainings_of(campaign, target.results)) == ""
+    assert newest_answer(trainings_of(campaign, target.results)) == ""
     measure(target, campaign, table(HELD_OUT, {f"v{i}": (0.80 + i / 100, 0.86 + i / 90) for i in range(4)}))
     said = (
         "On 4 cases it had not seen, the adapted model went from a mean Dice of 0.815 to 0.877 and was worse in none."
     )
-    assert first_answer(trainings_of(campaign, target.results)) == said
+    assert newest_answer(trainings_of(campaign, target.results)) == said
     for command in ("next", "status"):
         assert main([command, "-d", "902"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == said

@@ -35,13 +35,14 @@ def test_an_untouched_prediction_is_no_label_and_an_edited_one_is(target, tmp_pa
     assert found["case_2"].sentence == "case_2/case_2.nii.gz was edited" and found["case_2"].where == folder
 
 
-def test_a_file_that_cannot_be_read_was_touched_by_somebody(target, tmp_path):
+def test_a_file_that_cannot_be_read_was_touched_by_somebody_and_ingest_would_refuse_it(target, tmp_path):
     campaign = start()
     request(campaign, "case_1")
     folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
     file = folder / "case_1" / "case_1.nii.gz"
     file.write_bytes(file.read_bytes()[:100])
-    assert look(target, campaign)["case_1"].ready
+    found = look(target, campaign)["case_1"]
+    assert found.refused and not found.ready and "ingest refuses its label: " in found.sentence
 
 
 def test_a_label_in_labels_tr_counts_unless_it_is_the_prediction(target, tmp_path):
