@@ -25,8 +25,8 @@ def store(folder, configuration="3d_fullres") -> CaseStore:
 
 
 def test_ordinary_scans_pass(tmp_path):
-    check_size(CASE, geometry(tiny.SPACING), store(tmp_path))
-    check_size(CASE, geometry((1, 1, 40)), store(tmp_path, "2d"))
+    assert check_size(CASE, geometry(tiny.SPACING), store(tmp_path)) is None
+    assert check_size(CASE, geometry((1, 1, 40)), store(tmp_path, "2d")) is None
 
 
 def test_a_localizer_among_three_dimensional_scans_is_refused_and_a_2d_configuration_takes_it(tmp_path):
@@ -41,4 +41,4 @@ def test_a_scan_of_which_nothing_would_be_left_is_refused_with_its_size(tmp_path
 
 
 def test_a_format_without_geometry_says_nothing_of_its_size(tmp_path):
-    check_size(CASE, Geometry.of_shape((1, 4, 4), (999, 1, 1)), store(tmp_path))
+    assert check_size(CASE, Geometry.of_shape((1, 4, 4), (999, 1, 1)), store(tmp_path)) is None

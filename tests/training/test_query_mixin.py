@@ -33,7 +33,8 @@ def test_the_published_settings_are_the_defaults_of_the_mmacts_trainer(nnunet_fo
     target = make_target(nnunet_folders)
     trainer = trainer_of(target)
     assert (trainer.num_epochs, trainer.initial_lr, trainer.num_iterations_per_epoch) == (600, 0.01, 250)
-    settings = trainer._settings()
+    trainer.initialize()  # finds no campaign and begins one
+    settings = trainer.session.campaign.settings
     assert (settings.strategy, settings.budget, settings.stride, settings.queries) == ("mmacts", 3, 40, 3)
 
 
