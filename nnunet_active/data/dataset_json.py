@@ -19,6 +19,7 @@ from nnunet_active.data.label_definitions import (
     LABELS,
     class_values,
     foreground_classes,
+    has_regions,
     label_problems,
     number_of,
     shown,
@@ -98,6 +99,8 @@ def check_dataset_json(content: Any, where: str, twice: list[str] | tuple = ()) 
     channels, problems = _checked_channels(content[key], where, notes)
     problems += label_problems(content["labels"], content.get("regions_class_order"))
     problems += _ending_problems(content["file_ending"])
+    if not isinstance(reader := content.get("overwrite_image_reader_writer", ""), str):
+        problems.append(f'"overwrite_image_reader_writer" must be the name of a reader; found {shown(reader)}')
     problems += [f"the key {name!r} is there twice" for name in twice]
     if problems:
         raise MissingInput(f"{where} cannot be used: {'; '.join(problems)}.")
@@ -153,7 +156,8 @@ def label_values(dataset_json: Mapping) -> dict[str, int]:
     >>> label_values({"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]})
     {'background': 0, 'whole': 1, 'core': 2}
     """
-    order = iter(dataset_json.get("regions_class_order") or [])
+    # nnU-Net looks at regions_class_order only where there are regions
+    order = iter((dataset_json.get("regions_class_order") or []) if has_regions(dataset_json["labels"]) else [])
     values = {}
     for name, single in class_values(dataset_json["labels"]).items():
         # regions_class_order has one entry for every label but the background and the ignore label

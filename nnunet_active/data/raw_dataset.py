@@ -138,10 +138,15 @@ class RawDataset:
         for identifier, entry in listing.items():
             if not self._is_safe(identifier, self.folder / "dataset.json"):
                 continue
-            if not isinstance(entry, Mapping) or not isinstance(entry.get("images"), list):
-                self.problems[identifier] = f'Case {identifier} in dataset.json has no list of files under "images".'
+            files = entry.get("images") if isinstance(entry, Mapping) else None
+            if not isinstance(files, list) or not all(
+                isinstance(one, str) for one in [*files, entry.get("label") or ""]
+            ):
+                self.problems[identifier] = (
+                    f'Case {identifier} in dataset.json has no list of files under "images", or no file under "label".'
+                )
                 continue
-            images = {channel: self._expand(path) for channel, path in enumerate(entry["images"])}
+            images = {channel: self._expand(path) for channel, path in enumerate(files)}
             label = self._expand(entry["label"]) if entry.get("label") else None
             if label is not None and not label.is_file():
                 self.warnings[identifier] = (

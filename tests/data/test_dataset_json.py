@@ -57,6 +57,7 @@ def test_a_file_that_is_not_there_and_whose_it_is_are_named(tmp_path):
         ({"channel_names": {"0": "T1", "1": None}}, "every channel needs a name that is text"),
         ({"channel_names": {"0": 1}}, "every channel needs a name that is text"),
         ({"file_ending": 5}, '"file_ending" must be .* found 5'),
+        ({"overwrite_image_reader_writer": 5}, "must be the name of a reader; found 5"),
         ({"file_ending": "nii.gz"}, 'with its dot, .* found "nii.gz"'),
         ({"labels": {"background": 0, "a": 2}, "file_ending": 7}, "gap .*; .file_ending. must be"),
     ],
@@ -144,3 +145,8 @@ def test_labels_that_changed_since_the_plans_were_made_are_named():
     assert changed_labels(with_changes(labels={"background": 0, "tumour": 1, "oedema": 2}), before) is None
     said = changed_labels(with_changes(labels={"background": 0, "tumour": 2, "cyst": 1}), before)
     assert "cyst (1) is new; oedema is gone; tumour has another value" in said and "planned again" in said
+
+
+def test_an_order_of_regions_counts_only_where_there_are_regions_as_in_nnunet():
+    plain = {"labels": {"background": 0, "a": 1, "b": 2}, "regions_class_order": [2, "x"]}
+    assert label_values(plain) == {"background": 0, "a": 1, "b": 2}

@@ -240,3 +240,10 @@ def test_odd_channel_keys_are_said(raw):
     assert (
         dataset.channel_names == ["T1", "FLAIR"] and "_0000 is T1, _0001 is FLAIR" in dataset.warnings["dataset.json"]
     )
+
+
+@pytest.mark.parametrize("entry", [None, [], {"images": 5}, {"images": [5, 6]}, {"images": ["a", "b"], "label": 5}])
+def test_a_listing_that_names_no_files_is_a_problem_of_that_case(raw, entry):
+    rewrite_json(raw, dataset={"odd": entry})
+    dataset = RawDataset(raw)
+    assert "no list of files" in dataset.problems["odd"] and list(dataset.cases) == ["a", "b", "u"]
