@@ -196,6 +196,12 @@ class Campaign(CampaignQuestions):
         self.write_split()
         return new
 
+    def begin_training(self) -> None:
+        """A training begins anew: it knows every label that nobody asked for from its first epoch on."""
+        if self._state.arrived:
+            self._state.arrived.clear()
+            self._save()
+
     def extend(self, more: int) -> None:
         """Raise the budget by a number of cases, or slices."""
         self._state.extra_budget += more

@@ -166,7 +166,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             self.initialize()
         self._warn_of_pretrained_weights()
         with self.one_sentence():
-            self.session.begin()
+            self.session.begin(self.current_epoch)
             self._note_epoch()
             self.describe_model_folder()
             self._query()

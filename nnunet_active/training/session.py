@@ -52,8 +52,11 @@ class QuerySession:
         self._guards = ExitStack()
         self._note: TrainingNote | None = None
 
-    def begin(self) -> None:
+    def begin(self, epoch: int = 0) -> None:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
+
+        Args:
+            epoch: with which the training begins; 0, unless it is continued.
 
         Raises:
             CampaignError: another process holds it, or the fold has no case to validate on yet.
@@ -64,6 +67,8 @@ class QuerySession:
             return
         self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
         self.ranks.decide(lambda: sweep(self.log_file.parent))
+        if epoch == 0:
+            self.ranks.decide(self.campaign.begin_training)
         self._follow()
 
     def note_epoch(self, trainer: str, epoch: int, epochs: int) -> None:

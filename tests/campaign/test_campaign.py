@@ -578,10 +578,12 @@ def test_what_a_killed_command_left_is_gone_once_the_campaign_is_held(tmp_path):
         assert not [path for path in tmp_path.rglob(".*.tmp")]
 
 
-def test_a_label_that_a_training_found_unasked_counts_from_its_epoch_on(tmp_path):
+def test_a_label_that_a_training_found_unasked_counts_from_its_epoch_on_until_a_training_begins_anew(tmp_path):
     campaign = create(tmp_path, initial=["case_00"])
     campaign.mark_labelled(["case_01"], epoch=3)
     campaign.mark_labelled(["case_02"])
     again = Campaign.open(tmp_path, 0)
     assert again.labelled(0) == ["case_00", "case_02"] == again.labelled(2)
     assert again.labelled(3) == again.labelled() == ["case_00", "case_01", "case_02"]
+    again.begin_training()
+    assert Campaign.open(tmp_path, 0).labelled(0) == ["case_00", "case_01", "case_02"]

@@ -183,6 +183,8 @@ def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnune
 
     trainer.on_epoch_start = somebody_labels_one_more
     trainer.run_training()
+    campaign = campaign_of(target, "all")
+    assert [campaign.labelled(epoch) for epoch in (1, 2, None)] == [[asked], *[sorted([asked, unasked])] * 2]
     table = comparison_of(target, "all")
     assert set(table["case"]) == {unasked} and set(table["kind"]) == {"prequential"}
     adapted = table[table["model"] == "adapted"].iloc[0]
