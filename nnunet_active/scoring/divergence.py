@@ -1,7 +1,7 @@
 r"""Prediction gap: how far one network's prediction of a case lies from another's.
 
-``KL(p || q) = (1/N) sum_v sum_c p_c(v) (ln p_c(v) - ln q_c(v))`` in nats, p the source's prediction, q the current one's: the knowledge
-gap ``prediction`` of ASSFT (our choice of four). With regions (sigmoid heads): the sum of the heads' binary divergences.
+``KL(p || q) = (1/N) sum_v sum_c p_c(v) (ln p_c(v) - ln q_c(v))`` in nats, p the source's prediction, q the current one's. A
+strategy that needs ``prediction_gap`` gets it. With regions (sigmoid heads): the sum of the heads' binary divergences.
 """
 
 from __future__ import annotations
