@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from nnunet_active.util.errors import MissingInput
 
 DEFAULT_PLANS = "nnUNetActivePlans"
-DEFAULT_SIZE = 3
-"""Cases of a round where nothing says how many."""
+DEFAULT_SIZE, DEFAULT_SLICES = 3, 30
+"""Cases, or slices, of a round where nothing says how many."""
 
 SHORT_STEPS = 1000
 """Steps below which AdamW is proposed: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""

@@ -2,6 +2,22 @@
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
-from nnunet_active.annotation.records import HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff, voxel_digest
+from nnunet_active.annotation.records import (
+    HANDOFF_FILE,
+    AskedSlices,
+    HandoffCase,
+    HandoffReport,
+    read_handoff,
+    voxel_digest,
+)
 
-__all__ = ["HANDOFF_FILE", "Archive", "HandoffCase", "HandoffReport", "read_handoff", "voxel_digest", "write_handoff"]
+__all__ = [
+    "HANDOFF_FILE",
+    "Archive",
+    "AskedSlices",
+    "HandoffCase",
+    "HandoffReport",
+    "read_handoff",
+    "voxel_digest",
+    "write_handoff",
+]

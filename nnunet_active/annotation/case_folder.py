@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.annotation.archive import Archived
+import numpy as np
+
+from nnunet_active.annotation.archive import Archive, Archived
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.records import CaseRecord, HandoffCase, voxel_digest
@@ -17,7 +19,10 @@ from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
+from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.maps import read_in_file_order
+from nnunet_active.data.partial_labels import keep_slices, merge_slices
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.util.atomic import atomic_file, copy_file, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase
 from nnunet_active.util.state_file import conforms, read_checked_json
@@ -31,15 +36,15 @@ class CaseFolder:
     Args:
         folder: the hand-off folder.
         case: which case.
-        ending: the data set's file ending.
         channels: names of the channels.
         labels: names and colours of the labels.
-        reader: the data set's reader class.
+        archive: where the prediction comes from; knows the data set's files.
     """
 
     def __init__(
-        self, folder: Path, case: HandoffCase, ending: str, channels: list[str], labels: list[Label], reader: type
+        self, folder: Path, case: HandoffCase, channels: list[str], labels: list[Label], archive: Archive
     ) -> None:
+        self.dataset_json, ending, reader = archive.dataset_json, archive.ending, archive.reader
         self.case = case
         self.name = case.raw.identifier
         self.folder = folder / self.name
@@ -49,6 +54,7 @@ class CaseFolder:
         self.reader = reader
         self.label_name = f"{self.name}{ending}"
         self.segmentation_name = f"{self.name}.seg.nrrd"
+        self.context_name = f"{self.name}_prediction{ending}"
 
     def read_record(self, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """What was noted when the case was handed over; where that is damaged, what ``handoff.json`` says; None: neither is whole."""
@@ -117,6 +123,7 @@ class CaseFolder:
     def complete(self, archived: Callable[[], Archived], entry: dict[str, Any]) -> None:
         """Write what is missing in the case's folder; what is there stays as it is."""
         names = [self.label_name, self.segmentation_name, Path(entry["uncertainty_file"]).name]
+        names += [self.context_name] if self.case.asked is not None else []
         if carries_geometry(self.ending):
             names.append(f"{self.name}.itksnap")
         if all((self.folder / name).is_file() for name in names):
@@ -124,14 +131,46 @@ class CaseFolder:
         found = archived()
         self._fill(self.folder, found, Geometry.of_file(self.case.raw.images[0], found.label.shape))
 
+    def begun_with(self, archived: Archived) -> np.ndarray:
+        """What the annotator begins with, (Z, Y, X): the prediction; where slices are asked for, in these alone, beside those of
+        earlier rounds as they were labelled, and the ignore value everywhere else.
+
+        Raises:
+            BadCase: the label so far is not of the image's size.
+        """
+        asked = self.case.asked
+        if asked is None:
+            return archived.label
+        before = None if asked.before is None else read_in_file_order(asked.before, self.ending, self.reader)
+        if before is not None:
+            before = before.astype(np.uint16)
+        axis = NUMPY_AXIS[asked.axis]
+        new = keep_slices(archived.label, axis, asked.slices, asked.ignore)
+        try:
+            merged = merge_slices(before, new, axis, asked.slices, asked.ignore).label
+        except ValueError as error:
+            raise BadCase(f"Case {self.name}: {asked.before} does not have the size of its image ({error}).") from error
+        return merged.astype(np.uint8 if merged.max(initial=0) < 256 else np.uint16)
+
     def _fill(self, place: Path, archived: Archived, space: Geometry) -> None:
-        for file in (*archived.companions, archived.uncertainty_file, archived.label_file):
-            if not (place / file.name).is_file():
-                copy_file(file, place / file.name)
+        label, asked = self.begun_with(archived), self.case.asked
+        copies = {archived.uncertainty_file: archived.uncertainty_file.name}
+        if asked is None:
+            copies |= {file: file.name for file in (*archived.companions, archived.label_file)}
+        else:
+            copies[archived.label_file] = self.context_name
+            if not (place / self.label_name).is_file():
+                image = self.case.raw.images[0]
+                write_label(self.name, label, place / self.label_name, image, self.dataset_json, self.reader)
+        for file, name in copies.items():
+            if not (place / name).is_file():
+                copy_file(file, place / name)
         if not (place / self.segmentation_name).is_file():
             nrrd = self.case.raw.images[0] if self.ending.lower() == ".nrrd" else None
+            # 3D Slicer shows segments; one that covers all that nobody asked for would hide the rest
+            shown = label if asked is None else np.where(label == asked.ignore, 0, label).astype(label.dtype)
             with atomic_file(place / self.segmentation_name) as temporary:
-                write_seg_nrrd(archived.label, self.labels, space, temporary, nrrd)
+                write_seg_nrrd(shown, self.labels, space, temporary, nrrd)
         file = place / f"{self.name}.itksnap"
         if carries_geometry(self.ending) and not file.is_file():
             write_text(file, self._workspace(archived, space))
@@ -142,14 +181,16 @@ class CaseFolder:
         order = [first, *(name for name in names if name != first)]
         layers = [Layer(self.folder / name, names[name]) for name in order]
         layers.append(Layer(self.folder / archived.uncertainty_file.name, "uncertainty", "Hot", sticky=True))
+        if self.case.asked is not None:
+            layers.append(Layer(self.folder / self.context_name, "prediction in all slices", "Jet", sticky=True))
         return workspace(self.folder, layers, self.folder / self.label_name, self.labels, space.size)
 
     def _record(self, place: Path, archived: Archived, space: Geometry, round_number: int | None) -> dict[str, Any]:
         looking = worth_looking(archived.label, archived.uncertainty, space.spacing)
-        planes = space.planes()
+        planes, asked = space.planes(), self.case.asked
         return {
             "label_file": f"{self.name}/{self.label_name}",
-            "digest": voxel_digest(archived.label),
+            "digest": voxel_digest(self.begun_with(archived)),
             "label_sha256": _sha256(place / self.label_name),
             "segmentation_file": f"{self.name}/{self.segmentation_name}",
             "segmentation_sha256": _sha256(place / self.segmentation_name),
@@ -160,6 +201,11 @@ class CaseFolder:
             ],
             "channels_apart": channels_apart(self.case.raw.images),
             "open_first": self.case.open_first,
+            **(
+                {}
+                if asked is None
+                else {"asked": asked.entry(space), "prediction_file": f"{self.name}/{self.context_name}"}
+            ),
             "rank": self.case.rank,
             "round": round_number,
             # counted from 1, for people; a 2-D image has no slices to choose from

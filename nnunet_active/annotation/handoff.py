@@ -66,7 +66,7 @@ def write_handoff(
     content = _content(folder, archive.store.dataset_folder.name, fold, round_number, archive.ending, labels)
     for case in sorted(cases, key=lambda one: one.rank):
         name = case.raw.identifier
-        place = CaseFolder(folder, case, archive.ending, channels, labels, archive.reader)
+        place = CaseFolder(folder, case, channels, labels, archive)
         try:
             entry = _hand_over(place, archive, content["cases"].get(name), copy_images, round_number, report)
         except (ActiveError, OSError) as error:

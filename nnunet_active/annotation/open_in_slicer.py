@@ -46,6 +46,13 @@ def open_case(case):
     display.SetWindowLevelMinMax(0.0, 0.7)  # nats; ln 2 = 0.69 is a coin toss between two labels
     display.SetThreshold(0.1, 1000.0)  # the certain voxels stay clear
     display.ApplyThresholdOn()
+    if (
+        "prediction_file" in entry
+    ):  # only some slices are to be labelled; what the network thinks of the others is to look at
+        context = slicer.util.loadSegmentation(
+            str(FOLDER / entry["prediction_file"]), properties={"name": "prediction in all slices"}
+        )
+        context.GetDisplayNode().SetOpacity2DFill(0.15)
     segmentation = slicer.util.loadSegmentation(str(FOLDER / entry["segmentation_file"]))
     segmentation.SetReferenceImageGeometryParameterFromVolumeNode(first)
     slicer.util.setSliceViewerLayers(background=first, foreground=uncertainty, foregroundOpacity=0.4, fit=True)
@@ -53,13 +60,16 @@ def open_case(case):
     editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
     editor.setSegmentationNode(segmentation)
     editor.setSourceVolumeNode(first)
-    place = entry.get("most_uncertain")
+    asked = entry.get("asked")
+    place = asked or entry.get("most_uncertain")
     if place:
         left, posterior, superior = place["position_mm"]  # 3D Slicer counts to the right and to the front
         slicer.modules.markups.logic().JumpSlicesToLocation(-left, -posterior, superior, True)
     _open.update(case=case, segmentation=segmentation)
     look = "; ".join(f"{plane} {', '.join(map(str, where))}" for plane, where in entry["slices"].items())
     text = f"{case} ({ORDER.index(case) + 1} of {len(ORDER)}): start with {entry['open_first']}. Slices (from 1): {look or 'all'}."
+    if asked:
+        text += f" Label only the slices {', '.join(map(str, asked['slices']))} along {asked['axis']} (from 1)."
     slicer.util.showStatusMessage(text, 10000)
     print(text)
 

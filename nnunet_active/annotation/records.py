@@ -10,12 +10,37 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.raw_dataset import RawCase, check_case_identifier
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.state_file import read_checked_json
 
 FORMAT = 1
 HANDOFF_FILE = "handoff.json"
+
+
+@dataclass(frozen=True)
+class AskedSlices:
+    """The slices of a case that an annotator is to label.
+
+    Attributes:
+        axis: ``x``, ``y`` or ``z`` of the stored image.
+        slices: from 0, in the order of the file.
+        ignore: the ignore value, which stands in all others.
+        before: the label so far, with the slices of earlier rounds; None: nothing is labelled.
+    """
+
+    axis: str
+    slices: tuple[int, ...]
+    ignore: int
+    before: Path | None = None
+
+    def entry(self, space: Geometry) -> dict[str, Any]:
+        """For ``handoff.json``: slices counted from 1, and where the middle of the first one lies (mm)."""
+        middle = [size // 2 for size in space.size]
+        middle["xyz".index(self.axis)] = self.slices[0]
+        place = list(space.position(tuple(middle)))
+        return {"axis": self.axis, "slices": [index + 1 for index in self.slices], "position_mm": place}
 
 
 @dataclass(frozen=True)
@@ -27,12 +52,14 @@ class HandoffCase:
         open_first: name of the channel to look at first.
         rank: its place in the worklist, from 1.
         facts: further columns of the worklist (numbers or short texts), e.g. the utility.
+        asked: the slices to label; None: the whole scan.
     """
 
     raw: RawCase
     open_first: str
     rank: int
     facts: Mapping[str, Any] = field(default_factory=dict)
+    asked: AskedSlices | None = None
 
 
 @dataclass

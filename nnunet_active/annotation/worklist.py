@@ -11,6 +11,7 @@ import pandas as pd
 from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.commands import Commands
 from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.label_definitions import IGNORE
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.tables import write_csv
 
@@ -39,6 +40,14 @@ A prediction that needs no change has to be confirmed there (--accept-unchanged 
 as a label. Slices in worklist.csv count from 1, as in ITK-SNAP (3D Slicer and most libraries count from 0).
 """
 
+_SLICES = """\
+
+ONLY SOME SLICES of each scan are to be labelled: the columns axis and slices of worklist.csv name them (x, y, z: first, second, third
+axis of the file). Label everything in these slices; an empty slice means that nothing is there. 3D Slicer opens at the first of them.
+In CASE/CASE{ending} all other slices hold the value {ignore} ("ignore"); leave them. Slices that you labelled before are there too, and
+may be corrected. CASE/CASE_prediction{ending} is the prediction in all slices, to look at: what is drawn there is not taken in.
+"""
+
 
 _ITKSNAP = """\
 ITK-SNAP    open CASE/CASE.itksnap. The segmentation is CASE/CASE{ending}: save it under that name.
@@ -59,6 +68,8 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
             "open_first": case.open_first,
             "label_file": entry["label_file"],
         }
+        if "asked" in entry:
+            row |= {"axis": entry["asked"]["axis"], "slices": " ".join(map(str, entry["asked"]["slices"]))}
         row |= {f"{plane}_slices": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
         row |= {f"predicted_cm3_{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
         row |= {name: value for name, value in case.facts.items() if name not in row}
@@ -74,6 +85,8 @@ def write_readme(
     """Write ``README.txt`` for whoever opens the folder without knowing where it came from."""
     ending, number = content["file_ending"], content["round"]
     dataset = content["dataset"]
+    ignore = next((label["value"] for label in content["labels"] if label["name"] == IGNORE), "")
+    in_slices = any("asked" in entry for entry in content["cases"].values())
     text = _README.format(
         dataset=dataset,
         ingest=Commands(dataset, "", fold=content["fold"]).ingest("--from", "THIS_FOLDER"),
@@ -88,4 +101,4 @@ def write_readme(
         coin="0.69",
         labels=", ".join(f"{label['value']} {label['name']}" for label in content["labels"]) or "none",
     )
-    write_text(folder / "README.txt", text)
+    write_text(folder / "README.txt", text + (_SLICES.format(ending=ending, ignore=ignore) if in_slices else ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_active.benchmark.surfaces import surface_metrics
 from nnunet_active.benchmark.target import SharedTarget
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.revealed_labels import in_reader_order
 from nnunet_active.models.source_model import carry_over, read_source_model
 from nnunet_active.nnunet.networks import build_network, head_names
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
@@ -62,9 +64,9 @@ class Evaluator:
         found = self.labels.foreground_regions if self.labels.has_regions else self.labels.foreground_labels
         return dict(zip(names, found, strict=True))
 
-    def foreground(self, cases: Sequence[str]) -> int:
-        """Foreground voxels of the reference labels of some cases: what an annotator outlines."""
-        return int(sum((self._reference(case)[0] > 0).sum() for case in cases))
+    def foreground(self, cases: Sequence[str], known: Mapping[str, SliceRequest] | None = None) -> int:
+        """Foreground voxels of the reference labels of some cases, or of their known slices: what an annotator outlines."""
+        return int(sum((self._reference(case, (known or {}).get(case))[0] > 0).sum() for case in cases))
 
     def source(self) -> torch.nn.Module:
         """The source network, carried over as the trainers carry it over, before any training."""
@@ -147,10 +149,14 @@ class Evaluator:
             num_threads_torch=torch.get_num_threads(),
         )
 
-    def _reference(self, case: str) -> tuple[np.ndarray, list[float]]:
+    def _reference(self, case: str, known: SliceRequest | None = None) -> tuple[np.ndarray, list[float]]:
         ending = self.dataset_json["file_ending"]
         for folder in (self.target.folder / "gt_segmentations", self.target.raw / self.target.dataset / "labelsTr"):
             if (file := folder / f"{case}{ending}").is_file():
                 label, properties = self.reader.read_seg(str(file))
-                return label[0].astype(np.int16), [float(value) for value in properties["spacing"]]
+                label = label[0].astype(np.int16)
+                if known is not None:
+                    axis, there = in_reader_order(known.axis, known.slices, label.shape, properties)
+                    label = label.take(there, axis)
+                return label, [float(value) for value in properties["spacing"]]
         raise MissingInput(f"The label of the case {case} was found neither in gt_segmentations nor in labelsTr.")

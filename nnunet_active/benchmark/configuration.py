@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
+from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
+_OF_SLICES = ("slices", "per_case", "axis")
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Arm:
         options: its keyword arguments.
         one_off: take the whole budget at epoch 0; such an arm has one point on the learning curve, at the full budget.
         pseudo_labels: settings of the semi-supervised part; None switches it off.
+        of_slices: with the unit ``slice``, in place of the benchmark's: ``slices``, ``per_case``, ``axis``.
         trainer: trainer class; None takes the benchmark's.
         name: how the arm is called in tables; by default the shorthand that :func:`parse_arm` reads.
     """
@@ -33,6 +36,7 @@ class Arm:
     options: dict[str, Any] = field(default_factory=dict)
     one_off: bool = False
     pseudo_labels: dict[str, Any] | None = None
+    of_slices: dict[str, Any] = field(default_factory=dict)
     trainer: str | None = None
     name: str = ""
 
@@ -40,7 +44,7 @@ class Arm:
         if not self.name:
             parts = [self.strategy, *(["one_off"] if self.one_off else [])]
             parts += ["pseudo"] if self.pseudo_labels is not None else []
-            parts += [f"{key}={value}" for key, value in self.options.items()]
+            parts += [f"{key}={value}" for key, value in {**self.of_slices, **self.options}.items()]
             object.__setattr__(self, "name", ":".join(parts))
         if self.name in RESERVED:
             raise CampaignError(f"An arm cannot be called '{self.name}': that is the name of a reference.")
@@ -74,7 +78,9 @@ class Configuration:
         dataset, configuration, plans: the target, as nnU-Net names it.
         arms: what is compared.
         recipes: ways of fine-tuning; every arm is run with every one.
-        budget, query_size: cases in all, and per query.
+        unit: what is asked for and counted, ``case`` or ``slice``.
+        budget, query_size: cases, or slices, in all, and per query.
+        per_case, slices, axis: see :class:`~nnunet_active.campaign.settings.Settings`; only with the unit ``slice``.
         stride: epochs between two queries.
         iterations, val_iterations: per epoch.
         epochs: length of a training; None: one stride for every query.
@@ -114,6 +120,10 @@ class Configuration:
     device: str = "cuda"
     tolerance_mm: float = 2.0
     threads: int = 1
+    unit: str = "case"
+    per_case: int = PER_CASE
+    slices: str = SLICE_RULES[0]
+    axis: str = SLICE_AXES[0]
 
     def __post_init__(self) -> None:
         for what, names in (("arms", [arm.name for arm in self.arms]), ("recipes", [r.name for r in self.recipes])):
@@ -124,6 +134,8 @@ class Configuration:
             raise CampaignError("A benchmark needs at least one seed, one fold and one recipe.")
         if self.held_out < FEWEST and any(FineTuning.of(r.fine_tuning).chosen_by_held_out for r in self.recipes):
             raise CampaignError(f"A recipe lets held-out cases choose; set {FEWEST} or more aside (--held-out).")
+        if self.unit == "case" and any(arm.of_slices for arm in self.arms):
+            raise CampaignError(f"An arm says how slices are chosen ({', '.join(_OF_SLICES)}); add --unit slice.")
         if self.splits < 2:
             raise CampaignError(f"--splits {self.splits} makes no sense; it must be at least 2.")
 
@@ -172,6 +184,8 @@ def read_configuration(file: Path, **changes: Any) -> Configuration:
 def parse_arm(text: str) -> Arm:
     """An arm from its shorthand: ``STRATEGY[:one_off][:pseudo][:OPTION=VALUE ...]``.
 
+    With the unit ``slice`` the options ``slices``, ``per_case`` and ``axis`` say how slices are chosen.
+
     >>> parse_arm("mmacts:one_off").one_off
     True
     >>> parse_arm("assft:pseudo:gap=drift").options
@@ -182,6 +196,7 @@ def parse_arm(text: str) -> Arm:
     """
     strategy, *parts = text.split(":")
     options: dict[str, Any] = {}
+    of_slices: dict[str, Any] = {}
     one_off, pseudo = False, None
     for part in parts:
         name, sign, value = part.partition("=")
@@ -190,10 +205,10 @@ def parse_arm(text: str) -> Arm:
         elif part == "pseudo":
             pseudo = {}
         elif sign:
-            options[name] = _value(value)
+            (of_slices if name in _OF_SLICES else options)[name] = _value(value)
         else:
             raise CampaignError(f"'{part}' in {text} is none of one_off, pseudo and OPTION=VALUE.")
-    return Arm(strategy, options, one_off, pseudo)
+    return Arm(strategy, options, one_off, pseudo, of_slices)
 
 
 def _recipe(content: str | dict[str, Any]) -> Recipe:

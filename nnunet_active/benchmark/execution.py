@@ -30,6 +30,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.nnunet.networks import find_trainer_class
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.training.query_mixin import ActiveQueryMixin
@@ -147,6 +148,8 @@ def _adaptation(job: Job) -> dict[str, Any]:
     if settings.initial_lr is None:
         settings = replace(settings, initial_lr=trainer.active_initial_lr)
     folder = job.target.link_into(Path(os.environ["nnUNet_preprocessed"]), job.root / "shared")
+    if settings.unit == "slice":
+        add_ignore_label([folder / "dataset.json"])  # a file of the run's own takes the place of the link
     campaign_folder = Campaign.folder_of(folder, spec.fold)
     density = f"density_{spec.plans}_{spec.configuration}.npz"
     shared_density = job.root / "shared" / density
@@ -266,11 +269,13 @@ def _result(
                 "round": one.number,
                 "epoch": leg.facts["epoch"],
                 "labelled": labelled,
+                "labels": campaign.labels_known(one.epoch),
+                "opened": sum(len(earlier.requested) for earlier in made if earlier.number <= one.number),
                 "requested": list(one.requested),
                 "open_first": {c: e["name"] for c, e in one.selection()["dominant_modality"].items()},
                 "leg": leg.key,
                 "weights": leg.facts["weights"],
-                "foreground": evaluations.evaluator.foreground(labelled),
+                "foreground": evaluations.evaluator.foreground(labelled, campaign.known_slices(one.epoch)),
                 "cases": evaluations.of(leg.key, leg.checkpoint),
                 "pseudo_labels": leg.facts.get("pseudo_labels", []),
             }

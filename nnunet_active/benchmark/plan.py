@@ -92,7 +92,7 @@ def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSp
     """
     runs = [_source(configuration, fold) for fold in folds]
     for fold in folds:
-        if configuration.budget > (pool := len(fold.train) - configuration.held_out):
+        if configuration.unit == "case" and configuration.budget > (pool := len(fold.train) - configuration.held_out):
             raise CampaignError(
                 f"--budget {configuration.budget} is more than the {pool} labelled cases that fold {fold.number} may choose from."
             )
@@ -159,11 +159,20 @@ def _strategy(configuration: Configuration, arm: Arm, recipe: Recipe, fold: Fold
         query_size=configuration.query_size,
         one_off=arm.one_off,
         pseudo_labels=arm.pseudo_labels,
+        **_of_slices(configuration, arm),
     )
     trainer = recipe.trainer or arm.trainer or configuration.trainer
     return RunSpec(
         arm.name, recipe.name, trainer=trainer, seed=seed, settings=settings, **_common(configuration, fold, seed)
     )
+
+
+def _of_slices(configuration: Configuration, arm: Arm) -> dict[str, Any]:
+    """What asks for slices; nothing where whole cases are asked for."""
+    if configuration.unit == "case":
+        return {}
+    own = {name: getattr(configuration, name) for name in ("unit", "per_case", "slices", "axis")}
+    return {**own, **arm.of_slices}
 
 
 def _all_labels(configuration: Configuration, recipe: Recipe, fold: Fold, seed: int) -> RunSpec:

@@ -105,9 +105,9 @@ class RecordedTraining:
 
 
 def labelled_by_leg(campaign: Any, legs: LegCache, epoch: int) -> list[tuple[int, list[str]]]:
-    """Start and labelled cases of every leg that has begun by ``epoch``."""
+    """Start of every leg that has begun by ``epoch``, and what was labelled then, one text for each case."""
     starts = [0, *legs.ends()[:-1]]
-    return [(start, campaign.labelled(start)) for start in starts if start <= epoch]
+    return [(start, campaign.labels_by_name(start)) for start in starts if start <= epoch]
 
 
 def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from nnunet_active.util.tables import read_csv, write_csv
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"
-_RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size")
+_RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size", "unit")
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
 
 
@@ -38,12 +38,15 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             "fold": spec.fold,
             "seed": spec.seed,
             "round": one["round"],
-            "labels": len(one["labelled"]),
+            "labels": one.get("labels", len(one["labelled"])),
             "epoch": one["epoch"],
         }
         details = {
             "requested": " ".join(one["requested"]),
             "labelled": " ".join(one["labelled"]),
+            "unit": settings.get("unit", "case"),
+            "scans": len(one["labelled"]),
+            "opened": one.get("opened", len(one["labelled"])),
             "foreground_voxels": one["foreground"],
             "foreground_share": one["foreground"] / max(1, result["pool_foreground"]),
             "test_cases": len(spec.test),

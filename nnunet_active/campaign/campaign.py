@@ -21,6 +21,7 @@ from nnunet_active.campaign.campaign_state import CampaignState, Roles
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.questions import CampaignQuestions
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.splits import check_split_files, write_folds
 from nnunet_active.util.atomic import sweep, write_json
 from nnunet_active.util.errors import CampaignError, MissingInput
@@ -172,24 +173,32 @@ class Campaign(CampaignQuestions):
         self._save()
         return one
 
-    def mark_labelled(self, cases: Iterable[str], epoch: int = 0) -> list[str]:
-        """Cases whose label is there from now on, in all slices that were asked for; ``splits_final.json`` follows.
+    def mark_labelled(
+        self, cases: Iterable[str], epoch: int = 0, slices: Mapping[str, SliceRequest] | None = None
+    ) -> list[str]:
+        """Cases whose label is there from now on; ``splits_final.json`` follows.
 
         Args:
             cases: asked for or not.
             epoch: of the training that found those that nobody asked for; 0: between trainings.
+            slices: of cases of which slices were asked for, those that are labelled; None: all that were asked for.
 
         Returns:
             Those that are new, or of which there are new slices.
         """
         number = {case: one.number for one in reversed(self.rounds) for case in one.requested}
-        slices = {case: one for case, one in self.waiting_slices().items() if case in set(cases)}
+        cases = list(cases)
+        known = self._state.labelled_slices
+        slices = {
+            case: one
+            for case, one in (self.waiting_slices() if slices is None else slices).items()
+            if case in cases and one.joined(known.get(case)) != known.get(case)
+        }
         fresh = [case for case in cases if case not in self._state.labelled and case not in self.initial]
         new = list(dict.fromkeys([*fresh, *slices]))
         if new:
             self._state.labelled.update({case: number.get(case, 0) for case in fresh})
             self._state.arrived.update({case: epoch for case in fresh if epoch and case not in number})
-            known = self._state.labelled_slices
             known.update({case: one.joined(known.get(case)) for case, one in slices.items()})
             self._state.assign_folds()
             self._save()

@@ -18,6 +18,8 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
 from nnunet_active.commands import Commands
 from nnunet_active.data.cases import open_store
+from nnunet_active.data.dataset_json import read_dataset_json
+from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
@@ -59,6 +61,7 @@ class CampaignDraft:
         Raises:
             CampaignError: there is a campaign already, or another process begins one just now; says which process.
         """
+        self._check_unit()
         if restart:
             set_aside(self.place.campaign_folder, log)
         with hold(self.place.campaign_folder):
@@ -68,13 +71,18 @@ class CampaignDraft:
         """The same, and nothing is written."""
         return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False), log)
 
+    def _check_unit(self) -> None:
+        if self.settings.unit == "slice":
+            file = self.place.dataset_folder / "dataset.json"
+            require_ignore_value(read_dataset_json(file).content, file)
+
     def _tell(self, campaign: Campaign, log: Log) -> Campaign:
         place, settings, roles = self.place, self.settings, self.roles
         log(
             f"Campaign of {place.dataset} {place.configuration} fold {place.fold}: {self.pool} cases to choose from, "
             f"{len(campaign.initial)} labelled from the start, {len(campaign.val)} held out"
             + (f" ({roles.split_origin})" if roles.split_origin else "")
-            + f"; oracle {settings.oracle}, strategy {settings.strategy}, budget {settings.budget}."
+            + f"; oracle {settings.oracle}, strategy {settings.strategy}, budget {settings.budget}{_of_what(settings)}."
         )
         for sentence in self.warnings:
             log(f"WARNING: {sentence}")
@@ -88,6 +96,11 @@ class CampaignDraft:
                 "WARNING: no labelled case is held out, so validation runs on the training cases and says nothing about new ones."
             )
         return campaign
+
+
+def _of_what(settings: Settings) -> str:
+    """What the budget counts, where that is not cases."""
+    return f" slices, at most {settings.per_case} of a case in a query" if settings.unit == "slice" else ""
 
 
 def start_campaign(

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.dataset_json import used_dataset_json
+from nnunet_active.data.dataset_json import ignore_value, used_dataset_json
+from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.partial_labels import is_partial, labelled_slices
 from nnunet_active.data.preprocessing import preprocess_case
-from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.data.raw_dataset import RawCase, RawDataset, read_pool_folders
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.util.errors import BadCase
 
 
 class Oracle(Protocol):
-    """Answers requests for labels."""
+    """Answers requests for labels.
+
+    Attributes:
+        slices: of the cases that were revealed, the slices that are labelled; None: all that were asked for.
+    """
+
+    slices: dict[str, SliceRequest] | None
 
     def candidates(self) -> list[str]:
         """Cases for which it may be asked at all."""
@@ -27,6 +37,8 @@ class Oracle(Protocol):
 
 class RetrospectiveOracle:
     """All labels exist; each is withheld until it is asked for (the papers' protocol)."""
+
+    slices: dict[str, SliceRequest] | None = None
 
     def __init__(self, store: CaseStore) -> None:
         self.store = store
@@ -41,16 +53,52 @@ class RetrospectiveOracle:
 
 
 class FolderOracle:
-    """A case is labelled once its file is in ``labelsTr`` and passes the checks; it is then preprocessed into the training folder."""
+    """A case is labelled once its file is in ``labelsTr`` and passes the checks; it is then preprocessed into the training folder.
 
-    def __init__(self, store: CaseStore, raw_folder: Path, pool_folders: Sequence[Path] = ()) -> None:
+    Args:
+        store: the preprocessed cases.
+        raw_folder: of the data set.
+        pool_folders: further folders of images.
+        waiting: where slices are asked for, those that wait for a label, by case.
+        partly: cases of which some slices are labelled, so that others may be asked for.
+    """
+
+    def __init__(
+        self,
+        store: CaseStore,
+        raw_folder: Path,
+        pool_folders: Sequence[Path] = (),
+        waiting: Mapping[str, SliceRequest] | None = None,
+        partly: Iterable[str] = (),
+    ) -> None:
+        self.waiting, self.partly = dict(waiting or {}), tuple(partly)
+        self.slices: dict[str, SliceRequest] | None = None
         self.store = store
         self.raw_folder = raw_folder
         self.pool_folders = pool_folders
 
     def candidates(self) -> list[str]:
-        """The preprocessed cases without a label."""
-        return self.store.pool_identifiers()
+        """The preprocessed cases without a label, or with a label of some slices."""
+        return sorted({*self.store.pool_identifiers(), *self.partly})
+
+    def _answered(self, case: RawCase, raw: RawDataset) -> SliceRequest | None:
+        """Of the slices of a case that wait for a label, those that its file in ``labelsTr`` labels.
+
+        Raises:
+            BadCase: the file cannot be read, or says something of the whole scan.
+        """
+        request, ignore = self.waiting[case.identifier], ignore_value(raw.dataset_json)
+        reader = self.store.plans_manager.image_reader_writer_class
+        label = read_label(
+            case.identifier, case.label, case.images[0], raw.dataset_json, reader, raw.file_ending
+        ).voxels
+        if not is_partial(label, ignore):
+            raise BadCase(
+                f"Case {case.identifier}: {request.words()} were asked for, and {case.label} has no voxel of the ignore label, as if "
+                f"the whole scan were labelled; take it back with nnunet_active ingest --from its folder."
+            )
+        there = labelled_slices(label, NUMPY_AXIS[request.axis], ignore)
+        return request.within(SliceRequest(request.axis, tuple(there)) if there else None)
 
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Look into ``labelsTr`` now; a refused file stays where it is."""
@@ -62,6 +110,11 @@ class FolderOracle:
             if case not in raw.cases or raw.cases[case].label is None:
                 continue
             try:
+                if case in self.waiting:
+                    answered = self._answered(raw.cases[case], raw)
+                    if answered is None:
+                        continue
+                    self.slices = {**(self.slices or {}), case: answered}
                 preprocess_case(raw.cases[case], self.store, described)
             except BadCase as error:
                 refused[case] = str(error)
@@ -79,4 +132,5 @@ def oracle_of(campaign: Campaign, store: CaseStore) -> Oracle:
     """
     if not campaign.asks_a_person:
         return RetrospectiveOracle(store)
-    return FolderOracle(store, raw_root() / campaign.place.dataset, read_pool_folders(campaign.dataset_folder))
+    raw, pools = raw_root() / campaign.place.dataset, read_pool_folders(campaign.dataset_folder)
+    return FolderOracle(store, raw, pools, campaign.waiting_slices(), campaign.known_slices())

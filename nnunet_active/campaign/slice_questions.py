@@ -5,6 +5,8 @@ A campaign that asks for whole cases has no requests of slices: all of these ans
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nnunet_active.campaign.campaign_state import CampaignState
 from nnunet_active.campaign.slice_request import SliceRequest, join_requests
 
@@ -43,6 +45,24 @@ class SliceQuestions:
             if left:
                 found[case] = SliceRequest(request.axis, left)
         return found
+
+    def handed_slices(self, case: str, number: int | None = None) -> SliceRequest | None:
+        """What may be labelled of a case: all that was asked for, up to a round, and all that is known; None: the whole of it."""
+        rounds = [one.slices for one in self._state.rounds if number is None or one.number <= number]
+        asked = join_requests({case: one[case]} for one in rounds if case in one).get(case)
+        known = self._state.labelled_slices.get(case)
+        return known if asked is None else asked.joined(known)
+
+    def slices_of_file(self, case: str, file: Path) -> SliceRequest | None:
+        """The slices of a case that a file may label: one in a hand-off folder those of its own round and of earlier ones.
+
+        None: the whole scan.
+        """
+        for one in self._state.rounds:
+            folder = self._state.handoff.get(str(one.number))
+            if folder is not None and case in one.slices and file.is_relative_to(folder):
+                return self.handed_slices(case, one.number)
+        return self.handed_slices(case)
 
     def waiting_slices(self) -> dict[str, SliceRequest]:
         """Slices that were asked for and have no label yet, by case; those of declined cases are not among them."""

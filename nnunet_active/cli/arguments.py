@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES, UNITS
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.util.log import Log, silent
@@ -190,6 +191,54 @@ def device_of(named: str | None, log: Log = silent) -> torch.device:
     if named is None:
         log(f"Device: {device.type}" + (" (PyTorch finds no GPU here)." if device.type == "cpu" else "."))
     return device
+
+
+def add_slices(parser: ArgumentParser) -> None:
+    """``--unit`` and what belongs to it; what is not given is None."""
+    group = parser.add_argument_group("what to ask for")
+    group.add_argument("--unit", choices=UNITS, help=f"whole cases, or slices, which then count (default: {UNITS[0]})")
+    group.add_argument(
+        "--per-case",
+        type=whole("--per-case"),
+        metavar="K",
+        help=f"with --unit slice: most slices of a case (default: {PER_CASE})",
+    )
+    group.add_argument(
+        "--slices",
+        choices=SLICE_RULES,
+        help="with --unit slice: the most difficult slice of each part of the prediction (spread), its middle (centre), or "
+        f"slices drawn by foreground (random); default: {SLICE_RULES[0]}",
+    )
+    group.add_argument(
+        "--axis",
+        choices=SLICE_AXES,
+        help="with --unit slice: axis of the stored image; auto: that of the largest spacing, else z (default: auto)",
+    )
+
+
+def add_ignore_label_flag(parser: ArgumentParser) -> None:
+    """``--add-ignore-label``: a person's consent to change ``dataset.json``."""
+    parser.add_argument(
+        "--add-ignore-label",
+        action="store_true",
+        help="with --unit slice: write the ignore label into dataset.json where it is missing (the old file is kept)",
+    )
+
+
+def slice_settings(args: Namespace) -> dict[str, Any]:
+    """What was given of the flags of :func:`add_slices`.
+
+    Raises:
+        CampaignError: a flag that only means something with ``--unit slice`` came with ``--unit case``.
+    """
+    given = {
+        name: value for name in ("unit", "per_case", "slices", "axis") if (value := getattr(args, name)) is not None
+    }
+    if given.get("unit") == UNITS[0] and (others := sorted(set(given) - {"unit"})):
+        raise CampaignError(
+            f"--{others[0].replace('_', '-')} says something of slices; leave it away, or add --unit slice."
+        )
+    return given
 
 
 def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:

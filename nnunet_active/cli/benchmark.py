@@ -16,10 +16,12 @@ from nnunet_active.cli.arguments import (
     add_device,
     add_plans,
     add_processes,
+    add_slices,
     device_of,
     plain,
     real,
     seed,
+    slice_settings,
     whole,
 )
 
@@ -35,8 +37,8 @@ def _positive(flag: str) -> Callable[[str], float]:
 
 
 _DIRECT = (
-    ("budget", whole, "cases to query in all"),
-    ("query_size", whole, "cases per query"),
+    ("budget", whole, "cases, or slices, to query in all"),
+    ("query_size", whole, "cases, or slices, per query"),
     ("stride", whole, "epochs between two queries"),
     ("iterations", whole, "training iterations per epoch"),
     ("val_iterations", whole, "validation iterations per epoch"),
@@ -74,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, kind, text in _DIRECT:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, type=kind(flag), help=text)
+    add_slices(parser)
     parser.add_argument(
         "--seeds", nargs="+", type=seed("--seeds"), metavar="SEED", help="one number n means the seeds 0 to n - 1"
     )
@@ -97,6 +100,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
     given: dict[str, Any] = {name: getattr(args, name) for name, _, _ in _DIRECT}
     given |= {"configuration": args.configuration, "plans": args.plans, "trainer": args.trainer, "device": args.device}
+    given |= slice_settings(args)
     given |= {"arms": args.strategies, "recipes": args.recipes, "folds": args.folds, "split_file": args.split_file}
     if args.seeds:
         given["seeds"] = list(range(args.seeds[0])) if len(args.seeds) == 1 else args.seeds

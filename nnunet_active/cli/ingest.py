@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CASE",
         help="waiting cases that nobody can label: they are never asked for again and cost nothing of the budget",
     )
+    parser.add_argument(
+        "--also-drawn", action="store_true", help="where slices are asked for: also take others that were drawn"
+    )
     parser.add_argument("--reason", default="", metavar="TEXT", help="why they are declined")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -64,9 +67,9 @@ def run(args: argparse.Namespace) -> int:
         args.fold,
         args.folders,
         args.accept_unchanged,
-        args.decline,
-        args.reason,
+        dict.fromkeys(args.decline, args.reason),
         log=lambda sentence: print(sentence, file=sys.stderr),
+        also_drawn=args.also_drawn,
     )
     following = next_step(Workspace(dataset, args.fold)).command
     if args.json:

@@ -14,12 +14,15 @@ from nnunet_active.cli.arguments import (
     add_configuration,
     add_dataset,
     add_fold,
+    add_ignore_label_flag,
     add_plans,
+    add_slices,
     fold,
     learning_rate,
     parse_options,
     real,
     seed,
+    slice_settings,
     whole,
 )
 from nnunet_active.commands import trainer_for
@@ -65,11 +68,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         flag = f"--{name.replace('_', '-')}"
         most = MOST_FOLDS if name == "folds" else MOST
         parser.add_argument(flag, type=whole(flag, most=most), default=value, help=f"{text} (default: {value})")
-    for name, text in (("budget", "cases to query in all"), ("query_size", "cases per query")):
+    for name, text in (("budget", "cases, or slices, to query in all"), ("query_size", "cases, or slices, per query")):
         value = getattr(default, name)
         flag = f"--{name.replace('_', '-')}"
         text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
         parser.add_argument(flag, type=_count(flag), default=value, metavar="N|N%", help=text)
+    add_slices(parser)
+    add_ignore_label_flag(parser)
     parser.add_argument("--lr", type=learning_rate(), help="initial learning rate (default: the trainer's own)")
     parser.add_argument(
         "--recipe",
@@ -136,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from nnunet_active.campaign.campaign_start import draft_campaign
+    from nnunet_active.data.ignore_label import declare_ignore_label
     from nnunet_active.models.model_writing import save_source_model
     from nnunet_active.models.source_model import carry_over, source_folder
     from nnunet_active.models.source_summary import read_summary
@@ -143,11 +149,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.nnunet.safe_checkpoint import weights_digest
     from nnunet_active.rounds.source_checks import check_new_source
+    from nnunet_active.util.errors import CampaignError
     from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
     counts = {"budget": args.budget, "query_size": args.query_size}
     percent = {name: float(value[:-1]) for name, value in counts.items() if isinstance(value, str)}
+    of_slices = {"unit": "case", **slice_settings(args)}
+    if percent and of_slices["unit"] == "slice":
+        raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
     settings = Settings(
         strategy=args.strategy,
         strategy_options=parse_options("--strategy-option", args.strategy_option),
@@ -165,6 +175,7 @@ def run(args: argparse.Namespace) -> int:
         pseudo_labels=_pseudo_labels(args.pseudo_labels),
         restart=args.restart_from,
         seed=args.seed,
+        **of_slices,
     )
     workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
     source = None
@@ -182,6 +193,8 @@ def run(args: argparse.Namespace) -> int:
     draft = draft_campaign(workspace.place, settings, args.oracle, percent, cases=workspace.stored)
     if source is not None:
         print(*check_new_source(workspace, source), sep="\n", end="")
+    if args.add_ignore_label:
+        declare_ignore_label(workspace.raw.folder, workspace.folder)
     draft.begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n",
         type=arguments.whole("-n"),
-        help="how many cases (default: 3, or what the campaign's budget has left for a query)",
+        help="how many cases, or slices (default: 3, or what the campaign's budget has left for a query)",
     )
     parser.add_argument("--strategy", help="query strategy of this round (default: the campaign's; at first mmacts)")
     parser.add_argument("--strategy-option", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
@@ -80,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object; messages go to stderr")
     add_handoff(parser)
     started = parser.add_argument_group("settings of a campaign, where this call starts it")
+    arguments.add_slices(parser)
+    arguments.add_ignore_label_flag(parser)
     started.add_argument(
         "--folds",
         type=arguments.whole("--folds", most=arguments.MOST_FOLDS),
@@ -148,6 +150,7 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     from nnunet_active.rounds.time_budget import AnnotationTime
 
     settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
+    settings |= arguments.slice_settings(args)
     if args.recipe is not None:
         settings["fine_tuning"] = recipe(args.recipe)
     return SelectOptions(
@@ -166,6 +169,7 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
         pool_folders=tuple(args.pool),
         exclude=tuple(args.exclude),
         must_include=tuple(args.must_include),
+        add_ignore_label=args.add_ignore_label,
         minutes=args.time_budget,
         time=AnnotationTime(*args.minutes),
         processes=args.processes,

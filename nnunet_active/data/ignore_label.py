@@ -80,6 +80,12 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
     return changed
 
 
+def declare_ignore_label(raw: Path, preprocessed: Path) -> list[Path]:
+    """:func:`add_ignore_label` in both copies that a data set has; that beside the plans may not be there yet."""
+    files = [folder / "dataset.json" for folder in (raw, preprocessed)]
+    return add_ignore_label([file for file in files if file == files[0] or file.is_file()])
+
+
 def _next_value(dataset_json: Mapping) -> int:
     others = {name: value for name, value in dataset_json["labels"].items() if name != IGNORE}
     return max(allowed_label_values({"labels": others})) + 1

@@ -70,7 +70,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
 
 def _is_an_image(stem: str, cases: set[str]) -> bool:
     case, _, last = stem.rpartition("_")
-    return case in cases and (last == "uncertainty" or (len(last) == 4 and last.isdecimal()))
+    return case in cases and (last in ("uncertainty", "prediction") or (len(last) == 4 and last.isdecimal()))
 
 
 def read_label(

@@ -61,6 +61,22 @@ def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int
     return found
 
 
+def forget_background(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int) -> np.ndarray:
+    """A copy in which other slices without foreground hold the ignore value: nobody was asked to look there.
+
+    Programs that do not know the ignore value write 0 for it. A slice in which something was drawn stays as it is.
+
+    >>> forget_background(np.array([[[1, 0]], [[0, 0]], [[0, 2]], [[0, 3]]]), 0, [0], 3).tolist()
+    [[[1, 0]], [[3, 3]], [[0, 2]], [[3, 3]]]
+    """
+    found = label.astype(_wide_enough(label.dtype, ignore))
+    others = np.ones(label.shape[axis], dtype=bool)
+    others[[index for index in slices if index < len(others)]] = False
+    others[_slices_with((label != 0) & (label != ignore), axis)] = False
+    found[(slice(None),) * axis + (others,)] = ignore
+    return found
+
+
 def labelled_slices(label: np.ndarray, axis: int, ignore: int | None) -> list[int]:
     """The slices in which at least one voxel is not the ignore value."""
     if ignore is None:

@@ -81,14 +81,32 @@ def _keeping(axis: str, slices: Sequence[int], dataset_json: dict) -> LabelChang
     ignore = ignore_value(dataset_json)
 
     def change(seg: np.ndarray, properties: dict) -> np.ndarray:
-        place, flipped = axis_in_reader(axis, lambda marker: to_file_order(marker, properties))
-        length = seg.shape[1 + place]
-        if outside := [index for index in slices if index >= length]:
-            raise BadCase(f"The slice {outside[0] + 1} along {axis} is asked for, but there are {length}.")
-        there = [length - 1 - index if flipped else index for index in slices]
+        place, there = in_reader_order(axis, slices, seg.shape[1:], properties)
         return keep_slices(seg, 1 + place, there, ignore)
 
     return change
+
+
+def in_reader_order(axis: str, slices: Sequence[int], shape: Sequence[int], properties: dict) -> tuple[int, list[int]]:
+    """Slices of a stored image in the array that its reader returns.
+
+    Args:
+        axis: ``x``, ``y`` or ``z`` of the stored image.
+        slices: from 0.
+        shape: (Z, Y, X) of the array.
+        properties: what the reader noted.
+
+    Returns:
+        The axis of the array, and the indices along it.
+
+    Raises:
+        BadCase: there is no such slice.
+    """
+    place, flipped = axis_in_reader(axis, lambda marker: to_file_order(marker, properties))
+    length = shape[place]
+    if outside := [index for index in slices if index >= length]:
+        raise BadCase(f"The slice {outside[0] + 1} along {axis} is asked for, but there are {length}.")
+    return place, [length - 1 - index if flipped else index for index in slices]
 
 
 def _make(case: RawCase, change: LabelChange | None, store: CaseStore, dataset_json: dict, place: Path) -> None:

@@ -107,7 +107,9 @@ def build_pool(
     else:
         scored = PoolScores(pd.DataFrame(index=sorted(candidates)), {}, {})
     stored = set(store.identifiers())
-    known = PoolScores(pd.DataFrame(index=sorted(set(campaign.labelled()) & stored)), {}, {})
+    # a scan of which some slices are labelled may be asked for others: it is a candidate then
+    labelled = (set(campaign.labelled()) & stored) - set(candidates)
+    known = PoolScores(pd.DataFrame(index=sorted(labelled)), {}, {})
     if embedding and len(known.table):
         labelled = list(known.table.index)
         known = score_cases(window, store, labelled, ranks=ranks, cache=cache, description="Scoring labelled cases")

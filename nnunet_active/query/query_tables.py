@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.query.pool_scoring import PoolScores
 from nnunet_active.scoring.modality import ModalityElection
 from nnunet_active.strategies.base import Selection
@@ -28,9 +29,16 @@ def score_table(scored: PoolScores, selection: Selection, class_names: Sequence[
 
 
 def worklist_table(
-    selection: Selection, table: pd.DataFrame, elections: dict[str, ModalityElection], channel_names: Sequence[str]
+    selection: Selection,
+    table: pd.DataFrame,
+    elections: dict[str, ModalityElection],
+    channel_names: Sequence[str],
+    slices: Mapping[str, SliceRequest],
 ) -> pd.DataFrame:
-    """One row per pick, for the annotator: which channel to open first, and how well each one alone agrees."""
+    """One row per pick, for the annotator: which channel to open first, how well each one alone agrees, and which slices are asked for.
+
+    Slices are counted from 1; ``slices`` is empty where whole cases are asked for.
+    """
     rows: list[dict[str, Any]] = []
     for rank, case in enumerate(selection.picks, 1):
         election = elections[case]
@@ -39,6 +47,9 @@ def worklist_table(
         for column in ("foreground_mm3", "mean_entropy", "utility"):
             if column in table:
                 row[column] = table.loc[case, column]
+        if case in slices:
+            row["axis"] = slices[case].axis
+            row["slices"] = " ".join(str(index + 1) for index in slices[case].slices)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -67,6 +78,14 @@ def open_first_words(election: Mapping[str, Any]) -> str:
     )
 
 
+def election_details(elections: Mapping[str, ModalityElection], channel_names: Sequence[str]) -> dict[str, Any]:
+    """The elections for ``selection.json``."""
+    return {
+        case: {"channel": e.channel, "name": channel_names[e.channel], "dice": list(e.dice), "decided": e.decided}
+        for case, e in elections.items()
+    }
+
+
 def describe_round(made: Round) -> list[str]:
     """What was asked for and why, in a few lines."""
     selection = made.selection()
@@ -84,5 +103,7 @@ def describe_round(made: Round) -> list[str]:
         ]
         election = selection["dominant_modality"][case]
         first = f"; open {election['name']} first" if stands_out(election) else "; no channel stands out"
-        lines.append(f"  {case}: utility {row['utility']:.4g}" + (f" ({', '.join(parts)})" if parts else "") + first)
+        which = f"; {made.slices[case].words()}" if case in made.slices else ""
+        why = f" ({', '.join(parts)})" if parts else ""
+        lines.append(f"  {case}: utility {row['utility']:.4g}{why}{first}{which}")
     return lines + [f"  note: {note}" for note in selection["notes"]]

@@ -7,7 +7,7 @@ both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -16,10 +16,12 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round, RoundContent
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import build_pool, open_cache
-from nnunet_active.query.query_tables import describe_round, score_table, worklist_table
+from nnunet_active.query.query_tables import describe_round, election_details, score_table, worklist_table
+from nnunet_active.query.slice_query import SliceQuery
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
 from nnunet_active.strategies.base import QueryStrategy, Selection
 from nnunet_active.strategies.pool import ScoredPool
@@ -35,7 +37,7 @@ class Question:
     """What a query asks; what is None is as the campaign has it.
 
     Attributes:
-        size: how many cases; None: as many as the campaign's next query asks for.
+        size: how many cases, or slices; None: as many as the campaign's next query asks for.
         exclude: candidates that are left out of this query.
         must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
             labelled already. They count towards ``size``; where they are more, they are the whole query.
@@ -75,6 +77,7 @@ class Proposal:
         arrays: of all candidates, in the order of ``cases``.
         cases: the candidates in the order of ``arrays``.
         details: further content of ``selection.json``.
+        slices: of every pick, where slices are asked for.
     """
 
     number: int
@@ -84,11 +87,17 @@ class Proposal:
     arrays: dict[str, np.ndarray]
     cases: tuple[str, ...]
     details: dict[str, Any]
+    slices: dict[str, SliceRequest] = field(default_factory=dict)
 
     @property
     def picks(self) -> tuple[str, ...]:
         """The chosen cases, the first choice first."""
         return self.selection.picks
+
+    @property
+    def units(self) -> int:
+        """What it costs of the budget: cases, or slices."""
+        return sum(len(one.slices) for one in self.slices.values()) if self.slices else len(self.picks)
 
 
 def propose(
@@ -128,10 +137,12 @@ def propose(
     if both := sorted(set(must) & set(question.exclude)):
         raise ActiveError(f"{', '.join(both)} cannot be both included and excluded.")
     candidates = sorted(set(candidates) - set(question.exclude))
+    size = max(question.size, len(must))
+    slices = SliceQuery(campaign, workspace.store)
+    candidates, cases = slices.candidates(candidates, size, must)
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
     pool, scored = build_pool(workspace, window, chooser, candidates, ranks, log)
-
     channel_names = workspace.channel_names
 
     def choose() -> Proposal:
@@ -141,7 +152,9 @@ def propose(
             )
         rng = np.random.default_rng([question.seed, number])
         with failing_as(question.strategy):
-            selection = _select(chooser, pool, max(question.size, len(must)), must, rng)
+            selection = _select(chooser, pool, max(cases, len(must)), must, rng)
+        seed, cache = [question.seed, number], open_cache(campaign)
+        choice = slices.choose(selection.picks, size, window, cache, seed, pool.head_trained)
         elections = _elect(workspace, window, selection.picks)
         table = score_table(scored, selection, workspace.class_names)
         details = {
@@ -151,21 +164,14 @@ def propose(
             "candidates": len(pool),
             "excluded": sorted(question.exclude),
             "must_include": must,
-            "dominant_modality": {
-                case: {
-                    "channel": e.channel,
-                    "name": channel_names[e.channel],
-                    "dice": list(e.dice),
-                    "decided": e.decided,
-                }
-                for case, e in elections.items()
-            },
+            "dominant_modality": election_details(elections, channel_names),
+            **({"slice_choice": choice.facts} if choice.facts else {}),
             "notes": list(selection.notes),
             "set_aside": scored.problems,
             "seconds": round(perf_counter() - start, 2),
         }
-        worklist = worklist_table(selection, table, elections, channel_names)
-        return Proposal(number, selection, table, worklist, scored.arrays, pool.cases, details)
+        worklist = worklist_table(selection, table, elections, channel_names, choice.requests)
+        return Proposal(number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
 
     return ranks.decide(choose)
 
@@ -208,6 +214,7 @@ def record(
             worklist=proposal.worklist,
             arrays={name: values[order] for name, values in proposal.arrays.items()},
             details=proposal.details,
+            slices=proposal.slices,
         )
         return campaign.append_round(content, epoch, made_by)
 

@@ -1,4 +1,5 @@
-"""Which slices a query asks for: the strategy chooses scans, a rule chooses slices of each (see ``strategies/slice_choice``).
+"""Which slices a query asks for: the strategy chooses scans, a rule slices of each (see ``strategies/slice_choice``). A campaign that
+asks for whole scans takes the same way and gets no slices.
 
 What is predicted in a slice comes from the same pass that scored the scan, by the same network; a scan that was not scored (a strategy
 that needs no network) is passed through it once.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,12 @@ class SliceChoice:
     """The slices that a query asks for.
 
     Attributes:
-        requests: by case, in the order of the picks.
+        requests: by case, in the order of the picks; empty where whole cases are asked for.
         facts: by case, for ``selection.json``: what decided, along the axis of the stored image.
     """
 
-    requests: dict[str, SliceRequest]
-    facts: dict[str, dict[str, Any]]
+    requests: dict[str, SliceRequest] = field(default_factory=dict)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 class SliceQuery:
@@ -72,19 +73,23 @@ class SliceQuery:
         one = self.along(case)
         return one.slices - len(self._closed(case, one))
 
-    def candidates(self, cases: Sequence[str], count: int) -> tuple[list[str], int]:
+    def candidates(self, cases: Sequence[str], count: int, must: Sequence[str] = ()) -> tuple[list[str], int]:
         """Of scans that may be asked for, those to choose from, and how many to choose.
 
         Scans of which nothing was asked for come first; where they are too few, all with open slices are candidates.
 
         Args:
             cases: scans that the campaign may ask for.
-            count: slices.
+            count: slices; where whole scans are asked for, scans.
+            must: scans that are candidates in any case.
         """
+        if not self.campaign.asks_for_slices:
+            return list(cases), count
         left = [case for case in cases if self.open_slices(case)]
         number = scans_for(count, len(left), self.campaign.settings.per_case)
         fresh = [case for case in left if case not in self._asked]
-        return (fresh if len(fresh) >= number else left), number
+        found = fresh if len(fresh) >= number else left
+        return sorted({*found, *must}), number
 
     def choose(
         self,
@@ -105,10 +110,12 @@ class SliceQuery:
             seed: of what is drawn.
             trusted: False: its predictions say nothing (an untrained head), and the whole scan counts.
         """
+        if not self.campaign.asks_for_slices:
+            return SliceChoice()
         settings = self.campaign.settings
         shares = share_out(count, [self.open_slices(case) for case in picks], settings.per_case)
         digest = window.digest
-        choice = SliceChoice({}, {})
+        choice = SliceChoice()
         for case, share in zip(picks, shares, strict=True):
             if not share:
                 continue

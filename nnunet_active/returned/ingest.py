@@ -9,7 +9,7 @@ Annotators' own files are only ever read.
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, keep_copy
 from nnunet_active.returned.label_finder import FinishedLabel, LabelFinder
+from nnunet_active.returned.slice_merge import merge_returned
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import BadCase, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
@@ -38,9 +39,10 @@ def ingest(
     fold: str = "0",
     folders: Sequence[Path] = (),
     accept_unchanged: Iterable[str] = (),
-    decline: Iterable[str] = (),
-    reason: str = "",
+    decline: Mapping[str, str] | None = None,
     log: Log = print,
+    *,
+    also_drawn: bool = False,
 ) -> IngestReport:
     """Take finished labels of a campaign back.
 
@@ -49,8 +51,8 @@ def ingest(
         fold: fold of the campaign, or one that it covers.
         folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
         accept_unchanged: cases whose prediction is right as it is.
-        decline: waiting cases that nobody can label.
-        reason: why not.
+        decline: waiting cases that nobody can label -> why not.
+        also_drawn: where slices are asked for, also take others that were drawn.
         log: where to tell of progress.
 
     Returns:
@@ -66,16 +68,16 @@ def ingest(
     report = IngestReport()
     finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report)
     desk = _Desk(campaign, finder, report, log)
-    decline = list(dict.fromkeys(decline))
-    desk.check_arguments(decline)
+    desk.check_arguments(list(decline or ()))
     check_split_files(campaign.dataset_folder)  # they follow the labels: nothing moves while they cannot
     campaign.adopt()
     with hold(campaign.folder / KEPT):
         sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
-        labels = {} if desk.retrospective else desk.deliver(finder.look())
+        labels = {} if desk.retrospective else desk.deliver(finder.look(), also_drawn)
         try:
             with campaign.lock():
-                report.declined = campaign.decline(decline, reason)
+                for case, reason in (decline or {}).items():
+                    report.declined += campaign.decline([case], reason)
                 desk.take_up(labels)
         except CampaignInUse as error:
             if decline:
@@ -140,11 +142,12 @@ class _Desk:
                 "--from away, or start a campaign with nnunet_active init ... --oracle folder."
             )
 
-    def deliver(self, labels: dict[str, FinishedLabel]) -> dict[str, FinishedLabel]:
+    def deliver(self, labels: dict[str, FinishedLabel], also_drawn: bool = False) -> dict[str, FinishedLabel]:
         """Put labels into ``labelsTr``; returns those that are there."""
         there = {}
         for case, label in labels.items():
             try:
+                label = merge_returned(self.finder, case, label, also_drawn)
                 self._deliver(case, label)
             except BadCase as error:
                 self.report.refused[case] = str(error)
@@ -188,8 +191,10 @@ class _Desk:
             except BadCase as error:
                 self.report.refused[case] = str(error)
                 continue
+            if label.slices is not None:  # facts of some slices do not say that a later round was taken up
+                self._mark(case, label)
             self.record(case, label)
-            self._mark(case)
+            self._mark(case, label)
         if campaign.folds_are_complete and not complete:
             self.report.notes.append(
                 f"Every one of the {campaign.settings.folds} folds has a labelled case now, so that all of them can be trained."
@@ -203,7 +208,8 @@ class _Desk:
         # labelled without a record (from the start, or by hand): something was replaced if something was kept
         kept = any(self.kept.glob(f"{glob.escape(case)}__*"))
         differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
-        corrected = settled and differs
+        corrected = settled and differs and label.slices is None
+        settled = settled and label.slices is None
         if settled and earlier and not corrected:  # the same content, saved again
             campaign.record_label(case, {**earlier, "files": label.files})
             return
@@ -227,7 +233,7 @@ class _Desk:
         now = datetime.now().isoformat(timespec="seconds")
         return {"time": now, **compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], voxel)}
 
-    def _mark(self, case: str) -> None:
+    def _mark(self, case: str, label: FinishedLabel) -> None:
         campaign = self.campaign
         status = campaign.status_of(case)
         if status == "held out":
@@ -237,4 +243,7 @@ class _Desk:
                 f"Case {case} is left out of fold {campaign.fold}; its label is kept, but not trained on."
             )
         else:
-            campaign.mark_labelled([case])
+            known = campaign.slices_of_file(case, label.file)
+            campaign.mark_labelled(
+                [case], slices=None if known is None else {case: label.slices} if label.slices else {}
+            )

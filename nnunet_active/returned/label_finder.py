@@ -16,14 +16,17 @@ import numpy as np
 
 from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
-from nnunet_active.data.dataset_json import changed_labels, used_dataset_json
+from nnunet_active.data.dataset_json import changed_labels, ignore_value, used_dataset_json
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
+from nnunet_active.data.partial_labels import forget_background
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state
@@ -54,12 +57,14 @@ class FinishedLabel:
         digest: of the voxels.
         file: where it comes from.
         files: every file of the case that was looked at -> see :meth:`SeenFile.entry`.
+        slices: where slices were asked for, those that it labels and that were not labelled before.
     """
 
     voxels: np.ndarray
     digest: str
     file: Path
     files: dict[str, list]
+    slices: SliceRequest | None = None
 
     @classmethod
     def of(cls, seen: SeenFile) -> FinishedLabel:
@@ -94,6 +99,7 @@ class LabelFinder:
         if changed := changed_labels(self.raw.dataset_json, self.dataset_json):
             report.notes.append(changed)
         self.ending: str = self.dataset_json["file_ending"]
+        self.ignore = ignore_value(self.dataset_json)
 
     def read_raw(self) -> None:
         """Look into the raw data set (again)."""
@@ -119,7 +125,7 @@ class LabelFinder:
         return labels
 
     def read(self, case: str, file: Path) -> SeenFile:
-        """Read one file of a case.
+        """Read one file of a case. Where slices are asked for, background in all others is the ignore value.
 
         Raises:
             BadCase: see :func:`~nnunet_active.data.label_reader.read_label`.
@@ -128,7 +134,10 @@ class LabelFinder:
         image = self.raw.cases[case].images[0]
         self._check_image_is_that_of_before(case, file, image)
         label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
-        return SeenFile(file, state, voxel_digest(label.voxels), label.voxels, label.notes)
+        voxels, known = label.voxels, self.campaign.slices_of_file(case, file)
+        if known is not None:
+            voxels = forget_background(voxels, NUMPY_AXIS[known.axis], known.slices, self.ignore)
+        return SeenFile(file, state, voxel_digest(voxels), voxels, label.notes)
 
     def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
         """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""

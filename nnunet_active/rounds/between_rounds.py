@@ -16,8 +16,9 @@ from torch import Tensor
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import switch_on
+from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, hand_over
@@ -89,6 +90,10 @@ def select(
     """
     opened = open_target(options)
     check_round(opened, more, in_training, place.folder, log)
+    if options.add_ignore_label and not dry_run:
+        # before anything is preprocessed: nnU-Net notes then where a case is labelled
+        declare_ignore_label(raw_folder(options.dataset), preprocessed_folder(options.dataset))
+        opened = open_target(options)
     prepared = prepare(options, log, opened)
     campaign = open_or_start(prepared, not dry_run, in_training, log)
     if dry_run:
@@ -165,7 +170,7 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
     except EmptyPool as end:
         return SelectResult("empty", workspace, message=str(end))
     campaign.exclude(options.exclude)
-    allow(campaign, len(proposal.picks))
+    allow(campaign, proposal.units)
     made = record(campaign, proposal, epoch=0, made_by="select", log=silent)
     if not campaign.asks_a_person:
         campaign.mark_labelled(made.requested)

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_active.annotation import HANDOFF_FILE, Archive, HandoffCase, write_handoff
+from nnunet_active.annotation import HANDOFF_FILE, Archive, AskedSlices, HandoffCase, write_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
@@ -48,8 +49,13 @@ def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
 
 def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
     """The rounds that have waiting cases, with these."""
-    waiting = set(campaign.waiting())
-    found = [(one, tuple(case for case in one.requested if case in waiting)) for one in campaign.rounds]
+    waiting, slices = set(campaign.waiting()), campaign.waiting_slices()
+
+    def waits(one: Round, case: str) -> bool:
+        # of a case that was asked for slices in several rounds, those of one round may wait and those of another not
+        return case in waiting and (case not in one.slices or one.slices[case].within(slices.get(case)) is not None)
+
+    found = [(one, tuple(case for case in one.requested if waits(one, case))) for one in campaign.rounds]
     return [(one, cases) for one, cases in found if cases]
 
 
@@ -104,7 +110,7 @@ def hand_over(
         there = [case for case in cases if case not in absent]
         report = write_handoff(
             place,
-            [_case(query, raw, case) for case in there],
+            [_case(query, raw, case, _asked(one, case, workspace)) for case in there],
             Archive(campaign.predictions_folder(one.number), store, workspace.dataset_json, predict),
             copy_images,
             log,
@@ -158,11 +164,21 @@ def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: i
         )
 
 
-def _case(query: Query, raw: RawDataset, case: str) -> HandoffCase:
+def _asked(one: Round, case: str, workspace: Workspace) -> AskedSlices | None:
+    """The slices of a case that a round asks for, and the label that it has from earlier rounds."""
+    if case not in one.slices:
+        return None
+    request, label = one.slices[case], workspace.raw.cases[case].label
+    partly = case in workspace.campaign.known_slices()
+    ignore = require_ignore_value(workspace.dataset_json, workspace.folder / "dataset.json")
+    return AskedSlices(request.axis, request.slices, ignore, label if partly else None)
+
+
+def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -> HandoffCase:
     row = query.scores.loc[case]
     election = query.selection["dominant_modality"][case]
     facts: dict[str, Any] = {"round": query.number, "strategy": query.selection["strategy"]}
     for name in ("utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
         if name in row and pd.notna(row[name]):
             facts[name] = float(row[name])
-    return HandoffCase(raw.cases[case], election["name"], query.requested.index(case) + 1, facts)
+    return HandoffCase(raw.cases[case], election["name"], query.requested.index(case) + 1, facts, asked)

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from nnunet_active.annotation import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
+from nnunet_active.data.partial_labels import forget_background, labelled_slices
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -52,9 +56,9 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
     where = folder if entry is not None else None
     if case not in raw.cases:
         return Returned(False, where, raw.problems.get(case, "its images are not in the raw data set any more"))
-    label = raw.cases[case].label
-    if label is not None:
-        found = _look_into(raw, store, case, label, None if entry is None else entry["digest"])
+    label, slices = raw.cases[case].label, campaign.handed_slices(case, number)
+    if label is not None and (slices is None or _answers(campaign, raw, store, case)):
+        found = _look_into(raw, store, case, label, None if entry is None else entry["digest"], slices)
         if isinstance(found, str):
             return Returned(False, where, f"ingest refuses its label: {found}", refused=True)
         if found:
@@ -73,7 +77,7 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         )
     refusals = []
     for file in files:
-        found = _look_into(raw, store, case, file, entry["digest"])
+        found = _look_into(raw, store, case, file, entry["digest"], slices)
         if isinstance(found, str):
             refusals.append(found)
         elif found:
@@ -83,11 +87,30 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
     return Returned(False, folder, f"{entry['label_file']} is still the untouched prediction")
 
 
-def _look_into(raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str | None) -> bool | str:
+def _answers(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str) -> bool:
+    """Whether the file in ``labelsTr`` labels any of the slices that wait; the label of earlier rounds lies there, too."""
+    request = campaign.waiting_slices()[case]
+    reader = image_reader(store.plans_manager.plans)
+    try:
+        label = read_label(
+            case, raw.cases[case].label, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending
+        )
+    except BadCase:
+        return True
+    there = labelled_slices(label.voxels, NUMPY_AXIS[request.axis], ignore_value(raw.dataset_json))
+    return bool(set(there) & set(request.slices))
+
+
+def _look_into(
+    raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str | None, slices: SliceRequest | None
+) -> bool | str:
     """Whether a label differs from the prediction with that digest; why it cannot be taken, where it cannot."""
     reader = image_reader(store.plans_manager.plans)
     try:
         label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
     except BadCase as error:
         return str(error)
-    return voxel_digest(label.voxels) != digest
+    voxels = label.voxels
+    if slices is not None:  # not every format can say that nobody looked at the others
+        voxels = forget_background(voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore_value(raw.dataset_json))
+    return voxel_digest(voxels) != digest

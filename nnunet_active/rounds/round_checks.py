@@ -13,7 +13,8 @@ from nnunet_active.campaign.cross_validation import check_switch_on
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import check_split_files
-from nnunet_active.commands import DEFAULT_SIZE
+from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES
+from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.rounds.asking_model import find_models
 from nnunet_active.rounds.hand_over import check_moves
 from nnunet_active.rounds.source_checks import check_asking_model
@@ -30,10 +31,11 @@ def settings_of(options: SelectOptions, in_training: bool) -> Settings:
     Raises:
         CampaignError: one of them makes no sense.
     """
-    size = options.n or DEFAULT_SIZE
+    in_slices = options.settings.get("unit") == "slice"
+    size = options.n or (DEFAULT_SLICES if in_slices else DEFAULT_SIZE)
     settings: dict[str, Any] = {
         "budget": size,
-        "query_size": 1 if in_training else size,
+        "query_size": 1 if in_training and not in_slices else size,
         "strategy_options": options.strategy_options,
         "fine_tuning": recipe(DEFAULT_RECIPE),
         **options.settings,
@@ -72,6 +74,8 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     elif options.strategy_options:
         get_strategy(campaign.settings.strategy, **options.strategy_options)
     check_named_cases(campaign, workspace, options)
+    if campaign.asks_for_slices:
+        _check_slices(workspace, options)
     if options.n is not None and len(options.must_include) > options.n:
         raise CampaignError(
             f"-n {options.n} is less than the {len(options.must_include)} cases of --must-include; raise it."
@@ -85,6 +89,16 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     elif workspace.found_campaign is None or more or not campaign.waiting():
         _check_own_model(workspace, options)
     _check_folder(workspace, folder)
+
+
+def _check_slices(workspace: Workspace, options: SelectOptions) -> None:
+    if options.minutes is not None:
+        raise CampaignError("--time-budget counts whole cases; this campaign asks for slices: name how many with -n.")
+    if not options.add_ignore_label:
+        beside = workspace.folder / "dataset.json"
+        require_ignore_value(
+            workspace.dataset_json, beside if beside.is_file() else workspace.raw.folder / "dataset.json"
+        )
 
 
 def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:

@@ -79,8 +79,8 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     if size is None and options.minutes is None:
         size = campaign.size_of_next_query()
         if size == 0:
-            raise EmptyPool(f"The budget of {campaign.budget} cases is spent; -n N asks for N more.")
-    if size is not None and size > len(candidates):
+            raise EmptyPool(f"The budget of {campaign.budget} {campaign.unit}s is spent; -n N asks for N more.")
+    if size is not None and size > len(candidates) and not campaign.asks_for_slices:
         log(f"Only {len(candidates)} cases are left to ask for; {size} were wanted.")
         size = len(candidates)
     found = find_models(workspace, options.model, options.model_folds, options.trust)
@@ -102,9 +102,9 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     return replace(proposal, details=details), window
 
 
-def allow(campaign: Campaign, cases: int) -> None:
-    """See to it that the budget allows so many more cases; what is left of it is used first, so a repetition adds nothing."""
-    if (lacking := cases - campaign.budget_left()) > 0:
+def allow(campaign: Campaign, more: int) -> None:
+    """See to it that the budget allows so many more cases, or slices; what is left is used first, so a repetition adds nothing."""
+    if (lacking := more - campaign.budget_left()) > 0:
         campaign.extend(lacking)
 
 

@@ -61,7 +61,7 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
     ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
     others = [case for case in scores.index if case not in query.requested]
     others = sorted(others, key=lambda case: (-scores.loc[case, "utility"], case))[:shown]
-    elections = query.selection.get("dominant_modality", {})
+    elections, slices = query.selection.get("dominant_modality", {}), query.selection.get("slice_choice", {})
     rows = []
     for case in [*query.requested, *others]:
         row = scores.loc[case]
@@ -72,6 +72,9 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
             cells["cm3"] = _short(row["foreground_mm3"] / 1000)
         if "minutes" in scores:
             cells["minutes"] = "" if pd.isna(row["minutes"]) else f"{row['minutes']:.0f}"
+        if slices:
+            cells["slices"] = " ".join(str(index + 1) for index in slices.get(case, {}).get("slices", ()))
+            cells["along"] = slices.get(case, {}).get("axis", "")
         cells["open first"] = elections[case]["name"] if stands_out(elections.get(case, {})) else ""
         rows.append(cells)
     left = len(scores) - len(rows)
@@ -105,6 +108,7 @@ def query_json(query: Query) -> dict[str, Any]:
         "round": query.number,
         "strategy": query.selection["strategy"],
         "requested": list(query.requested),
+        **({"slices": query.selection["slice_choice"]} if "slice_choice" in query.selection else {}),
         "open_first": {case: elections[case]["name"] for case in query.requested if case in elections},
         "candidates": candidates,
         "notes": list(query.selection.get("notes", ())),

@@ -31,12 +31,13 @@ class SelectOptions:
         configuration, plans: None: those of the campaign.
         fold: of the campaign.
         model, model_folds, trust: see :func:`~nnunet_active.rounds.asking_model.find_models`.
-        n: cases; None: what the campaign's next query asks for, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
+        n: cases, or slices; None: what the campaign's next query asks for, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
         strategy, strategy_options, seed: of this round; None: the campaign's.
         settings: further settings by name, for a campaign that is started now.
         pool_folders: further folders of unlabelled images; remembered.
         exclude: never to be asked for.
         must_include: chosen in any case.
+        add_ignore_label: write the ignore label into ``dataset.json`` where it is missing.
         minutes: time of the expert; cases are chosen as long as they fit.
         time: what a case takes.
         processes: for preprocessing.
@@ -58,6 +59,7 @@ class SelectOptions:
     pool_folders: tuple[Path, ...] = ()
     exclude: tuple[str, ...] = ()
     must_include: tuple[str, ...] = ()
+    add_ignore_label: bool = False
     minutes: float | None = None
     time: AnnotationTime = field(default_factory=AnnotationTime)
     processes: int = 2

@@ -105,7 +105,8 @@ class FineTunedMixin:
             return
         session = self.session
         file = Path(self.output_folder) / FILE
-        comparison = Comparison(file, session.store, session.dataset_json["labels"], session.ranks)
+        labels, known = session.dataset_json["labels"], session.known_slices.folder
+        comparison = Comparison(file, session.store, labels, session.ranks, known)
         if self.fine_tuning.compare:
             self.watch = SourceWatch(session, self.adaptation, self._window, comparison)
         if choosing:

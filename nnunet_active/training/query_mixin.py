@@ -20,7 +20,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
-from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.settings import PER_CASE, Settings
 from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.scoring.embedding import unwrap
@@ -49,6 +49,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         active_fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`.
         active_pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`, or None:
             no semi-supervised training; counts also where a campaign leaves it to the trainer.
+        active_unit, active_per_case: ``case``, or ``slice``: then budget and query size count slices, of each scan at most so many.
         active_restart: ``never`` or ``source``; counts also where a campaign leaves it to the trainer.
     """
 
@@ -64,6 +65,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     active_fine_tuning: ClassVar[dict[str, Any]] = {}
     active_pseudo_labels: ClassVar[dict[str, Any] | None] = None
     active_restart = "never"
+    active_unit = "case"
+    active_per_case = PER_CASE
 
     def __init__(
         self,
@@ -111,6 +114,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             query_size=self.active_query_size,
             one_off=self.active_one_off,
             stride=self.active_stride,
+            unit=self.active_unit,
+            per_case=self.active_per_case,
             fine_tuning=dict(self.active_fine_tuning),
         )
 
@@ -220,9 +225,14 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
     def get_tr_and_val_datasets(self) -> tuple:
         """As the stock one, and pseudo-labelled cases; the file format is looked up again, since the folder may have been empty."""
-        self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
         self._loaded_cases = self._trained_on()
-        train, val = super().get_tr_and_val_datasets()
+        stock = self.preprocessed_dataset_folder
+        self.preprocessed_dataset_folder = str(self.session.known_slices.folder)
+        try:
+            self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
+            train, val = super().get_tr_and_val_datasets()
+        finally:
+            self.preprocessed_dataset_folder = stock
         return (train if self.pseudo is None else self.pseudo.mixed(train)), val
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
@@ -259,7 +269,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     def _trained_on(self) -> tuple:
         """What the loaders are made for."""
         held_out = self.session.held_out(self.current_epoch)
-        return self._labelled_now(), held_out, () if self.pseudo is None else self.pseudo.key
+        return self.session.labels(self.current_epoch), held_out, () if self.pseudo is None else self.pseudo.key
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
@@ -278,6 +288,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         waiting = self.session.take_up_labels(self.current_epoch)
         if waiting:
             self._stop_for_labels(waiting)
+        self.session.prepare_known_slices(self.current_epoch)
         if self.watch is not None:
             self.watch.new_labels(self.current_epoch)
 

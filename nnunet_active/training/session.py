@@ -19,9 +19,11 @@ from torch import nn
 
 from nnunet_active.campaign.cross_validation import check_can_be_trained
 from nnunet_active.campaign.running import TrainingNote
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
+from nnunet_active.training.known_slices import KnownSlices
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log
@@ -46,6 +48,7 @@ class QuerySession:
         self.campaign, self.store, self.dataset_json = workspace.campaign, workspace.store, workspace.dataset_json
         self.fold = workspace.fold
         self.only_follows = self.fold != self.campaign.fold
+        self.known_slices = KnownSlices(self.campaign, self.store, self.dataset_json, self.fold)
         self.log = log
         self.log_file = log_file
         self.ranks = Ranks()
@@ -110,6 +113,18 @@ class QuerySession:
     def trained_on(self, epoch: int) -> tuple[int, int]:
         """Rounds and labelled cases that the epochs before ``epoch`` (1 or more) were trained on."""
         return sum(one.epoch < epoch for one in self.campaign.rounds), len(self.labelled(epoch - 1))
+
+    def labels(self, epoch: int) -> list[str]:
+        """What the epoch is trained on, one text for each case: its name, and where it is labelled in part its slices."""
+        mine = set(self.labelled(epoch))
+        known = self.campaign.known_slices(None if self.only_follows else epoch)
+        return [f"{case}[{known[case].words()}]" if case in known else case for case in sorted(mine)]
+
+    def prepare_known_slices(self, epoch: int) -> None:
+        """Where labels are withheld slice by slice: see to it that the training reads what it may know at ``epoch``, and no more."""
+        known = self.campaign.known_slices(None if self.only_follows else epoch)
+        labelled, held_out = self.labelled(epoch), self.held_out(epoch)
+        self.ranks.decide(lambda: self.known_slices.prepare(labelled, held_out, known))
 
     def is_query_due(self, epoch: int) -> bool:
         """Whether :meth:`query_if_due` would query."""
@@ -235,16 +250,19 @@ class QuerySession:
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
             self.event(epoch, "labelled", cases=unasked)
 
-    def _mark(self, cases: list[str], epoch: int = 0) -> list[str]:
+    def _mark(self, cases: list[str], epoch: int = 0, slices: dict[str, SliceRequest] | None = None) -> list[str]:
         if self.campaign.asks_a_person:
             note_labels(self.campaign, cases, self.log)
-        return self.campaign.mark_labelled(cases, epoch)
+        return self.campaign.mark_labelled(cases, epoch, slices)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
-        ready, refused = self.workspace.oracle.reveal(cases)
-        new = self._mark(ready)
+        oracle = self.workspace.oracle
+        ready, refused = oracle.reveal(cases)
+        new = self._mark(ready, slices=oracle.slices)
         if new:
-            self.log(f"Labelled: {', '.join(new)}. Training set: {len(self.campaign.labelled())} cases.")
+            campaign = self.campaign
+            slices = f", {campaign.labels_known()} slices" if campaign.asks_for_slices else ""
+            self.log(f"Labelled: {', '.join(new)}. Training set: {len(campaign.labelled())} cases{slices}.")
             self.event(epoch, "labelled", cases=new)
         return refused
 

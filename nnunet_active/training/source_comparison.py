@@ -168,9 +168,18 @@ class Comparison:
         store: the preprocessed cases.
         labels: ``labels`` of the target's ``dataset.json``.
         ranks: processes of a distributed training; all call every method in the same order.
+        known: folder of the labels that are trained on, where that is not the store's own: all of each label that may be looked at.
     """
 
-    def __init__(self, file: Path, store: CaseStore, labels: dict, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self,
+        file: Path,
+        store: CaseStore,
+        labels: dict,
+        ranks: Ranks | None = None,
+        known: Path | None = None,
+    ) -> None:
+        self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
         self.table = self.ranks.decide(lambda: read_comparison(self.file))
 
@@ -190,9 +199,10 @@ class Comparison:
         """
         same = self.table[self.table["network"] == network.fingerprint]
         known = dict(iter(same.groupby(["case", "reference"])))
+        folder = self.known if kind == PREQUENTIAL else self.store.folder
         found: dict[str, tuple[str, dict[str, float | None]]] = {}
         for part in self.ranks.gather(
-            {case: self._dice(window, case, known) for case in self.ranks.mine(sorted(cases))}
+            {case: self._dice(window, case, folder, known) for case in self.ranks.mine(sorted(cases))}
         ):
             found.update(part)
         rows = []
@@ -224,9 +234,8 @@ class Comparison:
         rows = self.table[self.table["kind"] == HELD_OUT]
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
-    def _dice(self, window: Window, case: str, known: dict) -> tuple[str, dict[str, float | None]]:
-        folder = str(self.store.folder)
-        _, label, _, _ = infer_dataset_class(folder)(folder, [case]).load_case(case)
+    def _dice(self, window: Window, case: str, folder: Path, known: dict) -> tuple[str, dict[str, float | None]]:
+        _, label, _, _ = infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)
         reference = np.ascontiguousarray(label[0])
         digest = hashlib.blake2b(reference.tobytes(), digest_size=8).hexdigest()  # a label may be corrected later
         if (case, digest) in known:

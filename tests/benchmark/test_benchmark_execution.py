@@ -12,10 +12,10 @@ import torch
 from killed_process import killed_before_rename, needs_fork
 from tiny_benchmark import job_of, tiny_benchmark
 
-from nnunet_active.benchmark.configuration import Arm, Recipe
+from nnunet_active.benchmark.configuration import SOURCE, Arm, parse_arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.recorded_training import RecordedTraining
-from nnunet_active.benchmark.results import pseudo_label_rows
+from nnunet_active.benchmark.results import pseudo_label_rows, rows_of
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import CampaignError
@@ -140,15 +140,14 @@ def test_pseudo_labels_are_judged_by_the_withheld_labels_and_the_training_is_the
     assert not any(one["pseudo_labels"] for one in unjudged["rounds"])
 
 
-def test_recipes_that_differ_in_what_predicts_train_alike_and_are_measured_apart(nnunet_folders: Path):
-    recipes = (Recipe(), Recipe("near", {"interpolation": 0.05}))
-    benchmark = tiny_benchmark(nnunet_folders, recipes=recipes, arms=(Arm("coreset"),), iterations=8, lr=0.1)
+def test_named_recipes_change_the_training(nnunet_folders: Path):
+    benchmark = tiny_benchmark(nnunet_folders, recipes=_recipes("plain", "interpolated"), arms=(Arm("coreset"),))
     found = {}
     for job in benchmark.open_jobs():
         if job.spec.arm == "coreset":
             found[job.spec.recipe] = execute(job)["rounds"][0]
-    assert len({one["weights"] for one in found.values()}) == 1
-    assert len({str(one["cases"]) for one in found.values()}) > 1
+    assert found["plain"]["labelled"] == found["interpolated"]["labelled"]
+    assert found["plain"]["weights"] != found["interpolated"]["weights"]
 
 
 def test_held_out_cases_choose_the_weights_that_are_measured_and_the_test_cases_have_no_part_in_it(
@@ -181,3 +180,30 @@ def test_every_registered_strategy_can_be_an_arm_by_its_name(nnunet_folders: Pat
     for name in names:
         rounds = execute(job_of(benchmark, name))["rounds"]
         assert [len(one["labelled"]) for one in rounds] == [1, 2], name
+
+
+def test_arms_that_ask_for_slices_are_counted_in_slices_and_leave_the_target_as_it_is(nnunet_folders):
+    arms = ("random", "random:slices=centre:per_case=2")
+    benchmark = tiny_benchmark(nnunet_folders, arms=tuple(map(parse_arm, arms)), unit="slice", budget=4, query_size=2)
+    before = (benchmark.target.folder / "dataset.json").read_bytes()
+    rows = []
+    for job in benchmark.open_jobs():
+        result = execute(job)
+        rows += rows_of(result)
+        if job.spec.arm != SOURCE:
+            assert [one["labels"] for one in result["rounds"]] == [2, 4]
+            foreground = [one["foreground"] for one in result["rounds"]]
+            assert 0 <= foreground[0] <= foreground[1] < result["pool_foreground"]
+    table = pd.DataFrame(rows)
+    ours = table[table["arm"] != SOURCE]
+    assert set(ours["unit"]) == {"slice"} and ours["labels"].max() == 4
+    assert (ours["opened"] >= ours["scans"]).all()
+    assert (benchmark.target.folder / "dataset.json").read_bytes() == before
+
+
+def test_a_run_of_slices_that_is_done_again_takes_its_legs_from_the_first(nnunet_folders):
+    arms = (parse_arm("random"), Arm("random", name="the same again"))
+    benchmark = tiny_benchmark(nnunet_folders, arms=arms, unit="slice", budget=4, query_size=2)
+    first, second = (execute(job_of(benchmark, arm.name)) for arm in arms)
+    assert [one["leg"] for one in first["rounds"]] == [one["leg"] for one in second["rounds"]]
+    assert second["seconds"]["trained_here"] == 0

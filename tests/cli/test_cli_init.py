@@ -242,3 +242,40 @@ def test_a_model_of_ones_own_is_kept_beside_the_plans(nnunet_folders, capsys):
     weights = torch.load(kept, weights_only=False)["network_weights"]
     assert all(torch.equal(weights[key], value) for key, value in other.weights.items())
     assert "Channels matched by name" in capsys.readouterr().out
+
+
+def labels_of(folder):
+    return json.loads((folder / "dataset.json").read_text())["labels"]
+
+
+def test_slices_are_asked_for_once_the_data_set_has_an_ignore_label(target, capsys):
+    folder = target("all")
+    raw = folder.parents[1] / "nnUNet_raw" / NAME
+    slices = ("--unit", "slice", "--budget", "9", "--query-size", "3", "--per-case", "2", "--slices", "centre")
+    assert init(*slices) == 2
+    message = capsys.readouterr().err
+    assert '"ignore": 3' in message and "--add-ignore-label" in message
+    assert not (folder / "active" / "fold_0").exists() and "ignore" not in labels_of(raw)
+    assert init(*slices, "--add-ignore-label") == 0
+    assert "budget 9 slices, at most 2 of a case" in capsys.readouterr().out
+    assert labels_of(raw)["ignore"] == labels_of(folder)["ignore"] == 3
+    settings = Campaign.open(folder, 0).settings
+    assert (settings.unit, settings.budget, settings.per_case, settings.slices) == ("slice", 9, 2, "centre")
+    assert settings.axis == "auto"
+
+
+def test_what_is_wrong_shows_before_the_data_set_is_changed(target, capsys):
+    folder = target("all")
+    for wrong in (("--strategy", "nosuch"), ("-f", "x"), ("--budget", "10%"), ("--budget", "90", "--epochs", "2")):
+        assert init("--unit", "slice", "--add-ignore-label", *wrong) == 2, wrong
+        assert "ignore" not in labels_of(folder)
+    capsys.readouterr()
+    assert init("--unit", "case", "--per-case", "2") == 2
+    assert "--per-case says something of slices" in capsys.readouterr().err
+
+
+def test_a_person_is_asked_for_whole_cases(target, capsys):
+    folder = target("some")
+    assert init("--unit", "slice", "--add-ignore-label", "-f", "all", "--budget", "2") == 2
+    assert "a person is asked for whole cases" in capsys.readouterr().err
+    assert not (folder / "active" / "fold_all").exists() and "ignore" not in labels_of(folder)

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_active.data.partial_labels import check_slices, is_partial, keep_slices, labelled_slices, merge_slices
+from nnunet_active.data.partial_labels import (
+    check_slices,
+    forget_background,
+    is_partial,
+    keep_slices,
+    labelled_slices,
+    merge_slices,
+)
 
 IGNORE = 3
 SHAPE = (5, 4, 3)
@@ -134,3 +141,15 @@ def test_what_was_labelled_before_does_not_count_as_drawn():
 def test_without_knowing_what_was_handed_over_every_slice_counts_as_touched():
     returned = np.zeros(SHAPE, dtype=np.uint8)
     assert check_slices(returned, None, 2, [0, 2], IGNORE).touched == (0, 2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(label=returns, axis=axes, data=st.data())
+def test_background_is_forgotten_where_nobody_was_asked_and_nothing_was_drawn(label, axis, data):
+    slices = some_slices(data, axis)
+    found = forget_background(label, axis, slices, IGNORE)
+    for index in range(SHAPE[axis]):
+        before, after = label.take(index, axis), found.take(index, axis)
+        drawn = ((before != 0) & (before != IGNORE)).any()
+        np.testing.assert_array_equal(after, before if index in slices or drawn else np.full_like(before, IGNORE))
+    np.testing.assert_array_equal(forget_background(found, axis, slices, IGNORE), found)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.query.pool_scoring import PoolScores
 from nnunet_active.query.query_tables import open_first_words, score_table, stands_out, worklist_table
 from nnunet_active.scoring.modality import ModalityElection
@@ -34,7 +35,7 @@ def test_every_candidate_has_a_row_the_picks_first_in_their_order_and_a_column_f
 def test_the_annotator_opens_the_elected_channel_first_and_sees_what_each_channel_alone_is_worth(selection):
     table = score_table(PoolScores(SCORES, {}, {}), selection, ["background", "tumour"])
     elections = {"b": ModalityElection(1, (0.2, 0.7), True), "c": ModalityElection(0, (0.5, 0.1), True)}
-    worklist = worklist_table(selection, table, elections, ["T1", "FLAIR"])
+    worklist = worklist_table(selection, table, elections, ["T1", "FLAIR"], {})
     assert worklist[["rank", "case", "open_first"]].values.tolist() == [[1, "b", "FLAIR"], [2, "c", "T1"]]
     assert worklist["dice_FLAIR_alone"].tolist() == [0.7, 0.1]
     assert worklist["foreground_mm3"].tolist() == [20.0, 30.0]
@@ -58,3 +59,11 @@ def test_a_channel_is_to_be_opened_first_only_where_the_others_count(dice, decid
 
 def test_where_there_was_no_election_nothing_stands_out():
     assert not stands_out({})
+
+
+def test_the_worklist_names_the_slices_as_people_count_them(selection):
+    table = score_table(PoolScores(SCORES, {}, {}), selection, ["background", "tumour"])
+    elections = dict.fromkeys("bc", ModalityElection(0, (0.2, 0.7), True))
+    slices = {"b": SliceRequest("z", (2, 6)), "c": SliceRequest("x", (0,))}
+    worklist = worklist_table(selection, table, elections, ["T1", "FLAIR"], slices)
+    assert worklist["axis"].tolist() == ["z", "x"] and worklist["slices"].tolist() == ["3 7", "1"]

@@ -12,6 +12,7 @@ from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.pool_scoring import score_cases
@@ -22,6 +23,7 @@ from nnunet_active.util.log import silent
 @pytest.fixture
 def setting(nnunet_folders):
     target = make_target(nnunet_folders, labelled=4)
+    declare_ignore_label(target.raw, target.preprocessed)
     source = tiny_source.source_model()
     network = tiny_source.random_network(source.plans, "3d_fullres", source.dataset_json)
     return target, SlidingWindow(network, source.plans, "3d_fullres", source.dataset_json, torch.device("cpu"))
@@ -43,7 +45,7 @@ def test_the_slices_come_from_the_pass_that_scored_the_scan(setting, monkeypatch
     target, window = setting
     campaign = start()
     cache = open_cache(campaign)
-    score_cases(window, target.store, ["case_0", "case_1"], cache=cache, progress=False)
+    score_cases(window, target.store, ["case_0", "case_1"], cache=cache)
     monkeypatch.setattr(SlidingWindow, "logits", lambda *_: pytest.fail("a second pass was made"))
     choice = SliceQuery(campaign, target.store).choose(["case_1", "case_0"], 5, window, cache, [0, 1])
     assert list(choice.requests) == ["case_1", "case_0"]

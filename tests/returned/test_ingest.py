@@ -224,11 +224,11 @@ def test_an_empty_label_is_taken_and_said(target, folder):
 
 
 def test_a_case_that_nobody_can_label_is_declined(target, folder):
-    report = take(decline=["case_1"], reason="the scan is of a phantom")
+    report = take(decline={"case_1": "the scan is of a phantom"})
     assert report.declined == ["case_1"] and report.waiting == ["case_3", "case_2"]
     assert campaign_of(target).declined == {"case_1": "the scan is of a phantom"}
     with pytest.raises(CampaignError, match="--decline case_1: no label is waited for; case_3, case_2 is waiting"):
-        take(decline=["case_1"])
+        take(decline={"case_1": ""})
 
 
 def test_wrong_names_are_said_before_anything_is_done(target, folder, tmp_path):
@@ -247,7 +247,7 @@ def test_while_a_training_holds_the_campaign_labels_are_laid_where_it_finds_them
         report = take()
         assert report.delivered == ["case_3"] and "in use by process" in report.notes[0]
         with pytest.raises(CampaignError, match="in use"):
-            take(decline=["case_1"])
+            take(decline={"case_1": ""})
     np.testing.assert_array_equal(label_of(target, "case_3"), truth(3))
     assert campaign_of(target).waiting() == ["case_3", "case_1", "case_2"]
     assert list(take().taken) == ["case_3"]

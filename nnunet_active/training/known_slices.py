@@ -1,0 +1,66 @@
+"""What a training reads where labels are withheld slice by slice: copies of its cases that hold the known slices and nothing else.
+
+They lie beside the campaign, in ``known_slices/fold_F/<data_identifier>``. Held-out cases are there whole: nnU-Net's loaders have to be
+told of every case where it is labelled. Where people label, or whole cases are asked for, a training reads the stock folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
+from nnunet_active.data.revealed_labels import reveal
+from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.util.errors import MissingInput
+
+
+class KnownSlices:
+    """The cases of one training.
+
+    Args:
+        campaign: opened.
+        store: its preprocessed cases.
+        dataset_json: the target's, with the ignore label.
+        fold: the fold that is trained.
+    """
+
+    def __init__(self, campaign: Campaign, store: CaseStore, dataset_json: dict, fold: str) -> None:
+        self.campaign, self.store, self.dataset_json = campaign, store, dataset_json
+        self._place = campaign.folder / "known_slices" / f"fold_{fold}" / store.folder.name
+
+    @property
+    def are_withheld(self) -> bool:
+        """Whether the stock folder holds more than the training may see."""
+        return self.campaign.asks_for_slices and not self.campaign.asks_a_person
+
+    @property
+    def folder(self) -> Path:
+        """Where the training's cases are."""
+        return self._place if self.are_withheld else self.store.folder
+
+    def prepare(self, labelled: Sequence[str], held_out: Sequence[str], known: dict[str, SliceRequest]) -> None:
+        """See to it that the folder holds exactly what is known of these cases; what is there already is left.
+
+        Args:
+            labelled: cases to train on.
+            held_out: cases that are held out, whole.
+            known: of cases that are labelled in part, the slices that are.
+
+        Raises:
+            MissingInput: the raw data set, or a case of it, is not there any more.
+            BadCase: a label cannot be cut down to its known slices.
+        """
+        if not self.are_withheld:
+            return
+        name = self.campaign.place.dataset
+        raw = RawDataset(raw_folder(name), read_pool_folders(self.campaign.dataset_folder))
+        for case in [*labelled, *held_out]:
+            if case not in raw.cases or raw.cases[case].label is None:
+                raise MissingInput(f"Case {case} or its label is not in {raw.folder} any more; put it back.")
+            of_case = known.get(case) if case not in held_out else None
+            axis, slices = ("z", None) if of_case is None else (of_case.axis, of_case.slices)
+            reveal(raw.cases[case], axis, slices, self.store, self.dataset_json, self._place)

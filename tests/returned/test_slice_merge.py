@@ -1,0 +1,292 @@
+"""Rounds of slices with a person, from the request to a stock training, and what becomes of files that come back oddly."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from killed_process import killed_after, killed_before_rename, needs_fork
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from tiny_rounds import copy_of, make_once
+from tiny_target import NAME, PLANS, SHAPE, truth
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.returned.ingest import ingest
+from nnunet_active.rounds.between_rounds import select
+from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.util.log import silent
+
+IGNORE = 3
+SLICES = {"unit": "slice", "per_case": 2}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"), labelled=0, unlabelled=4)
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def campaign_of(target) -> Campaign:
+    return Campaign.open(target.preprocessed, "0")
+
+
+def ask(target, n: int = 4):
+    options = SelectOptions(
+        NAME,
+        target.configuration,
+        model=target.model,
+        n=n,
+        strategy="random",
+        settings=dict(SLICES),
+        add_ignore_label=True,
+        processes=1,
+    )
+    result = select(options, log=silent)
+    assert not result.problems
+    campaign = campaign_of(target)
+    return campaign.rounds[-1], campaign.handoff_folder(len(campaign.rounds))
+
+
+def take(**how):
+    return ingest(NAME, "0", log=silent, **how)
+
+
+def voxels(file) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def seed_of(case: str) -> int:
+    return int(case[-1])
+
+
+def annotate(folder, case: str, slices, ending: str = ".nii.gz", label=None) -> None:
+    """Draw the truth in the slices that are asked for, and save in one of the usual ways."""
+    file = folder / case / f"{case}.nii.gz"
+    image = sitk.ReadImage(str(file))
+    array = sitk.GetArrayFromImage(image)
+    array[list(slices)] = (truth(seed_of(case)) if label is None else label)[list(slices)]
+    if ending == ".seg.nrrd":  # as 3D Slicer does: it knows segments, and nothing of the ignore value
+        segmentation = sitk.ReadImage(str(folder / case / f"{case}.seg.nrrd"))
+        shown = np.where(array == IGNORE, 0, array)
+        edited = sitk.GetImageFromArray(shown.astype(np.uint8))
+        edited.CopyInformation(segmentation)
+        for key in segmentation.GetMetaDataKeys():
+            edited.SetMetaData(key, segmentation.GetMetaData(key))
+        sitk.WriteImage(edited, str(folder / case / f"{case}.seg.nrrd"), True)
+        return
+    edited = sitk.GetImageFromArray(array)
+    edited.CopyInformation(image)
+    sitk.WriteImage(edited, str(file if ending == ".nii.gz" else folder / case / f"{case}{ending}"), True)
+
+
+def test_three_rounds_with_three_programs_and_then_a_stock_training(target):
+    labelled: dict[str, set[int]] = {}
+    for number, ending in enumerate((".nii.gz", ".seg.nrrd", ".mha"), 1):
+        made, folder = ask(target)
+        assert sum(len(one.slices) for one in made.slices.values()) == 4 and len(made.slices) == 4
+        for case, request in made.slices.items():
+            assert request.axis == "z" and not labelled.get(case, set()) & set(request.slices)
+            annotate(folder, case, request.slices, ending)
+            labelled.setdefault(case, set()).update(request.slices)
+        report = take()
+        assert sorted(report.taken) == sorted(made.requested) and not report.refused and not report.waiting
+        campaign = campaign_of(target)
+        assert campaign.labels_known() == 4 * number and campaign.spent() == 4 * number
+        for case, slices in labelled.items():
+            wanted = keep_slices(truth(seed_of(case)), 0, slices, IGNORE)
+            np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), wanted)
+            seg = nnUNetDatasetBlosc2(str(target.store.folder), [case]).load_case(case)[1][0]
+            np.testing.assert_array_equal(seg[:], wanted)  # nothing is resampled here
+    again = take()
+    assert not again.taken and not again.corrected and not again.refused and not again.warnings
+    trainer = get_trainer_from_args(NAME, target.configuration, 0, "nnUNetTrainer", PLANS, device=torch.device("cpu"))
+    trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = 1, 2, 1
+    trainer.logger.plot_progress_png = lambda folder: None
+    trainer.run_training()
+    trainer.perform_actual_validation()
+
+
+def test_the_hand_off_folder_names_the_slices_and_shows_the_prediction_beside_them(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    request = made.slices[case]
+    handed, whole = (voxels(folder / case / f"{case}{part}.nii.gz") for part in ("", "_prediction"))
+    np.testing.assert_array_equal(handed, keep_slices(whole, 0, request.slices, IGNORE))
+    shown = voxels(folder / case / f"{case}.seg.nrrd")
+    np.testing.assert_array_equal(shown, np.where(handed == IGNORE, 0, handed))
+    people = " ".join(str(index + 1) for index in request.slices)
+    worklist = (folder / "worklist.csv").read_text()
+    assert ",axis,slices," in worklist.splitlines()[0] and f",z,{people}," in worklist
+    assert "ONLY SOME SLICES" in (folder / "README.txt").read_text()
+    assert f"{case}_prediction.nii.gz" in (folder / case / f"{case}.itksnap").read_text()
+    assert "prediction" in (folder / "open_in_slicer.py").read_text()
+    report = take()
+    assert sorted(report.untouched) == sorted(made.requested) and not report.taken and not report.unknown
+
+
+def test_of_several_slices_the_untouched_empty_and_missing_ones_are_named(target):
+    made, folder = ask(target, 8)
+    case = next(case for case, one in made.slices.items() if len(one.slices) == 2)
+    first, second = made.slices[case].slices
+    annotate(folder, case, [first], label=np.zeros(SHAPE, dtype=np.uint8))
+    report = take()
+    said = " ".join(report.warnings[case])
+    assert f"slice {first + 1} along z: empty, taken as background" in said
+    assert f"slice {second + 1} along z: as predicted" in said and case in report.taken
+    other = next(one for one in made.requested if one != case)
+    first, second = made.slices[other].slices
+    annotate(folder, other, [first])
+    annotate(folder, other, [second], label=np.full(SHAPE, IGNORE, dtype=np.uint8))
+    report = take()
+    assert f"slice {second + 1} along z: not labelled, still waited for" in " ".join(report.warnings[other])
+    assert campaign_of(target).waiting_slices()[other].slices == (second,)
+    assert campaign_of(target).known_slices()[other].slices == (first,)
+
+
+def test_slices_that_nobody_asked_for_are_taken_where_that_is_said(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    drawn = 7 if asked != 7 else 6
+    annotate(folder, case, [asked, drawn])
+    report = take()
+    assert f"slice {drawn + 1} along z: drawn, but not asked for" in " ".join(report.warnings[case])
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(truth(seed_of(case)), 0, [asked], IGNORE))
+    other = made.requested[1]
+    (asked,) = made.slices[other].slices
+    annotate(folder, other, [asked, drawn])
+    take(also_drawn=True)
+    label = voxels(target.raw / "labelsTr" / f"{other}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(truth(seed_of(other)), 0, {asked, drawn}, IGNORE))
+    assert set(campaign_of(target).known_slices()[other].slices) == {asked, drawn}
+
+
+def test_an_untouched_case_waits_until_it_is_confirmed(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    assert case in take().untouched
+    report = take(accept_unchanged=[case])
+    assert list(report.taken) == [case]
+    given = voxels(folder / case / f"{case}.nii.gz")
+    np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), given)
+
+
+def test_a_correction_of_an_earlier_round_is_taken_over_and_the_old_label_kept(target):
+    made, folder = ask(target, 4)
+    for case, request in made.slices.items():
+        annotate(folder, case, request.slices)
+    take()
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    second, later = ask(target, 4)
+    corrected = truth(seed_of(case))
+    corrected[asked, 0, 0] = 2
+    annotate(folder, case, [asked], ".seg.nrrd", corrected)  # in the folder of the first round, with another program
+    report = take()
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, [asked], IGNORE))
+    assert case in report.corrected and case in report.waiting
+    kept = list((campaign_of(target).folder / "replaced_labels").glob(f"{case}__*"))
+    assert len(kept) == 1
+    new = second.slices[case].slices
+    annotate(later, case, new)
+    take()
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, {asked, *new}, IGNORE))
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------------------
+
+
+def second_round_drawn(target) -> dict[str, np.ndarray]:
+    """One round taken back, a second one drawn and not taken back yet, one slice of the first one corrected; what must come out."""
+    wanted = {}
+    made, folder = ask(target)
+    for case, request in made.slices.items():
+        annotate(folder, case, request.slices)
+    take()
+    later, second = ask(target)
+    for case in made.requested:
+        label = truth(seed_of(case))
+        if case == made.requested[0]:
+            label[made.slices[case].slices[0], 0, 0] = 2
+            annotate(folder, case, made.slices[case].slices, label=label)
+        annotate(second, case, later.slices[case].slices)
+        wanted[case] = keep_slices(label, 0, {*made.slices[case].slices, *later.slices[case].slices}, IGNORE)
+    # the second folder holds the first slice as it was labelled, uncorrected: the correction is made there
+    case = made.requested[0]
+    annotate(second, case, made.slices[case].slices, label=np.where(wanted[case] == IGNORE, 0, wanted[case]))
+    (folder / case / f"{case}.nii.gz").unlink()
+    return wanted
+
+
+def labels_of(target) -> dict[str, np.ndarray]:
+    return {file.name.removesuffix(".nii.gz"): voxels(file) for file in (target.raw / "labelsTr").glob("*.nii.gz")}
+
+
+def take_in_a_fork() -> None:
+    torch.set_num_threads(1)
+    take()
+
+
+def assert_nothing_is_lost(target, first, wanted) -> None:
+    """At any moment each label is the one before or the one after."""
+    found = labels_of(target)
+    assert found.keys() == wanted.keys()
+    for case, label in found.items():
+        assert any(np.array_equal(label, one[case]) for one in (first, wanted))
+
+
+def check_kills(target, kill) -> int:
+    """Kill, look, repeat until the command comes to its end; returns the number of kills."""
+    wanted = second_round_drawn(target)
+    first, kills, start = labels_of(target), 0, target.root / "start"
+    places = ("nnUNet_raw", "nnUNet_preprocessed")
+    for place in places:
+        shutil.copytree(target.root / place, start / place, symlinks=True)
+    for step in itertools.count():
+        for place in places:
+            shutil.rmtree(target.root / place)
+            shutil.copytree(start / place, target.root / place, symlinks=True)
+        if not (died := kill(step)):
+            break
+        kills += died
+        assert_nothing_is_lost(target, first, wanted)
+        take()
+        campaign = campaign_of(target)
+        assert campaign.labels_known() == 8 and not campaign.waiting()
+        for case, label in labels_of(target).items():
+            np.testing.assert_array_equal(label, wanted[case], err_msg=f"after a kill at step {step}")
+    return kills
+
+
+@needs_fork
+def test_killed_before_any_rename_no_labelled_slice_is_lost(target):
+    assert check_kills(target, lambda step: killed_before_rename(take_in_a_fork, 2 * step)) > 5
+
+
+@pytest.mark.long
+@needs_fork
+def test_killed_at_a_hundred_random_moments_no_labelled_slice_is_lost(target):
+    rng, spent = np.random.default_rng(0), []
+
+    def kill(step: int) -> bool:
+        if len(spent) >= 100:
+            return False
+        while not killed_after(take_in_a_fork, rng.uniform(0, 3.0)):
+            pass
+        spent.append(step)
+        return True
+
+    assert check_kills(target, kill) == 100
