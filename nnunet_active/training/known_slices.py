@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.commands import Commands
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.data.revealed_labels import reveal
@@ -30,6 +31,7 @@ class KnownSlices:
 
     def __init__(self, campaign: Campaign, store: CaseStore, dataset_json: dict, fold: str) -> None:
         self.campaign, self.store, self.dataset_json = campaign, store, dataset_json
+        self._prepared: tuple = ()
         self._place = campaign.folder / "known_slices" / f"fold_{fold}" / store.folder.name
 
     @property
@@ -54,7 +56,12 @@ class KnownSlices:
             MissingInput: the raw data set, or a case of it, is not there any more.
             BadCase: a label cannot be cut down to its known slices.
         """
+        now = (sorted(labelled), sorted(held_out), dict(known))
+        if not self.campaign.asks_for_slices or now == self._prepared:
+            return
         if not self.are_withheld:
+            self._check([*labelled, *held_out])
+            self._prepared = now
             return
         name = self.campaign.place.dataset
         raw = RawDataset(raw_folder(name), read_pool_folders(self.campaign.dataset_folder))
@@ -64,3 +71,18 @@ class KnownSlices:
             of_case = known.get(case) if case not in held_out else None
             axis, slices = ("z", None) if of_case is None else (of_case.axis, of_case.slices)
             reveal(raw.cases[case], axis, slices, self.store, self.dataset_json, self._place)
+        self._prepared = now
+
+    def _check(self, cases: Sequence[str]) -> None:
+        """nnU-Net's loaders end with a KeyError at a case that was preprocessed before there was an ignore label."""
+        old = [case for case in cases if not any(map(_is_annotated, self.store.properties(case)["class_locations"]))]
+        if old:
+            raise MissingInput(
+                f"{', '.join(old)} were preprocessed before dataset.json had an ignore label; run "
+                f"{Commands(self.campaign.place.dataset, self.campaign.configuration, self.campaign.plans).preprocess()} again."
+            )
+
+
+def _is_annotated(key: object) -> bool:
+    """Whether ``class_locations`` says under this key where a case is labelled at all: -1 is what nnU-Net crops away."""
+    return isinstance(key, tuple) and -1 in key

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
@@ -61,3 +62,13 @@ def _watch() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_watch)
+
+
+@contextlib.contextmanager
+def reading_from(trainer: nnUNetTrainer, folder: Path) -> Iterator[None]:
+    """Have the stock code of a trainer look for cases in another folder."""
+    stock, trainer.preprocessed_dataset_folder = trainer.preprocessed_dataset_folder, str(folder)
+    try:
+        yield
+    finally:
+        trainer.preprocessed_dataset_folder = stock

@@ -26,7 +26,7 @@ from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.checkpoints import LATEST
 from nnunet_active.training.fine_tuned import FineTunedMixin
-from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders
+from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders, reading_from
 from nnunet_active.training.saving import SavingMixin
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
@@ -132,14 +132,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             if campaign is None:
                 campaign = workspace.campaign = self._start_campaign()
         # stock code looks into its folder for the file format; before the first label there may be nothing in it
-        stock = self.preprocessed_dataset_folder
-        if not store.labelled_identifiers():
-            self.preprocessed_dataset_folder = str(store.pool_folder)
         torch.manual_seed(campaign.settings.seed)  # a head that starts untrained is the same one in a resumed run
-        try:
+        with reading_from(self, store.folder if store.labelled_identifiers() else store.pool_folder):
             super().initialize()
-        finally:
-            self.preprocessed_dataset_folder = stock
         with self.one_sentence():
             report = carry_over(unwrap(self.network), source, self.plans_manager.plans, self.dataset_json)
         self.inference_allowed_mirroring_axes = source.mirror_axes
@@ -226,13 +221,9 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     def get_tr_and_val_datasets(self) -> tuple:
         """As the stock one, and pseudo-labelled cases; the file format is looked up again, since the folder may have been empty."""
         self._loaded_cases = self._trained_on()
-        stock = self.preprocessed_dataset_folder
-        self.preprocessed_dataset_folder = str(self.session.known_slices.folder)
-        try:
+        with reading_from(self, self.session.known_slices.folder):
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
             train, val = super().get_tr_and_val_datasets()
-        finally:
-            self.preprocessed_dataset_folder = stock
         return (train if self.pseudo is None else self.pseudo.mixed(train)), val
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:

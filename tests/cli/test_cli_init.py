@@ -274,8 +274,9 @@ def test_what_is_wrong_shows_before_the_data_set_is_changed(target, capsys):
     assert "--per-case says something of slices" in capsys.readouterr().err
 
 
-def test_a_person_is_asked_for_whole_cases(target, capsys):
+def test_a_person_can_be_asked_for_slices_too(target, capsys):
     folder = target("some")
-    assert init("--unit", "slice", "--add-ignore-label", "-f", "all", "--budget", "2") == 2
-    assert "a person is asked for whole cases" in capsys.readouterr().err
-    assert not (folder / "active" / "fold_all").exists() and "ignore" not in labels_of(folder)
+    assert init("--unit", "slice", "--add-ignore-label", "-f", "all", "--budget", "20", "--query-size", "10") == 0
+    campaign = Campaign.open(folder, "all")
+    assert campaign.asks_a_person and campaign.asks_for_slices and labels_of(folder)["ignore"] == 3
+    assert "budget 20 slices" in capsys.readouterr().out

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -17,6 +19,7 @@ from tiny_training import (
 
 from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.training.known_slices import KnownSlices
 from nnunet_active.util.errors import MissingInput
 
 IGNORE = 3
@@ -127,3 +130,17 @@ def test_a_label_that_has_gone_from_the_raw_data_set_is_named(nnunet_folders, ca
         trainer_of(target).run_training()
     assert f"is not in {target.raw} any more" in capsys.readouterr().out
     assert NAME in str(target.raw)
+
+
+def test_a_case_from_before_there_was_an_ignore_label_is_named_and_mended_by_preprocessing(nnunet_folders):
+    target = ignoring(make_target(nnunet_folders, labelled=2, unlabelled=1, name="2d"))
+    campaign = start(target, "all", "folder", **SLICES)
+    description = json.loads((target.preprocessed / "dataset.json").read_text())
+    known = KnownSlices(campaign, target.store, description, "all")
+    assert known.folder == target.store.folder and not known.are_withheld
+    with pytest.raises(
+        MissingInput, match=r"case_0, case_1 were preprocessed before .* nnunet_active preprocess -d 902"
+    ):
+        known.prepare(campaign.labelled(), [], {})
+    target.preprocess()
+    known.prepare(campaign.labelled(), [], {})

@@ -15,7 +15,7 @@ from batchgenerators.dataloading.data_loader import DataLoader
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
-from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders
+from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders, reading_from
 
 
 class Batches(DataLoader):
@@ -82,3 +82,11 @@ def test_other_processes_are_not_watched():
     if not process:
         os._exit(threading.active_count() - 1)
     assert os.WEXITSTATUS(os.waitpid(process, 0)[1]) == 0 and threading.active_count() == before
+
+
+def test_the_folder_of_the_stock_code_is_as_before_afterwards_also_after_an_error(tmp_path):
+    trainer = SimpleNamespace(preprocessed_dataset_folder="stock")
+    with pytest.raises(ZeroDivisionError), reading_from(trainer, tmp_path):
+        assert trainer.preprocessed_dataset_folder == str(tmp_path)
+        raise ZeroDivisionError
+    assert trainer.preprocessed_dataset_folder == "stock"
