@@ -130,6 +130,7 @@ class CampaignState:
             self.declined,
             self.ingested,
             self.arrived,
+            self.labelled_slices,
         )
         for case in {case for cases in named for case in cases}:
             check_case_identifier(case)
