@@ -16,7 +16,7 @@ DEFAULT_PLANS = "nnUNetActivePlans"
 DEFAULT_SIZE, DEFAULT_SLICES = 3, 30
 """Cases, or slices, of a round where nothing says how many."""
 
-SHORT_STEPS = 1000
+SHORT_STEPS, SHORT_TRAINER = 1000, "nnUNetTrainerActiveAdamW"
 """Steps below which AdamW is proposed: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""
 
 _TRAINERS = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}
@@ -126,5 +126,5 @@ def trainer_for(strategy: str, epochs: int | None = None, iterations: int | None
     with AdamW, but for ASSFT, whose rounds begin anew and train on pseudo-labels, which is its trainer's doing.
     """
     if strategy != "assft" and is_short(epochs, iterations):
-        return "nnUNetTrainerActiveAdamW"
+        return SHORT_TRAINER
     return _TRAINERS.get(strategy, "nnUNetTrainerActive")

@@ -54,6 +54,14 @@ def test_with_all_labels_there_the_campaign_is_retrospective_on_nnunets_own_fold
     assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans" in out
 
 
+def test_for_a_short_schedule_the_trainer_with_adamw_is_proposed_and_the_reason_is_said(target, capsys):
+    target("all")
+    assert init("--epochs", "10", "--iterations", "20", "--stride", "2") == 0
+    out = capsys.readouterr().out
+    assert "In fewer than 1000 steps nnU-Net's SGD learns little" in out
+    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActiveAdamW " in out
+
+
 def test_with_labels_missing_the_campaign_waits_for_files(target, capsys):
     folder = target("some")
     assert init("--strategy", "random", "-f", "all", "--budget", "2") == 0
