@@ -39,7 +39,8 @@ def derived_name(wanted: str, target: str) -> str:
         target: full name of the target.
 
     Raises:
-        ActiveError: not a name, or one that another data set has already."""
+        ActiveError: not a name, or one that another data set has already, derived from something else or from nothing.
+    """
     if wanted.isdecimal():
         wanted = f"Dataset{int(wanted):03d}_{re.sub(r'^Dataset[0-9]+_', '', target)}_PseudoLabelled"
     match = re.fullmatch(r"Dataset(\d{3,})_[\w-]+", wanted)
@@ -50,6 +51,8 @@ def derived_name(wanted: str, target: str) -> str:
     others = {*datasets_with_number(int(match[1]))} - {wanted}
     if others:
         raise ActiveError(f"Data set number {match[1]} is taken by {', '.join(sorted(others))}; choose another.")
+    if (folder := raw_root() / wanted).exists() and not _is_ours(folder, target):
+        raise ActiveError(f"{folder} exists and was not derived from {target}; choose another name or number.")
     return wanted
 
 

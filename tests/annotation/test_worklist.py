@@ -44,7 +44,7 @@ def test_an_empty_worklist_is_written_too(tmp_path):
 
 def test_the_readme_tells_what_the_files_are(tmp_path):
     content = {
-        **{"file_ending": ".nrrd", "round": 2, "dataset": "Dataset204_Glioma"},
+        **{"file_ending": ".nrrd", "round": 2, "dataset": "Dataset204_Glioma", "fold": "3"},
         "labels": [{"value": 1, "name": "tumour"}],
     }
     write_readme(tmp_path, content, ["T1", "FLAIR"], ".nrrd", 3)
@@ -54,7 +54,7 @@ def test_the_readme_tells_what_the_files_are(tmp_path):
         "CASE/CASE.nrrd",
         "T1, FLAIR",
         "1 tumour",
-        "-d 204",
+        "nnunet_active ingest -d Dataset204_Glioma -f 3 --from THIS_FOLDER",
         "3 case(s)",
         "CASE_uncertainty.nrrd",
     ):

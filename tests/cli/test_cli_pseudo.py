@@ -142,3 +142,11 @@ def test_the_store_and_the_plans_of_the_target_stay_as_they_are(target):
     store = open_store(target.raw.name, "nnUNetActivePlans", "3d_fullres")
     assert store.labelled_identifiers() == ["case_0", "case_1"]
     assert read_plans(target.raw.name, "nnUNetActivePlans")["plans_name"] == "nnUNetActivePlans"
+
+
+def test_a_data_set_of_somebody_elses_is_refused_before_anything_is_predicted(target, capsys):
+    campaign = start()
+    (target.raw.parent / DERIVED / "imagesTr").mkdir(parents=True)
+    assert pseudo("--derived-dataset", "905", *EVERYONE) == 2
+    assert "exists and was not derived from" in capsys.readouterr().err
+    assert not (campaign.folder / "pseudo_between_rounds").exists()

@@ -167,6 +167,17 @@ def test_a_label_in_labels_tr_is_ready_unless_it_is_the_untouched_prediction(tar
     assert step().state["returned"] == ["case_1"]
 
 
+def test_why_ingest_would_refuse_a_label_is_said(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    file = folder / "case_1" / "case_1.nii.gz"
+    file.write_bytes(file.read_bytes()[:100])
+    found = step()
+    assert (found.kind, found.command) == ("label", "nnunet_active ingest -d 902")
+    assert any("ingest refuses its label" in sentence and "cannot be read" in sentence for sentence in found.why)
+
+
 def test_a_label_that_came_without_any_folder_is_ready(target):
     request(start(), "case_1", "case_2")
     target.label("case_2", 2)
@@ -273,6 +284,18 @@ def test_a_round_that_was_left_to_the_training_is_not_asked_for_before(target):
     mark(campaign, "case_3")
     trained(target, "nnUNetTrainerMmActS", labelled=["case_0", "case_1", "case_2", "case_3"])
     assert step().kind == "done"
+
+
+def test_a_training_that_would_end_before_it_asks_is_not_the_next_step(target):
+    campaign = start(budget=2, query_size=1, epochs=80, stride=40)
+    request(campaign, "case_1", made_by="training", epoch=0)
+    request(campaign, "case_2", made_by="training", epoch=40)
+    mark(campaign, "case_1", "case_2")
+    trained(target, labelled=["case_0", "case_1", "case_2"])
+    with campaign.lock():
+        campaign.extend(1)
+        campaign.leave_to_training()  # as an earlier version did it: the next query would be due before epoch 80
+    assert step().kind == "select"
 
 
 def test_a_spent_budget_is_the_end_and_the_way_on_is_shown(target):
