@@ -86,7 +86,7 @@ def write_readme(
     ending, number = content["file_ending"], content["round"]
     dataset = content["dataset"]
     ignore = next((label["value"] for label in content["labels"] if label["name"] == IGNORE), "")
-    in_slices = any("asked" in entry for entry in content["cases"].values())
+    in_slices = any("asked" in entry for entry in content.get("cases", {}).values())
     text = _README.format(
         dataset=dataset,
         ingest=Commands(dataset, "", fold=content["fold"]).ingest("--from", "THIS_FOLDER"),
