@@ -64,6 +64,8 @@ class CampaignDraft:
         self._check_unit()
         if restart:
             set_aside(self.place.campaign_folder, log)
+        else:  # says so before a folder or a lock is made
+            Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False)
         with hold(self.place.campaign_folder):
             return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
 
