@@ -63,7 +63,7 @@ def test_the_table_of_recipes_is_the_benchmarks() -> None:
             if cell:
                 rows = _rows_of(name if recipe != "held_out" else f"{name}_held_out")
                 means = _means(rows[(rows["fold"] == 0) & (rows["seed"] < 3)], way, recipe)["mean"]
-                assert cell == " · ".join(f"{means[n]:.3f}" for n in LABELS if n in means.index), (head, name)
+                assert cell == ", ".join(f"{means[n]:.3f}" for n in LABELS if n in means.index), (head, name)
 
 
 def test_the_table_of_harm_is_the_benchmarks() -> None:
