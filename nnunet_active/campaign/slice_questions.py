@@ -74,10 +74,18 @@ class SliceQuestions:
                 found[case] = SliceRequest(request.axis, left)
         return found
 
-    def labels_by_name(self, epoch: int | None = None) -> list[str]:
-        """What is labelled, one text for each case, sorted: its name, and where it is labelled in part its slices."""
+    def label_names(self, epoch: int | None = None) -> dict[str, str]:
+        """What is labelled, one text for each case: its name, and where it is labelled in part its slices."""
         known = self.known_slices(epoch)
-        return [f"{case}[{known[case].words()}]" if case in known else case for case in self.labelled(epoch)]
+        return {case: f"{case}[{known[case].words()}]" if case in known else case for case in self.labelled(epoch)}
+
+    def labels_by_name(self, epoch: int | None = None) -> list[str]:
+        """The same texts, in the order of the cases."""
+        return list(self.label_names(epoch).values())
+
+    def counted(self, number: int, plural: str = "") -> str:
+        """A number of the budget for people: ``30 slices``; of cases the number alone, or with ``plural``."""
+        return f"{number} slices" if self.asks_for_slices else f"{number} {plural}".rstrip()
 
     def labels_known(self, epoch: int | None = None) -> int:
         """How many cases, or slices, are labelled; what was labelled from the start counts only where cases are counted."""

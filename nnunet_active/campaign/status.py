@@ -44,6 +44,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         "strategy": settings.strategy,
         "oracle": settings.oracle,
         "budget": campaign.budget,
+        **({"unit": campaign.unit, "labelled_slices": campaign.labels_by_name()} if campaign.asks_for_slices else {}),
         "rounds_done": len(campaign.rounds),
         "rounds_planned": settings.queries,
         "labelled_from_start": len(campaign.initial),
@@ -59,7 +60,8 @@ def format_status(status: dict[str, Any]) -> str:
     """The same for a terminal."""
     lines = [
         f"{status['dataset']} {status['configuration']} fold {status['fold']} ({status['plans']}): {status['strategy']}, "
-        f"oracle {status['oracle']}, {_rounds(status)}, budget {status['budget']}",
+        f"oracle {status['oracle']}, {_rounds(status)}, budget {status['budget']}"
+        + (" slices" if status.get("unit") == "slice" else ""),
         f"{len(status['labelled'])} labelled ({status['labelled_from_start']} from the start), "
         f"{len(status['waiting'])} waiting for a label, {len(status['held_out'])} held out",
     ]

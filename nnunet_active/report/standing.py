@@ -35,8 +35,11 @@ def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
     waiting, declined = campaign.waiting(), campaign.declined
     asked = [case for case in campaign.requested() if case not in declined]
     back = len(asked) - len(waiting)
-    left = max(0, campaign.budget - len(asked))
-    parts = [("labelled on request", back), ("waiting for a label", len(waiting)), ("left in the budget", left)]
+    open_requests, left = len(waiting), max(0, campaign.budget - len(asked))
+    if campaign.asks_for_slices:
+        back = sum(len(one.slices) for one in campaign.known_slices().values())
+        open_requests, left = campaign.spent() - back, campaign.budget_left()
+    parts = [("labelled on request", back), ("waiting for a label", open_requests), ("left in the budget", left)]
     total = max(1, sum(count for _, count in parts))
     warnings = []
     if not campaign.held_out() and not answered:

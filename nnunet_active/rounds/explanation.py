@@ -84,6 +84,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "open_first": {key: election[key] for key in ("name", "dice", "decided") if key in election}
         if election
         else None,
+        "slices": selection.get("slice_choice", {}).get(case),
         "notes": list(selection.get("notes", ())),
     }
 
@@ -207,9 +208,23 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
         if entry[name]:
             lines.append(f"  {title}:")
             lines += [_factor_line(factor, entry["position"] is None) for factor in entry[name]]
+    if entry.get("slices"):
+        lines += _slice_lines(entry["slices"])
     if entry["open_first"]:
         lines.append(f"  {open_first_words(entry['open_first'])}")
     return lines + [f"  Note: {note}" for note in entry["notes"]]
+
+
+def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
+    """Which slices were asked for, and what was predicted in them; slices are counted from 1."""
+    extent = choice["extent"]
+    where = (
+        f"the prediction reaches over slices {extent[0] + 1} to {extent[1] + 1}" if extent else "nothing is predicted"
+    )
+    lines = [f"  Slices along {choice['axis']} ({choice['rule']}; {where}, of {choice['of']}):"]
+    for index, voxels, hard in zip(choice["slices"], choice["foreground"], choice["difficulty"], strict=True):
+        lines.append(f"    {index + 1}: {voxels:g} predicted foreground voxels, difficulty {hard:.3g} nats")
+    return lines
 
 
 def _step_lines(entry: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import RunningTraining, running_trainings
-from nnunet_active.commands import DEFAULT_SIZE, Commands, trainer_for
+from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, trainer_for
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
@@ -120,7 +120,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     head = (
         f"{raw.name} {campaign.configuration} fold {campaign.fold}: {_count(len(campaign.rounds), 'round')}, "
         f"{len(campaign.labelled())} labelled, {len(waiting)} waiting for a label, {len(pool) + len(new)} left in the pool; "
-        f"{campaign.settings.strategy}, budget {campaign.budget}."
+        f"{campaign.settings.strategy}, budget {campaign.counted(campaign.budget)}."
     )
     newest = {one.fold: one for one in reversed(trainings)}
     unasked = campaign.unasked(raw.labelled) if folder_oracle else []
@@ -139,6 +139,18 @@ def _of_campaign(workspace: Workspace) -> NextStep:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
     why = (head, *step.why)
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, newest_answer(trainings))
+
+
+def _size_of_select(campaign: Campaign, pool: int) -> int:
+    """How many cases, or slices, the next ``select`` would ask for; 0: nothing is left."""
+    if not campaign.exhausted:
+        size = campaign.budget_left()
+    elif campaign.rounds:
+        last = campaign.rounds[-1]
+        size = sum(len(one.slices) for one in last.slices.values()) or len(last.requested)
+    else:
+        size = DEFAULT_SLICES if campaign.asks_for_slices else DEFAULT_SIZE
+    return (size if pool else 0) if campaign.asks_for_slices else min(size, pool)
 
 
 def _while_training(running: list[RunningTraining], waiting: list[str], raw: RawDataset) -> NextStep:
@@ -181,8 +193,7 @@ def _with_labels(
     pool: int,
     new: list[str],
 ) -> NextStep:
-    last = len(campaign.rounds[-1].requested) if campaign.rounds else DEFAULT_SIZE
-    size = min(last if campaign.exhausted else campaign.budget_left(), pool + len(new))
+    size = _size_of_select(campaign, pool + len(new))
     select = commands.select(size) if size else ""
     if unfinished is not None:
         return _train(campaign, commands, (f"{_names(unfinished)} was stopped before its end.",), unfinished)
@@ -212,14 +223,17 @@ def _with_labels(
         return NextStep("select", select, (*trained, why), (predict,))
     if campaign.exhausted:
         also = (predict, *((("to go on beyond the budget", select),) if select else ()))
-        return NextStep("done", "", (*trained, f"The budget of {campaign.budget} cases is spent."), also)
+        return NextStep(
+            "done", "", (*trained, f"The budget of {campaign.counted(campaign.budget, 'cases')} is spent."), also
+        )
     if pool and campaign.is_left_to_training:
-        why = f"The next training asks for {campaign.budget_left()} more by itself."
+        why = f"The next training asks for {campaign.counted(campaign.budget_left())} more by itself."
         step = _train(campaign, commands, (*trained, why), None, earlier=best)
         return replace(step, also=(*step.also, ("to ask now", select), predict))
     if pool:
         others = tuple((f"to train fold {fold} as well", step.command) for fold, step in untrained.items())
-        why = f"{campaign.budget_left()} more can be asked for within the budget of {campaign.budget}."
+        left = campaign.counted(campaign.budget_left())
+        why = f"{left} more can be asked for within the budget of {campaign.budget}."
         return NextStep("select", select, (*trained, why), (*others, predict))
     if new:
         why = f"{len(new)} scans are not preprocessed, they are new or were set aside: {_short(new)}."

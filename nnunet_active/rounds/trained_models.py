@@ -33,6 +33,7 @@ class Training:
         saved: when the checkpoint was written (seconds since the epoch).
         begun: when its first epoch began, or None.
         labelled: the cases it was trained on, or None where the trainer keeps no record.
+        labels: what of them was labelled, one text for each (``Campaign.label_names``); None: they were whole.
         problem: why the checkpoint could not be read, or empty.
     """
 
@@ -44,6 +45,7 @@ class Training:
     saved: float
     begun: float | None = None
     labelled: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
     problem: str = ""
 
     @property
@@ -109,6 +111,9 @@ def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
     wanted = labels_to_train_on(campaign, training.fold)
     if training.labelled is not None:
         missing = set(wanted) - set(training.labelled)
+        if training.labels is not None:  # of a case that is labelled in part there may be further slices
+            names = campaign.label_names()
+            missing |= {case for case in wanted if names.get(case, case) not in training.labels}
         corrected = sorted(set(_corrected_after(campaign, training.saved)) & set(wanted))
         note = f"The label of {', '.join(corrected)} was corrected after that training." if corrected else ""
         return MissedLabels(tuple(sorted({*missing, *corrected})), note)
@@ -173,11 +178,13 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         return Training(**known, problem=str(error))
     record, log = content.get("nnunet_active"), content.get("logging")
     labelled = record.get("labelled") if isinstance(record, dict) else None
+    labels = record.get("labels") if isinstance(record, dict) else None
     starts = log.get("epoch_start_timestamps") if isinstance(log, dict) else None
     return Training(
         **known,
         begun=float(starts[0]) if starts else None,
         labelled=tuple(labelled) if labelled is not None else None,
+        labels=tuple(labels) if labels is not None else None,
     )
 
 

@@ -25,7 +25,8 @@ class SavingMixin:
         temporary = temporary_name(final)
         with self.adaptation.predicting():
             super().save_checkpoint(str(temporary))
-        details = {"labelled": self.session.labelled(self.current_epoch), **self.adaptation.state()}
+        session, epoch = self.session, self.current_epoch
+        details = {"labelled": session.labelled(epoch), "labels": session.labels(epoch), **self.adaptation.state()}
         restamp(temporary, final, type(self), details)
         make_way(final)
 

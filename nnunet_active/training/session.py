@@ -116,9 +116,8 @@ class QuerySession:
 
     def labels(self, epoch: int) -> list[str]:
         """What the epoch is trained on, one text for each case: its name, and where it is labelled in part its slices."""
-        mine = set(self.labelled(epoch))
-        known = self.campaign.known_slices(None if self.only_follows else epoch)
-        return [f"{case}[{known[case].words()}]" if case in known else case for case in sorted(mine)]
+        names = self.campaign.label_names(None if self.only_follows else epoch)
+        return [names[case] for case in self.labelled(epoch)]
 
     def prepare_known_slices(self, epoch: int) -> None:
         """Where labels are withheld slice by slice: see to it that the training reads what it may know at ``epoch``, and no more."""

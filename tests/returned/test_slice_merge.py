@@ -19,8 +19,12 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.between_rounds import select
+from nnunet_active.rounds.explanation import choice_lines, explain_choice
+from nnunet_active.rounds.next_step import next_step
+from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
 IGNORE = 3
 SLICES = {"unit": "slice", "per_case": 2}
@@ -290,3 +294,17 @@ def test_killed_at_a_hundred_random_moments_no_labelled_slice_is_lost(target):
         return True
 
     assert check_kills(target, kill) == 100
+
+
+def test_next_and_explain_speak_of_slices(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    assert next_step(Workspace(NAME)).kind == "label" and "budget 4 slices" in next_step(Workspace(NAME)).why[0]
+    text = "\n".join(choice_lines(case, explain_choice(Query.of_round(made), case)))
+    assert f"    {made.slices[case].slices[0] + 1}: " in text and "Slices along z (spread; " in text
+    annotate(folder, case, made.slices[case].slices, ".seg.nrrd")
+    step = next_step(Workspace(NAME))
+    assert step.kind == "ingest" and step.state["returned"] == [case]
+    take()
+    later = next_step(Workspace(NAME))
+    assert later.kind == "label" and case not in later.state["waiting"]

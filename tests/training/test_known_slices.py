@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_dataset import write_image
@@ -17,8 +18,11 @@ from tiny_training import (
     trainer_of,
 )
 
+from nnunet_active.campaign.campaign_round import RoundContent
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.rounds.trained_models import missed_labels, trainings_of
 from nnunet_active.training.known_slices import KnownSlices
 from nnunet_active.util.errors import MissingInput
 
@@ -144,3 +148,19 @@ def test_a_case_from_before_there_was_an_ignore_label_is_named_and_mended_by_pre
         known.prepare(campaign.labelled(), [], {})
     target.preprocess()
     known.prepare(campaign.labelled(), [], {})
+
+
+def test_a_model_that_does_not_know_the_latest_slices_is_to_be_trained_again(nnunet_folders):
+    target = ignoring(make_target(nnunet_folders, name="2d"))
+    start(target, **{**SLICES, "budget": 2, "epochs": 1})
+    trainer_of(target).run_training()
+    campaign = campaign_of(target)
+    (training,) = trainings_of(campaign, target.results)
+    assert missed_labels(campaign, training).missing == ()
+    case, request = next(iter(campaign.known_slices().items()))
+    table = pd.DataFrame({"x": 1.0}, index=[case])
+    further = SliceRequest("z", ((request.slices[0] + 1) % SHAPE[0],))
+    with campaign.lock():
+        campaign.append_round(RoundContent([case], table, table.T, table, slices={case: further}), made_by="select")
+        campaign.mark_labelled([case])
+    assert missed_labels(campaign, training).missing == (case,)
