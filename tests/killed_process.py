@@ -14,7 +14,8 @@ import pytest
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def _in_a_fork(action: Callable[[], object], prepare: Callable[[], object]) -> int:
+def in_a_fork(action: Callable[[], object], prepare: Callable[[], object]) -> int:
+    """The number of a process that prepares, acts, and ends with 0, or with 1 and a traceback."""
     process = os.fork()
     if process:
         return process
@@ -47,12 +48,12 @@ def killed_before_rename(action: Callable[[], object], number: int) -> bool:
                 os.kill(os.getpid(), signal.SIGKILL)
             renames += 1
 
-    return _killed(_in_a_fork(action, lambda: sys.addaudithook(hook)))
+    return _killed(in_a_fork(action, lambda: sys.addaudithook(hook)))
 
 
 def killed_after(action: Callable[[], object], seconds: float) -> bool:
     """Run ``action`` in a process that is killed after a time; False: it ended before."""
-    process = _in_a_fork(action, lambda: None)
+    process = in_a_fork(action, lambda: None)
     time.sleep(seconds)
     os.kill(process, signal.SIGKILL)
     return _killed(process)
