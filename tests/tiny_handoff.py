@@ -28,7 +28,7 @@ def predicted(case: str) -> np.ndarray:
 
 def ask(campaign: Campaign, *picks: str) -> None:
     """A round of ``nnunet_active select``."""
-    scores = pd.DataFrame({"mean_entropy": 1.0}, index=sorted(picks))
+    scores = pd.DataFrame({"mean_entropy": 1.0, "utility": 1.0}, index=sorted(picks))
     utilities = pd.DataFrame(np.ones((1, len(picks))), columns=sorted(picks))
     with campaign.lock():
         campaign.append_round(RoundContent(picks, scores, utilities, pd.DataFrame({"case": picks})), made_by="select")

@@ -107,9 +107,12 @@ class Round(RoundEntry):
         else:
             texts = [name for name in table if table[name].dtype.kind not in "biuf" and name in _NUMBERS]
             absent = [case for case in self.requested if case not in table.index]
+            absent += [name for name in ("utility",) if name not in table]
             if not texts and not absent and table.index.is_unique and not table.index.hasnans:
                 return table
-            reason = f"{', '.join(map(str, texts or absent))}: {'no numbers' if texts else 'no row of its own'}"
+            reason = (
+                f"{', '.join(map(str, texts or absent))}: {'no numbers' if texts else 'no row or column of its own'}"
+            )
         raise CampaignError(
             f"{file} is not the table of scores of round {self.number} ({reason}); restore it from a backup."
         )

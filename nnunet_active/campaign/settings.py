@@ -19,6 +19,10 @@ PER_CASE = 3
 _OF_SLICES = ("unit", "per_case", "slices", "axis")
 
 
+MOST, MOST_FOLDS = 1_000_000, 100
+"""Larger counts than anybody means; what is made of them would fill the memory."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a campaign queries and trains. The defaults are mmActS's published ones (methods, section 1).
@@ -80,6 +84,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it must be at least 1.")
+            most = MOST_FOLDS if name == "folds" else MOST
+            if value is not None and value > most:
+                raise CampaignError(f"--{name.replace('_', '-')} {value} makes no sense; it can be at most {most}.")
         if self.initial_lr is not None and not 0 < self.initial_lr < math.inf:
             raise CampaignError(
                 f"The initial learning rate {self.initial_lr} (--lr) makes no sense; it must be positive and finite."

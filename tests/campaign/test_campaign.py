@@ -47,7 +47,7 @@ def query(campaign: Campaign, epoch: int, picks: list[str], candidates: list[str
     candidates = sorted(candidates or picks)
     rng = np.random.default_rng([epoch, len(candidates)])
     values = rng.random((len(picks), len(candidates)))
-    scores = pd.DataFrame({"mean_entropy": values[0], "confidence": np.nan}, index=candidates)
+    scores = pd.DataFrame({"mean_entropy": values[0], "confidence": np.nan, "utility": values[0]}, index=candidates)
     utilities = pd.DataFrame(values, columns=candidates)
     for step, pick in enumerate(picks):
         utilities.loc[step + 1 :, pick] = np.nan
@@ -436,7 +436,7 @@ def test_another_process_on_the_same_campaign_is_told(tmp_path):
 
 def select(campaign: Campaign, picks: list[str]) -> None:
     """A round between trainings."""
-    scores = pd.DataFrame({"mean_entropy": 1.0}, index=sorted(picks))
+    scores = pd.DataFrame({"mean_entropy": 1.0, "utility": 1.0}, index=sorted(picks))
     utilities = pd.DataFrame(np.ones((1, len(picks))), columns=sorted(picks))
     campaign.append_round(RoundContent(picks, scores, utilities, pd.DataFrame({"case": picks})), made_by="select")
 
@@ -538,7 +538,10 @@ def test_a_campaign_file_of_another_fold_is_not_taken_for_this_one(tmp_path):
         ({"requested": ["../../x"]}, "is not the record of a round"),
         ({"requested": ["case_00"]}, "case_00 cannot be asked for, it is waiting"),
         ({"requested": ["case_08"]}, "case_08 cannot be asked for, it is held out"),
-        ({"requested": ["case_07"]}, r"scores\.csv is not the table of scores of round 2 \(case_07: no row of its own"),
+        (
+            {"requested": ["case_07"]},
+            r"scores\.csv is not the table of scores of round 2 \(case_07: no row or column of its own",
+        ),
         ({"requested": ["case_02", "case_02"]}, "asks for a case twice"),
         ({"number": 3}, "it is that of round 3"),
         ({"epoch": -1}, "is not the record of a round"),

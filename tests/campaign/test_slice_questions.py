@@ -29,7 +29,7 @@ def campaign_of(folder, budget=9, **more) -> Campaign:
 
 def ask(campaign: Campaign, wanted: dict[str, SliceRequest], epoch: int = 0) -> None:
     picks = list(wanted)
-    scores = pd.DataFrame({"mean_entropy": 0.5}, index=picks)
+    scores = pd.DataFrame({"mean_entropy": 0.5, "utility": 0.5}, index=picks)
     utilities = pd.DataFrame(np.ones((len(picks), len(picks))), columns=picks)
     worklist = pd.DataFrame({"case": picks})
     campaign.append_round(RoundContent(picks, scores, utilities, worklist, slices=wanted), epoch)
