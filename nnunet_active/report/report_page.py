@@ -60,10 +60,8 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
         try:
             query = Query.of_round(one)
             content = {**ranking(campaign, one, query, metric), "cards": []}
-        except (OSError, ValueError, KeyError) as error:
-            problems.append(
-                f"Round {one.number} cannot be shown: {one.folder} is damaged ({type(error).__name__}: {error})."
-            )
+        except ActiveError as error:
+            problems.append(f"Round {one.number} cannot be shown: {error}")
             continue
         for case in one.requested:
             draw = pictures and drawn < MOST_CASES
