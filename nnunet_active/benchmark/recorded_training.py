@@ -17,8 +17,11 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.scoring.embedding import unwrap
 
 
-class LegReused(Exception):
-    """The leg that is about to begin is in the cache: no error, the training goes on from its end."""
+class LegReused(BaseException):
+    """The leg that is about to begin is in the cache, and the training goes on from its end.
+
+    No ``Exception``, so that nobody who turns errors into sentences stops it.
+    """
 
     def __init__(self, leg: Leg) -> None:
         super().__init__(leg.key)
