@@ -4,12 +4,10 @@ from collections import Counter
 
 import pytest
 import tiny_source
+from counted_opens import count_opens
 from tiny_rounds import CONFIGURATION, start, trained
 from tiny_target import NAME, PLANS
 
-from nnunet_active import workspace as module
-from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.models import source_model
 from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.target_preparation import SelectOptions
@@ -19,27 +17,7 @@ from nnunet_active.workspace import Workspace
 
 @pytest.fixture
 def opened(monkeypatch) -> Counter:
-    """How often each campaign, plans file and checkpoint was read; the readers do what they always do."""
-    counts: Counter = Counter()
-    read_plans, read_checkpoint, read_campaign = module.read_plans, source_model.load_checkpoint, Campaign.open.__func__
-
-    def plans(dataset, name):
-        counts[f"{dataset}/{name}.json"] += 1
-        return read_plans(dataset, name)
-
-    def checkpoint(file, *args, **how):
-        counts[str(file)] += 1
-        return read_checkpoint(file, *args, **how)
-
-    def campaign(cls, folder, fold):
-        counts[f"campaign {fold}"] += 1
-        return read_campaign(cls, folder, fold)
-
-    monkeypatch.setattr(module, "read_plans", plans)
-    monkeypatch.setattr("nnunet_active.data.cases.read_plans", plans)
-    monkeypatch.setattr(source_model, "load_checkpoint", checkpoint)
-    monkeypatch.setattr(Campaign, "open", classmethod(campaign))
-    return counts
+    return count_opens(monkeypatch)
 
 
 def options(**more) -> SelectOptions:

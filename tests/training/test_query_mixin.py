@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from counted_opens import count_opens
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from tiny_campaign import edit
@@ -36,6 +37,18 @@ def test_the_published_settings_are_the_defaults_of_the_mmacts_trainer(nnunet_fo
     trainer.initialize()  # finds no campaign and begins one
     settings = trainer.session.campaign.settings
     assert (settings.strategy, settings.budget, settings.stride, settings.queries) == ("mmacts", 3, 40, 3)
+
+
+def test_a_training_with_two_queries_opens_its_campaign_and_the_source_model_once(nnunet_folders, monkeypatch):
+    target = make_target(nnunet_folders)
+    start(target)
+    opened = count_opens(monkeypatch)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    # the plans are nnU-Net's own, handed to the trainer
+    (source,) = [name for name in opened if name.endswith(".pth")]
+    assert dict(opened) == {"campaign 0": 1, source: 1}
+    assert len(campaign_of(target).rounds) == 2
 
 
 @pytest.mark.parametrize(
