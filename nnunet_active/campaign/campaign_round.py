@@ -105,7 +105,7 @@ class Round(RoundEntry):
         except (ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
         else:
-            texts = [name for name in table if table[name].dtype.kind not in "biuf" and name in _NUMBERS]
+            texts = [name for name in table if table[name].dtype.kind not in "biuf"]
             absent = [case for case in self.requested if case not in table.index]
             absent += [name for name in ("utility",) if name not in table]
             if not texts and not absent and table.index.is_unique and not table.index.hasnans:
@@ -139,9 +139,6 @@ class RoundContent:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     slices: Mapping[str, SliceRequest] = field(default_factory=dict)
-
-
-_NUMBERS = ("utility", "picked", "mean_entropy", "foreground_voxels", "foreground_mm3")
 
 
 @dataclass

@@ -7,6 +7,7 @@ the original are copied as they are: size, spacing, handedness, units, both form
 from __future__ import annotations
 
 import gzip
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -31,8 +32,11 @@ def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
     """
     with Path(file).open("rb") as content:
         compressed = content.read(2) == _GZIP_MAGIC
-    with gzip.open(file) if compressed else Path(file).open("rb") as content:
-        start = content.read(540)
+    try:
+        with gzip.open(file) if compressed else Path(file).open("rb") as content:
+            start = content.read(540)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"its compressed content is damaged ({error})") from error
     length = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     kind = nibabel.Nifti1Header if 348 in length else nibabel.Nifti2Header if 540 in length else None
     if kind is None or len(start) < kind.template_dtype.itemsize:

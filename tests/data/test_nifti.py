@@ -56,3 +56,11 @@ def test_axes_of_equal_length_in_another_order_are_refused(tmp_path):
     image = write_nifti(tmp_path / "image.nii.gz", DIRECTIONS["identity"])
     with pytest.raises(ValueError, match="not those of the prediction"):
         write_nifti_like(np.ones((*SHAPE[:1], SHAPE[2], SHAPE[1]), dtype=np.uint8), image, tmp_path / "label.nii.gz")
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:15], lambda content: content[:20] + bytes(300)])
+def test_a_compressed_file_that_is_damaged_is_no_nifti_file(tmp_path, damage):
+    file = tmp_path / "image.nii.gz"
+    file.write_bytes(damage(gzip.compress(bytes(np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8)))))
+    with pytest.raises(ValueError, match="its compressed content is damaged"):
+        read_nifti_header(file)
