@@ -108,7 +108,13 @@ class Archive:
         name = case.identifier
         properties = self.store.properties(name)
         logits = self.predict(self.store.load_image(name))
-        label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
+        try:
+            label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
+        except Exception as error:  # whatever the plans' own resampling functions make of their arguments
+            said = f"{type(error).__name__}: {error}"
+            raise BadCase(
+                f"Case {name}: the prediction cannot be brought back onto the image's grid ({said})."
+            ) from error
         del logits
         try:
             with temporary_folder(self.folder / name) as temporary:

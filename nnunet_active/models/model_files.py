@@ -185,7 +185,7 @@ def read_json(store: FolderStore | ZipStore, model: str, name: str, required: bo
         )
     try:
         parsed = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ActiveError(f"{where} is not valid JSON ({error}); copy it again from the trained model.") from error
     if not isinstance(parsed, dict):
         raise ActiveError(f"{where} holds a {type(parsed).__name__} where an object was expected; copy it again.")

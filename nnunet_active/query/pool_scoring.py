@@ -16,7 +16,7 @@ from nnunet_active.query.score_cache import CacheEntry, ScoreCache
 from nnunet_active.scoring import density
 from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.util.atomic import atomic_file
-from nnunet_active.util.errors import BadCase, EmptyPool
+from nnunet_active.util.errors import BadCase, EmptyPool, MissingInput
 from nnunet_active.util.log import Log, silent
 from nnunet_active.util.progress import bar_is_shown
 from nnunet_active.util.ranks import Ranks
@@ -174,7 +174,13 @@ def density_of_cases(
     ranks = ranks or Ranks()
     cases = sorted(cases)
     known = ranks.decide(lambda: _Signatures.read(cache))
-    states = {case: store.image_state(case) for case in cases}
+    states = {}
+    for case in tuple(cases):
+        try:
+            states[case] = store.image_state(case)
+        except (MissingInput, OSError) as error:  # gone, or no file any more
+            log(f"WARNING: {error} It is left out of the density.")
+            cases.remove(case)
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
     fresh: dict[str, tuple[str, np.ndarray | None] | str] = {}
     mine = ranks.mine(changed)
@@ -227,13 +233,15 @@ class _Signatures:
         try:
             with np.load(file) as content:
                 by_digest = dict(zip(content["digests"].tolist(), content["signatures"], strict=True))
-                states = map(tuple, content["states"].tolist())
-                entries = zip(content["cases"].tolist(), states, content["case_digests"].tolist(), strict=True)
-                seen = {case: (state, digest) for case, state, digest in entries if digest in by_digest}
+                seen = {}
+                if "cases" in content:  # files of earlier versions have none
+                    states = map(tuple, content["states"].tolist())
+                    entries = zip(content["cases"].tolist(), states, content["case_digests"].tolist(), strict=True)
+                    seen = {case: (state, digest) for case, state, digest in entries if digest in by_digest}
             lengths = {signature.shape for signature in by_digest.values()}
             if len(lengths) == 1 and all(np.isfinite(signature).all() for signature in by_digest.values()):
                 known.by_digest, known.seen = by_digest, seen
-        except Exception:  # damaged, or of an earlier version: all of it is made again
+        except Exception:  # damaged: all of it is made again
             return known
         return known
 

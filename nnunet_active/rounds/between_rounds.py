@@ -21,7 +21,7 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
-from nnunet_active.rounds.hand_over import HandedOver, hand_over
+from nnunet_active.rounds.hand_over import HandedOver, check_records, hand_over
 from nnunet_active.rounds.round_checks import check_round
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start
 from nnunet_active.rounds.round_table import Query
@@ -107,6 +107,7 @@ def select(
         show(result)
         return result
     with campaign.lock():
+        check_records(campaign)
         result = _select(prepared, more, in_training, place, log)
         _add_problems(result, prepared)
         show(result)
@@ -134,6 +135,7 @@ def annotate(
     prepared = prepare(options, log)
     workspace, campaign = prepared.workspace, prepared.workspace.campaign
     with campaign.lock():
+        check_records(campaign)
         if not campaign.waiting():
             return SelectResult("empty", workspace, message="No case waits for a label.")
         if not campaign.asks_a_person:

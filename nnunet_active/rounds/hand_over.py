@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from nnunet_active.annotation import HANDOFF_FILE, Archive, AskedSlices, HandoffCase, write_handoff
+from nnunet_active.annotation.records import read_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
@@ -57,6 +58,19 @@ def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
 
     found = [(one, tuple(case for case in one.requested if waits(one, case))) for one in campaign.rounds]
     return [(one, cases) for one, cases in found if cases]
+
+
+def check_records(campaign: Campaign) -> None:
+    """Make sure that what is known of the waiting cases can be read, before anything is written.
+
+    Raises:
+        CampaignError, MissingInput: the record of a round, or of a hand-off folder, is damaged.
+    """
+    for one, _ in waiting_rounds(campaign):
+        one.selection(), one.scores()
+        folder = campaign.handoff_folder(one.number)
+        if folder is not None and (folder / HANDOFF_FILE).is_file():
+            read_handoff(folder)
 
 
 def is_handed_over(campaign: Campaign) -> bool:
