@@ -10,6 +10,7 @@ from typing import Any
 BACKGROUND = "background"
 IGNORE = "ignore"
 LABELS = '"labels" must map names to integers or lists of integers, e.g. {"background": 0, "tumour": 1}'
+HIGHEST = 65_535
 
 
 def class_values(labels: Mapping) -> dict[str, tuple[int, ...]]:
@@ -57,6 +58,11 @@ def label_problems(labels: Any, order: Any) -> list[str]:
     used = [value for name, single in values.items() if name != IGNORE for value in single]
     if not used:
         return problems
+    if max(used) > HIGHEST:
+        return [
+            *problems,
+            f"the label value {max(used)} is higher than {HIGHEST}, the highest that a label file can hold",
+        ]
     if not regions:
         problems += [
             f"the labels {' and '.join(name for name, single in values.items() if single == (value,))} have the same value {value}"

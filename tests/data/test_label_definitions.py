@@ -67,3 +67,8 @@ def test_background_and_ignore_are_no_foreground():
         "whole": (1, 2),
         "core": (2,),
     }
+
+
+def test_a_value_that_no_label_file_holds_is_named_and_fills_no_memory():
+    (problem,) = label_problems({**GOOD, "core": 10**30}, None)
+    assert "is higher than 65535" in problem

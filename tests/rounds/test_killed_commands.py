@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import tiny_handoff
-from killed_process import killed_before_rename, needs_fork
+from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_rounds import copy_of, make_once
 from tiny_target import Target
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.cli.main import main
+from nnunet_active.util.errors import ActiveError
 
 SELECT = ["select", "-d", "902", "-c", "3d_fullres", "-np", "1", "-device", "cpu", "-n", "1", "--strategy", "random"]
 COMMANDS = {"select": SELECT, "more": [*SELECT, "--more"], "ingest": ["ingest", "-d", "902"]}
-FEW, MANY = (0, 2, 5, 9), range(100)
-LONG = pytest.mark.long
+FEW = (0, 2, 5, 9)
 
 pytestmark = needs_fork
 
@@ -73,30 +76,45 @@ def end_of(target: Target) -> dict:
     return json.loads(text.replace(str(target.root), ""))
 
 
-def kill_and_repeat(prepared, number: int, root: Path, patch: pytest.MonkeyPatch) -> bool:
-    """False: the command ended before its n-th rename."""
+def kill_and_repeat(prepared, kill: Callable[[Callable], bool], root: Path, patch: pytest.MonkeyPatch) -> bool:
+    """False: the command ended before it was killed."""
     target, command, whole = prepared
     copied = again(target, root, patch)
-    killed = killed_before_rename(lambda: run(command), number)
-    if killed:
+    killed = kill(lambda: run(command))
+    if killed and not has_ended(copied, whole):  # it may have been killed when all was done
         run(command)
     assert end_of(copied) == whole
-    assert not [path for path in root.rglob(".*.tmp")] and not [path for path in root.rglob("*.incoming")]
+    assert not [path for path in root.rglob(".*.tmp")]
     return killed
+
+
+def has_ended(target: Target, whole: dict) -> bool:
+    try:
+        return end_of(target) == whole
+    except ActiveError:
+        return False
 
 
 @pytest.mark.parametrize("number", FEW)
 def test_a_killed_command_given_again_comes_to_the_same_end_and_leaves_nothing_over(
     prepared, number, tmp_path, monkeypatch
 ):
-    kill_and_repeat(prepared, number, tmp_path, monkeypatch)
+    kill_and_repeat(prepared, partial(killed_before_rename, number=number), tmp_path, monkeypatch)
 
 
-@LONG
+@pytest.mark.long
 def test_a_command_killed_at_every_one_of_its_writes_comes_to_the_same_end(prepared, tmp_path, monkeypatch):
     kills = 0
-    for number in MANY:
-        if not kill_and_repeat(prepared, number, tmp_path / str(number), monkeypatch):
-            break
+    while kill_and_repeat(prepared, partial(killed_before_rename, number=kills), tmp_path / str(kills), monkeypatch):
         kills += 1
+    print(f"{kills} kills")
     assert kills > 3
+
+
+@pytest.mark.long
+def test_a_command_killed_at_any_moment_comes_to_the_same_end(prepared, tmp_path, monkeypatch):
+    rng, kills, number = random.Random(5), 0, 0
+    while kills < 34:  # of each of three commands
+        moment = rng.uniform(0, 2.5)
+        kills += kill_and_repeat(prepared, partial(killed_after, seconds=moment), tmp_path / str(number), monkeypatch)
+        number += 1
