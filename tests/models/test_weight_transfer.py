@@ -160,7 +160,7 @@ def test_a_network_that_differs_is_refused_with_the_differences_and_left_alone()
 def test_keys_that_only_one_side_has_are_named():
     source = source_model()
     network = build_network(source.plans, "3d_fullres", source.dataset_json)
-    mapping = map_channels(GLIOMA, GLIOMA), map_heads(tuple(source.dataset_json["labels"]), ("background", "core"))
+    mapping = map_channels(GLIOMA, GLIOMA), map_heads(*[tuple(source.dataset_json["labels"])] * 2)
     with pytest.raises(IncompatibleSource, match="extra 2 is not in the target"):
         transfer_weights(network, {**source.weights, "extra": torch.ones(2)}, *mapping)
     with pytest.raises(IncompatibleSource, match=r"transpconvs.0.bias 6 is not in the source"):

@@ -255,11 +255,11 @@ def test_the_command_says_what_was_matched_which_fold_and_what_is_next(tmp_path,
     assert command("-m", folder) == 0
     printed = capsys.readouterr().out
     assert "fold 1 is taken (-f chooses another)" in printed and "Channels matched by name: T1, FLAIR, T1ce." in printed
-    assert printed.rstrip().endswith(f"nnunet_active preprocess -d {NAME} -c 3d_fullres")
+    assert printed.rstrip().endswith("nnunet_active preprocess -d 901 -c 3d_fullres")
     assert command("-m", folder, "-f", "4", "-plans_name", "Mine", "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["configurations"]["3d_fullres"]["fold"] == "4"
-    assert summary["next"] == [f"nnunet_active preprocess -d {NAME} -c 3d_fullres -p Mine"]
+    assert summary["next"] == ["nnunet_active preprocess -d 901 -c 3d_fullres -p Mine"]
     assert (tmp_path / "preprocessed" / NAME / "Mine.json").is_file()
 
 
