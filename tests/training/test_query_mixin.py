@@ -283,7 +283,7 @@ def test_pretrained_weights_are_noticed(nnunet_folders, capsys):
     ("mistake", "said"),
     [
         ("no source", "No source network was found"),
-        ("no cases", "No preprocessed case was found"),
+        ("no cases", "no preprocessed case was found"),
         ("other configuration", "is for nnUNetActivePlans 2d"),
         ("in use", "is in use by process"),
     ],
