@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_active.cli import arguments
 from nnunet_active.rounds import time_budget
+from nnunet_active.util.errors import CampaignError
 
 if TYPE_CHECKING:
     from nnunet_active.rounds.between_rounds import SelectResult
@@ -60,16 +61,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--time-budget",
         type=arguments.real("--time-budget", positive=True),
         metavar="MINUTES",
-        help="choose as many cases as an expert can label in this time",
+        help="choose as many cases, or slices, as an expert can label in this time",
     )
     parser.add_argument(
         "--minutes",
-        nargs=3,
+        nargs="+",
         type=arguments.real("--minutes"),
-        metavar=("CASE", "OBJECT", "CM3"),
-        default=(time_budget.BASE_MINUTES, time_budget.MINUTES_PER_OBJECT, time_budget.MINUTES_PER_CM3),
-        help="expected minutes for every case, for every predicted object and for every cm3 of it "
-        f"(default: {time_budget.BASE_MINUTES:g} {time_budget.MINUTES_PER_OBJECT:g} {time_budget.MINUTES_PER_CM3:g})",
+        metavar="MINUTES",
+        help="expected minutes: CASE OBJECT CM3, for every case, every predicted object and every cm3 of it "
+        f"(default: {time_budget.BASE_MINUTES:g} {time_budget.MINUTES_PER_OBJECT:g} {time_budget.MINUTES_PER_CM3:g}); with --unit "
+        "slice CASE SLICE, for opening a case and for a slice "
+        f"(default: {time_budget.OPENING_MINUTES:g} {time_budget.MINUTES_PER_SLICE:g})",
     )
     parser.add_argument("--dry-run", action="store_true", help="show what would be asked for, and ask for nothing")
     parser.add_argument("--more", action="store_true", help="ask for further cases although some wait for their labels")
@@ -147,7 +149,6 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     from nnunet_active.campaign.fine_tuning import recipe
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.target_preparation import SelectOptions
-    from nnunet_active.rounds.time_budget import AnnotationTime
 
     settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
     settings |= arguments.slice_settings(args)
@@ -171,10 +172,18 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
         must_include=tuple(args.must_include),
         add_ignore_label=args.add_ignore_label,
         minutes=args.time_budget,
-        time=AnnotationTime(*args.minutes),
+        time=_time(args.minutes),
         processes=args.processes,
         device=arguments.device_of(args.device, log),
     )
+
+
+def _time(minutes: list[float] | None) -> time_budget.AnnotationTime | time_budget.SliceMinutes | None:
+    if minutes is None:
+        return None
+    if len(minutes) not in (2, 3):
+        raise CampaignError("--minutes takes three numbers, CASE OBJECT CM3, or two for slices, CASE SLICE.")
+    return (time_budget.SliceMinutes if len(minutes) == 2 else time_budget.AnnotationTime)(*minutes)
 
 
 def _next(result: SelectResult) -> tuple[str, str]:
@@ -188,7 +197,7 @@ def _next(result: SelectResult) -> tuple[str, str]:
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
     from nnunet_active.rounds.explanation import choice_lines, explain_choice
-    from nnunet_active.rounds.round_table import format_query
+    from nnunet_active.rounds.round_table import expected_minutes, format_query
 
     lines = [result.message] if result.message else []
     if result.outcome == "waiting":
@@ -201,6 +210,8 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
             for case in result.query.requested:
                 lines += ["", *choice_lines(case, explain_choice(result.query, case))]
     lines += [f"Handed over: {', '.join(one.cases)} in {one.folder}" for one in result.handed_over]
+    if result.outcome in ("asked", "proposed") and result.query and (time := expected_minutes(result.query)):
+        lines += ["", time]
     if result.problems:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
     if result.outcome == "proposed":

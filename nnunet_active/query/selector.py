@@ -38,6 +38,7 @@ class Question:
 
     Attributes:
         size: how many cases, or slices; None: as many as the campaign's next query asks for.
+        scans: how many scans the slices are shared out over; None: all where there are enough slices, else as few as hold them.
         exclude: candidates that are left out of this query.
         must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
             labelled already. They count towards ``size``; where they are more, they are the whole query.
@@ -46,6 +47,7 @@ class Question:
     """
 
     size: int | None = None
+    scans: int | None = None
     exclude: tuple[str, ...] = ()
     must_include: tuple[str, ...] = ()
     strategy: str | None = None
@@ -139,7 +141,7 @@ def propose(
     candidates = sorted(set(candidates) - set(question.exclude))
     size = max(question.size, len(must))
     slices = SliceQuery(campaign, workspace.store)
-    candidates, cases = slices.candidates(candidates, size, must)
+    candidates, cases = slices.candidates(candidates, size, must, question.scans)
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
     pool, scored = build_pool(workspace, window, chooser, candidates, ranks, log)

@@ -73,7 +73,9 @@ class SliceQuery:
         one = self.along(case)
         return one.slices - len(self._closed(case, one))
 
-    def candidates(self, cases: Sequence[str], count: int, must: Sequence[str] = ()) -> tuple[list[str], int]:
+    def candidates(
+        self, cases: Sequence[str], count: int, must: Sequence[str] = (), scans: int | None = None
+    ) -> tuple[list[str], int]:
         """Of scans that may be asked for, those to choose from, and how many to choose.
 
         Scans of which nothing was asked for come first; where they are too few, all with open slices are candidates.
@@ -82,11 +84,14 @@ class SliceQuery:
             cases: scans that the campaign may ask for.
             count: slices; where whole scans are asked for, scans.
             must: scans that are candidates in any case.
+            scans: how many scans the slices are shared out over; None: all where there are enough slices, else as few as hold them.
         """
         if not self.campaign.asks_for_slices:
             return list(cases), count
         left = [case for case in cases if self.open_slices(case)]
-        number = scans_for(count, len(left), self.campaign.settings.per_case)
+        number = (
+            scans_for(count, len(left), self.campaign.settings.per_case) if scans is None else min(scans, len(left))
+        )
         fresh = [case for case in left if case not in self._asked]
         found = fresh if len(fresh) >= number else left
         return sorted({*found, *must}), number

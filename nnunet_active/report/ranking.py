@@ -10,7 +10,7 @@ import pandas as pd
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.query.query_tables import stands_out
-from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.round_table import Query, expected_minutes
 from nnunet_active.rounds.score_words import NAMES_ONLY, meaning
 
 NEXT_BEST = 15
@@ -27,10 +27,10 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
         metric: whether volumes in mm³ mean anything; else voxels are shown.
 
     Returns:
-        ``number``, ``strategy``, ``made_by``, ``epoch``, ``requested``, ``candidates``, ``seconds``, ``notes``, ``set_aside``,
-        ``columns`` (title and meaning), ``rows`` (case, choice, status, cells with text, value and bar in percent), ``left_out``
-        (rows not shown) and ``table`` (every column of the shown rows as text). The bar of a column runs from 0, or its lowest
-        value where that is negative, to its highest among all candidates.
+        ``number``, ``strategy``, ``made_by``, ``epoch``, ``requested``, ``candidates``, ``seconds``, ``expected_minutes``, ``notes``,
+        ``set_aside``, ``columns`` (title and meaning), ``rows`` (case, choice, status, cells with text, value and bar in percent),
+        ``left_out`` (rows not shown) and ``table`` (every column of the shown rows as text). The bar of a column runs from 0, or its
+        lowest value where that is negative, to its highest among all candidates.
     """
     selection, scores = query.selection, query.scores
     shown = scores.head(len(one.requested) + NEXT_BEST)
@@ -64,6 +64,7 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
         "requested": list(one.requested),
         "candidates": len(scores),
         "seconds": selection.get("seconds"),
+        "expected_minutes": expected_minutes(query),
         "notes": list(selection.get("notes", ())),
         "set_aside": dict(selection.get("set_aside", {})),
         "columns": columns,

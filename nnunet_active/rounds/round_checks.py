@@ -19,6 +19,7 @@ from nnunet_active.rounds.asking_model import find_models
 from nnunet_active.rounds.hand_over import check_moves
 from nnunet_active.rounds.source_checks import check_asking_model
 from nnunet_active.rounds.target_preparation import Opened, SelectOptions
+from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import Log, silent
@@ -74,8 +75,11 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     elif options.strategy_options:
         get_strategy(campaign.settings.strategy, **options.strategy_options)
     check_named_cases(campaign, workspace, options)
-    if campaign.asks_for_slices:
-        _check_slices(workspace, options)
+    _check_time(campaign, options)
+    if campaign.asks_for_slices and not options.add_ignore_label:
+        beside = workspace.folder / "dataset.json"
+        file = beside if beside.is_file() else workspace.raw.folder / "dataset.json"
+        require_ignore_value(workspace.dataset_json, file)
     if options.n is not None and len(options.must_include) > options.n:
         raise CampaignError(
             f"-n {options.n} is less than the {len(options.must_include)} cases of --must-include; raise it."
@@ -91,13 +95,12 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     _check_folder(workspace, folder)
 
 
-def _check_slices(workspace: Workspace, options: SelectOptions) -> None:
-    if options.minutes is not None:
-        raise CampaignError("--time-budget counts whole cases; this campaign asks for slices: name how many with -n.")
-    if not options.add_ignore_label:
-        beside = workspace.folder / "dataset.json"
-        require_ignore_value(
-            workspace.dataset_json, beside if beside.is_file() else workspace.raw.folder / "dataset.json"
+def _check_time(campaign: Campaign, options: SelectOptions) -> None:
+    if campaign.asks_for_slices and isinstance(options.time, AnnotationTime):
+        raise CampaignError("--minutes has three numbers, those for whole cases; for slices it takes two: CASE SLICE.")
+    if not campaign.asks_for_slices and isinstance(options.time, SliceMinutes):
+        raise CampaignError(
+            "--minutes has two numbers, those for slices; for whole cases it takes three: CASE OBJECT CM3."
         )
 
 

@@ -13,10 +13,13 @@ from nnunet_active.models.source_model import source_folder
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.selector import Proposal, Question, propose
+from nnunet_active.query.slice_query import SliceQuery
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.round_checks import check_named_cases, check_unchanged, settings_of, why_not
 from nnunet_active.rounds.target_preparation import Prepared
+from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
+from nnunet_active.rounds.timed_slices import add_slice_minutes, plan_slices
 from nnunet_active.util.errors import CampaignError, EmptyPool
 from nnunet_active.util.log import Log
 
@@ -89,15 +92,24 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     window = make_window(found, workspace, options.device)
     asked = Question(strategy=options.strategy, strategy_options=options.strategy_options or None, seed=options.seed)
 
-    def ask(number: int, must: Sequence[str], left_out: Iterable[str] = ()) -> Proposal:
-        question = replace(asked, size=number, exclude=tuple(left_out), must_include=tuple(must))
+    def ask(
+        number: int | None, must: Sequence[str], left_out: Iterable[str] = (), scans: int | None = None
+    ) -> Proposal:
+        question = replace(asked, size=number, scans=scans, exclude=tuple(left_out), must_include=tuple(must))
         return propose(workspace, window, candidates, question, log=log)
 
-    if options.minutes is None:
-        proposal = ask(size, options.must_include)
+    must, available = options.must_include, options.minutes
+    if campaign.asks_for_slices:
+        time, scans = options.time or SliceMinutes(), None
+        if available is not None:
+            plan = plan_slices(SliceQuery(campaign, workspace.store), candidates, time, available, must, size)
+            size, scans = plan.slices, plan.scans
+        proposal = add_slice_minutes(ask(size, must, scans=scans), time, available)
+    elif available is None:
+        proposal = ask(size, must)
     else:
-        minutes = CaseMinutes(workspace.store, window, open_cache(campaign), options.time)
-        proposal = choose_in_time(ask, minutes, options.minutes, size, options.must_include)
+        minutes = CaseMinutes(workspace.store, window, open_cache(campaign), options.time or AnnotationTime())
+        proposal = choose_in_time(ask, minutes, available, size, must)
     details = {**proposal.details, "model": found.record(), "excluded": sorted(options.exclude)}
     return replace(proposal, details=details), window
 

@@ -12,6 +12,7 @@ import pandas as pd
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.query.query_tables import stands_out
 from nnunet_active.query.selector import Proposal
+from nnunet_active.rounds.time_budget import SliceMinutes
 
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""
@@ -111,9 +112,27 @@ def query_json(query: Query) -> dict[str, Any]:
         **({"slices": query.selection["slice_choice"]} if "slice_choice" in query.selection else {}),
         "open_first": {case: elections[case]["name"] for case in query.requested if case in elections},
         "candidates": candidates,
+        "expected_minutes": expected_minutes(query),
         "notes": list(query.selection.get("notes", ())),
         "set_aside": dict(query.selection.get("set_aside", {})),
     }
+
+
+def expected_minutes(query: Query) -> str:
+    """How long an expert will need for the round, in one sentence; empty where that is not known."""
+    choice = query.selection.get("slice_choice")
+    if choice:
+        # a round of a training does not say what a case and a slice take: our guess
+        time = SliceMinutes(**query.selection.get("slice_minutes", {}))
+        counts = [len(one["slices"]) for one in choice.values()]
+        each = (
+            f": {time.opening:g} for each of {len(counts)} cases, {time.per_slice:g} for each of {sum(counts)} slices"
+        )
+        return f"Labelling will take about {sum(map(time.minutes, counts)):.0f} minutes{each}."
+    minutes = (
+        query.scores["minutes"].reindex(list(query.requested)) if "minutes" in query.scores else pd.Series(dtype=float)
+    )
+    return f"Labelling will take about {minutes.sum():.0f} minutes." if minutes.notna().any() else ""
 
 
 def _short(value: float) -> str:

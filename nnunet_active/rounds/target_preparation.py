@@ -16,7 +16,7 @@ from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import raw_folder, results_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
-from nnunet_active.rounds.time_budget import AnnotationTime
+from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
@@ -39,7 +39,7 @@ class SelectOptions:
         must_include: chosen in any case.
         add_ignore_label: write the ignore label into ``dataset.json`` where it is missing.
         minutes: time of the expert; cases are chosen as long as they fit.
-        time: what a case takes.
+        time: what a case, or its slices, take; None: our guess.
         processes: for preprocessing.
         device: for the network.
     """
@@ -61,7 +61,7 @@ class SelectOptions:
     must_include: tuple[str, ...] = ()
     add_ignore_label: bool = False
     minutes: float | None = None
-    time: AnnotationTime = field(default_factory=AnnotationTime)
+    time: AnnotationTime | SliceMinutes | None = None
     processes: int = 2
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 

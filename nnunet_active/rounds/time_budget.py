@@ -1,10 +1,14 @@
-"""How long an expert will need for a case, and which cases fill the time that there is.
+"""How long an expert will need for a case, whole or some of its slices.
 
 minutes(case) = base + per_object * objects + per_cm3 * volume
 
 with the number and the volume of the objects that the current model predicts. The form and its constants are our choice, meant
 to be replaced by a lab's own: opening a scan and looking it through costs the same for all, every object has to be found and
 checked, and drawing grows with the volume. A prediction without any object costs the base alone.
+
+minutes(k slices of a case) = opening + per_slice * k
+
+These two are guesses as well.
 """
 
 from __future__ import annotations
@@ -19,6 +23,8 @@ from nnunet_active.util.errors import ActiveError
 BASE_MINUTES = 5.0
 MINUTES_PER_OBJECT = 2.0
 MINUTES_PER_CM3 = 0.2
+OPENING_MINUTES = 2.0
+MINUTES_PER_SLICE = 1.0
 SMALLEST_OBJECT_MM3 = 10.0
 """Specks below this volume are not counted: nobody opens the editor for them one by one."""
 
@@ -50,6 +56,38 @@ class AnnotationTime:
     def minutes(self, objects: float, cm3: float) -> float:
         """Expected minutes; a volume that is not known (NaN) counts as none."""
         return float(self.base + self.per_object * objects + self.per_cm3 * (cm3 if math.isfinite(cm3) else 0.0))
+
+
+@dataclass(frozen=True)
+class SliceMinutes:
+    """Expected minutes of an expert for some slices of a case.
+
+    Attributes:
+        opening: minutes for every case.
+        per_slice: minutes for every slice.
+
+    Raises:
+        ActiveError: a value is negative or no number, or a slice takes no time.
+
+    >>> SliceMinutes(2, 1).minutes(3)
+    5.0
+    """
+
+    opening: float = OPENING_MINUTES
+    per_slice: float = MINUTES_PER_SLICE
+
+    def __post_init__(self) -> None:
+        if (
+            not all(math.isfinite(value) and value >= 0 for value in (self.opening, self.per_slice))
+            or not self.per_slice
+        ):
+            raise ActiveError(
+                f"The minutes for opening a case ({self.opening:g}) must be 0 or more, and those for a slice ({self.per_slice:g}) more."
+            )
+
+    def minutes(self, slices: int) -> float:
+        """Expected minutes for a case with so many slices."""
+        return float(self.opening + self.per_slice * slices)
 
 
 def count_objects(classes: np.ndarray, voxel_mm3: float, smallest_mm3: float = SMALLEST_OBJECT_MM3) -> int:

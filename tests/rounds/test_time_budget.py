@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
+from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes, count_objects
 from nnunet_active.util.errors import ActiveError
 
 
@@ -20,6 +20,13 @@ def test_a_volume_that_is_not_known_counts_as_none():
 def test_impossible_minutes_are_refused(values):
     with pytest.raises(ActiveError, match="minutes per case"):
         AnnotationTime(*values)
+
+
+@pytest.mark.parametrize("values", [(-1, 1), (1, 0), (float("nan"), 1), (1, float("inf"))])
+def test_impossible_minutes_of_slices_are_refused(values):
+    assert SliceMinutes(0, 0.5).minutes(4) == 2
+    with pytest.raises(ActiveError, match="minutes for opening a case"):
+        SliceMinutes(*values)
 
 
 def test_objects_that_touch_at_a_corner_are_one_and_classes_are_counted_apart():
