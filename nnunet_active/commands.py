@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nnunet_active.util.errors import MissingInput
 
@@ -67,6 +68,10 @@ class Commands:
         """Take finished labels back."""
         return self._ours("ingest", *self._fold(), *more)
 
+    def next(self) -> str:
+        """What to do now."""
+        return self._ours("next", *self._fold())
+
     def train(self, trainer: str, fold: str | None = None, go_on: bool = False) -> str:
         """nnU-Net's own training command."""
         parts = ["nnUNetv2_train", self.short_name(), self.configuration, fold or self.fold, "-tr", trainer]
@@ -112,6 +117,19 @@ class Commands:
         from nnunet_active.nnunet.devices import best_device
 
         return [] if self.device in (None, best_device()) else ["-device", self.device]
+
+
+def use_exported(written: Path, commands: Commands, folds: Sequence[str]) -> list[str]:
+    """How a machine with nnU-Net alone predicts by what ``export`` wrote there: a zip, or a model folder."""
+    where = ["-i", "IMAGES", "-o", "PREDICTIONS"]
+    if written.suffix.lower() != ".zip":
+        model = ["-m", written.name, "-f", *folds]
+        return [shlex.join(["nnUNetv2_predict_from_modelfolder", *where, *model])]
+    model = ["-d", commands.dataset, "-c", commands.configuration, "-p", commands.plans, "-f", *folds]
+    return [
+        shlex.join(["nnUNetv2_install_pretrained_model_from_zip", written.name]),
+        shlex.join(["nnUNetv2_predict", *where, *model]),
+    ]
 
 
 def is_short(epochs: int | None, iterations: int | None) -> bool:

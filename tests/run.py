@@ -20,6 +20,9 @@ def main() -> int:
             return done.returncode
     # two processes with one thread each are faster, and steadier, than one with two
     environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # else each of the many processes that tests start compiles the package anew
     workers = str(min(os.cpu_count() or 1, 8))
     command = [sys.executable, "-m", "pytest", "-m", "not long", "-n", workers, "--dist", "worksteal", *sys.argv[1:]]
     return subprocess.run(command, cwd=ROOT, env=environment).returncode

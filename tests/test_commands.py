@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 import torch
 
 from nnunet_active.cli.main import build_parser
-from nnunet_active.commands import Commands, trainer_for
+from nnunet_active.commands import Commands, trainer_for, use_exported
 
 NAME = "Dataset204_GliomaTarget"
 
@@ -42,6 +43,7 @@ def test_every_command_of_ours_is_understood_by_our_own_parser():
         commands.init(),
         commands.select(2, "-m", "MODEL"),
         commands.annotate(),
+        commands.next(),
     ]
     for line in [*lines, commands.ingest("--accept-unchanged", "CASE")]:
         program, *arguments = shlex.split(line)
@@ -61,6 +63,15 @@ def test_every_command_of_nnunets_is_understood_by_its_own_parser(monkeypatch):
             predict_from_raw_data.predict_entry_point()
     finally:
         torch.set_num_threads(threads)  # nnU-Net takes all there are, also for the tests after this one
+
+
+def test_what_was_exported_is_used_by_nnunets_own_commands_as_a_zip_or_as_a_folder():
+    commands = Commands(NAME, "2d", "nnUNetPlans")
+    (folder,) = use_exported(Path("x") / "model", commands, ["0", "1"])
+    assert folder == "nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m model -f 0 1"
+    install, predict = use_exported(Path("model.zip"), commands, ["all"])
+    assert install == "nnUNetv2_install_pretrained_model_from_zip model.zip"
+    assert predict == f"nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {NAME} -c 2d -p nnUNetPlans -f all"
 
 
 def test_a_number_that_two_data_sets_share_is_not_used(dataset):

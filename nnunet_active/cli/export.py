@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_active.cli.arguments import add_checkpoint, add_configuration, add_dataset, add_plans, fold, plain
-from nnunet_active.commands import trainer_for
+from nnunet_active.commands import Commands, trainer_for, use_exported
 
 HELP = "write a trained model as a stock nnU-Net model folder or zip, usable without this package"
 
@@ -53,21 +53,15 @@ def run(args: argparse.Namespace) -> int:
     if args.source:
         written, report = export_source(workspace.source, workspace.plans, workspace.dataset_json, args.output)
         print(*report.lines(), sep="\n")
-        _say(written, args.dataset, args.configuration, f"{plans}_source", ["0"])
+        _say(written, Commands(args.dataset, args.configuration, f"{plans}_source"), ["0"])
         return 0
     trained = nnunet_paths.results_root() / workspace.dataset / f"{args.trainer}__{plans}__{args.configuration}"
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
-    _say(written, args.dataset, args.configuration, plans, args.folds)
+    _say(written, Commands(args.dataset, args.configuration, plans), args.folds)
     return 0
 
 
-def _say(written: Path, dataset: str, configuration: str, plans: str, folds: Sequence[str]) -> None:
+def _say(written: Path, commands: Commands, folds: Sequence[str]) -> None:
     print(f"Written: {written}")
     print("On a machine with nnU-Net alone:")
-    if written.suffix.lower() == ".zip":
-        print(f"  nnUNetv2_install_pretrained_model_from_zip {written.name}")
-        print(
-            f"  nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {dataset} -c {configuration} -p {plans} -f {' '.join(folds)}"
-        )
-    else:
-        print(f"  nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m {written.name} -f {' '.join(folds)}")
+    print(*(f"  {command}" for command in use_exported(written, commands, folds)), sep="\n")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
+from nnunet_active.commands import Commands
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.doctor.doctor import Check, run_checks
@@ -48,6 +49,11 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str | None, 
 
 
 class _Target(Workspace):
+    @property
+    def commands(self) -> Commands:
+        """For the fold that was named: a damaged campaign is a finding, not an end."""
+        return Commands(self.dataset, self.configuration, self.plans_name, self.fold)
+
     @cached_property
     def configuration(self) -> str:
         """That of the campaign, where it is one of these plans, else the only one of the plans."""
@@ -80,7 +86,7 @@ class _Target(Workspace):
         yield Check("plans", "ok", f"{self.plans_name}, {self.configuration}: {spacing} mm, patch {patch}")
         if manager.dataset_name != self.dataset:
             found = f"the plans are those of {manager.dataset_name}"
-            yield Check("plans", "problem", found, f"Make plans for {self.dataset} with nnunet_active plan.")
+            yield Check("plans", "problem", found, f"Make plans for {self.dataset}: {self.commands.plan()}")
         for key in ("channel_names", "labels", "file_ending"):
             ours, beside = self.raw.dataset_json.get(key), self.dataset_json.get(key)
             if ours != beside:
@@ -88,7 +94,7 @@ class _Target(Workspace):
                     "plans",
                     "problem",
                     f"{key} in the raw dataset.json is {ours}, in the copy beside the plans {beside}",
-                    f"Plan again: nnunet_active plan -d {self.dataset} -m SOURCE_MODEL -c {self.configuration}",
+                    f"Plan again: {self.commands.plan()}",
                 )
 
     def check_source(self) -> Iterator[Check]:
@@ -115,7 +121,7 @@ class _Target(Workspace):
         store = self.store
         labelled, pool = store.labelled_identifiers(), store.pool_identifiers()
         there = {*labelled, *pool}
-        command = f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}"
+        command = self.commands.preprocess()
         found = f"{len(labelled)} with a label in {store.folder}, {len(pool)} without in {store.pool_folder}"
         yield Check("preprocessed cases", "ok" if there else "problem", found, "" if there else command)
         aside = cases_set_aside(store, self.raw)
@@ -171,7 +177,7 @@ class _Target(Workspace):
                     name,
                     "problem" if mine else "warning",
                     f"cases that are not preprocessed with a label: {_some(absent)}; training this fold would fail",
-                    f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}, or take them out",
+                    f"{self.commands.preprocess()}, or take them out",
                 )
             both = sorted({*fold["train"]} & {*fold["val"]})
             if both and {*fold["train"]} == {*fold["val"]}:
@@ -211,10 +217,7 @@ class _Target(Workspace):
     def check_campaign(self) -> Iterator[Check]:
         campaign = self.found_campaign
         if campaign is None:
-            command = (
-                f"nnunet_active init -d {self.dataset} -c {self.configuration} -p {self.plans_name} -f {self.fold}"
-            )
-            yield Check("campaign", "ok", f"none for fold {self.fold} yet; {command} starts one")
+            yield Check("campaign", "ok", f"none for fold {self.fold} yet; {self.commands.init()} starts one")
             return
         settings = campaign.settings
         get_strategy(settings.strategy, **settings.strategy_options)
@@ -234,13 +237,11 @@ class _Target(Workspace):
             return
         absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
         if absent:
-            command = f"nnunet_active preprocess -d {self.dataset} -c {self.configuration} -p {self.plans_name}"
+            command = self.commands.preprocess()
             yield Check("campaign", "problem", f"labelled cases that are not preprocessed: {_some(absent)}", command)
         if campaign.waiting():
             found = f"waiting for the label of {_some(campaign.waiting())}"
-            yield Check(
-                "campaign", "ok", found, f"nnunet_active next -d {self.dataset} -f {self.fold} says what comes next."
-            )
+            yield Check("campaign", "ok", found, f"{self.commands.next()} says what comes next.")
 
 
 def _some(cases: Iterable[str]) -> str:

@@ -48,7 +48,7 @@ def test_a_prepared_data_set_is_fine_and_its_configuration_is_found(target):
     assert "2 cases with a label, 2 without" in text(checks, "raw data set")
     assert "2 with a label" in text(checks, "preprocessed cases")
     assert "Channels matched by name: T1, FLAIR, T1ce." in text(checks, "source network")
-    assert f"nnunet_active init -d {NAME} -c 3d_fullres" in text(checks, "campaign")
+    assert "nnunet_active init -d 902 -c 3d_fullres" in text(checks, "campaign")
 
 
 def test_looking_changes_nothing(target):
@@ -111,7 +111,7 @@ def test_cases_that_are_missing_or_outdated_are_a_warning_with_the_command(targe
     assert worse_than_ok(checks) == [("preprocessed cases", "warning")] * 2
     found = text(checks, "preprocessed cases")
     assert "not preprocessed yet: case_2" in found and "has arrived since: case_3" in found
-    assert f"nnunet_active preprocess -d {NAME}" in found
+    assert "nnunet_active preprocess -d 902 " in found
 
 
 def test_a_split_with_a_case_that_is_not_preprocessed_is_a_problem_of_its_own_fold_only(target):
