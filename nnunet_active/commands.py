@@ -30,7 +30,7 @@ class Commands:
 
     Attributes:
         dataset: full name.
-        configuration: nnU-Net configuration.
+        configuration: nnU-Net configuration; empty: not known yet, the source model's.
         plans: plans identifier.
         fold: number as text, or ``all``.
         device: ``cuda``, ``cpu``, ``mps``, or None for what this machine has.
@@ -45,7 +45,7 @@ class Commands:
     def plan(self) -> str:
         """Plans from a source model; the user has to name the model."""
         name = [] if self.plans == DEFAULT_PLANS else ["-plans_name", self.plans]
-        return self._ours("plan", "-m", "MODEL", "-c", self.configuration, *name)
+        return self._ours("plan", "-m", "MODEL", *self._configuration(), *name)
 
     def preprocess(self) -> str:
         """Whatever is missing."""
@@ -100,7 +100,10 @@ class Commands:
         return shlex.join(["nnunet_active", name, "-d", self.short_name(), *flags])
 
     def _planned(self) -> list[str]:
-        return ["-c", self.configuration, *([] if self.plans == DEFAULT_PLANS else ["-p", self.plans])]
+        return [*self._configuration(), *([] if self.plans == DEFAULT_PLANS else ["-p", self.plans])]
+
+    def _configuration(self) -> list[str]:
+        return ["-c", self.configuration] if self.configuration else []
 
     def _fold(self) -> list[str]:
         return [] if self.fold == "0" else ["-f", self.fold]
@@ -135,6 +138,15 @@ def use_exported(written: Path, commands: Commands, folds: Sequence[str]) -> lis
 def is_short(epochs: int | None, iterations: int | None) -> bool:
     """Whether a training has fewer than `SHORT_STEPS` steps; None is the trainer's own, and no trainer of ours is that short."""
     return epochs is not None and epochs * (iterations or _STEPS_OF_AN_EPOCH) < SHORT_STEPS
+
+
+def why_trainer(trainer: str) -> tuple[str, ...]:
+    """Why a trainer is proposed, where that is not plain from its name."""
+    if trainer != SHORT_TRAINER:
+        return ()
+    return (
+        f"In fewer than {SHORT_STEPS} steps nnU-Net's SGD learns little; {trainer} takes AdamW, with a learning rate of its own.",
+    )
 
 
 def trainer_for(strategy: str, epochs: int | None = None, iterations: int | None = None) -> str:

@@ -77,10 +77,11 @@ def what_is_replaced(file: Path, plans: dict) -> list[str]:
         concerned = campaign.plans == file.stem and campaign.configuration in replaced
         if concerned and (waiting := campaign.waiting()):
             dataset = campaign.dataset_folder.name
-            anew = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold).init()
+            commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
             sentences.append(
-                f"Fold {campaign.fold} waits for {len(waiting)} label(s) that the model so far asked for ({', '.join(waiting)}); what "
-                f"was handed over keeps its predictions. To begin anew with the new model: {anew} --restart."
+                f"Fold {campaign.fold} waits for {len(waiting)} label(s) that the model so far asked for ({', '.join(waiting)}); "
+                f"{commands.annotate()} has the new model predict what nobody has labelled yet. To begin anew with it: "
+                f"{commands.init()} --restart."
             )
     return sentences
 

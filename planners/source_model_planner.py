@@ -39,7 +39,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.planners.channel_normalisation import map_normalisation
 from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
 from nnunet_active.util.atomic import write_json
-from nnunet_active.util.errors import ActiveError, IncompatibleSource
+from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 _TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own files beside the plans
 _EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one
@@ -240,8 +240,11 @@ class SourceModelPlanner:
         dataset_json = self.dataset.dataset_json
         try:
             network = build_network(plans, source.configuration, dataset_json)
-        except (ImportError, TypeError) as error:
-            raise IncompatibleSource(f"The source's network cannot be built here: {error}") from error
+        except MissingInput as error:
+            raise IncompatibleSource(
+                f"The network of {source.origin} cannot be built here ({error.__cause__}); install the package that it comes from, or "
+                f"use another source model."
+            ) from error
         return carry_over(network, source, plans, dataset_json)
 
 

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from nnunet_active.cli.arguments import seed, whole
+from nnunet_active.cli.arguments import add_device, device_of, seed, whole
 
 HELP = "Adapt a tiny source network to a phantom target (or yours) and compare: source, random, mmActS, all labels"
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", type=Path, help="raw data set (nnUNet_raw/DatasetXXX_Name) in place of the phantom")
     parser.add_argument("--source", type=Path, help="trained model folder or exported zip that goes with --raw")
     parser.add_argument("-c", dest="configuration", help="configuration of the source model, where it has several")
-    parser.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu", help="default: cpu")
+    add_device(parser)
     parser.add_argument("--folder", type=Path, help="where to work and keep everything (default: a temporary folder)")
     parser.add_argument("--budget", type=whole("--budget"), default=3, help="labels per adaptation (default: 3)")
     parser.add_argument("--epochs", type=whole("--epochs"), help="epochs per adaptation")
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_active.demo import demo_run as runner
 
+    device = device_of(args.device, print).type
     torch.set_num_threads(max(1, args.threads))
     start = time.perf_counter()
     work = args.folder or Path(tempfile.mkdtemp(prefix="nnunet_active_demo_"))
@@ -54,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     plan = runner.Plan(budget=args.budget, seed=args.seed, random_draws=args.random_draws, **given)
     if args.raw is None:
         test: list[str] = []
-        raw, model, images, labels = _phantom(args, runner)
+        raw, model, images, labels = _phantom(args.seed, device)
     else:
         raw, model = work / "nnUNet_raw" / args.raw.resolve().name, args.source
         if not raw.exists():
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         test, images, labels = runner.hold_out(raw, work, share=1 / 3, seed=args.seed)
     print("\nThe target: plans from the source model, preprocessing")
     dataset, configuration = runner.prepare_demo_target(raw, model, args.configuration)
-    target = runner.PreparedTarget(dataset, configuration, images, labels, work, args.device)
+    target = runner.PreparedTarget(dataset, configuration, images, labels, work, device)
     print(f"\nAdapting {configuration} on {dataset}: {plan.epochs} epochs of {plan.iterations} iterations each")
     rows = runner.compare_ways(target, plan, test)
     runner.save_rows(rows, work / "demo.json")
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _phantom(args: argparse.Namespace, runner: object) -> tuple[Path, Path, Path, Path]:
+def _phantom(seed: int, device: str) -> tuple[Path, Path, Path, Path]:
     from nnunet_active.demo.phantom import write_phantom_pair
     from nnunet_active.demo.source_training import train_source
     from nnunet_active.nnunet.nnunet_paths import raw_root
@@ -89,10 +90,10 @@ def _phantom(args: argparse.Namespace, runner: object) -> tuple[Path, Path, Path
 
     print("A phantom pair: a source domain, and a target from other scanners")
     try:
-        pair = write_phantom_pair(raw_root(), seed=args.seed)
+        pair = write_phantom_pair(raw_root(), seed=seed)
     except FileExistsError as error:
         raise ActiveError(f"{error} Or name a new folder with --folder.") from None
     print(f"  {pair.source_name}: {len(pair.source_truth)} cases; {pair.target_name}: {len(pair.target_truth)} cases")
     print("\nThe source model (what you would bring along)")
-    trained = train_source(pair.source_name, seed=args.seed, device=args.device)
+    trained = train_source(pair.source_name, seed=seed, device=device)
     return pair.target_folder, trained.folder, pair.target_folder / "imagesTs", pair.target_folder / "labelsTs"

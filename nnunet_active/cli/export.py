@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     """Export and print how the result is used."""
     from nnunet_active.models.model_export import export_model, export_source
     from nnunet_active.nnunet import nnunet_paths
+    from nnunet_active.util.errors import MissingInput
     from nnunet_active.workspace import Workspace
 
     workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
@@ -56,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
         _say(written, Commands(args.dataset, args.configuration, f"{plans}_source"), ["0"])
         return 0
     trained = nnunet_paths.results_root() / workspace.dataset / f"{args.trainer}__{plans}__{args.configuration}"
+    if not trained.is_dir():
+        raise MissingInput(
+            f"{trained} was not found: {args.trainer} has trained no such model; train it first, or name the trainer with -tr."
+        )
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
     _say(written, Commands(args.dataset, args.configuration, plans), args.folds)
     return 0

@@ -100,7 +100,9 @@ def _show(report: IngestReport) -> None:
     for sentence in report.refused.values():
         print(f"Refused: {sentence}")
     if report.unknown:
-        print(f"Named after no case, not taken: {', '.join(report.unknown)}")
+        print(
+            f"Named after no case, not taken: {', '.join(report.unknown)}. A label has the name of its case, without a channel number."
+        )
     if not (
         report.taken or report.corrected or report.delivered or report.refused or report.untouched or report.declined
     ):

@@ -25,7 +25,7 @@ from nnunet_active.cli.arguments import (
     slice_settings,
     whole,
 )
-from nnunet_active.commands import SHORT_STEPS, SHORT_TRAINER, trainer_for
+from nnunet_active.commands import trainer_for, why_trainer
 
 HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
 
@@ -199,9 +199,5 @@ def run(args: argparse.Namespace) -> int:
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
     trainer = trainer_for(args.strategy, settings.epochs, settings.iterations)
-    if trainer == SHORT_TRAINER:
-        print(
-            f"In fewer than {SHORT_STEPS} steps nnU-Net's SGD learns little; {trainer} takes AdamW, with a learning rate of its own."
-        )
-    print(f"Next: {workspace.commands.train(trainer)}")
+    print(*why_trainer(trainer), f"Next: {workspace.commands.train(trainer)}", sep="\n")
     return 0

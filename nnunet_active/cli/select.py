@@ -15,6 +15,7 @@ from nnunet_active.util.errors import CampaignError
 
 if TYPE_CHECKING:
     from nnunet_active.rounds.between_rounds import SelectResult
+    from nnunet_active.rounds.next_step import NextStep
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.util.log import Log
 
@@ -186,13 +187,11 @@ def _time(minutes: list[float] | None) -> time_budget.AnnotationTime | time_budg
     return (time_budget.SliceMinutes if len(minutes) == 2 else time_budget.AnnotationTime)(*minutes)
 
 
-def _next(result: SelectResult) -> tuple[str, str]:
+def _next(result: SelectResult) -> NextStep | None:
+    """None after a dry run."""
     from nnunet_active.rounds.next_step import next_step
 
-    if result.outcome == "proposed":
-        return "select", ""
-    step = next_step(result.workspace)
-    return step.kind, step.command
+    return None if result.outcome == "proposed" else next_step(result.workspace)
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
@@ -214,11 +213,12 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
         lines += ["", time]
     if result.problems:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
-    if result.outcome == "proposed":
+    if (step := _next(result)) is None:
         return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
-    kind, command = _next(result)
-    first = "Label the cases (README.txt in the folder says how), then: " if kind == "label" else "Next: "
-    return [*lines, "", f"{first}{command}" if command else "Nothing is left to do."]
+    if step.kind == "train":
+        lines += ["", *step.why[1:]]
+    first = "Label the cases (README.txt in the folder says how), then: " if step.kind == "label" else "Next: "
+    return [*lines, "", f"{first}{step.command}" if step.command else "Nothing is left to do."]
 
 
 def _json(args: argparse.Namespace, result: SelectResult) -> dict:
@@ -232,5 +232,6 @@ def _json(args: argparse.Namespace, result: SelectResult) -> dict:
             content["explanations"] = {case: explain_choice(result.query, case) for case in result.query.requested}
     content["waiting"] = result.campaign.waiting() if result.campaign else []
     content["handed_over"] = {str(one.number): str(one.folder) for one in result.handed_over}
-    content["next"] = _next(result)[1]
+    step = _next(result)
+    content["next"] = "" if step is None else step.command
     return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def carries_geometry(name: str) -> bool:
 def label_stems(name: str, ending: str) -> list[str]:
     """What a label file may be named after, the most specific ending first; none if it is in no label format.
 
+    Accents are composed (Unicode NFC): macOS writes them as characters of their own, and it is the same name.
+
     Args:
         name: of the file.
         ending: the data set's own file ending.
@@ -31,6 +34,7 @@ def label_stems(name: str, ending: str) -> list[str]:
     >>> label_stems("a.seg.nrrd", ".nii.gz"), label_stems("a.PNG", ".png"), label_stems("a.png", ".nii.gz")
     (['a', 'a.seg'], ['a'], [])
     """
+    name = unicodedata.normalize("NFC", name)
     endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, ending}, key=len, reverse=True)
     return [name[: -len(one)] for one in endings if name.lower().endswith(one.lower())]
 

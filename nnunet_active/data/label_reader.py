@@ -49,12 +49,13 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
         ending: the data set's own file ending.
 
     Returns:
-        case -> its files, sorted; and files in a label format that are named after no case (nor look like an image's channel or an
-        uncertainty map).
+        case -> its files, sorted; and files in a label format that are named after no case. What looks like a channel of an image, or
+        like an uncertainty map, is passed over; but a channel's name is told of where nothing else is named after the case.
     """
     known = set(cases)
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
+    channels: dict[Path, str] = {}
     for file in sorted(Path(folder).rglob("*")):
         within = file.relative_to(folder)
         if any(part.startswith(".") for part in within.parts) or not file.is_file():
@@ -63,14 +64,16 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
         case = next((stem for stem in stems if stem in known), None)
         if case is not None:
             found.setdefault(case, []).append(file)
-        elif stems and not _is_an_image(stems[0], known):
-            others.append(file)
-    return found, others
-
-
-def _is_an_image(stem: str, cases: set[str]) -> bool:
-    case, _, last = stem.rpartition("_")
-    return case in cases and (last in ("uncertainty", "prediction") or (len(last) == 4 and last.isdecimal()))
+        elif stems:
+            case, _, last = stems[0].rpartition("_")
+            if case not in known:
+                others.append(file)
+            elif len(last) == 4 and last.isdecimal():
+                channels[file] = case
+            elif last not in ("uncertainty", "prediction"):
+                others.append(file)
+    others += [file for file, case in channels.items() if case not in found]
+    return found, sorted(others)
 
 
 def read_label(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ def check_case_identifier(identifier: str) -> str:
         reason = (
             "only letters, digits, '_', '-', '.', '+', '=' and spaces are allowed, and a letter, digit or '_' first"
         )
+        if _IDENTIFIER.fullmatch(unicodedata.normalize("NFC", identifier)):
+            reason = "its accents are characters of their own, as macOS writes them (Unicode NFD, not NFC)"
     elif identifier[-1] in " .":
         reason = "it ends with a space or a dot"
     elif identifier.endswith("_seg"):

@@ -38,6 +38,7 @@ from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.log import Log
+from nnunet_active.util.progress import bar_is_shown
 
 TRAINER = "nnUNetTrainerActiveAdamW"
 
@@ -184,7 +185,9 @@ def _adapt(target: PreparedTarget, name: str, fold: str, settings: Settings, out
     start = time.perf_counter()
     with redirect_stdout(io.StringIO()):
         start_campaign(Place.of(target.dataset, target.configuration, DEFAULT_PLANS, fold), settings)
-    with tqdm(total=settings.epochs, desc=f"{name:12}", unit="epoch") as bar, _Console(bar) as console:
+    if hidden := not bar_is_shown():
+        log(f"{name}: {settings.epochs} epochs")
+    with tqdm(total=settings.epochs, desc=f"{name:12}", unit="epoch", disable=hidden) as bar, _Console(bar) as console:
         trainer = get_trainer_from_args(
             target.dataset, target.configuration, int(fold), TRAINER, DEFAULT_PLANS, device=torch.device(target.device)
         )

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
 from nnunet_active.util.atomic import copy_file, write_json
+from nnunet_active.util.progress import bar_is_shown
 
 PLANS_NAME = "nnUNetPlans"
 CONFIGURATION = "2d"
@@ -201,7 +202,10 @@ def train(
         trainer.initial_lr = schedule.lr
         trainer.initialize()
         with tqdm(
-            total=schedule.epochs * schedule.iterations, desc=f"Training on {dataset}", unit="it", disable=not progress
+            total=schedule.epochs * schedule.iterations,
+            desc=f"Training on {dataset}",
+            unit="it",
+            disable=not bar_is_shown(progress),
         ) as bar:
             trainer.bar = bar
             begin = time.perf_counter()

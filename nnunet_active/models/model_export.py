@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.models.model_writing import WRITTEN_BY, write_checkpoint
@@ -97,11 +98,8 @@ def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, o
     """A folder, or a zip that nnU-Net installs."""
     if output.suffix.lower() == ".zip":
         check_output_file(output, _is_exported_zip, "an exported model")
-    for model in models if output.suffix.lower() != ".zip" else ():
-        check_output_file(
-            output / name / f"fold_{model.fold}" / DEFAULT_CHECKPOINT, _is_exported_checkpoint, "an exported model"
-        )
-    if output.suffix.lower() != ".zip":
+    else:
+        _check_folder(output / name, models)
         for model in models:
             _write_model(model, output / name, stock)
         return output / name
@@ -113,6 +111,31 @@ def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, o
             for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(scratch).as_posix())
     return output
+
+
+def _check_folder(folder: Path, models: Sequence[SourceModel]) -> None:
+    """A folder that is there must hold nothing but what an export of the same model wrote."""
+    for model in models:
+        check_output_file(
+            folder / f"fold_{model.fold}" / DEFAULT_CHECKPOINT, _is_exported_checkpoint, "an exported model"
+        )
+        if (folder / "plans.json").is_file() and _json(folder / "plans.json") != model.plans:
+            raise ActiveError(f"{folder} holds a model with other plans; choose another folder with -o, or remove it.")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    checkpoints = [*folder.glob(f"fold_*/{DEFAULT_CHECKPOINT}")]
+    if not checkpoints or not all(map(_is_exported_checkpoint, checkpoints)):
+        raise ActiveError(
+            f"{folder} is there and is not an exported model of nnunet_active, so nothing is written into it; name another folder "
+            f"with -o."
+        )
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
 
 
 def _is_exported_zip(file: Path) -> bool:
@@ -142,12 +165,8 @@ def _check_stock_network(model: SourceModel, stock: str) -> None:
 
 
 def _write_model(model: SourceModel, folder: Path, stock: str) -> None:
-    fold = folder / f"fold_{model.fold}"
-    existing = folder / "plans.json"
-    if existing.is_file() and json.loads(existing.read_text(encoding="utf-8")) != model.plans:
-        raise ActiveError(f"{folder} holds a model with other plans; choose another folder with -o, or remove it.")
-    write_checkpoint(model, fold / DEFAULT_CHECKPOINT, stock, _MARK.decode())
+    write_checkpoint(model, folder / f"fold_{model.fold}" / DEFAULT_CHECKPOINT, stock, _MARK.decode())
     write_json(folder / "dataset.json", model.dataset_json)
     if model.fingerprint is not None:
         write_json(folder / "dataset_fingerprint.json", model.fingerprint)
-    write_json(existing, model.plans)
+    write_json(folder / "plans.json", model.plans)

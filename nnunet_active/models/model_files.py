@@ -50,6 +50,10 @@ class FolderStore:
                 found[match[1]] = checkpoints
         return _in_order(found)
 
+    def folders(self) -> list[str]:
+        """Names of the folders, models or not."""
+        return sorted(child.name for child in self.root.iterdir() if child.is_dir())
+
     def read(self, model: str, name: str) -> bytes | None:
         """Content of a small file of a model, or None."""
         file = self.root / model / name
@@ -99,6 +103,10 @@ class ZipStore:
                 found.setdefault(match[1], []).append(member.name)
         return _in_order(found)
 
+    def folders(self) -> list[str]:
+        """Names of the folders, models or not."""
+        return sorted({str(PurePosixPath(name).parent) for name in self.members} - {"."})
+
     def read(self, model: str, name: str) -> bytes | None:
         """Content of a small file of a model, or None."""
         member = str(PurePosixPath(model) / name)
@@ -147,6 +155,10 @@ def choose_model(store: FolderStore | ZipStore, configuration: str | None) -> st
         MissingInput: none is there, none is of this configuration, or several are.
     """
     models = store.models()
+    if not models and any(store.read(folder, "plans.pkl") is not None for folder in ("", *store.folders())):
+        raise MissingInput(
+            f"{store.describe('', '')} holds a model of nnU-Net v1, which v2 cannot read; train the source with v2."
+        )
     if not models:
         raise MissingInput(
             f"No trained model was found in {store.describe('', '')}; expected a folder with plans.json, dataset.json and "

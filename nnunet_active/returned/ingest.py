@@ -17,6 +17,7 @@ from typing import Any
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.splits import check_split_files
+from nnunet_active.commands import Commands
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.label_writer import write_label
@@ -88,6 +89,12 @@ def ingest(
             )
     report.waiting = [case for case in campaign.waiting() if case not in report.delivered]
     report.untouched = {case: files for case, files in report.untouched.items() if case in report.waiting}
+    for case in sorted(finder.accept.intersection(report.waiting) - {*report.untouched, *report.refused}):
+        commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
+        report.warn(
+            case,
+            f"Case {case} cannot be accepted: no prediction of it was handed over yet; {commands.annotate()} does that.",
+        )
     return report
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
+from nnunet_active.rounds.stale_predictions import forget_stale_predictions, set_folder_aside
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
@@ -110,7 +110,8 @@ def hand_over(
         place = place.absolute()
         _check_move(campaign, raw, store, one.number, place)
         if recorded is None:
-            _set_stale_aside(place, log)
+            set_folder_aside(place, "that an earlier campaign handed over", log)
+        forget_stale_predictions(workspace, one.number, cases, log)
         # before it is written: after a kill the same place is gone on with
         campaign.record_handoff(one.number, place)
         query = Query.of_round(one)
@@ -134,18 +135,6 @@ def hand_over(
         handed = tuple(case for case in there if case not in report.problems)
         done.append(HandedOver(one.number, place, handed, {**absent, **report.problems}))
     return done
-
-
-def _set_stale_aside(place: Path, log: Log) -> None:
-    """A hand-off folder that is there before the campaign has handed anything over belongs to an earlier one, with its predictions."""
-    if not (place / HANDOFF_FILE).is_file():
-        return
-    kept = place.with_name(f"{place.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
-    place.rename(kept)
-    log(
-        f"{place} held the predictions that an earlier campaign handed over; it was kept as {kept.name}. If labels in it are finished, "
-        f"take them with nnunet_active ingest --from {kept}."
-    )
 
 
 def check_moves(workspace: Workspace, folder: Path) -> None:

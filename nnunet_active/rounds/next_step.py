@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import RunningTraining, running_trainings
-from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, trainer_for
+from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, trainer_for, why_trainer
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
@@ -75,7 +75,7 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
     if configuration is None:
         if len(planned) > 1:
             raise MissingInput(f"{plans_file} plans {', '.join(planned)}; name one of them with -c.")
-        configuration = planned[0] if planned else "3d_fullres"
+        configuration = planned[0] if planned else ""  # the source model's
     commands = Commands(raw.name, configuration, workspace.plans_name, workspace.fold)
     state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
     head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {workspace.fold}."
@@ -86,7 +86,7 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
             head,
             "Every case has a label: a campaign would be a simulation that withholds each label until it is asked for.",
         )
-        return NextStep("select", commands.init() if planned else commands.plan(), why, state=state)
+        return NextStep("select", commands.init() if configuration in planned else commands.plan(), why, state=state)
     size = min(DEFAULT_SIZE, len(raw.unlabelled))
     if configuration not in planned:
         why = (head, "There are no plans yet: name the source model, and select plans, preprocesses and asks.")
@@ -264,6 +264,7 @@ def _train(
 ) -> NextStep:
     chosen = unfinished or earlier
     trainer = chosen.trainer if chosen else _suitable(campaign)
+    why = why if chosen else (*why, *why_trainer(trainer))
     command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
     if unfinished is not None and unfinished.labelled is None:
         why = (

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
-from nnunet_active.models.source_model import SourceModel, carry_over
+from nnunet_active.models.source_model import SourceModel, carry_over, read_source_model
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import raw_folder, results_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
-from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.util.errors import ActiveError, BadCase, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
 
@@ -97,6 +99,11 @@ def open_workspace(options: SelectOptions) -> Workspace:
                 f"There are no plans {workspace.plans_name} for {options.dataset} yet; name the source model with -m, and they are "
                 f"made from it."
             )
+        if options.configuration is None and options.model is not None and not workspace.plans_file.is_file():
+            fold = options.model_folds[0] if options.model_folds else None
+            workspace.named_configuration = read_source_model(
+                options.model, None, fold, trust=options.trust
+            ).configuration
         workspace.configuration  # noqa: B018 - says so where nobody has named one
         return workspace
     if campaign.fold != options.fold:
@@ -154,9 +161,10 @@ def open_target(options: SelectOptions) -> Opened:
         models = [workspace.model(options.model, fold, trust=options.trust) for fold in folds]
     if models and not workspace.plans_file.is_file():
         planner = SourceModelPlanner(raw.folder, models[:1], plans_name=workspace.plans_name)
-        planner.plan()
+        _check_readable(options.must_include, raw, planner.plan())
         return Opened(options, workspace, models, planner=planner)
     plans, dataset_json = workspace.store.plans_manager.plans, workspace.dataset_json
+    _check_readable(options.must_include, raw, plans)
     reports = [
         carry_over(build_network(plans, workspace.configuration, dataset_json), model, plans, dataset_json)
         for model in models
@@ -188,6 +196,17 @@ def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = No
     for sentence in (*report.warnings.values(), *report.problems.values()):
         log(f"WARNING: {sentence}")
     return Prepared(options, workspace, report, opened)
+
+
+def _check_readable(cases: Iterable[str], raw: RawDataset, plans: dict) -> None:
+    """Cases that are wanted by name are read before anything is written."""
+    reader = image_reader(plans)
+    for case in cases:
+        if case in raw.cases:
+            try:
+                check_image(case, raw.cases[case].images, reader, len(raw.channel_names))
+            except BadCase as error:
+                raise CampaignError(f"--must-include {case} is not possible: {error}") from error
 
 
 def _check_known(case: str, raw: RawDataset) -> None:

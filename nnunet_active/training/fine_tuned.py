@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,16 +67,17 @@ class FineTunedMixin:
         with self.adaptation.predicting():
             super().perform_actual_validation(save_probabilities)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+    def load_checkpoint(self, *given: Any, **named: Any) -> None:
         """As the stock one; where the weights that predict are others, those that are trained on are beside them.
 
         The stock one unpickles the file, which can run code stored in it; so it is read in a safe way first, and refused if that fails.
+        What its first argument, a file or a checkpoint, is called differs between versions of nnU-Net.
         """
-        checkpoint = filename_or_checkpoint
+        checkpoint = [*given, *named.values()][0]
         if not isinstance(checkpoint, dict):
             with self.one_sentence():
-                checkpoint = load_checkpoint(Path(filename_or_checkpoint), filename_or_checkpoint, advice=_NOT_OURS)
-        super().load_checkpoint(filename_or_checkpoint)
+                checkpoint = load_checkpoint(Path(checkpoint), checkpoint, advice=_NOT_OURS)
+        super().load_checkpoint(*given, **named)
         details = own_details(checkpoint)
         self.adaptation.resume(details)
         self.trained_on = tuple(details.get("labelled", ()))

@@ -6,6 +6,7 @@ is what the dataclass checks itself in ``__post_init__``.
 
 from __future__ import annotations
 
+import codecs
 import json
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from nnunet_active.util.errors import ActiveError, CampaignError
 
 Content = TypeVar("Content")
+_MARKED = "it begins with a byte order mark, which nnU-Net does not read; save it as UTF-8 without one"
 
 
 def read_state(
@@ -36,7 +38,8 @@ def read_state(
     try:
         return _adapter(kind).validate_json(file.read_bytes(), strict=True)
     except ValidationError as found:
-        reason = _first(found)
+        marked = file.read_bytes().startswith(codecs.BOM_UTF8)
+        reason = _MARKED if marked else _first(found)
     except (ActiveError, ValueError) as found:
         reason = str(found)
     except OSError as found:

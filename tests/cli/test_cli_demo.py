@@ -14,7 +14,7 @@ def test_the_demo_needs_no_flag_at_all():
     demo.add_arguments(parser)
     args = parser.parse_args([])
     assert (args.raw, args.source, args.folder) == (None, None, None)
-    assert args.budget == 3 and args.device == "cpu" and args.threads >= 1
+    assert args.budget == 3 and args.device is None and args.threads >= 1
 
 
 @pytest.mark.parametrize("flag", ["--raw", "--source"])

@@ -33,3 +33,9 @@ def test_a_fold_that_is_not_there_is_one_sentence_and_nothing_is_written(trained
     assert main([*trained, str(tmp_path / "out"), "-f", "0", "3"]) == 2
     assert "no checkpoint for fold 3" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_was_never_trained_is_named_as_such(trained, tmp_path, capsys):
+    assert main(["export", "-d", DATASET, "-c", "3d_fullres", "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "nnUNetTrainerMmActS has trained no such model" in said and "-tr" in said and "source model" not in said

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 
 import pytest
 from tiny_target import NAME
@@ -122,3 +123,27 @@ def test_several_folds_of_a_model_are_averaged_and_the_fold_flag_names_one_campa
     tiny_source.write_trained(tiny_source.source_model(seed=3), target.model, fold="1")
     assert select("-n", "1", "--strategy", "entropy", "-m", str(target.model), "--model-folds", "0", "1", "--json") == 0
     assert "mean of the probabilities of folds 0, 1" in capsys.readouterr().err
+
+
+def test_why_the_trainer_of_short_trainings_is_printed_is_said(target, capsys):
+    assert select("-n", "1", "--in-training", "--epochs", "2", "--iterations", "5") == 0
+    said = capsys.readouterr().out
+    assert "nnU-Net's SGD learns little; nnUNetTrainerActiveAdamW takes AdamW" in said
+    assert "-tr nnUNetTrainerActiveAdamW" in said.split("Next: ")[1]
+
+
+def test_an_unreadable_case_that_must_be_included_is_refused_before_anything_is_written(target, capsys):
+    shutil.rmtree(target.preprocessed)
+    (target.raw / "imagesTr" / "case_2_0000.nii.gz").write_bytes(b"broken")
+    assert select("-n", "1", "-m", str(target.model), "--must-include", "case_2") == 2
+    assert "--must-include case_2 is not possible: Case case_2: the image " in capsys.readouterr().err
+    assert not target.preprocessed.exists()
+
+
+def test_without_plans_the_configuration_is_that_of_the_source_model(target, capsys):
+    shutil.rmtree(target.preprocessed)
+    assert (
+        main(["select", "-d", "902", "-m", str(target.model), "-n", "1", "-np", "1", "-device", "cpu", "--dry-run"])
+        == 0
+    )
+    assert "3d_fullres: source model" in capsys.readouterr().out

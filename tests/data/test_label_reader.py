@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -198,3 +199,16 @@ def test_the_label_of_an_image_without_geometry_lies_where_the_image_lies(tmp_pa
     wrong = tiny.write_image(back / "a.mha", marked()[:3])
     with pytest.raises(BadCase, match="voxels, its image"):
         read(wrong, tmp_path / "a_0000.tif", reader=Tiff3DIO, ending=".tif")
+
+
+def test_a_name_in_macos_spelling_is_the_same_case(tmp_path):
+    (tmp_path / unicodedata.normalize("NFD", "M\u00fcller_1.nii.gz")).write_bytes(b"x")
+    found, others = find_label_files(tmp_path, ["M\u00fcller_1"], ENDING)
+    assert list(found) == ["M\u00fcller_1"] and others == []
+
+
+def test_a_label_with_a_channel_number_is_told_of_unless_the_case_has_another_file(tmp_path):
+    for name in ("a.nii.gz", "a_0000.nii.gz", "b_0000.nii.gz", "b_uncertainty.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    found, others = find_label_files(tmp_path, ["a", "b"], ENDING)
+    assert list(found) == ["a"] and [file.name for file in others] == ["b_0000.nii.gz"]

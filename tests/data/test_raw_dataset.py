@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import unicodedata
 
 import pytest
 import tiny_dataset as tiny
@@ -247,3 +248,8 @@ def test_a_listing_that_names_no_files_is_a_problem_of_that_case(raw, entry):
     rewrite_json(raw, dataset={"odd": entry})
     dataset = RawDataset(raw)
     assert "no list of files" in dataset.problems["odd"] and list(dataset.cases) == ["a", "b", "u"]
+
+
+def test_a_name_in_macos_spelling_is_refused_with_the_reason():
+    with pytest.raises(BadCaseIdentifier, match="as macOS writes them"):
+        check_case_identifier(unicodedata.normalize("NFD", "Zo\u00eb_7"))

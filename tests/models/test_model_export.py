@@ -190,3 +190,15 @@ def test_a_model_or_a_zip_of_somebody_else_is_never_replaced(results, tmp_path):
     archive.unlink()
     export(archive)
     export(archive)
+
+
+def test_nothing_is_written_into_a_folder_that_somebody_else_filled(results, tmp_path):
+    source, _ = train(results)
+    theirs = tmp_path / "out" / NAME
+    write_trained(source, theirs, "1")  # the same plans, another fold
+    (theirs / "fold_0").mkdir()
+    (theirs / "fold_0" / "checkpoint_best.pth").write_bytes(b"theirs")
+    before = {file: file.read_bytes() for file in theirs.rglob("*") if file.is_file()}
+    with pytest.raises(ActiveError, match="is not an exported model of nnunet_active, so nothing is written into it"):
+        export(tmp_path / "out")
+    assert {file: file.read_bytes() for file in theirs.rglob("*") if file.is_file()} == before

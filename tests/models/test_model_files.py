@@ -132,3 +132,15 @@ def test_a_description_is_an_object_or_a_clear_sentence(folder):
         (folder / model / "plans.json").write_text(content)
         with pytest.raises(ActiveError, match=said):
             read_json(store, model, "plans.json", required=True)
+
+
+def test_a_model_of_nnunet_v1_is_told_as_such(tmp_path):
+    (tmp_path / "nnUNetTrainerV2__nnUNetPlansv2.1").mkdir()
+    (tmp_path / "nnUNetTrainerV2__nnUNetPlansv2.1" / "plans.pkl").write_bytes(b"x")
+    for place in (tmp_path, tmp_path / "nnUNetTrainerV2__nnUNetPlansv2.1"):
+        with pytest.raises(MissingInput, match="holds a model of nnU-Net v1"):
+            choose_model(FolderStore(place), None)
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr("a/b/plans.pkl", b"x")
+    with pytest.raises(MissingInput, match="holds a model of nnU-Net v1"):
+        choose_model(ZipStore(tmp_path / "m.zip"), None)

@@ -326,3 +326,11 @@ def test_odd_channel_keys_and_a_reader_that_is_not_there_are_said_and_the_copy_f
     assert "the image reader MyLabIO, which this nnU-Net does not have; SimpleITKIO is used" in said
     copy = json.loads((tmp_path / "preprocessed" / NAME / "dataset.json").read_text())
     assert copy["channel_names"] == {str(index): name for index, name in enumerate(GLIOMA)}
+
+
+def test_a_network_of_somebodys_own_package_is_the_source_models(tmp_path):
+    source = source_model()
+    source.plans["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "mylab.nets.SuperUNet"
+    with pytest.raises(IncompatibleSource, match=r"The network of .* cannot be built here .*install the package"):
+        planner(tmp_path, make_raw(tmp_path), source).write()
+    assert not (tmp_path / "preprocessed" / NAME).exists()

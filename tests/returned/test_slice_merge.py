@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from killed_process import killed_after, killed_before_rename, needs_fork
+from killed_process import killed_after, killed_before_rename, needs_fork, seconds_of
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_rounds import copy_of, make_once
@@ -252,20 +253,22 @@ def assert_nothing_is_lost(target, first, wanted) -> None:
         assert any(np.array_equal(label, one[case]) for one in (first, wanted))
 
 
-def check_kills(target, kill) -> int:
-    """Kill, look, repeat until the command comes to its end; returns the number of kills."""
+def check_kills(target, kill, tries: Iterable[int]) -> int:
+    """Kill, look, repeat, each time from the start; ``kill`` gives None at the end; returns the number of kills."""
     wanted = second_round_drawn(target)
     first, kills, start = labels_of(target), 0, target.root / "start"
     places = ("nnUNet_raw", "nnUNet_preprocessed")
     for place in places:
         shutil.copytree(target.root / place, start / place, symlinks=True)
-    for step in itertools.count():
+    for step in tries:
         for place in places:
             shutil.rmtree(target.root / place)
             shutil.copytree(start / place, target.root / place, symlinks=True)
-        if not (died := kill(step)):
+        if (died := kill(step)) is None:
             break
-        kills += died
+        if not died:
+            continue
+        kills += 1
         assert_nothing_is_lost(target, first, wanted)
         take()
         campaign = campaign_of(target)
@@ -277,23 +280,27 @@ def check_kills(target, kill) -> int:
 
 @needs_fork
 def test_killed_before_any_rename_no_labelled_slice_is_lost(target):
-    assert check_kills(target, lambda step: killed_before_rename(take_in_a_fork, 2 * step)) > 5
+    assert (
+        check_kills(target, lambda step: killed_before_rename(take_in_a_fork, 2 * step) or None, itertools.count()) > 5
+    )
 
 
 @pytest.mark.long
 @needs_fork
 def test_killed_at_a_hundred_random_moments_no_labelled_slice_is_lost(target):
-    rng, spent = np.random.default_rng(0), []
+    rng, spans, done = np.random.default_rng(0), [], []
 
-    def kill(step: int) -> bool:
-        if len(spent) >= 100:
+    def kill(step: int) -> bool | None:
+        if not spans:
+            spans.append(seconds_of(take_in_a_fork))
             return False
-        while not killed_after(take_in_a_fork, rng.uniform(0, 3.0)):
-            pass
-        spent.append(step)
-        return True
+        if len(done) == 100:
+            return None
+        died = killed_after(take_in_a_fork, rng.uniform(0, spans[0]))
+        done.extend([step] * died)
+        return died
 
-    assert check_kills(target, kill) == 100
+    assert check_kills(target, kill, range(1000)) == 100
 
 
 def test_next_and_explain_speak_of_slices(target):

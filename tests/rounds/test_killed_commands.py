@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny_handoff
-from killed_process import killed_after, killed_before_rename, needs_fork
+from killed_process import killed_after, killed_before_rename, needs_fork, seconds_of
 from tiny_rounds import copy_of, make_once
 from tiny_target import Target
 
@@ -114,7 +114,9 @@ def test_a_command_killed_at_every_one_of_its_writes_comes_to_the_same_end(prepa
 @pytest.mark.long
 def test_a_command_killed_at_any_moment_comes_to_the_same_end(prepared, tmp_path, monkeypatch):
     rng, kills, number = random.Random(5), 0, 0
+    again(prepared[0], tmp_path / "timed", monkeypatch)
+    span = seconds_of(lambda: run(prepared[1]))
     while kills < 34:  # of each of three commands
-        moment = rng.uniform(0, 2.5)
+        moment = rng.uniform(0, span)
         kills += kill_and_repeat(prepared, partial(killed_after, seconds=moment), tmp_path / str(number), monkeypatch)
         number += 1

@@ -61,6 +61,8 @@ def test_without_plans_the_next_command_names_the_source_model(target):
         "nnunet_active select -d 902 -c 3d_fullres -n 3 -m MODEL",
     )
     assert any("no plans yet" in sentence for sentence in found.why)
+    # the source model says which configuration it is
+    assert step().command.split(" -device")[0] == "nnunet_active select -d 902 -n 3 -m MODEL"
 
 
 def test_what_is_not_preprocessed_is_counted_and_select_does_it(target):

@@ -87,6 +87,6 @@ def test_a_killed_training_with_two_workers_goes_on_to_the_same_end_and_leaves_n
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("number", range(30))
-def test_thirty_killed_trainings(trained_on, number, tmp_path, monkeypatch):
-    kill_training(trained_on, number * 0.15, tmp_path, monkeypatch)
+@pytest.mark.parametrize("number", range(100))
+def test_a_hundred_killed_trainings(trained_on, number, tmp_path, monkeypatch):
+    kill_training(trained_on, number * 0.05, tmp_path, monkeypatch)

@@ -66,3 +66,10 @@ def test_a_folder_in_place_of_the_file_is_named(file):
     file.mkdir()
     with pytest.raises(MissingInput, match=r"state\.json is not a state file \(Is a directory\); move it away\."):
         read_state(file, Outer, "a state file", "move it away", MissingInput)
+
+
+def test_a_byte_order_mark_is_named(tmp_path):
+    file = tmp_path / "splits_final.json"
+    file.write_bytes(b"\xef\xbb\xbf[]")
+    with pytest.raises(CampaignError, match="begins with a byte order mark"):
+        read_state(file, list[str], "a list")
