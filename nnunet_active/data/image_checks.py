@@ -88,6 +88,9 @@ def check_image(
             f"of their own."
             for file, count in several
         )
+        if not several and len(files) == 1:  # pictures: grey ones, or with an opaque layer of their own
+            advice = " Save the picture with as many colours as dataset.json has channels (no transparency), or each channel as a file "
+            advice += "of its own (CASE_0000, CASE_0001 ...)."
         raise BadCase(f"Case {case}: its files hold {found} channel(s), but {channels} are expected.{advice}")
     if len(constant) == found:
         raise BadCase(
@@ -128,7 +131,10 @@ def check_label(
     if geometry is None:
         geometry = _read(case, images[0], "image", reader)[1]
     if len(found) != 1:
-        raise BadCase(f"Case {case}: the label {label} has {len(found)} channels instead of one; replace it.")
+        raise BadCase(
+            f"Case {case}: the label {label} has {len(found)} channels instead of one; save it as a grey "
+            f"image whose numbers are the label values."
+        )
     _compare_grids(case, label, grid, images[0], geometry)
     return check_label_values(f"Case {case}: the label {label}", np.unique(found), allowed, ignore)
 

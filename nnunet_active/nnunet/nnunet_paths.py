@@ -17,6 +17,11 @@ def _root(variable: str) -> Path:
             f"The environment variable {variable} is not set; set it to the folder that nnU-Net uses, "
             f"e.g. export {variable}=/path/to/{variable}."
         )
+    if value[0] in "~\"'" and not Path(value).is_dir():
+        raise MissingInput(
+            f"The environment variable {variable} is {value}, which is no folder: the shell has not taken ~ or the quotation marks for "
+            f"what they mean; write the whole path, without them."
+        )
     return Path(value)
 
 
@@ -53,10 +58,12 @@ def dataset_name(id_or_name: str | int) -> str:
         raise MissingInput(f"-d {text} is neither a data set number nor a name such as Dataset204_GliomaTarget.")
     found = datasets_with_number(int(text))
     if not found:
+        raw, preprocessed = (
+            _root(name) if os.environ.get(name) else "not set" for name in ("nnUNet_raw", "nnUNet_preprocessed")
+        )
         raise MissingInput(
-            f"No folder Dataset{int(text):03d}_* was found in nnUNet_raw ({os.environ.get('nnUNet_raw')}), "
-            f"nnUNet_preprocessed ({os.environ.get('nnUNet_preprocessed')}) or nnUNet_results; "
-            f"check the number and the environment variables."
+            f"No folder Dataset{int(text):03d}_* was found in nnUNet_raw ({raw}), "
+            f"nnUNet_preprocessed ({preprocessed}) or nnUNet_results; check the number and the environment variables."
         )
     if len(found) > 1:
         raise MissingInput(f"Data set number {text} is used by {', '.join(found)}; give the full name with -d.")

@@ -81,6 +81,12 @@ def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
     return gone
 
 
+def without_temporary(file: str | os.PathLike[str]) -> Path:
+    """The folder of a temporary file of ours, any other file itself: people know nothing of the former."""
+    file = Path(file)
+    return file.parent if _TEMPORARY.fullmatch(file.name) else file
+
+
 def _is_left_over(name: str) -> bool:
     match = _TEMPORARY.fullmatch(name)
     return match is not None and match["machine"] == _machine() and not _lives(int(match["process"]))

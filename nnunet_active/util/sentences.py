@@ -10,6 +10,7 @@ import traceback
 from pathlib import Path
 from typing import IO
 
+from nnunet_active.util.atomic import without_temporary
 from nnunet_active.util.errors import ActiveError
 
 WHOLE = "NNUNET_ACTIVE_TRACEBACK"
@@ -42,7 +43,7 @@ def one_sentence(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     again = "What was finished is kept, and the same command goes on."
     if isinstance(error, OSError) and error.errno is not None:
-        file = f"{error.filename}: " if error.filename is not None else ""
+        file = "" if error.filename is None else f"{without_temporary(str(error.filename))}: "
         advice = _ADVICE.get(error.errno, "see to it")
         return f"{file}{error.strerror or os.strerror(error.errno)}; {advice}, then try again. {again}", INCOMPLETE
     if isinstance(error, MemoryError):

@@ -77,3 +77,10 @@ def test_a_number_without_any_variable_is_missing_input_too(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(MissingInput, match="check the number and the environment variables"):
         nnunet_paths.dataset_name(204)
+
+
+@pytest.mark.parametrize("value", ["~/nnUNet_raw", '"/data/nnUNet_raw"', "'/data/nnUNet_raw'"])
+def test_what_the_shell_has_not_taken_for_what_it_means_is_said(nnunet_folders, monkeypatch, value):
+    monkeypatch.setenv("nnUNet_raw", value)
+    with pytest.raises(MissingInput, match="write the whole path, without them"):
+        nnunet_paths.dataset_name("777")

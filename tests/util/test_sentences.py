@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
+from nnunet_active.util.atomic import temporary_name
 from nnunet_active.util.errors import EmptyPool, MissingInput
 from nnunet_active.util.sentences import WHOLE, one_sentence, show_everything, writable
 
@@ -65,3 +68,9 @@ def test_what_a_terminal_cannot_show_is_replaced():
 def test_a_text_for_a_file_of_the_systems_encoding_keeps_what_it_can(monkeypatch):
     monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale: "latin-1")
     assert writable("Ödem Łódź") == "Ödem ?ód?"
+
+
+def test_of_a_temporary_file_the_folder_is_named():
+    where = os.path.join("labels", temporary_name(Path("case_2.nii.gz")).name)
+    said, code = one_sentence(PermissionError(errno.EACCES, "Permission denied", where))
+    assert said.startswith("labels: Permission denied; its owner has to allow it") and code == 1
