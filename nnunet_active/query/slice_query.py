@@ -88,10 +88,10 @@ class SliceQuery:
         """
         if not self.campaign.asks_for_slices:
             return list(cases), count
-        left = [case for case in cases if self.open_slices(case)]
-        number = (
-            scans_for(count, len(left), self.campaign.settings.per_case) if scans is None else min(scans, len(left))
-        )
+        free = {case: self.open_slices(case) for case in cases}
+        left = [case for case in cases if free[case]]
+        most = self.campaign.settings.per_case
+        number = scans_for(count, [free[case] for case in left], most) if scans is None else min(scans, len(left))
         fresh = [case for case in left if case not in self._asked]
         found = fresh if len(fresh) >= number else left
         return sorted({*found, *must}), number

@@ -26,13 +26,21 @@ SUPPORT = 100.0
 """n0, in voxels: ASD's own (``docs/measured.md``)."""
 
 
-def scans_for(count: int, scans: int, per_case: int) -> int:
-    """How many of ``scans`` scans ``count`` slices are asked of: all where there are enough, else as few as hold them.
+def scans_for(count: int, free: Sequence[int], per_case: int) -> int:
+    """How many scans ``count`` slices are asked of: all where there are slices for all, else as few as hold them, whichever they are.
 
-    >>> scans_for(30, 15, 3), scans_for(30, 96, 3)
-    (15, 10)
+    Args:
+        count: slices in all.
+        free: slices of each scan that may still be asked for.
+        per_case: most slices of a scan.
+
+    >>> scans_for(30, [20] * 15, 3), scans_for(30, [20] * 96, 3), scans_for(30, [20] * 93 + [2] * 3, 3)
+    (15, 10, 11)
     """
-    return scans if count >= scans else min(scans, -(-count // per_case))
+    if count >= len(free):
+        return len(free)
+    held = np.cumsum(sorted(min(most, per_case) for most in free))
+    return min(int(np.searchsorted(held, count)) + 1, len(free))
 
 
 def share_out(count: int, free: Sequence[int], per_case: int) -> list[int]:
