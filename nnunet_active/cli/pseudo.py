@@ -47,10 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
     from nnunet_active.commands import Commands
+    from nnunet_active.data.dataset_json import ignore_value
+    from nnunet_active.data.partly_labelled import find_partly_labelled
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.pseudo.derived_dataset import derive_dataset, derived_name
     from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, check_trained, make_reliable_set
     from nnunet_active.rounds.asking_model import find_models, make_window
+    from nnunet_active.training.known_slices import KnownSlices
     from nnunet_active.workspace import Workspace
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
@@ -68,17 +71,23 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.lines():
         log(sentence)
     window = make_window(found, workspace, device)
-    candidates = workspace.candidates()
+    # of a case that may be asked for further slices some are labelled
+    candidates = sorted(set(workspace.candidates()) - set(campaign.labelled()))
+    known = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
+    known.prepare(campaign.labelled(), campaign.held_out(), campaign.known_slices())
+    partly = find_partly_labelled(known.folder, campaign.labelled(), ignore_value(workspace.dataset_json))
     # beside the sets that a training makes for itself, and never instead of them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
     by = Predicting(window, workspace.store, workspace.dataset_json, log=log)
-    made = make_reliable_set(campaign, by, candidates, place, settings)
+    made = make_reliable_set(campaign, by, candidates, place, settings, partly=partly)
     lines = [f"All reliabilities: {made.folder / TABLE}"]
     derived = None
-    if name is not None and made.cases:
+    if name is not None and (made.cases or made.filled):
         derived = derive_dataset(name, made, campaign, workspace.raw, by, args.copy)
         lines += [
-            f"Derived data set: {derived} ({len(made.cases)} of its labels are predictions that nobody has checked).",
+            f"Derived data set: {derived} ({len(made.cases)} of its labels are predictions that nobody has checked"
+            + (f", {len(made.filled)} are completed by such predictions" if made.filled else "")
+            + ").",
             f"Next: {Commands(name, campaign.configuration).plan_with_nnunet()}, then any trainer with fold 0; "
             + (
                 "its splits_final.json validates on people's labels alone."
@@ -93,13 +102,15 @@ def run(args: argparse.Namespace) -> int:
             "folder": str(made.folder),
             "derived": str(derived) if derived else None,
             "reliable": list(made.cases),
+            **({"filled": list(made.filled)} if partly.cases else {}),
             "cases": json.loads(made.table.to_json(orient="index")),
             **{key: made.record[key] for key in ("settings", "labelled", "network", "notes")},
         }
         print(json.dumps(content, indent=2))
     else:
         print(*lines, sep="\n")
-    return 0 if made.cases and len(made.table) == len(candidates) else 1
+    looked_at = len(candidates) + len(partly.cases)
+    return 0 if (made.cases or made.filled) and len(made.table) == looked_at else 1
 
 
 def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSettings:

@@ -29,7 +29,7 @@ def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel
     Returns:
         ``dice`` (class -> number or None where both are empty; empty without a prediction), ``volume_predicted_mm3``,
         ``volume_label_mm3``, ``changed_voxels`` (None without a prediction). Where the annotator ignored voxels, neither Dice nor
-        the count looks at them.
+        volumes nor the count look at them.
 
     Raises:
         BadCase: the shapes differ.
@@ -49,7 +49,7 @@ def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel
         class_masks(label, labels).items(), class_masks(predicted, labels).values(), strict=True
     ):
         found["dice"][name] = dice(truth & counted, guess & counted)
-        found["volume_predicted_mm3"][name] = float(np.count_nonzero(guess) * voxel_mm3)
+        found["volume_predicted_mm3"][name] = float(np.count_nonzero(guess & counted) * voxel_mm3)
     found["changed_voxels"] = int(np.count_nonzero((label != predicted) & counted))
     return found
 

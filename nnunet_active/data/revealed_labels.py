@@ -78,13 +78,27 @@ def reveal(
 
 
 def _keeping(axis: str, slices: Sequence[int], dataset_json: dict) -> LabelChange:
-    ignore = ignore_value(dataset_json)
-
     def change(seg: np.ndarray, properties: dict) -> np.ndarray:
-        place, there = in_reader_order(axis, slices, seg.shape[1:], properties)
-        return keep_slices(seg, 1 + place, there, ignore)
+        return cut_to_slices(seg, properties, axis, slices, ignore_value(dataset_json))
 
     return change
+
+
+def cut_to_slices(seg: np.ndarray, properties: dict, axis: str, slices: Sequence[int], ignore: int) -> np.ndarray:
+    """A label with the ignore value outside of some slices.
+
+    Args:
+        seg: (1, Z, Y, X), as its reader orders it.
+        properties: what the reader noted.
+        axis: ``x``, ``y`` or ``z`` of the stored image.
+        slices: from 0.
+        ignore: the ignore value.
+
+    Raises:
+        BadCase: there is no such slice.
+    """
+    place, there = in_reader_order(axis, slices, seg.shape[1:], properties)
+    return keep_slices(seg, 1 + place, there, ignore)
 
 
 def in_reader_order(axis: str, slices: Sequence[int], shape: Sequence[int], properties: dict) -> tuple[int, list[int]]:

@@ -3,7 +3,8 @@
 ``nnUNet_raw/DatasetNNN_..._PseudoLabelled``: images are links to the target's, labels of people are copies, pseudo-labels are the
 network's predictions in the geometry of the scans, as ``nnUNetv2_predict`` would write them. Its ``dataset.json`` says under
 ``pseudo_labels`` which are which. ``splits_final.json`` validates on people's labels alone: on pseudo-labels a network would be
-praised for its own errors.
+praised for its own errors. A partly labelled case holds what is known of it and the ignore value elsewhere, or, where its prediction is
+reliable, that prediction; it then never validates.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ import numpy as np
 
 from nnunet_active.annotation.resample_back import to_original_space
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.label_intake import readable_label
+from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.data.revealed_labels import cut_to_slices
 from nnunet_active.nnunet.nnunet_paths import datasets_with_number, preprocessed_root, raw_root
 from nnunet_active.pseudo.pseudo_label_writer import link_file
 from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, ReliableSet
@@ -83,7 +88,7 @@ def derive_dataset(
     folder = raw_root() / name
     if folder.exists() and not _is_ours(folder, raw.name):
         raise ActiveError(f"{folder} exists and was not derived from {raw.name}; choose another name or number.")
-    if not made.cases:
+    if not made.cases and not made.filled:
         raise ActiveError("No pseudo-label is reliable, so there is nothing to derive a data set from.")
     people = sorted({*campaign.labelled(), *campaign.val} & set(raw.labelled))
     gone = sorted(set(made.cases) - set(raw.cases))
@@ -102,30 +107,35 @@ def derive_dataset(
                     copy_file(image, target)
                 else:
                     link_file(image, target, symbolic_first=True)
+        withheld = {} if campaign.asks_a_person else campaign.known_slices()
         for case in people:
-            copy_file(
-                readable_label(raw.cases[case], by.store, by.dataset_json),
-                new / "labelsTr" / f"{case}{raw.file_ending}",
-            )
+            drawn = readable_label(raw.cases[case], by.store, by.dataset_json)
+            file = new / "labelsTr" / f"{case}{raw.file_ending}"
+            if case in withheld or case in made.filled:
+                _write_partly_labelled(case, drawn, file, by, withheld.get(case), case in made.filled)
+            else:
+                copy_file(drawn, file)
         for case in made.cases:
-            properties = by.store.properties(case)
-            logits = by.window.logits(by.store.load_image(case))
-            segmentation, _ = to_original_space(case, logits, by.store, properties, by.dataset_json)
-            reader.write_seg(segmentation, str(new / "labelsTr" / f"{case}{raw.file_ending}"), properties)
+            file = new / "labelsTr" / f"{case}{raw.file_ending}"
+            reader.write_seg(_predicted(case, by), str(file), by.store.properties(case))
         shutil.copy2(made.folder / TABLE, new / TABLE)
-        splits = folds_on_labels_of_people(people, list(campaign.val), list(made.cases))
+        checked = [case for case in people if case not in made.filled]
+        splits = folds_on_labels_of_people(checked, list(campaign.val), [*made.cases, *made.filled])
         write_json(new / "splits_final.json", splits)
         facts = {
             "derived_from": raw.name,
             "pseudo_labelled": list(made.cases),
-            "labelled_by_people": people,
+            "labelled_by_people": checked,
+            **({"completed_by_predictions": list(made.filled)} if made.filled else {}),
             "network": made.record.get("network"),
             "settings": made.record.get("settings"),
             "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         description = (
             f"{raw.name} with pseudo-labels: {len(made.cases)} of the {len(made.cases) + len(people)} labels are predictions "
-            f"that nobody has checked. Which ones, is under '{KEY}'."
+            f"that nobody has checked"
+            + (f", {len(made.filled)} more are completed by such predictions" if made.filled else "")
+            + f". Which ones, is under '{KEY}'."
         )
         content = {key: value for key, value in raw.dataset_json.items() if key != "dataset"}
         content |= {"name": name, "description": description, "numTraining": len(people) + len(made.cases), KEY: facts}
@@ -139,6 +149,34 @@ def derive_dataset(
     # where nnU-Net looks for it; planning and preprocessing leave it as it is
     write_json(preprocessed_root() / name / "splits_final.json", splits)
     return folder
+
+
+def _predicted(case: str, by: Predicting) -> np.ndarray:
+    """What the network predicts, in the geometry of the scan."""
+    logits = by.window.logits(by.store.load_image(case))
+    return to_original_space(case, logits, by.store, by.store.properties(case), by.dataset_json)[0]
+
+
+def _write_partly_labelled(
+    case: str, drawn: Path, file: Path, by: Predicting, known: SliceRequest | None, fill: bool
+) -> None:
+    """Write the label of a case of which some slices are known.
+
+    Args:
+        case: which case.
+        drawn: its label.
+        file: where to.
+        by: the network that predicts.
+        known: the known slices, where the label holds more that is withheld; None: it holds no more than is known.
+        fill: whether the prediction stands in what is not known.
+    """
+    reader, ignore = by.store.plans_manager.image_reader_writer_class(), ignore_value(by.dataset_json)
+    label, properties = reader.read_seg(str(drawn))
+    if known is not None:
+        label = cut_to_slices(label, properties, known.axis, known.slices, ignore)
+    if fill:
+        label = fill_ignored(label, _predicted(case, by)[None], ignore)
+    reader.write_seg(label[0], str(file), properties)
 
 
 def _is_ours(folder: Path, target: str) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.nnunet.inference import Window
 
 
@@ -25,8 +26,10 @@ def label_map(logits: Tensor, window: Window) -> np.ndarray:
     return np.asarray(window.labels.convert_logits_to_segmentation(logits.float().cpu())).astype(np.int16)
 
 
-def write_pseudo_case(case: str, store: CaseStore, window: Window, dataset_json: dict, folder: Path) -> None:
-    """Link, label and properties of one case; the label and its facts come from the prediction alone.
+def write_pseudo_case(
+    case: str, store: CaseStore, window: Window, dataset_json: dict, folder: Path, drawn: np.ndarray | None = None
+) -> None:
+    """Link, label and properties of one case; the label and its facts come from the prediction, and from what people drew of it.
 
     Args:
         case: which case.
@@ -34,14 +37,17 @@ def write_pseudo_case(case: str, store: CaseStore, window: Window, dataset_json:
         window: the network.
         dataset_json: the target's, for the classes.
         folder: gets ``CASE.b2nd``, ``CASE_seg.b2nd`` and ``CASE.pkl``.
+        drawn: (1, Z, Y, X) label of which a part is drawn; the prediction stands only where it has the ignore value.
     """
     image = store.load_image(case)
+    manager = store.plans_manager.get_label_manager(dataset_json)
     seg = label_map(window.logits(image), window)[None]
+    if drawn is not None:
+        seg = fill_ignored(drawn, seg, manager.ignore_label)
     patch = tuple(store.configuration_manager.patch_size)
     properties = dict(store.properties(case))
     for key in ("class_locations", RECORD_KEY):  # of a withheld label, and of the files that this is not made from
         properties.pop(key, None)
-    manager = store.plans_manager.get_label_manager(dataset_json)
     wanted = list(manager.foreground_regions if manager.has_regions else manager.foreground_labels)
     if manager.has_ignore_label:
         wanted.append([-1, *manager.all_labels])

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.partly_labelled import PartlyLabelled
 from nnunet_active.models.name_mapping import map_heads
 from nnunet_active.models.source_model import SourceModel
 from nnunet_active.nnunet.inference import Window
@@ -47,9 +48,10 @@ class ReliableSet:
 
     Attributes:
         folder: where it is.
-        cases: the reliable cases, sorted; may be empty.
+        cases: the reliable unlabelled cases, sorted; may be empty.
         table: index: every case that was looked at; ``confidence``, ``distance``, ``nearest_labelled``, ``foreground_voxels``, bool
-            ``eligible``, ``confident``, ``near``, ``reliable``, and ``reason``, a few words.
+            ``eligible``, ``confident``, ``near``, ``reliable``, and ``reason``, a few words; with partly labelled cases also
+            bool ``partly_labelled``.
         record: what it was made from: settings, labelled cases, digest of the network, notes.
     """
 
@@ -59,6 +61,11 @@ class ReliableSet:
     record: dict
 
     @property
+    def filled(self) -> tuple[str, ...]:
+        """Partly labelled cases whose prediction is reliable, sorted: it stands where nobody has labelled."""
+        return tuple(self.record.get("filled", ()))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user: fall-backs taken."""
         return tuple(self.record.get("notes", ()))
@@ -66,8 +73,9 @@ class ReliableSet:
     def lines(self) -> list[str]:
         """What was kept, for people."""
         labelled = len(self.record.get("labelled", ()))
+        partly = int(self.table["partly_labelled"].sum()) if "partly_labelled" in self.table else 0
         lines = [
-            f"Pseudo-labels: {len(self.cases)} of {len(self.table)} unlabelled cases are reliable "
+            f"Pseudo-labels: {len(self.cases)} of {len(self.table) - partly} unlabelled cases are reliable "
             f"(beside {labelled} labelled one{'' if labelled == 1 else 's'})"
         ]
         if self.cases:
@@ -75,7 +83,14 @@ class ReliableSet:
             lines[0] += f"; confidence from {used['confidence'].min():.4f}"
             if used["distance"].notna().any():
                 lines[0] += f", distance up to {used['distance'].max():.4g}"
-        return [lines[0] + ".", *(f"  note: {note}" for note in self.notes)]
+        lines[0] += "."
+        if partly:
+            lines = lines if len(self.table) > partly else []
+            lines.append(
+                f"Pseudo-labels: in {len(self.filled)} of {partly} partly labelled cases predictions fill what nobody has labelled"
+                + ("." if len(self.filled) == partly else "; the others keep the ignore value there.")
+            )
+        return lines + [f"  note: {note}" for note in self.notes]
 
 
 @dataclass(frozen=True)
@@ -157,8 +172,12 @@ def make_reliable_set(
     folder: Path,
     settings: PseudoLabelSettings,
     labelled: Sequence[str] | None = None,
+    partly: PartlyLabelled | None = None,
 ) -> ReliableSet:
     """Predict the unlabelled cases, keep the reliable ones, and write them so that nnU-Net can train on them.
+
+    Partly labelled cases are judged among themselves, by confidence alone: each is as near to a labelled case as can be. What people
+    drew in them stays, voxel by voxel.
 
     Args:
         campaign: for the labelled cases and the scores that are known already.
@@ -167,6 +186,7 @@ def make_reliable_set(
         folder: ``campaign.folder / "pseudo" / tag``; its sisters, the sets of earlier rounds, are deleted once it is whole.
         settings: the shares.
         labelled: the labelled cases; by default all of the campaign.
+        partly: those of them that are labelled in part.
 
     Returns:
         The set; with no case in it where nothing is reliable.
@@ -177,14 +197,21 @@ def make_reliable_set(
     cache = ScoreCache.of(campaign.dataset_folder, campaign.plans, campaign.configuration)
     digest = ranks.decide(lambda: by.window.digest)
     table, notes = rate_cases(by, candidates, labelled, settings, cache)
-    cases = sorted(table.index[table["reliable"].astype(bool)])
+    cases, filled = _reliable(table), []
+    if partly is not None and partly.cases:
+        rated, _ = rate_cases(by, partly.cases, (), settings, cache)
+        filled = _reliable(rated)
+        parts = [part.assign(partly_labelled=on) for part, on in ((table, False), (rated, True)) if not part.empty]
+        table = pd.concat(parts) if parts else table
+        notes = notes if candidates else []
 
     folder = Path(folder)
     temporary = ranks.decide(lambda: temporary_beside(folder))
     try:
-        mine = ranks.mine(cases)
+        mine = ranks.mine([*cases, *filled])
         for case in tqdm(mine, desc="Pseudo-labels", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
-            write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary)
+            drawn = partly.label(case) if partly is not None and case in filled else None
+            write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary, drawn)
         ranks.gather(None)  # all ranks have written
         record = {
             "format": FORMAT,
@@ -193,6 +220,7 @@ def make_reliable_set(
             "candidates": candidates,
             "network": digest,
             "cases": cases,
+            "filled": filled,
             "notes": notes,
         }
         ranks.decide(lambda: _finish(temporary, folder, table, record))
@@ -216,7 +244,8 @@ def read_reliable_set(folder: Path) -> ReliableSet | None:
         ).set_index("case")
     except (OSError, ValueError, KeyError):
         return None
-    if not all((Path(folder) / f"{case}.b2nd").is_file() for case in record["cases"]):  # a link whose image has gone
+    cases = (*record["cases"], *record.get("filled", ()))
+    if not all((Path(folder) / f"{case}.b2nd").is_file() for case in cases):  # a link whose image has gone
         return None
     return ReliableSet(Path(folder), tuple(record["cases"]), table.fillna({"nearest_labelled": ""}), record)
 
@@ -239,6 +268,10 @@ def check_trained(
     if is_source and labelled:
         return ["This is the source network: it has not been trained on the labelled cases yet; train first."]
     return [] if labelled else ["No case is labelled yet: these are the predictions of an unadapted network."]
+
+
+def _reliable(table: pd.DataFrame) -> list[str]:
+    return sorted(table.index[table["reliable"].astype(bool)])
 
 
 def _finish(temporary: Path, folder: Path, table: pd.DataFrame, record: dict) -> None:

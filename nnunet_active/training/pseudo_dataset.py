@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,20 @@ class MixedDataset:
         labelled: nnU-Net's data set of the labelled cases.
         pseudo: that of the pseudo-labelled cases; not empty.
         share: probability in [0, 1).
+        filled: cases that may be in both: labelled in part, and there with predictions in the rest.
 
     Raises:
         ValueError: no pseudo-labelled case, or a share outside [0, 1).
     """
 
-    def __init__(self, labelled: nnUNetBaseDataset, pseudo: nnUNetBaseDataset, share: float) -> None:
+    def __init__(
+        self, labelled: nnUNetBaseDataset, pseudo: nnUNetBaseDataset, share: float, filled: Sequence[str] = ()
+    ) -> None:
         if not pseudo.identifiers:
             raise ValueError("a mixed data set needs a pseudo-labelled case")
         if not 0 <= share < 1:
             raise ValueError(f"the share of pseudo-labelled samples is {share}; it must be at least 0 and less than 1")
-        both = set(labelled.identifiers) & set(pseudo.identifiers)
+        both = set(labelled.identifiers) & set(pseudo.identifiers) - set(filled)
         if both:
             raise ValueError(f"labelled and pseudo-labelled at once: {', '.join(sorted(both))}")
         self.labelled, self.pseudo, self.share = labelled, pseudo, share

@@ -2,8 +2,9 @@
 
 A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases
 alone. Then the network predicts every case that has no label by then, the reliable ones are kept
-(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. With the next query they are forgotten:
-pseudo-labels are never carried into another round.
+(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. So it does on partly labelled cases whose
+prediction is reliable: once as they are, and once more, among the pseudo-labelled ones, with predictions where nobody has labelled.
+With the next query pseudo-labels are forgotten: they are never carried into another round.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pathlib import Path
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUNetDatasetBlosc2
 
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.data.dataset_json import ignore_value
+from nnunet_active.data.partly_labelled import find_partly_labelled
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.pseudo.pseudo_labels import Predicting, ReliableSet, make_reliable_set, read_reliable_set
 from nnunet_active.training.pseudo_dataset import MixedDataset
@@ -37,8 +40,8 @@ class PseudoLabelling:
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """Pseudo-labelled cases that are trained on now."""
-        return () if self.current is None else self.current.cases
+        """Cases with pseudo-labels, in a part of them or everywhere, that are trained on now."""
+        return () if self.current is None else (*self.current.cases, *self.current.filled)
 
     @property
     def key(self) -> tuple:
@@ -81,8 +84,8 @@ class PseudoLabelling:
         """The training set: the labelled cases and, where there are any, the reliable ones."""
         if not self.cases:
             return labelled
-        pseudo = nnUNetDatasetBlosc2(str(self.current.folder), list(self.current.cases))
-        return MixedDataset(labelled, pseudo, self.settings.share)
+        pseudo = nnUNetDatasetBlosc2(str(self.current.folder), list(self.cases))
+        return MixedDataset(labelled, pseudo, self.settings.share, self.current.filled)
 
     def _folder(self, epoch: int, begins: int) -> Path:
         campaign = self.session.campaign
@@ -95,6 +98,9 @@ class PseudoLabelling:
     def _make(self, epoch: int, window: Window, folder: Path) -> ReliableSet:
         session, began = self.session, time.perf_counter()
         labelled = session.labelled(epoch)
+        partly = session.ranks.decide(
+            lambda: find_partly_labelled(session.known_slices.folder, labelled, ignore_value(session.dataset_json))
+        )
         made = make_reliable_set(
             session.campaign,
             Predicting(window, session.store, session.dataset_json, session.ranks, session.log),
@@ -102,7 +108,11 @@ class PseudoLabelling:
             folder,
             self.settings,
             labelled,
+            partly,
         )
         seconds = time.perf_counter() - began
-        session.event(epoch, "pseudo_labels", reliable=list(made.cases), looked_at=len(made.table), seconds=seconds)
+        found = {"reliable": list(made.cases), "looked_at": len(made.table)}
+        if partly.cases:
+            found["filled"] = list(made.filled)
+        session.event(epoch, "pseudo_labels", **found, seconds=seconds)
         return made

@@ -9,10 +9,16 @@ import SimpleITK as sitk
 import tiny_nnssl
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_dataset import write_image
 from tiny_rounds import make_once, start
+from tiny_target import make_target, truth
 
+from nnunet_active.campaign.campaign_round import RoundContent
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.cli.main import main
 from nnunet_active.data.cases import open_store
+from nnunet_active.data.ignore_label import declare_ignore_label
+from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.model_writing import save_source_model
@@ -150,3 +156,48 @@ def test_a_data_set_of_somebody_elses_is_refused_before_anything_is_predicted(ta
     assert pseudo("--derived-dataset", "905", *EVERYONE) == 2
     assert "exists and was not derived from" in capsys.readouterr().err
     assert not (campaign.folder / "pseudo_between_rounds").exists()
+
+
+def voxels(file) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def ask_for_slices(campaign, requests) -> None:
+    picks = list(requests)
+    table = pd.DataFrame({"x": 1.0}, index=picks)
+    utilities = pd.DataFrame(np.ones((1, len(picks))), columns=picks)
+    with campaign.lock():
+        campaign.append_round(RoundContent(picks, table, utilities, table, slices=requests), made_by="select")
+        campaign.mark_labelled(picks)
+
+
+def test_predictions_fill_what_nobody_labelled_and_withheld_slices_stay_withheld(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=4)
+    declare_ignore_label(target.raw, target.preprocessed)
+    campaign = start("all", unit="slice", budget=6, query_size=6)
+    requests = {"case_0": SliceRequest("z", (5, 9)), "case_1": SliceRequest("z", (7,))}
+    ask_for_slices(campaign, requests)
+    half = ["-f", "all", "--confident-fraction", "0.5", "--nearer-fraction", "1"]
+    assert pseudo("--derived-dataset", "905", "--json", *half) == 0
+    content = json.loads(capsys.readouterr().out)
+    (filled,) = content["filled"]
+    left = "case_1" if filled == "case_0" else "case_0"
+    assert sorted(content["cases"]) == [f"case_{i}" for i in range(4)] and filled not in content["reliable"]
+    assert content["cases"][left]["partly_labelled"] and not content["cases"]["case_3"]["partly_labelled"]
+    derived = target.raw.parent / DERIVED
+    kept = voxels(derived / "labelsTr" / f"{left}.nii.gz")
+    np.testing.assert_array_equal(kept, keep_slices(truth(int(left[-1])), 0, requests[left].slices, 3))
+    label, drawn = voxels(derived / "labelsTr" / f"{filled}.nii.gz"), list(requests[filled].slices)
+    np.testing.assert_array_equal(label[drawn], truth(int(filled[-1]))[drawn])
+    assert not (label == 3).any()
+    # nothing of the withheld rest got in: with another truth there the label is the same
+    poisoned = np.full_like(label, 2)
+    poisoned[drawn] = label[drawn]
+    write_image(target.raw / "labelsTr" / f"{filled}.nii.gz", poisoned, spacing=(1.5, 1.5, 1.5))
+    target.preprocess()
+    assert pseudo("--derived-dataset", "905", *half) == 0
+    np.testing.assert_array_equal(voxels(derived / "labelsTr" / f"{filled}.nii.gz"), label)
+    facts = json.loads((derived / "dataset.json").read_text())["pseudo_labels"]
+    assert facts["completed_by_predictions"] == [filled] and facts["labelled_by_people"] == [left]
+    splits = json.loads((derived / "splits_final.json").read_text())
+    assert all(filled not in fold["val"] and filled in fold["train"] for fold in splits)

@@ -36,6 +36,7 @@ def test_voxels_that_the_annotator_ignored_do_not_count():
     labels = {**LABELS, "ignore": 3}
     found = compare(row(1, 3, 3, 0), row(1, 1, 0, 0), labels, 1.0)
     assert found["dice"]["oedema"] == 1.0 and found["changed_voxels"] == 0
+    assert found["volume_predicted_mm3"]["oedema"] == found["volume_label_mm3"]["oedema"] == 1.0
     assert "ignore" not in class_masks(row(3), labels)
 
 

@@ -50,6 +50,12 @@ def test_what_makes_no_training_set_is_refused(pseudo, share, said):
         MixedDataset(dataset("a", "b"), dataset(*pseudo), share)
 
 
+def test_a_partly_labelled_case_is_loaded_as_it_is_and_with_predictions_in_the_rest():
+    pseudo = dataset("a", "P")
+    pseudo.load_case = lambda case: (case.upper(), None, None, {})
+    assert set(drawn(MixedDataset(dataset("a", "b"), pseudo, 0.5, filled=["a"]), 200)) == {"a", "b", "A", "P"}
+
+
 def test_nnunets_own_loader_takes_it_and_no_image_is_copied(nnunet_folders):
     """Real preprocessed cases, one of them as a link with a label of its own."""
     import json

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_target import make_target
 from tiny_training import (
     assert_equal_weights,
@@ -19,6 +20,8 @@ from tiny_training import (
 )
 
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.data.ignore_label import add_ignore_label
+from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.util.errors import CampaignError
@@ -285,3 +288,29 @@ def test_another_fold_of_a_cross_validation_keeps_a_reliable_set_of_its_own_and_
     table = pd.read_csv(output_folder(target, "nnUNetTrainerASSFT", 1) / "comparison.csv")
     assert set(table["case"]) == set(val) and set(table["kind"]) == {"held_out"}
     assert not set(train) & set(val)
+
+
+@pytest.mark.parametrize(("share", "number"), [(1.0, 4), (0.5, 2)])
+def test_reliable_predictions_fill_partly_labelled_cases_and_drawn_slices_win(nnunet_folders, share, number):
+    target = make_target(nnunet_folders, name="2d")
+    add_ignore_label([target.raw / "dataset.json", target.preprocessed / "dataset.json"])
+    slices = {"unit": "slice", "budget": 8, "query_size": 4, "per_case": 1, "strategy": "random"}
+    start(target, **{**ROUNDS, **slices, "pseudo_labels": {**ALL, "confident_fraction": share}})
+    trainer = trainer_of(target, "nnUNetTrainerASSFT")
+    seen = loads(trainer)
+    trainer.run_training()
+    campaign, known = campaign_of(target), trainer.session.known_slices.folder
+    (folder,) = (campaign.folder / "pseudo").iterdir()
+    filled = trainer.pseudo.current.filled
+    assert len(filled) == number and set(filled) <= set(campaign.labelled()) and campaign.labels_known() == 8
+    for case in campaign.labelled():
+        drawn = read_label_map(known, case)
+        assert (drawn == 3).any()
+        if case not in filled:
+            assert not (folder / f"{case}_seg.b2nd").exists()
+            continue
+        label = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)[1][:]
+        np.testing.assert_array_equal(label[drawn != 3], drawn[drawn != 3])
+        assert not (label == 3).any()
+    assert {case.lower() for case in seen[3] if case.isupper()} <= {*filled, *trainer.pseudo.current.cases}
+    assert set(trainer.pseudo.current.table["partly_labelled"]) >= {True}
