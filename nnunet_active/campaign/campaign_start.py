@@ -88,6 +88,10 @@ class CampaignDraft:
         )
         for sentence in self.warnings:
             log(f"WARNING: {sentence}")
+        if settings.in_slices and campaign.val:
+            log(
+                "Label held-out cases as a whole: a few slices of a scan say little about how well all of it is predicted."
+            )
         if settings.folds > 1:
             log(
                 f"Each labelled case belongs to one of {settings.folds} folds from its arrival on; splits_final.json holds them "

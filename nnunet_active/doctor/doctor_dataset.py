@@ -11,6 +11,7 @@ from nnunet_active.commands import Commands
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.doctor.doctor import Check, run_checks
+from nnunet_active.doctor.doctor_slices import check_partly_labelled
 from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_root
@@ -44,6 +45,7 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str | None, 
             (FILE_NAME, target.check_splits),
             (f"{FILE_NAME} of the raw folder", target.check_raw_splits),
             ("campaign", target.check_campaign),
+            ("partly labelled cases", lambda: check_partly_labelled(target)),
         ]
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.maps import map_ending
 from nnunet_active.data.raw_dataset import RawDataset
@@ -53,6 +54,11 @@ def case_card(
         "open_first": election["name"] if stands_out(election) else "",
         "facts": [
             *_why(known, query),
+            *(
+                [f"{SliceRequest(c['axis'], tuple(c['slices'])).words().capitalize()}."]
+                if (c := known.get("slices"))
+                else ()
+            ),
             *([open_first_words(election)] if election and len(raw.channel_names) > 1 else ()),
             *_volumes(query, case, carries_geometry(raw.file_ending)),
         ],

@@ -21,6 +21,7 @@ from nnunet_active.report.details import comparisons, plans_table, settings_tabl
 from nnunet_active.report.embedding_map import embedding_map
 from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.ranking import as_text, ranking
+from nnunet_active.report.slice_table import slice_table
 from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
 from nnunet_active.report.standing import standing
 from nnunet_active.rounds.round_table import Query
@@ -59,7 +60,11 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
     for one in reversed(campaign.rounds):
         try:
             query = Query.of_round(one)
-            content = {**ranking(campaign, one, query, metric), "cards": []}
+            content = {
+                **ranking(campaign, one, query, metric),
+                "slices": slice_table(campaign, query),
+                "cards": [],
+            }
         except ActiveError as error:
             problems.append(f"Round {one.number} cannot be shown: {error}")
             continue

@@ -28,8 +28,9 @@ def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
         answered: whether the page says already how good the adapted model is on cases it has not seen.
 
     Returns:
-        ``labelled``, ``initial``, ``held_out``, ``waiting``, ``declined``, ``rounds``, ``budget``, ``asked``; ``bar`` (name,
-        count, share in percent); ``step`` (title, why, command, also); ``warnings``.
+        ``labelled``, ``slices`` (labelled ones, where slices are asked for), ``initial``, ``held_out``, ``waiting``, ``declined``,
+        ``rounds``, ``budget``, ``asked``, ``unit`` (what these two count); ``bar`` (name, count, share in percent); ``step`` (title,
+        why, command, also); ``warnings``.
     """
     campaign = workspace.campaign
     waiting, declined = campaign.waiting(), campaign.declined
@@ -48,13 +49,15 @@ def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
         )
     return {
         "labelled": len(campaign.labelled()),
+        "slices": campaign.labels_known() if campaign.asks_for_slices else 0,
         "initial": len(campaign.initial),
         "held_out": len(campaign.held_out()),
         "waiting": waiting,
         "declined": declined,
         "rounds": len(campaign.rounds),
         "budget": campaign.budget,
-        "asked": len(asked),
+        "asked": campaign.spent() if campaign.asks_for_slices else len(asked),
+        "unit": campaign.unit,
         "bar": [(name, count, round(100 * count / total, 2)) for name, count in parts],
         "step": _step(workspace),
         "warnings": warnings,

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.query.query_tables import open_first_words
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, meaning
+from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
 from nnunet_active.util.errors import MissingInput
 
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
@@ -221,7 +221,8 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
     where = (
         f"the prediction reaches over slices {extent[0] + 1} to {extent[1] + 1}" if extent else "nothing is predicted"
     )
-    lines = [f"  Slices along {choice['axis']} ({choice['rule']}; {where}, of {choice['of']}):"]
+    lines = [f"  {SLICE_RULES_IN_WORDS[choice['rule']]}"]
+    lines += [f"  Slices along {choice['axis']} ({choice['rule']}; {where}, of {choice['of']}):"]
     for index, voxels, hard in zip(choice["slices"], choice["foreground"], choice["difficulty"], strict=True):
         lines.append(f"    {index + 1}: {voxels:g} predicted foreground voxels, difficulty {hard:.3g} nats")
     return lines

@@ -53,6 +53,13 @@ FACTORS = {
 }
 """Components of the strategies in this package."""
 
+SLICE_RULES_IN_WORDS = {
+    "spread": "The prediction of a scan, and one slice at each end, is cut into parts; the most difficult slice of each is asked for.",
+    "centre": "The prediction of a scan, and one slice at each end, is cut into parts; the slice in the middle of each is asked for.",
+    "random": "Slices are drawn; the more is predicted in one, the likelier it is.",
+}
+"""Why a slice was chosen, by the campaign's rule."""
+
 NAMES_ONLY = frozenset({"cluster"})
 """Factors that are labels: a rank among the others would mean nothing."""
 

@@ -15,6 +15,7 @@ from tiny_dataset import NAME, make_plans, write_image
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.workspace import Workspace
 
@@ -110,7 +111,14 @@ def make_setting(root: Path, channels=("T1", "FLAIR"), direction=LPS, archive=Tr
     return setting
 
 
-def add_round(setting: Setting, picks: list[str], archive: bool = True, made_by: str = "training", arrays=None) -> None:
+def add_round(
+    setting: Setting,
+    picks: list[str],
+    archive: bool = True,
+    made_by: str = "training",
+    arrays=None,
+    slices: dict[str, list[int]] | None = None,
+) -> None:
     campaign, channel = setting.campaign, setting.raw.channel_names[-1]
     pool = campaign.pool(CASES)
     order = [*picks, *(case for case in pool if case not in picks)]
@@ -140,9 +148,21 @@ def add_round(setting: Setting, picks: list[str], archive: bool = True, made_by:
         "set_aside": {"case_9": "case_9 could not be scored."},
         "seconds": 1.25,
     }
+    if slices:
+        numbers_of = {"axis": "z", "rule": "spread", "of": SHAPE[0], "extent": [1, 6]}
+        details["slice_choice"] = {
+            case: {
+                **numbers_of,
+                "slices": found,
+                "foreground": [40.0 + index for index in found],
+                "difficulty": [0.25] * len(found),
+            }
+            for case, found in slices.items()
+        }
+    requests = {case: SliceRequest("z", tuple(found)) for case, found in (slices or {}).items()}
     utilities, worklist = pd.DataFrame([table["utility"]] * len(picks)), pd.DataFrame({"case": picks})
     arrays = {"embedding": embedding} if arrays is None else arrays
-    content = RoundContent(picks, table, utilities, worklist, arrays, details)
+    content = RoundContent(picks, table, utilities, worklist, arrays, details, slices=requests)
     campaign.append_round(content, 40 * len(campaign.rounds), made_by)
     if archive:
         number = len(campaign.rounds)
