@@ -40,6 +40,7 @@ ADAPTERS = {
     "data/cases",
     "data/image_checks",
     "data/label_preprocessing",
+    "data/partly_labelled",
     "data/plans",
     "data/label_reader",
     "data/label_writer",
@@ -64,7 +65,6 @@ ADAPTERS = {
     "training/pseudo_dataset",
     "training/query_mixin",
     "training/semi_supervised",
-    "training/source_comparison",
 }
 """The modules that may import nnunetv2; all others get what they need of it from these."""
 

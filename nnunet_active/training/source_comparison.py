@@ -4,9 +4,10 @@ Where cases are held out: on these, after each round and at the end. Where none 
 it is trained on (prequential evaluation, Dawid 1984). A case that a strategy chose is not a random one, so that these numbers say how
 the network does on what is asked for, not on the whole pool.
 
-Dice = 2 |A and B| / (|A| + |B|) of the whole preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back), per
-foreground label or region; missing where both are empty. Only labels that are known to the campaign are opened: those of held-out
-cases and of revealed ones. ``comparison.csv`` holds every number, by network, so that no network is run twice on a case.
+Dice = 2 |A and B| / (|A| + |B|) of the whole preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back), of a
+partly labelled case over its labelled voxels, per foreground label or region; missing where both are empty. Only labels that are known
+to the campaign are opened: those of held-out cases and of revealed ones. ``comparison.csv`` holds every number, by network, so that no
+network is run twice on a case.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from scipy import stats
 
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_agreement import compare
+from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.pseudo.pseudo_label_writer import label_map
 from nnunet_active.util.ranks import Ranks
@@ -235,8 +236,7 @@ class Comparison:
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
     def _dice(self, window: Window, case: str, folder: Path, known: dict) -> tuple[str, dict[str, float | None]]:
-        _, label, _, _ = infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)
-        reference = np.ascontiguousarray(label[0])
+        reference = np.ascontiguousarray(read_label_map(folder, case)[0])
         digest = hashlib.blake2b(reference.tobytes(), digest_size=8).hexdigest()  # a label may be corrected later
         if (case, digest) in known:
             rows = known[case, digest].drop_duplicates("label")

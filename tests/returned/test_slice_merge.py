@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 
 import numpy as np
@@ -94,7 +96,7 @@ def annotate(folder, case: str, slices, ending: str = ".nii.gz", label=None) -> 
     sitk.WriteImage(edited, str(file if ending == ".nii.gz" else folder / case / f"{case}{ending}"), True)
 
 
-def test_three_rounds_with_three_programs_and_then_a_stock_training(target):
+def test_three_rounds_with_three_programs_and_then_a_stock_training_and_prediction(target):
     labelled: dict[str, set[int]] = {}
     for number, ending in enumerate((".nii.gz", ".seg.nrrd", ".mha"), 1):
         made, folder = ask(target)
@@ -119,6 +121,23 @@ def test_three_rounds_with_three_programs_and_then_a_stock_training(target):
     trainer.logger.plot_progress_png = lambda folder: None
     trainer.run_training()
     trainer.perform_actual_validation()
+    predict_with_nnunet(target)
+
+
+PREDICT = "from nnunetv2.inference.predict_from_raw_data import predict_entry_point as main; main()"
+
+
+def predict_with_nnunet(target) -> None:
+    """``nnUNetv2_predict`` with the trained model: every scan gets a whole label map, the ignore value nowhere."""
+    folders = ["-i", str(target.raw / "imagesTr"), "-o", str(target.root / "predicted")]
+    model = ["-d", NAME, "-c", target.configuration, "-p", PLANS, "-f", "0", "-tr", "nnUNetTrainer"]
+    how = ["-device", "cpu", "-npp", "1", "-nps", "1", "--disable_tta", "--disable_progress_bar"]
+    done = subprocess.run([sys.executable, "-c", PREDICT, *folders, *model, *how], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    files = sorted((target.root / "predicted").glob("*.nii.gz"))
+    assert [file.name for file in files] == sorted(file.name for file in (target.raw / "labelsTr").glob("*.nii.gz"))
+    for file in files:
+        assert voxels(file).shape == SHAPE and set(np.unique(voxels(file))) <= {0, 1, 2}
 
 
 def test_the_hand_off_folder_names_the_slices_and_shows_the_prediction_beside_them(target):

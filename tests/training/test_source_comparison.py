@@ -7,8 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from tiny_dataset import write_image
 from tiny_target import make_target, truth
 
+from nnunet_active.data.ignore_label import declare_ignore_label
+from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.training.source_comparison import (
     ADAPTED,
     COLUMNS,
@@ -112,6 +115,24 @@ def test_the_dice_is_that_of_the_whole_preprocessed_arrays(measured):
     found = pd.read_csv(file).set_index(["case", "label"])["dice"]
     assert found["case_0", "oedema"] == found["case_0", "core"] == found["case_1", "oedema"] == 1
     assert found["case_1", "core"] == 0
+
+
+def test_of_a_partly_labelled_case_only_the_labelled_voxels_count(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1)
+    declare_ignore_label(target.raw, target.preprocessed)
+    label = keep_slices(truth(0), 0, [5, 7], 3)
+    write_image(target.raw / "labelsTr" / "case_0.nii.gz", label, spacing=(1.5, 1.5, 1.5))
+    target.preprocess()
+    predicted = np.full_like(label, 2)  # wrong wherever nobody looked
+    predicted[[5, 7]] = truth(0)[[5, 7]]
+    predicted[5] = 0
+    window = Prophet({"case_0": predicted}, {"case_0": target.store.load_image("case_0").tobytes()})
+    labels = json.loads((target.raw / "dataset.json").read_text())["labels"]
+    comparison = Comparison(nnunet_folders / "comparison.csv", target.store, labels)
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
+    found = comparison.table.set_index("label")["dice"]
+    both = [np.count_nonzero(truth(0)[[i]] == 1) for i in (5, 7)]
+    assert found["oedema"] == pytest.approx(2 * both[1] / (both[0] + 2 * both[1])) and found["core"] == 1
 
 
 def test_no_network_is_run_twice_on_a_case_also_by_another_process(measured):
