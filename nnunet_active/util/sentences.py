@@ -33,6 +33,9 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
+# PyTorch has no error of its own for it
+_TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter")
+
 
 def one_sentence(error: BaseException) -> tuple[str, int]:
     """What to tell the user, and the exit code.
@@ -45,7 +48,13 @@ def one_sentence(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError) and error.errno is not None:
         file = "" if error.filename is None else f"{without_temporary(str(error.filename))}: "
         advice = _ADVICE.get(error.errno, "see to it")
+        advice = advice if file else advice.removesuffix(" there")
         return f"{file}{error.strerror or os.strerror(error.errno)}; {advice}, then try again. {again}", INCOMPLETE
+    if isinstance(error, RuntimeError) and any(one in str(error) for one in _TORCH_CANNOT_WRITE):
+        return (
+            f"A checkpoint cannot be written, as where a disk is full; make room, then try again. {again}",
+            INCOMPLETE,
+        )
     if isinstance(error, MemoryError):
         return f"There is not enough memory. {again}", INCOMPLETE
     frames = traceback.extract_tb(error.__traceback__)

@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_source import GLIOMA, dataset_json, source_model, write_trained
 
 from nnunet_active.cli import plan as plan_command
+from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.models.source_model import carry_over, read_source_model, source_folder
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
@@ -334,3 +335,14 @@ def test_a_network_of_somebodys_own_package_is_the_source_models(tmp_path):
     with pytest.raises(IncompatibleSource, match=r"The network of .* cannot be built here .*install the package"):
         planner(tmp_path, make_raw(tmp_path), source).write()
     assert not (tmp_path / "preprocessed" / NAME).exists()
+
+
+def test_planning_again_keeps_the_ignore_label_that_was_added_in_between(tmp_path):
+    raw = make_raw(tmp_path)
+    planner(tmp_path, raw, source_model()).write()
+    folder = tmp_path / "preprocessed" / NAME
+    declare_ignore_label(raw, folder)
+    value = json.loads((folder / "dataset.json").read_text())["labels"]["ignore"]
+    planner(tmp_path, raw, source_model()).write()
+    for copy in (raw, folder):
+        assert json.loads((copy / "dataset.json").read_text())["labels"]["ignore"] == value

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from nnunet_active.util.atomic import temporary_name
 from nnunet_active.util.errors import EmptyPool, MissingInput
@@ -40,6 +41,15 @@ def test_what_the_file_system_refuses_is_said_with_the_file_and_what_to_do(tmp_p
 def test_a_full_disk_is_said():
     sentence, code = one_sentence(OSError(28, os.strerror(28), "/somewhere/file"))
     assert code == 1 and sentence.startswith("/somewhere/file: No space left on device; make room there")
+    assert one_sentence(OSError(28, os.strerror(28)))[0].startswith("No space left on device; make room, then")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said_also_where_pytorch_finds_it():
+    with pytest.raises(RuntimeError) as error:
+        torch.save({"weights": torch.zeros(10**6)}, "/dev/full")
+    sentence, code = one_sentence(error.value)
+    assert code == 1 and sentence.startswith("A checkpoint cannot be written, as where a disk is full; make room")
 
 
 @pytest.mark.parametrize(
