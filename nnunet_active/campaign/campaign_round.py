@@ -106,6 +106,8 @@ class Round(RoundEntry):
             reason = " ".join(str(error).split())
         else:
             texts = [name for name in table if table[name].dtype.kind not in "biuf"]
+            if not texts and "utility" in table:  # every candidate has one
+                texts = [f"utility of {case}" for case in table.index[table["utility"].isna()]]
             absent = [case for case in self.requested if case not in table.index]
             absent += [name for name in ("utility",) if name not in table]
             if not texts and not absent and table.index.is_unique and not table.index.hasnans:

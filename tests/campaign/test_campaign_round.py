@@ -48,3 +48,11 @@ def test_a_round_that_cannot_be_written_leaves_no_folder(tmp_path):
     with pytest.raises(TypeError):
         write_round(one, RoundContent(("a",), scores, utilities, pd.DataFrame(), details={"note": object()}))
     assert not one.folder.exists()
+
+
+def test_a_row_of_the_scores_without_a_utility_is_named(tmp_path):
+    one = Round.of(RoundEntry(1, 0, ("a",)), tmp_path)
+    one.folder.mkdir()
+    (one.folder / "scores.csv").write_text("case,x,utility\na,1,0.5\n}x\n")
+    with pytest.raises(CampaignError, match=r"not the table of scores of round 1 \(utility of }x: no numbers\)"):
+        one.scores()
