@@ -13,6 +13,7 @@ import numpy as np
 from nnunet_active.annotation.archive import Archive, Archived
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
+from nnunet_active.annotation.mitk_tasks import ACCEPTED
 from nnunet_active.annotation.records import CaseRecord, HandoffCase, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
@@ -76,7 +77,9 @@ class CaseFolder:
             )
 
     def is_edited(self, entry: dict[str, Any]) -> bool:
-        """Whether somebody changed one of the two label files; one that cannot be read counts as changed."""
+        """Whether somebody changed one of the two label files or accepted one; one that cannot be read counts as changed."""
+        if any((self.folder / ACCEPTED).glob("*")):
+            return True
         label, segmentation = self.folder / self.label_name, self.folder / self.segmentation_name
         if segmentation.is_file() and _sha256(segmentation) != entry["segmentation_sha256"]:
             return True
@@ -116,12 +119,14 @@ class CaseFolder:
         """
         space = Geometry.of_file(self.case.raw.images[0], archived.label.shape)
         self._fill(place, archived, space)
+        (place / ACCEPTED).mkdir()
         entry = self._record(place, archived, space, round_number)
         write_json(place / RECORD, entry)
         return entry
 
     def complete(self, archived: Callable[[], Archived], entry: dict[str, Any]) -> None:
         """Write what is missing in the case's folder; what is there stays as it is."""
+        (self.folder / ACCEPTED).mkdir(exist_ok=True)
         names = [self.label_name, self.segmentation_name, Path(entry["uncertainty_file"]).name]
         names += [self.context_name] if self.case.asked is not None else []
         if carries_geometry(self.ending):

@@ -1,7 +1,7 @@
 """A label map as a 3D Slicer segmentation (``.seg.nrrd``): names, colours, label values, and the geometry of the image.
 
 Fields as in 3D Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)". All segments lie in one layer, empty ones
-included, so that the annotator finds every label of the data set in the Segment Editor.
+included, so that the annotator finds every label of the data set in the Segment Editor. Further lines say the same for MITK.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy.ndimage import find_objects
 
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.mitk_labels import mitk_header
 from nnunet_active.data.nrrd import nrrd_shape, read_nrrd_geometry, write_nrrd
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -80,4 +81,4 @@ def _metadata(array: np.ndarray, labels: Sequence[Label], space: Geometry) -> di
             f"Segment{index}_Extent": extent,
             f"Segment{index}_Tags": "|",
         }
-    return fields
+    return fields | mitk_header((label.value, label.name, label.colour) for label in labels)

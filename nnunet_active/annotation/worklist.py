@@ -29,15 +29,17 @@ Labels: {labels}.
 
 3D Slicer   Slicer --python-script open_in_slicer.py
             opens case by case at the most uncertain place, with the labels' names and colours; Ctrl+Shift+N saves and goes on.
-{itksnap}Others      open the images and CASE/CASE{ending} as the segmentation.
+{itksnap}MITK        open mitk_tasks.json. Accept saves CASE/accepted/CASE.nrrd, and what you accept unchanged counts as checked.
+Others      open the images and CASE/CASE{ending} as the segmentation.
 
 Save in the place where the file was. One of the two label files of a case is enough. You may stop at any time: what is finished can
 be taken in, the rest stays on the list:
 
   {ingest}
 
-A prediction that needs no change has to be confirmed there (--accept-unchanged CASE), because a file nobody has touched does not count
-as a label. Slices in worklist.csv count from 1, as in ITK-SNAP (3D Slicer and most libraries count from 0).
+A prediction that needs no change has to be confirmed: there (--accept-unchanged CASE), or by a copy of it in CASE/accepted, where
+MITK's Accept puts it; a file nobody has touched does not count as a label. Slices in worklist.csv count from 1, as in ITK-SNAP
+(3D Slicer and most libraries count from 0).
 """
 
 _SLICES = """\

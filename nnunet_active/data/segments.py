@@ -1,4 +1,5 @@
-"""Segments of a 3D Slicer segmentation (``.seg.nrrd``), and which label of the data set each of them is: by name, then by value.
+"""Segments of a 3D Slicer segmentation (``.seg.nrrd``) or of MITK, and which label of the data set each of them is: by name, then
+by value.
 
 The voxels of such a file are one or more layers; a segment is the set of voxels of its layer that have its label value. Segments of
 different layers may overlap. The header's fields ``SegmentN_Name``, ``_LabelValue`` and ``_Layer`` are those of 3D Slicer's
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_active.data.dataset_json import names_of_values
+from nnunet_active.data.mitk_labels import mitk_labels, saved_by_mitk
 from nnunet_active.util.errors import BadCase
 
 _FIELD = re.compile(r"Segment(\d+)_(\w+)")
@@ -31,9 +33,17 @@ class Segment:
 def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
     """The segments that a NRRD header names, in order; none for a plain label map.
 
+    Where it names some for 3D Slicer and some for MITK, those of the program that saved the file count.
+
     Raises:
-        ValueError: a label value or a layer is no number.
+        ValueError: a label value or a layer is no number, or MITK's labels cannot be read.
     """
+    if not saved_by_mitk(header) and (found := _slicer_segments(header, layers)):
+        return found
+    return [Segment(*one) for one in mitk_labels(header)] or _slicer_segments(header, layers)
+
+
+def _slicer_segments(header: Mapping[str, str], layers: int) -> list[Segment]:
     fields: dict[int, dict[str, str]] = {}
     for key, text in header.items():
         if match := _FIELD.fullmatch(key):

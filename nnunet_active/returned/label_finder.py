@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
 from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
@@ -35,13 +36,14 @@ from nnunet_active.util.errors import BadCase, MissingInput
 
 @dataclass
 class SeenFile:
-    """One file that was looked at: its state (size and time), and its voxels on the grid of the case's image."""
+    """One file that was looked at: its state (size and time), its voxels on the image's grid, whether somebody accepted it."""
 
     file: Path
     state: list[int]
     digest: str
     voxels: np.ndarray
     notes: tuple[str, ...] = ()
+    accepted: bool = False
 
     def entry(self) -> list:
         """By which the file is known when it has not changed: size, time, digest of its voxels."""
@@ -58,6 +60,7 @@ class FinishedLabel:
         file: where it comes from.
         files: every file of the case that was looked at -> see :meth:`SeenFile.entry`.
         slices: where slices were asked for, those that it labels and that were not labelled before.
+        accepted: whether somebody said of this file that it is right as it is.
     """
 
     voxels: np.ndarray
@@ -65,6 +68,7 @@ class FinishedLabel:
     file: Path
     files: dict[str, list]
     slices: SliceRequest | None = None
+    accepted: bool = False
 
     @classmethod
     def of(cls, seen: SeenFile) -> FinishedLabel:
@@ -137,7 +141,7 @@ class LabelFinder:
         voxels, known = label.voxels, self.campaign.slices_of_file(case, file)
         if known is not None:
             voxels = forget_background(voxels, NUMPY_AXIS[known.axis], known.slices, self.ignore)
-        return SeenFile(file, state, voxel_digest(voxels), voxels, label.notes)
+        return SeenFile(file, state, voxel_digest(voxels), voxels, label.notes, says_accepted(file, case))
 
     def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
         """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""
@@ -193,8 +197,12 @@ class LabelFinder:
             here, others = find_label_files(folder, known, self.ending)
             for case, files in here.items():
                 found.setdefault(case, []).extend(file for file in files if file not in found.get(case, []))
+            interim = {file: case for file in others if (case := case_of_interim(file)) in known}
+            for file, case in interim.items():
+                if case in self.campaign.waiting() and not any(says_accepted(one, case) for one in here.get(case, ())):
+                    self.report.warn(case, f"Case {case}: {file} is not accepted in MITK yet, so that it is not taken.")
             if self.folders:
-                self.report.unknown += [str(file) for file in others]
+                self.report.unknown += [str(file) for file in others if file not in interim]
         return found
 
     def _handoff_folders(self) -> list[Path]:
@@ -251,7 +259,7 @@ class LabelFinder:
         for seen in changed:
             if seen.digest != known.get(str(seen.file), [None])[-1]:
                 news.setdefault(seen.digest, []).append(seen)
-        edited = {digest: seen for digest, seen in news.items() if digest not in predicted}
+        edited = {d: seen for d, seen in news.items() if d not in predicted or any(one.accepted for one in seen)}
         if edited or case not in self.accept:  # an edited file says more than a flag
             news = edited
         if len(news) > 1:  # a second copy of what was taken before
@@ -265,9 +273,9 @@ class LabelFinder:
         elif news:
             (seen,) = news.values()
             self.report.warn(case, *problems, *(f"{one.file}: {note}" for one in seen for note in one.notes))
-            first = next((one for one in seen if one.file != self.target(case)), seen[0])
-            looked_at = {str(one.file): one.entry() for one in changed}
-            return FinishedLabel(first.voxels, first.digest, first.file, {**known, **looked_at})
+            first = max(seen, key=lambda one: (one.accepted, one.file != self.target(case)))
+            files = {**known, **{str(one.file): one.entry() for one in changed}}
+            return FinishedLabel(first.voxels, first.digest, first.file, files, accepted=first.accepted)
         elif problems:
             self.report.refused[case] = problems[0]
         elif untouched := [str(seen.file) for seen in changed if seen.digest in predicted]:
@@ -282,9 +290,8 @@ class LabelFinder:
         if file not in (self.target(case), self.raw.cases[case].label):
             return False
         used = self.used(case)
-        if used.is_file() and file_state(used) == file_state(
-            file
-        ):  # our copies keep the time; faster than the next line
+        # our copies keep the time; faster than the last line
+        if used.is_file() and file_state(used) == file_state(file):
             return True
         return is_current(self.raw.cases[case], True, self.store, self.dataset_json)
 

@@ -41,7 +41,7 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     before = _label_so_far(finder, case, label.file)
     wanted = () if asked is None else asked.slices
     found = check_slices(label.voxels, finder.prediction(case), axis, wanted, ignore, before)
-    confirmed = bool(found.touched) or case in finder.accept
+    confirmed = bool(found.touched) or case in finder.accept or label.accepted
     take = [*found.touched, *found.untouched] if confirmed else []
     drawn = list(found.drawn) if also_drawn else []
     merged = merge_slices(before, label.voxels, axis, [*take, *drawn], ignore)
@@ -56,7 +56,7 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
         )
     request = SliceRequest(known.axis, tuple(sorted(new))) if new else None
     voxels = np.ascontiguousarray(merged.label.astype(np.uint8 if merged.label.max(initial=0) < 256 else np.uint16))
-    return FinishedLabel(voxels, voxel_digest(voxels), label.file, label.files, request)
+    return FinishedLabel(voxels, voxel_digest(voxels), label.file, label.files, request, label.accepted)
 
 
 def _label_so_far(finder: LabelFinder, case: str, file: Path) -> np.ndarray | None:

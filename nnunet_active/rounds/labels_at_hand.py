@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_active.annotation import read_handoff, voxel_digest
+from nnunet_active.annotation.mitk_tasks import says_accepted
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
@@ -80,6 +81,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         found = _look_into(raw, store, case, file, entry["digest"], slices)
         if isinstance(found, str):
             refusals.append(found)
+        elif says_accepted(file, case):
+            return Returned(True, folder, f"{file.relative_to(folder)} was accepted")
         elif found:
             return Returned(True, folder, f"{file.relative_to(folder)} was edited")
     if refusals:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -180,9 +181,10 @@ def test_the_folder_holds_what_the_annotator_needs_and_says_so(tmp_path):
     assert report.written == ["b", "a b-1.2"] and not report.problems
     assert {file.name for file in handoff.folder.iterdir()} == {
         *("b", "a b-1.2", "README.txt", "worklist.csv", "labels_itksnap.txt", "handoff.json", "open_in_slicer.py"),
+        "mitk_tasks.json",
     }
     assert {file.name for file in (handoff.folder / "b").iterdir()} == {
-        *("b_0000.nii.gz", "b.nii.gz", "b.seg.nrrd", "b_uncertainty.nii.gz", "b.itksnap", ".case.json"),
+        *("b_0000.nii.gz", "b.nii.gz", "b.seg.nrrd", "b_uncertainty.nii.gz", "b.itksnap", ".case.json", "accepted"),
     }
     content = read_handoff(handoff.folder)
     assert {key: content[key] for key in ("format", "dataset", "fold", "round", "file_ending")} == {
@@ -316,9 +318,7 @@ def test_a_case_that_was_deleted_comes_back_as_it_was_from_the_archive(tmp_path)
     handoff = nifti_handoff(tmp_path)
     handoff()
     before = {name: content for name, (_, content) in state_of(handoff.folder / "c").items()}
-    for file in handoff.file("").iterdir():
-        file.unlink()
-    handoff.file("").rmdir()
+    shutil.rmtree(handoff.file(""))
     assert handoff().written == ["c"] and handoff.predicted == 1
     assert {name: content for name, (_, content) in state_of(handoff.folder / "c").items()} == before
 

@@ -14,6 +14,7 @@ import torch
 from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_dataset import write_image
 from tiny_handoff import SPACING, ask, edit, hand_out, predicted, voxels
+from tiny_mitk import accept
 from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.annotation import Archive, HandoffCase, voxel_digest, write_handoff
@@ -285,14 +286,11 @@ def logits_of(label: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.stack([label == value for value in range(3)]).astype(np.float32)) * 20
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
-def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_of_either_file_is_taken(
-    target, tmp_path, ending
-):
+def real_handoff(target, folder):
+    """Of case_3 and case_1, as ``annotate`` writes it."""
     campaign, raw = campaign_of(target), RawDataset(target.raw)
     ask(campaign, "case_3", "case_1")
     cases = [HandoffCase(raw.cases[case], "T1", rank) for rank, case in enumerate(("case_3", "case_1"), 1)]
-    folder = tmp_path / "handoff"
     said = write_handoff(
         folder,
         cases,
@@ -307,6 +305,14 @@ def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_o
     assert not said.problems
     with campaign.lock():
         campaign.record_handoff(1, folder)
+    return folder
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
+def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_of_either_file_is_taken(
+    target, tmp_path, ending
+):
+    folder = real_handoff(target, tmp_path / "handoff")
     report = take()
     assert list(report.untouched) == ["case_3", "case_1"] and not report.taken and not report.refused
     file = folder / "case_3" / f"case_3{ending}"
@@ -322,6 +328,53 @@ def test_what_the_real_hand_off_folder_holds_is_known_as_untouched_and_an_edit_o
     report = take()
     assert list(report.taken) == ["case_3"] and list(report.untouched) == ["case_1"]
     assert report.taken["case_3"]["changed_voxels"] == 1 and label_of(target, "case_3")[0, 0, 0] == 2
+
+
+def test_what_was_accepted_in_mitk_is_a_checked_label_changed_or_not(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    handed = voxels(folder / "case_3" / "case_3.nii.gz")
+    result = accept(folder, "case_3")
+    edited = voxels(folder / "case_1" / "case_1.nii.gz")
+    edited[0, 0, :3] = 2
+    # as MITK numbers and groups them after a while
+    groups = np.stack([np.where(edited == 1, 7, 0), np.where(edited == 2, 8, 0)])
+    accept(folder, "case_1", groups, [[(7, "oedema")], [(8, "core")]])
+    report = take()
+    assert list(report.taken) == ["case_3", "case_1"] and not report.untouched and not report.warnings
+    assert report.taken["case_3"]["changed_voxels"] == 0 and report.taken["case_3"]["file"] == str(result)
+    assert report.taken["case_1"]["changed_voxels"] == 3
+    np.testing.assert_array_equal(label_of(target, "case_3"), handed)
+    np.testing.assert_array_equal(label_of(target, "case_1"), edited)
+    again = take()
+    assert not again.taken and not again.corrected and not again.warnings
+
+
+def test_a_copy_of_the_prediction_in_the_folder_of_accepted_ones_is_accepted_too(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    shutil.copy(folder / "case_3" / "case_3.nii.gz", folder / "case_3" / "accepted")
+    report = take(folder)
+    assert list(report.taken) == ["case_3"] and list(report.untouched) == ["case_1"]
+
+
+def test_what_is_accepted_in_one_program_and_edited_in_another_has_to_be_decided(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    result = accept(folder, "case_3")
+    file = edit(folder, "case_3", np.zeros_like(truth(3)))
+    report = take()
+    assert not report.taken and str(result) in report.refused["case_3"] and str(file) in report.refused["case_3"]
+
+
+def test_what_nobody_accepted_in_mitk_yet_waits_and_is_named(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    interim = accept(folder, "case_3", np.zeros_like(truth(3)), name="case_3.interim.nrrd")
+    report = take(folder)
+    assert not report.taken and "case_3" in report.waiting and report.unknown == []
+    assert report.warnings["case_3"] == [
+        f"Case case_3: {interim} is not accepted in MITK yet, so that it is not taken."
+    ]
+    accept(folder, "case_3")
+    report = take(folder)
+    assert list(report.taken) == ["case_3"] and "case_3" not in report.warnings
 
 
 def test_a_prediction_that_nobody_edited_is_no_matter_where_the_label_came_from_elsewhere(target, folder, tmp_path):

@@ -15,6 +15,7 @@ import torch
 from killed_process import killed_after, killed_before_rename, needs_fork, seconds_of
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from tiny_mitk import accept
 from tiny_rounds import copy_of, make_once
 from tiny_target import NAME, PLANS, SHAPE, truth
 
@@ -204,6 +205,23 @@ def test_an_untouched_case_waits_until_it_is_confirmed(target):
     assert list(report.taken) == [case]
     given = voxels(folder / case / f"{case}.nii.gz")
     np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), given)
+
+
+def test_slices_that_were_accepted_in_mitk_are_labelled_changed_or_not(target):
+    made, folder = ask(target)
+    case, other = made.requested[:2]
+    accept(folder, case)
+    drawn = voxels(folder / other / f"{other}.seg.nrrd")
+    drawn[made.slices[other].slices[0], 2:5, 2:5] = 2
+    accept(folder, other, drawn)
+    report = take()
+    assert sorted(report.taken) == sorted([case, other])
+    given = voxels(folder / case / f"{case}.nii.gz")
+    np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), given)
+    expected = keep_slices(drawn, 0, made.slices[other].slices, IGNORE)
+    np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{other}.nii.gz"), expected)
+    known = campaign_of(target).known_slices()
+    assert {one: known[one].slices for one in (case, other)} == {one: made.slices[one].slices for one in (case, other)}
 
 
 def test_a_correction_of_an_earlier_round_is_taken_over_and_the_old_label_kept(target):

@@ -35,6 +35,17 @@ def test_an_untouched_prediction_is_no_label_and_an_edited_one_is(target, tmp_pa
     assert found["case_2"].sentence == "case_2/case_2.nii.gz was edited" and found["case_2"].where == folder
 
 
+def test_a_prediction_that_somebody_accepted_as_it_is_is_a_label(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    (folder / "case_2" / "accepted").mkdir()
+    shutil.copy(folder / "case_2" / "case_2.nii.gz", folder / "case_2" / "accepted")
+    found = look(target, campaign)
+    assert [found[case].ready for case in ("case_1", "case_2")] == [False, True]
+    assert found["case_2"].sentence == "case_2/accepted/case_2.nii.gz was accepted"
+
+
 def test_a_file_that_cannot_be_read_was_touched_by_somebody_and_ingest_would_refuse_it(target, tmp_path):
     campaign = start()
     request(campaign, "case_1")
