@@ -18,7 +18,7 @@ from nnunet_active.annotation.itksnap import label_descriptions
 from nnunet_active.annotation.label_colours import Label, labels_of
 from nnunet_active.annotation.mitk_tasks import TASK_LIST, write_task_list
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
-from nnunet_active.annotation.worklist import write_readme, write_worklist
+from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_text
@@ -26,7 +26,7 @@ from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import begins_with, check_output_folder
 
-_FILES = ("README.txt", "worklist.csv", "labels_itksnap.txt", "open_in_slicer.py", TASK_LIST)
+_FILES = ("README.txt", "worklist.csv", "labels_itksnap.txt", "open_in_slicer.py", "cases.csv", TASK_LIST)
 
 
 def write_handoff(
@@ -80,6 +80,7 @@ def write_handoff(
             write_json(folder / HANDOFF_FILE, content)
     write_json(folder / HANDOFF_FILE, content)
     write_worklist(folder, cases, content["cases"])
+    write_case_list(folder, cases, content["cases"])
     name = content["dataset"] + (f", round {round_number}" if round_number else "")
     write_task_list(folder, cases, content["cases"], name)
     write_readme(folder, content, channels, map_ending(archive.ending), len(content["cases"]))

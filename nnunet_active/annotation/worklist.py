@@ -1,4 +1,4 @@
-"""What a person reads in a hand-off folder: ``worklist.csv`` and ``README.txt``."""
+"""What a person reads in a hand-off folder, ``worklist.csv`` and ``README.txt``, and the list that modules of 3D Slicer read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ Labels: {labels}.
 
 3D Slicer   Slicer --python-script open_in_slicer.py
             opens case by case at the most uncertain place, with the labels' names and colours; Ctrl+Shift+N saves and goes on.
+            SlicerCaseIterator and CART read cases.csv. In CART, this folder is the data path; let it save NRRD files.
 {itksnap}MITK        open mitk_tasks.json. Accept saves CASE/accepted/CASE.nrrd, and what you accept unchanged counts as checked.
 Others      open the images and CASE/CASE{ending} as the segmentation.
 
@@ -79,6 +80,30 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
             row["note"] = f"the channels do not lie on one grid: {entry['channels_apart']}"
         rows.append(row)
     write_csv(folder / "worklist.csv", pd.DataFrame(rows))
+
+
+def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
+    """Write ``cases.csv`` for two modules of 3D Slicer, in the order of rank; paths begin in the folder.
+
+    SlicerCaseIterator reads the columns ``ID``, ``path``, ``image`` and ``mask``. CART reads ``uid`` and knows the others by their
+    ends; what it saves is named after the reference volume and ``label``.
+    """
+    rows = []
+    for case in sorted(cases, key=lambda one: one.rank):
+        name = case.raw.identifier
+        if name not in entries:
+            continue
+        entry = entries[name]
+        # a path that begins with a dot is no formula to a spreadsheet
+        images = {image["channel"]: f"./{image['file']}" for image in entry["images"]}
+        first = images.pop(entry["open_first"], None) or images.pop(next(iter(images)))
+        segmentation = f"./{entry['segmentation_file']}"
+        row = {"uid": name, "ID": name, "path": ".", "image": first, "mask": segmentation, "volume_reference": first}
+        row |= {f"{channel}_volume": file for channel, file in images.items()}
+        rows.append(
+            {**row, "uncertainty_volume": f"./{entry['uncertainty_file']}", "label_segmentation_editable": segmentation}
+        )
+    write_csv(folder / "cases.csv", pd.DataFrame(rows))
 
 
 def write_readme(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import map_segments, segments_of
 from nnunet_active.util.errors import BadCase
+
+_SAVED_BESIDE = re.compile(r"([_(].*\.seg|_\d{4}_label)\.nrrd", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,9 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
 
     Returns:
         case -> its files, sorted; and files in a label format that are named after no case. What looks like a channel of an image, or
-        like an uncertainty map, is passed over; but a channel's name is told of where nothing else is named after the case.
+        like an uncertainty map, is passed over; but a channel's name is told of where nothing else is named after the case. In a
+        folder that has a case's name, ``CASE_READER.seg.nrrd``, ``CASE(1).seg.nrrd`` and ``CASE_0000_label.nrrd`` are its labels, as
+        modules of 3D Slicer save them.
     """
     known = set(cases)
     found: dict[str, list[Path]] = {}
@@ -62,6 +67,12 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
             continue
         stems = label_stems(file.name, ending)
         case = next((stem for stem in stems if stem in known), None)
+        if (
+            case is None
+            and file.parent.name in known
+            and _SAVED_BESIDE.fullmatch(file.name.removeprefix(file.parent.name))
+        ):
+            case = file.parent.name
         if case is not None:
             found.setdefault(case, []).append(file)
         elif stems:

@@ -181,7 +181,7 @@ def test_the_folder_holds_what_the_annotator_needs_and_says_so(tmp_path):
     assert report.written == ["b", "a b-1.2"] and not report.problems
     assert {file.name for file in handoff.folder.iterdir()} == {
         *("b", "a b-1.2", "README.txt", "worklist.csv", "labels_itksnap.txt", "handoff.json", "open_in_slicer.py"),
-        "mitk_tasks.json",
+        *("mitk_tasks.json", "cases.csv"),
     }
     assert {file.name for file in (handoff.folder / "b").iterdir()} == {
         *("b_0000.nii.gz", "b.nii.gz", "b.seg.nrrd", "b_uncertainty.nii.gz", "b.itksnap", ".case.json", "accepted"),

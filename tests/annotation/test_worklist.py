@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from nnunet_active.annotation import HandoffCase
-from nnunet_active.annotation.worklist import write_readme, write_worklist
+from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
 from nnunet_active.data.raw_dataset import RawCase
 
 
@@ -35,6 +35,35 @@ def test_a_case_whose_channels_lie_apart_is_marked(tmp_path):
     write_worklist(tmp_path, [case("a", 1), case("b", 2)], {"a": apart, "b": {**entry("b"), "channels_apart": ""}})
     notes = pd.read_csv(tmp_path / "worklist.csv")["note"]
     assert "do not lie on one grid: a_0001.nii.gz lies up to 3 mm away" in notes[0] and pd.isna(notes[1])
+
+
+def test_the_case_list_has_the_columns_of_both_modules_and_no_cell_is_a_formula(tmp_path):
+    """SlicerCaseIterator's defaults are path, image and mask; CART looks for uid and for words in the columns' names."""
+
+    def files(name: str) -> dict:
+        images = [
+            {"file": f"{name}/{name}_000{n}.nii.gz", "channel": one} for n, one in enumerate(("T1", "=FLAIR", "T2"))
+        ]
+        return {
+            "images": images,
+            "segmentation_file": f"{name}/{name}.seg.nrrd",
+            "uncertainty_file": f"{name}/u.nii.gz",
+        }
+
+    cases = [case("b", 2), case("=a", 1), case("set aside", 3)]
+    entries = {name: {**files(name), "open_first": first} for name, first in (("b", "T1"), ("=a", "T2"))}
+    write_case_list(tmp_path, cases, entries)
+    table = pd.read_csv(tmp_path / "cases.csv")
+    assert not [
+        cell for cell in [*table.columns, *table.to_numpy().ravel()] if str(cell).startswith(("=", "+", "-", "@"))
+    ]
+    first, second = table.to_dict("records")
+    assert first["uid"] == "'=a" and second["uid"] == second["ID"] == "b"
+    assert second["image"] == second["volume_reference"] == "./b/b_0000.nii.gz" and second["path"] == "."
+    assert second["mask"] == second["label_segmentation_editable"] == "./b/b.seg.nrrd"
+    assert second["T2_volume"] == "./b/b_0002.nii.gz" and second["'=FLAIR_volume"] == "./b/b_0001.nii.gz"
+    assert first["image"] == "./=a/=a_0002.nii.gz" and first["T1_volume"] == "./=a/=a_0000.nii.gz"
+    assert pd.isna(first["T2_volume"])
 
 
 def test_an_empty_worklist_is_written_too(tmp_path):

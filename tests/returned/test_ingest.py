@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import os
@@ -13,8 +14,9 @@ import SimpleITK as sitk
 import torch
 from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_dataset import write_image
-from tiny_handoff import SPACING, ask, edit, hand_out, predicted, voxels
+from tiny_handoff import SEGMENTS, SPACING, ask, edit, hand_out, predicted, voxels
 from tiny_mitk import accept
+from tiny_nrrd import write_segmentation
 from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.annotation import Archive, HandoffCase, voxel_digest, write_handoff
@@ -362,6 +364,19 @@ def test_what_is_accepted_in_one_program_and_edited_in_another_has_to_be_decided
     file = edit(folder, "case_3", np.zeros_like(truth(3)))
     report = take()
     assert not report.taken and str(result) in report.refused["case_3"] and str(file) in report.refused["case_3"]
+
+
+@pytest.mark.parametrize("name", ["case_3_reader.seg.nrrd", "case_3(1).seg.nrrd", "case_3_0000_label.nrrd"])
+def test_what_modules_of_slicer_save_beside_the_segmentation_of_the_case_list_is_taken(target, tmp_path, name):
+    folder = real_handoff(target, tmp_path / "handoff")
+    with (folder / "cases.csv").open(newline="") as content:
+        row = next(row for row in csv.DictReader(content) if row["ID"] == "case_3")
+    image = sitk.ReadImage(str(folder / row["image"]))
+    label = truth(3)
+    write_segmentation(folder / "case_3" / name, label, SEGMENTS, image.GetSpacing(), image.GetOrigin())
+    report = take(folder)
+    assert list(report.taken) == ["case_3"] and report.unknown == []
+    np.testing.assert_array_equal(label_of(target, "case_3"), label)
 
 
 def test_what_nobody_accepted_in_mitk_yet_waits_and_is_named(target, tmp_path):
