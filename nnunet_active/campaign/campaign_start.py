@@ -20,6 +20,7 @@ from nnunet_active.commands import Commands
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.dataset_json import read_dataset_json
 from nnunet_active.data.ignore_label import require_ignore_value
+from nnunet_active.data.patients import Patients
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
@@ -156,7 +157,8 @@ def draft_campaign(
         )
     settings = replace(settings, oracle=oracle or ("folder" if unlabelled else "retrospective"))
     simulated = settings.labels_are_withheld
-    generated = stock_folds(labelled) if simulated else None
+    patients = settings.patients
+    generated = stock_folds(patients.cases_of(labelled)) if simulated else None
     raw = raw_root() / dataset
     check_folds(place.dataset_folder, fold, settings.folds, raw, generated)
     if settings.folds > 1:  # nobody else defined any: cases get their folds as their labels arrive
@@ -168,16 +170,24 @@ def draft_campaign(
     if definition is None and fold != "all" and int(fold) > known:
         raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
     warnings = () if definition is None else check_names(definition, fold, labelled, unlabelled)
-    roles, pool = _divide(labelled, unlabelled, definition, simulated)
+    roles, pool = _divide(labelled, unlabelled, definition, simulated, patients)
     counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
     roles = replace(roles, other_folds=other_folds)
     return CampaignDraft(place, replace(settings, **counts), roles, pool, made_by, warnings)
 
 
 def _divide(
-    labelled: Sequence[str], unlabelled: Sequence[str], definition: FoldDefinition | None, simulated: bool
+    labelled: Sequence[str],
+    unlabelled: Sequence[str],
+    definition: FoldDefinition | None,
+    simulated: bool,
+    patients: Patients,
 ) -> tuple[Roles, int]:
-    """Who is what at the start, and how many cases there are to choose from."""
+    """Who is what at the start, and how many cases there are to choose from.
+
+    Raises:
+        CampaignError: a split trains on one scan of a patient and holds another out.
+    """
     there = set(labelled)
     train, held_out = (set(definition.train), set(definition.val)) if definition else (there, set())
     val = held_out & there
@@ -186,6 +196,12 @@ def _divide(
     queryable = there - val if simulated else set(unlabelled)
     # a case that the user holds out is never asked for, also while it has no label yet
     excluded |= held_out & set(unlabelled)
+    if torn := sorted(patients.companions(val, initial)):
+        raise CampaignError(
+            f"{definition.origin} trains on {', '.join(torn)} and holds other scans of the same patients out (--groups); put all scans "
+            f"of a patient on one side."
+        )
+    excluded |= patients.companions(held_out, (there | set(unlabelled)) - val)
     origin = definition.origin if definition else ""
     return Roles(sorted(initial), sorted(val), sorted(excluded), origin), len(queryable - excluded)
 

@@ -182,7 +182,8 @@ class CampaignState:
     def assign_folds(self) -> None:
         """With cross-validation: every labelled case gets its fold, once, in the order in which the labels came."""
         if self.settings.folds > 1:
-            self.fold_of = assign(self.fold_of, [*self.initial, *self.labelled], self.settings.folds, self.fold)
+            arrivals, settings = [*self.initial, *self.labelled], self.settings
+            self.fold_of = assign(self.fold_of, arrivals, settings.folds, self.fold, settings.patients.of)
 
 
 @dataclass

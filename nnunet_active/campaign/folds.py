@@ -9,17 +9,24 @@ Assigning the smallest fold is our choice: folds differ by one case at most, wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
-def assign(fold_of: Mapping[str, int], arrivals: Iterable[str], folds: int, own: str) -> dict[str, int]:
-    """The folds of cases that have just arrived; nobody who has a fold gets another.
+def assign(
+    fold_of: Mapping[str, int],
+    arrivals: Iterable[str],
+    folds: int,
+    own: str,
+    patient_of: Callable[[str], str] = str,
+) -> dict[str, int]:
+    """The folds of cases that have just arrived; nobody who has a fold gets another, and a patient's cases share one.
 
     Args:
         fold_of: folds so far.
         arrivals: labelled cases in the order of their arrival.
         folds: K.
         own: the campaign's own fold, a number or ``all``.
+        patient_of: the patient of a case.
 
     Returns:
         ``fold_of`` with the new cases.
@@ -32,9 +39,11 @@ def assign(fold_of: Mapping[str, int], arrivals: Iterable[str], folds: int, own:
     size = {fold: 0 for fold in order}
     for fold in known.values():
         size[fold] += 1
+    of_patient = {patient_of(case): fold for case, fold in known.items()}
     for case in arrivals:
         if case not in known:
-            known[case] = min(order, key=lambda fold: (size[fold], order.index(fold)))
+            smallest = min(order, key=lambda fold: (size[fold], order.index(fold)))
+            known[case] = of_patient.setdefault(patient_of(case), smallest)
             size[known[case]] += 1
     return known
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from nnunet_active.data.patients import Patients
 from nnunet_active.util.errors import CampaignError
 
 ORACLES = ("retrospective", "folder")
@@ -53,6 +54,7 @@ class Settings:
         restart: at each query of a training go on (``never``) or begin again from the source weights (``source``); None leaves it
             to the trainer class.
         folds: number of folds of a cross-validation among the labelled cases; 1: none.
+        groups: which cases belong together, as :meth:`~nnunet_active.data.patients.Patients.to_json` has it; empty: none do.
         seed: of everything random: the strategy, and the training where nnU-Net's augmentation runs in the main process.
     """
 
@@ -73,6 +75,7 @@ class Settings:
     pseudo_labels: dict[str, Any] | None = None
     restart: str | None = None
     folds: int = 1
+    groups: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     unit: str = UNITS[0]
     per_case: int = PER_CASE
@@ -100,6 +103,7 @@ class Settings:
         for name, known in (("unit", UNITS), ("slices", SLICE_RULES), ("axis", SLICE_AXES)):
             if getattr(self, name) not in known:
                 raise CampaignError(f"--{name} {getattr(self, name)} is unknown; choose one of {', '.join(known)}.")
+        Patients.from_json(self.groups)
         if self.epochs is not None:
             self.check_reach(self.epochs)
 
@@ -122,6 +126,11 @@ class Settings:
         return self.unit == "slice"
 
     @property
+    def patients(self) -> Patients:
+        """Which cases belong together."""
+        return Patients.from_json(self.groups)
+
+    @property
     def labels_are_withheld(self) -> bool:
         """Whether all labels are there, and each is withheld until it is asked for; otherwise people make them."""
         return self.oracle == "retrospective"
@@ -136,8 +145,8 @@ class Settings:
         return (number - 1) * self.stride
 
     def to_json(self) -> dict[str, Any]:
-        """As written into ``campaign.json``; a campaign that asks for whole cases has nothing to say of slices."""
-        left_out = _OF_SLICES if self.unit == UNITS[0] else ()
+        """As written into ``campaign.json``; a campaign without slices or groups says nothing of them."""
+        left_out = {*(_OF_SLICES if self.unit == UNITS[0] else ()), *(() if self.groups else ("groups",))}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod

@@ -216,6 +216,16 @@ def add_slices(parser: ArgumentParser) -> None:
     )
 
 
+def add_groups(parser: ArgumentParser) -> None:
+    """``--groups``: which cases belong together."""
+    parser.add_argument(
+        "--groups",
+        metavar="FILE|REGEX",
+        help="cases of one patient: a CSV or JSON file of cases and patients, or a regular expression for the part of the case's name "
+        "that names the patient; they share a fold, and a query asks for one of them",
+    )
+
+
 def add_ignore_label_flag(parser: ArgumentParser) -> None:
     """``--add-ignore-label``: a person's consent to change ``dataset.json``."""
     parser.add_argument(

@@ -14,6 +14,7 @@ from nnunet_active.cli.arguments import (
     add_configuration,
     add_dataset,
     add_fold,
+    add_groups,
     add_ignore_label_flag,
     add_plans,
     add_slices,
@@ -74,6 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
         parser.add_argument(flag, type=_count(flag), default=value, metavar="N|N%", help=text)
     add_slices(parser)
+    add_groups(parser)
     add_ignore_label_flag(parser)
     parser.add_argument("--lr", type=learning_rate(), help="initial learning rate (default: the trainer's own)")
     parser.add_argument(
@@ -142,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
 
     from nnunet_active.campaign.campaign_start import draft_campaign
     from nnunet_active.data.ignore_label import declare_ignore_label
+    from nnunet_active.data.patients import Patients
     from nnunet_active.models.model_writing import save_source_model
     from nnunet_active.models.source_model import carry_over, source_folder
     from nnunet_active.models.source_summary import read_summary
@@ -174,6 +177,7 @@ def run(args: argparse.Namespace) -> int:
         fine_tuning={**recipe(args.recipe), **parse_options("--fine-tuning", args.fine_tuning)},
         pseudo_labels=_pseudo_labels(args.pseudo_labels),
         restart=args.restart_from,
+        groups=Patients.given(args.groups).to_json() if args.groups is not None else {},
         seed=args.seed,
         **of_slices,
     )

@@ -84,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_handoff(parser)
     started = parser.add_argument_group("settings of a campaign, where this call starts it")
     arguments.add_slices(parser)
+    arguments.add_groups(parser)
     arguments.add_ignore_label_flag(parser)
     started.add_argument(
         "--folds",
@@ -148,11 +149,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     from nnunet_active.campaign.fine_tuning import recipe
+    from nnunet_active.data.patients import Patients
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.target_preparation import SelectOptions
 
     settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
     settings |= arguments.slice_settings(args)
+    if args.groups is not None:
+        settings["groups"] = Patients.given(args.groups).to_json()
     if args.recipe is not None:
         settings["fine_tuning"] = recipe(args.recipe)
     return SelectOptions(

@@ -142,6 +142,7 @@ def propose(
     size = max(question.size, len(must))
     slices = SliceQuery(campaign, workspace.store)
     candidates, cases = slices.candidates(candidates, size, must, question.scans)
+    candidates = campaign.of_different_patients(candidates, max(cases, len(must)), must, [question.seed, number])
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
     pool, scored = build_pool(workspace, window, chooser, candidates, ranks, log)

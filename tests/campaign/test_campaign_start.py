@@ -127,3 +127,37 @@ def test_names_of_no_case_and_labelled_cases_in_no_fold_are_listed(nnunet_folder
     assert campaign.initial == ("case_0",) and campaign.val == ("case_1",)
     assert any("names 2 case(s) that are not there: gone_1, gone_2" in line for line in said)
     assert any("1 labelled case(s) are neither in train nor in val" in line and "case_2" in line for line in said)
+
+
+PAIRS = {"table": {"case_0": "p", "case_1": "p", "case_2": "q", "case_3": "q"}}
+
+
+def test_other_scans_of_a_held_out_patient_are_never_asked_for(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=0, unlabelled=4)
+    (target.raw / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["case_3"]}]))
+    campaign, _ = start(oracle="folder", groups=PAIRS)
+    assert campaign.pool(target.store.identifiers()) == ["case_0", "case_1"]
+
+
+def test_a_split_that_tears_a_patient_apart_is_refused(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=4, unlabelled=1)
+    split = [{"train": ["case_0", "case_2"], "val": ["case_1"]}]
+    (target.raw / "splits_final.json").write_text(json.dumps(split))
+    with pytest.raises(CampaignError, match="case_0 and holds other scans of the same patients out"):
+        start(oracle="folder", groups=PAIRS)
+    assert not (target.preprocessed / "active" / "fold_0").exists()
+
+
+def test_a_campaign_without_groups_says_nothing_of_them(nnunet_folders):
+    make_target(nnunet_folders, labelled=2)
+    campaign, _ = start("all")
+    assert "groups" not in json.loads((campaign.folder / "campaign.json").read_text())["settings"]
+
+
+def test_the_folds_of_nnunet_keep_a_patient_together(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=6)
+    groups = {"table": {"case_0": "p", "case_5": "p"}}
+    for fold in range(5):
+        campaign, _ = start(str(fold), groups=groups)
+        assert ("case_0" in campaign.val) == ("case_5" in campaign.val)
+        assert {*campaign.val, *campaign.pool(target.store.identifiers())} == {f"case_{i}" for i in range(6)}

@@ -58,6 +58,13 @@ def test_the_first_cases_go_to_the_other_folds_so_that_the_asking_network_can_be
     assert is_complete("ab", fold_of, 2) and not is_complete("ac", fold_of, 2)
 
 
+def test_a_patients_cases_share_a_fold_whenever_they_come():
+    first = assign({}, ["a1", "b1", "a2"], 3, "0", lambda case: case[0])
+    assert first["a1"] == first["a2"] != first["b1"]
+    later = assign(first, ["b2", "c1"], 3, "0", lambda case: case[0])
+    assert later["b2"] == later["b1"] and later["c1"] == 0
+
+
 @quick
 @given(st.lists(st.lists(st.sampled_from(CASES), unique=True, min_size=1), min_size=1, max_size=6), st.integers(2, 5))
 def test_the_split_file_is_whole_and_no_case_changes_sides_whatever_the_order_of_the_labels(batches, folds):

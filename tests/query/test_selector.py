@@ -214,6 +214,23 @@ def test_cases_that_are_excluded_are_neither_scored_nor_picked(setting):
         ask(campaign, target, window, exclude=target.store.identifiers())
 
 
+def test_a_query_asks_for_one_scan_of_a_patient_while_there_are_patients_that_nobody_labelled(setting):
+    target, window = setting
+    groups = {"table": {f"case_{i}": f"p{i // 2}" for i in range(6)}}
+    campaign = start(strategy="entropy", budget=6, query_size=2, groups=groups)
+    patient = campaign.settings.patients.of
+    first = query(campaign, target, window).requested
+    assert len({patient(case) for case in first}) == 2
+    (fresh,) = {"p0", "p1", "p2"} - {patient(case) for case in first}
+    assert patient(ask(campaign, target, window, size=1).picks[0]) == fresh
+    assert (
+        len(ask(campaign, target, window, size=4).picks) == 4
+    )  # too few patients are no reason to ask for fewer cases
+    must = next(case for case in target.store.identifiers() if patient(case) == fresh)
+    with_must = ask(campaign, target, window, size=2, must_include=[must]).picks
+    assert with_must[0] == must and len(with_must) == 2
+
+
 @pytest.mark.parametrize("name", ["entropy", "coreset", "assft", "random", "lamda", "badge", "per_cluster"])
 def test_cases_that_must_be_included_come_first_and_the_rest_is_chosen_beside_them(setting, name):
     target, window = setting

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_active.data.patients import Patients
+from nnunet_active.util.errors import CampaignError
+
+CASES = [f"p{number}_{frame}" for number in range(4) for frame in ("ed", "es")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "patient"), [(r"^(p\d)_", "p1"), (r"p\d", "p1"), (r"x(p\d)|(p\d)_", "p1"), ("nobody", "p1_ed")]
+)
+def test_a_pattern_names_the_patient_by_its_first_group_or_by_all_that_it_matches(pattern, patient):
+    assert Patients.given(pattern).of("p1_ed") == patient
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json"])
+def test_a_file_names_the_patients_and_its_content_is_what_is_kept(tmp_path, ending):
+    file = tmp_path / f"groups{ending}"
+    file.write_text('{"p1_ed": "x", "p1_es": "x"}' if ending == ".json" else "p1_ed, x\np1_es,x\n\n")
+    patients = Patients.given(str(file))
+    assert patients.of("p1_es") == "x" and patients.of("p2_ed") == "p2_ed"
+    file.unlink()
+    assert Patients.from_json(json.loads(json.dumps(patients.to_json()))) == patients
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("twice.csv", "a,x\na,y\n", "two patients for a"),
+        ("empty.csv", "\n", "is empty"),
+        ("list.json", "[1, 2]", "cannot be read"),
+        ("number.json", '{"a": 1}', "must be text"),
+        ("bytes.csv", b"\xff\xfe\x00", "cannot be read"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_in_one_sentence(tmp_path, name, content, said):
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(CampaignError, match=said):
+        Patients.given(str(file))
+
+
+@pytest.mark.parametrize("text", ["(", "", "x" * 2000, "missing.csv"])
+def test_what_is_neither_a_file_nor_an_expression_is_refused(text):
+    with pytest.raises(CampaignError, match="--groups"):
+        Patients.given(text)
+
+
+@pytest.mark.parametrize("content", [{"pattern": 3}, {"table": {"a": 1}}, {"table": []}])
+def test_a_damaged_setting_is_refused(content):
+    with pytest.raises(CampaignError):
+        Patients.from_json(content)
+
+
+def test_without_groups_every_case_is_a_patient_of_its_own():
+    assert Patients.from_json({}) == Patients() and Patients().to_json() == {}
+    assert Patients().cases_of(["b", "a"]) == {"a": ["a"], "b": ["b"]}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    candidates=st.lists(st.sampled_from(CASES), unique=True),
+    before=st.lists(st.sampled_from(CASES), unique=True),
+    number=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_a_patient_gives_a_second_candidate_only_where_there_are_too_few_patients(candidates, before, number, seed):
+    patients = Patients("^p.")
+    found = patients.one_of_each(candidates, before, number, [seed])
+    assert found == patients.one_of_each(candidates[::-1], before, number, [seed])
+    assert set(found) <= set(candidates) and len(found) >= min(number, len(candidates))
+    fresh = {patients.of(case) for case in candidates} - {patients.of(case) for case in before}
+    if len(fresh) >= number:
+        assert sorted(map(patients.of, found)) == sorted(fresh)
+
+
+def test_companions_are_the_other_scans_of_the_same_patients():
+    assert Patients("^p.").companions(["p1_ed", "p3_es"], CASES) == {"p1_ed", "p1_es", "p3_ed", "p3_es"}
