@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_active.cli.arguments import add_device, device_of, seed, whole
 
-HELP = "Adapt a tiny source network to a phantom target (or yours) and compare: source, random, mmActS, all labels"
+HELP = "Adapt a tiny source network to a phantom target (or yours) and compare: source, whole scans, slices, all labels"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from nnunet_active.demo import demo_run as runner
+    from nnunet_active.demo.ways import MMACTS, Plan
 
     device = device_of(args.device, print).type
     torch.set_num_threads(max(1, args.threads))
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     work = args.folder or Path(tempfile.mkdtemp(prefix="nnunet_active_demo_"))
     runner.use_folder(work)
     given = {key: getattr(args, key) for key in ("epochs", "iterations") if getattr(args, key) is not None}
-    plan = runner.Plan(budget=args.budget, seed=args.seed, random_draws=args.random_draws, **given)
+    plan = Plan(budget=args.budget, seed=args.seed, random_draws=args.random_draws, **given)
     if args.raw is None:
         test: list[str] = []
         raw, model, images, labels = _phantom(args.seed, device)
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     print("\nOn the test cases:\n")
     print(runner.table_of(rows).to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     for row in rows:
-        if row.name == "mmActS":
+        if row.name == MMACTS:
             print(
                 "\nmmActS asked for "
                 + ", ".join(f"{case} (open {name} first)" for case, name in row.open_first.items())

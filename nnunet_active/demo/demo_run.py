@@ -1,4 +1,4 @@
-"""The demo: source model, random, mmActS and all labels on one target, by the same code that users run.
+"""The demo: source model, whole scans, slices and all labels on one target, by the same code that users run.
 
 Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases), trained by the stock
 trainer through nnU-Net's own search for trainers. Nothing outside the demo's folder is written.
@@ -23,16 +23,18 @@ from tqdm import tqdm
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.data.cases import open_store
+from nnunet_active.data.dataset_json import read_dataset_json
+from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.demo.predict_and_measure import Evaluation, evaluate
+from nnunet_active.demo.ways import Plan, slices_with_foreground, ways_to_adapt
 from nnunet_active.models.source_model import source_folder
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_root
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.util.atomic import write_json
@@ -43,29 +45,14 @@ from nnunet_active.util.progress import bar_is_shown
 TRAINER = "nnUNetTrainerActiveAdamW"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How long the adaptations train; the queries are spread evenly over the epochs."""
-
-    budget: int = 3
-    epochs: int = 9
-    iterations: int = 50
-    seed: int = 0
-    random_draws: int = 1
-
-    @property
-    def stride(self) -> int:
-        """Epochs between two queries."""
-        return max(1, self.epochs // max(1, self.budget))  # a budget of 0 is refused by the settings
-
-
 @dataclass
 class Row:
-    """One line of the table: a way to adapt, what it labelled, and how well it did on the test cases."""
+    """One line of the table: a way to adapt, the scans and slices that it labelled, and how well it did on the test cases."""
 
     name: str
     labelled: list[str]
     evaluation: Evaluation
+    slices: int = 0
     seconds: float = 0.0
     open_first: dict[str, str] = field(default_factory=dict)
 
@@ -98,8 +85,10 @@ def prepare_demo_target(raw: Path, model: Path, configuration: str | None) -> tu
         planner = SourceModelPlanner(raw, model, None if configuration is None else [configuration])
         planner.write()
     configuration = planner.sources[0].configuration
-    dataset = RawDataset(raw)
-    report = preprocess_dataset(dataset, open_store(raw.name, DEFAULT_PLANS, configuration), dataset.dataset_json, 1)
+    file = preprocessed_folder(raw.name) / "dataset.json"
+    add_ignore_label([file])  # for the slices that nobody labels; the raw file may be the user's own
+    store, dataset_json = open_store(raw.name, DEFAULT_PLANS, configuration), read_dataset_json(file).content
+    report = preprocess_dataset(RawDataset(raw), store, dataset_json, 1)
     for problem in report.problems.values():
         print(f"  set aside: {problem}")
     return raw.name, configuration
@@ -135,7 +124,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log = print) -> list[Row]:
-    """Source model, random, mmActS, all labels: train and evaluate each.
+    """The source model, and each of :func:`~nnunet_active.demo.ways.ways_to_adapt`: train and evaluate.
 
     Args:
         target: planned and preprocessed.
@@ -146,34 +135,20 @@ def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log =
     store = open_store(target.dataset, DEFAULT_PLANS, target.configuration)
     pool = sorted(set(store.labelled_identifiers()) - set(test))
     held_out = test or pool[:2]
-    runs = [
-        (f"random {draw + 1}" if plan.random_draws > 1 else "random", "random", draw)
-        for draw in range(plan.random_draws)
-    ]
-    runs += [("mmActS", "mmacts", 0), ("all labels", "random", 0)]
     train = sorted(set(pool) - set(held_out))
-    write_json(
-        preprocessed_folder(target.dataset) / "splits_final.json", [{"train": train, "val": held_out}] * len(runs)
-    )
-    kept = source_folder(preprocessed_folder(target.dataset), DEFAULT_PLANS, target.configuration)
+    drawn = slices_with_foreground(RawDataset(raw_root() / target.dataset), train)
+    ways = ways_to_adapt(plan, train, drawn)
+    folder = preprocessed_folder(target.dataset)
+    write_json(folder / "splits_final.json", [{"train": train, "val": held_out}] * len(ways))
+    kept = source_folder(folder, DEFAULT_PLANS, target.configuration)
     (fold_of_source,) = (folder.name.removeprefix("fold_") for folder in kept.glob("fold_*"))
     predicted = target.work / "predictions"
     rows = [Row("source model", [], _evaluate(target, kept, fold_of_source, predicted / "source"))]
-    for fold, (name, strategy, draw) in enumerate(runs):
-        everything = name == "all labels"
-        settings = Settings(
-            strategy=strategy,
-            oracle="retrospective",
-            budget=len(train) if everything else plan.budget,
-            one_off=everything,
-            stride=plan.stride,
-            epochs=plan.epochs,
-            iterations=plan.iterations,
-            val_iterations=2,
-            fine_tuning=recipe(DEFAULT_RECIPE),
-            seed=plan.seed + draw,
-        )
-        rows.append(_adapt(target, name, str(fold), settings, predicted / name.replace(" ", "_"), log))
+    for fold, (name, settings) in enumerate(ways.items()):
+        row = _adapt(target, name, str(fold), settings, predicted / name.replace(" ", "_"), log)
+        campaign = Campaign.open(folder, str(fold))
+        row.slices = campaign.labels_known() if settings.in_slices else sum(drawn.get(case, 0) for case in row.labelled)
+        rows.append(row)
     return rows
 
 
@@ -200,7 +175,7 @@ def _adapt(target: PreparedTarget, name: str, fold: str, settings: Settings, out
         case: entry["name"] for one in campaign.rounds for case, entry in one.selection()["dominant_modality"].items()
     }
     evaluation = _evaluate(target, model, fold, output)
-    return Row(name, campaign.requested(), evaluation, time.perf_counter() - start, opened)
+    return Row(name, campaign.requested(), evaluation, seconds=time.perf_counter() - start, open_first=opened)
 
 
 class _Console(io.TextIOBase):
@@ -231,10 +206,10 @@ class _Console(io.TextIOBase):
 
 
 def table_of(rows: list[Row]) -> pd.DataFrame:
-    """Dice and IoU per class and their means, one line per way."""
+    """Scans and slices with foreground that were labelled, Dice and IoU per class and their means, one line per way."""
     lines = []
     for row in rows:
-        line: dict[str, object] = {"": row.name, "labels": len(row.labelled)}
+        line: dict[str, object] = {"": row.name, "scans": len(row.labelled), "slices": row.slices}
         for name, values in row.evaluation.per_class.iterrows():
             line[f"Dice {name}"] = values["dice"]
             line[f"IoU {name}"] = values["iou"]
@@ -252,6 +227,7 @@ def save_rows(rows: list[Row], file: Path) -> None:
             {
                 "name": row.name,
                 "labelled": row.labelled,
+                "slices": row.slices,
                 "open_first": row.open_first,
                 "seconds": round(row.seconds, 1),
                 "per_class": json.loads(row.evaluation.per_class.to_json(orient="index")),

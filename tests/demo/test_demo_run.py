@@ -26,15 +26,16 @@ def _environment_as_before(monkeypatch):
         monkeypatch.setenv(variable, os.environ.get(variable, ""))
 
 
-def test_the_demo_on_ones_own_data_compares_four_ways_and_keeps_everything_in_its_folder(nnunet_folders, capsys):
+def test_the_demo_on_ones_own_data_compares_five_ways_and_keeps_everything_in_its_folder(nnunet_folders, capsys):
     target = make_target(nnunet_folders, labelled=9)
     before = sorted(path for path in target.preprocessed.rglob("*"))
     work = nnunet_folders / "demo"
     command = ["demo", "--raw", str(target.raw), "--source", str(target.model), "--folder", str(work), "--threads", "1"]
     assert main.main([*command, "--epochs", "3", "--iterations", "1"]) == 0
     rows = json.loads((work / "demo.json").read_text())
-    assert [row["name"] for row in rows] == ["source model", "random", "mmActS", "all labels"]
-    assert [len(row["labelled"]) for row in rows] == [0, 3, 3, 6]
+    assert [row["name"] for row in rows] == ["source model", "random", "mmActS", "slices", "all labels"]
+    assert [len(row["labelled"]) for row in rows if row["name"] != "slices"] == [0, 3, 3, 6]
+    assert len(rows[3]["labelled"]) > 3 and rows[3]["slices"] == round(rows[4]["slices"] / 6 * 3)
     test = {file.name.removesuffix(".nii.gz") for file in (work / "test_labels").iterdir()}
     assert len(test) == 3
     assert not any(test & set(row["labelled"]) for row in rows)
