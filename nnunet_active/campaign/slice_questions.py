@@ -85,7 +85,8 @@ class SliceQuestions:
 
     def counted(self, number: int, plural: str = "") -> str:
         """A number of the budget for people: ``30 slices``; of cases the number alone, or with ``plural``."""
-        return f"{number} slices" if self.asks_for_slices else f"{number} {plural}".rstrip()
+        words = "slices" if self.asks_for_slices else plural
+        return f"{number} {words.removesuffix('s') if number == 1 else words}".rstrip()
 
     def labels_known(self, epoch: int | None = None) -> int:
         """How many cases, or slices, are labelled; what was labelled from the start counts only where cases are counted."""

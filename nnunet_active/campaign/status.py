@@ -88,4 +88,4 @@ def _rounds(status: dict[str, Any]) -> str:
     """Rounds between trainings are not planned ahead."""
     planned = not any(entry["made_by"] == "select" for entry in status["cases"])
     done = status["rounds_done"]
-    return f"round {done} of {status['rounds_planned']}" if planned else f"{done} rounds"
+    return f"round {done} of {status['rounds_planned']}" if planned else f"{done} round{'' if done == 1 else 's'}"

@@ -6,6 +6,7 @@ never lie there; it lives in ``<data_identifier>_pool``, which stock nnU-Net doe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -221,7 +222,8 @@ def _with(stem: Path, ending: str) -> Path:
 
 
 def _whole_cases(folder: Path, with_label: bool) -> list[str]:
-    names = {*os.listdir(folder)} if folder.is_dir() else set()
+    with os.scandir(folder) if folder.is_dir() else contextlib.nullcontext(()) as entries:
+        names = {entry.name for entry in entries if entry.is_file()}
     found = set()
     for name in names:
         identifier, dot, ending = name.rpartition(".")

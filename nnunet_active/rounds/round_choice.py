@@ -82,9 +82,11 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     if size is None and options.minutes is None:
         size = campaign.size_of_next_query()
         if size == 0:
-            raise EmptyPool(f"The budget of {campaign.budget} {campaign.unit}s is spent; -n N asks for N more.")
+            raise EmptyPool(
+                f"The budget of {campaign.counted(campaign.budget, 'cases')} is spent; -n N asks for N more."
+            )
     if size is not None and size > len(candidates) and not campaign.asks_for_slices:
-        log(f"Only {len(candidates)} cases are left to ask for; {size} were wanted.")
+        log(f"Of the {size} cases that were wanted only {len(candidates)} can be asked for.")
         size = len(candidates)
     found = find_models(workspace, options.model, options.model_folds, options.trust)
     for line in found.lines():

@@ -65,6 +65,13 @@ def test_a_case_that_is_not_whole_is_not_listed(store, absent):
         store.load_image("lab")
 
 
+@pytest.mark.parametrize("name", ["lab.pkl", "lab_seg.b2nd", "lab.b2nd"])
+def test_a_folder_in_the_place_of_a_file_is_no_part_of_a_case(store, name):
+    (store.folder / name).unlink()
+    (store.folder / name).mkdir()
+    assert store.labelled_identifiers() == [] and store.identifiers() == ["pool.1"]
+
+
 def test_a_case_in_both_folders_counts_as_labelled_only(store):
     for ending in (".b2nd", ".pkl"):
         (store.pool_folder / f"pool.1{ending}").rename(store.pool_folder / f"lab{ending}")

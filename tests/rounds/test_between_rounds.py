@@ -203,7 +203,7 @@ def test_what_cannot_be_done_is_one_sentence_and_no_round(target, more, said):
 def test_more_cases_than_there_are_is_a_note_and_an_empty_pool_a_friendly_end(target):
     notes = []
     result = select(options(n=50), log=notes.append)
-    assert len(result.query.requested) == 5 and any("Only 5 cases are left" in note for note in notes)
+    assert len(result.query.requested) == 5 and any("only 5 can be asked for" in note for note in notes)
     assert campaign_of(target).budget == 50  # what the campaign was started with
     for case in result.query.requested:
         target.label(case, 1)
@@ -218,7 +218,7 @@ def test_a_spent_budget_is_a_friendly_end_unless_a_number_is_named(target):
     with campaign.lock():
         campaign.mark_labelled(["case_1"])
     end = select(options(n=None), **QUIET)
-    assert end.outcome == "empty" and "budget of 1 cases is spent" in end.message
+    assert end.outcome == "empty" and "budget of 1 case is spent" in end.message
     assert select(options(n=2), **QUIET).outcome == "asked" and campaign_of(target).budget == 3
 
 
