@@ -181,7 +181,7 @@ class Campaign(CampaignQuestions):
         Args:
             cases: asked for or not.
             epoch: of the training that found those that nobody asked for; 0: between trainings.
-            slices: of cases of which slices were asked for, those that are labelled; None: all that were asked for.
+            slices: of cases that are labelled in part, the slices that are; None: all that were asked for.
 
         Returns:
             Those that are new, or of which there are new slices.

@@ -15,6 +15,7 @@ from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slices_at_start import slices_at_start
 from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
 from nnunet_active.commands import Commands
 from nnunet_active.data.cases import open_store
@@ -83,7 +84,7 @@ class CampaignDraft:
         place, settings, roles = self.place, self.settings, self.roles
         log(
             f"Campaign of {place.dataset} {place.configuration} fold {place.fold}: {self.pool} cases to choose from, "
-            f"{len(campaign.initial)} labelled from the start, {len(campaign.val)} held out"
+            f"{len(campaign.labelled())} labelled from the start, {len(campaign.val)} held out"
             + (f" ({roles.split_origin})" if roles.split_origin else "")
             + f"; oracle {settings.oracle}, strategy {settings.strategy}, budget {settings.budget}{_of_what(settings)}."
         )
@@ -172,7 +173,9 @@ def draft_campaign(
     warnings = () if definition is None else check_names(definition, fold, labelled, unlabelled)
     roles, pool = _divide(labelled, unlabelled, definition, simulated, patients)
     counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
-    roles = replace(roles, other_folds=other_folds)
+    slices = slices_at_start(place, roles.initial, settings.axis) if settings.in_slices and not simulated else {}
+    roles = replace(roles, other_folds=other_folds, slices=slices)
+    pool += len(slices)
     return CampaignDraft(place, replace(settings, **counts), roles, pool, made_by, warnings)
 
 

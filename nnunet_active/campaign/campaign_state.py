@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ class Roles:
         excluded: cases that the user's split file leaves out; never queried.
         split_origin: who defined the fold, for people.
         other_folds: content of a fresh ``splits_final.json`` for the other folds.
+        slices: of ``initial`` cases that are labelled in part, the slices that are; others may be asked for.
     """
 
     initial: Iterable[str] = ()
@@ -51,6 +52,7 @@ class Roles:
     excluded: Iterable[str] = ()
     split_origin: str = ""
     other_folds: list[dict[str, list[str]]] | None = None
+    slices: Mapping[str, SliceRequest] = field(default_factory=dict)
 
 
 @dataclass
@@ -157,6 +159,8 @@ class CampaignState:
         initial, val, excluded = (sorted(cases) for cases in (roles.initial, roles.val, roles.excluded))
         state = cls(*where, settings, initial, val, excluded, roles.other_folds, [], {}, roles.split_origin, made_by)
         state.version = __version__
+        state.initial = [case for case in initial if case not in roles.slices]
+        state.labelled, state.labelled_slices = dict.fromkeys(roles.slices, 0), dict(roles.slices)
         state.assign_folds()
         return state
 

@@ -125,10 +125,10 @@ class CampaignQuestions(SliceQuestions):
     def labelled(self, epoch: int | None = None) -> list[str]:
         """Cases to train on, sorted. With ``epoch``: only what was asked for, or came unasked, before or at it, so that
         a resumed run repeats itself."""
-        # a case may be asked for several slices in several rounds: the first one counts
+        # a case may be asked for several slices in several rounds: the first one counts, unless some were labelled before
         asked = {case: one.epoch for one in reversed(self._state.rounds) for case in one.requested}
-        known = {**self._state.arrived, **asked}
-        revealed = [case for case in self._state.labelled if epoch is None or known.get(case, 0) <= epoch]
+        since = {case: (asked if number else self._state.arrived) for case, number in self._state.labelled.items()}
+        revealed = [case for case, known in since.items() if epoch is None or known.get(case, 0) <= epoch]
         return sorted({*self.initial, *revealed})
 
     def revealed(self) -> list[str]:

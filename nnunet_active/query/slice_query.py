@@ -73,12 +73,16 @@ class SliceQuery:
         one = self.along(case)
         return one.slices - len(self._closed(case, one))
 
+    def is_begun(self, case: str) -> bool:
+        """Whether some slices of a scan are labelled, or were asked for."""
+        return case in self._asked or case in self._known
+
     def candidates(
         self, cases: Sequence[str], count: int, must: Sequence[str] = (), scans: int | None = None
     ) -> tuple[list[str], int]:
         """Of scans that may be asked for, those to choose from, and how many to choose.
 
-        Scans of which nothing was asked for come first; where they are too few, all with open slices are candidates.
+        Scans of which nothing is labelled or asked for come first; where they are too few, all with open slices are candidates.
 
         Args:
             cases: scans that the campaign may ask for.
@@ -92,7 +96,7 @@ class SliceQuery:
         left = [case for case in cases if free[case]]
         most = self.campaign.settings.per_case
         number = scans_for(count, [free[case] for case in left], most) if scans is None else min(scans, len(left))
-        fresh = [case for case in left if case not in self._asked]
+        fresh = [case for case in left if not self.is_begun(case)]
         found = fresh if len(fresh) >= number else left
         return sorted({*found, *must}), number
 

@@ -250,7 +250,5 @@ class _Desk:
                 f"Case {case} is left out of fold {campaign.fold}; its label is kept, but not trained on."
             )
         else:
-            known = campaign.slices_of_file(case, label.file)
-            campaign.mark_labelled(
-                [case], slices=None if known is None else {case: label.slices} if label.slices else {}
-            )
+            in_part = label.slices is not None or campaign.slices_of_file(case, label.file) is not None
+            campaign.mark_labelled([case], slices=None if not in_part else {case: label.slices} if label.slices else {})

@@ -7,12 +7,14 @@ drawn elsewhere only where that is welcome. Nothing that was labelled is ever lo
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.campaign.slices_at_start import slices_of_label
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import SliceCheck, check_slices, labelled_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
@@ -21,7 +23,7 @@ from nnunet_active.util.errors import BadCase
 
 
 def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_drawn: bool = False) -> FinishedLabel:
-    """What becomes the label of a case; of a case that was asked for as a whole, what came back.
+    """What becomes the label of a case; of one of which nothing was asked for, or all of it, what came back.
 
     Args:
         finder: knows the campaign, the prediction and the label so far; what is odd is said in its report.
@@ -33,6 +35,9 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
         BadCase: nothing was done in the slices that were asked for; one sentence that names them.
     """
     known = finder.campaign.slices_of_file(case, label.file)
+    if known is None and finder.campaign.asks_for_slices:
+        axis = finder.campaign.settings.axis
+        return replace(label, slices=slices_of_label(finder.store, case, label.voxels, axis, finder.ignore))
     if known is None:
         return label
     waiting = finder.campaign.waiting_slices().get(case)

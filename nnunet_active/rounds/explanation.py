@@ -110,7 +110,7 @@ def _status(campaign: Campaign, case: str, candidate: bool) -> str:
         if case in campaign.declined:
             reason = campaign.declined[case]
             return f"{asked} and declined{f' ({reason})' if reason else ''}; it is not asked for again."
-        return f"{asked}; its label {'is there' if case in campaign.revealed() else 'has not come back yet'}."
+        return f"{asked}; its label {'has not come back yet' if case in campaign.waiting() else 'is there'}."
     if campaign.status_of(case) == "labelled":
         return f"{case} was labelled without being asked for."
     if campaign.status_of(case) == "excluded":

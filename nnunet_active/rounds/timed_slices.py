@@ -111,8 +111,7 @@ def plan_slices(
     """
     per_case = query.campaign.settings.per_case
     limits = {case: min(query.open_slices(case), per_case) for case in candidates}
-    asked = query.campaign.asked_slices()
-    order = dict.fromkeys([*must, *(case for case in candidates if case not in asked), *candidates])
+    order = dict.fromkeys([*must, *(case for case in candidates if not query.is_begun(case)), *candidates])
     plan = plan_time(available, time, [limits[case] for case in order if limits[case]], len(must), most)
     if plan is None and must:
         return TimePlan(len(must), len(must))

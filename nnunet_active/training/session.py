@@ -20,6 +20,7 @@ from torch import nn
 from nnunet_active.campaign.cross_validation import check_can_be_trained
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.campaign.slices_at_start import slices_at_start
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.ingest import note_labels
@@ -244,10 +245,15 @@ class QuerySession:
     def _welcome_unasked(self, epoch: int) -> None:
         """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
         if unasked := self.unasked():
-            self.ranks.decide(lambda: self._mark(unasked, epoch))
+            self.ranks.decide(lambda: self._mark(unasked, epoch, self._slices_of(unasked)))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")
             self.event(epoch, "labelled", cases=unasked)
+
+    def _slices_of(self, cases: list[str]) -> dict[str, SliceRequest] | None:
+        """Of cases that are labelled in part, the slices; others of them may be asked for."""
+        campaign = self.campaign
+        return slices_at_start(campaign.place, cases, campaign.settings.axis) if campaign.asks_for_slices else None
 
     def _mark(self, cases: list[str], epoch: int = 0, slices: dict[str, SliceRequest] | None = None) -> list[str]:
         if self.campaign.asks_a_person:
