@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="FOLDER",
-        help="where the labels are, at any depth, each named after its case (.nii.gz, .nrrd, .seg.nrrd, .mha ...); "
+        help="where the labels are, at any depth, each named after its case (.nii.gz, .nrrd, .seg.nrrd, .mha, .dcm ...); "
         "default: the hand-off folders of the campaign and labelsTr",
     )
     parser.add_argument(

@@ -11,6 +11,7 @@ from pathlib import Path
 NIFTI = (".nii.gz", ".nii")
 # Formats that say where their voxels lie; ITK reads all of them.
 SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
+DICOM_ENDING = ".dcm"  # a segmentation; ITK must not read it
 MITK_ENDING = ".mitk.nrrd"  # a name that MITK's users give to its segmentations
 SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
 # Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
@@ -36,7 +37,7 @@ def label_stems(name: str, ending: str) -> list[str]:
     (['a', 'a.seg'], ['a'], [])
     """
     name = unicodedata.normalize("NFC", name)
-    endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, MITK_ENDING, ending}, key=len, reverse=True)
+    endings = sorted({*SPATIAL_ENDINGS, SLICER_ENDING, MITK_ENDING, DICOM_ENDING, ending}, key=len, reverse=True)
     return [name[: -len(one)] for one in endings if name.lower().endswith(one.lower())]
 
 

@@ -1,8 +1,8 @@
 """Label files as annotators save them: found by name, read in any of the usual formats, brought onto the image's grid and the data
 set's values.
 
-Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, and whatever else the data set's own images are in. The file that
-an annotator saved is only read, never moved, changed or deleted.
+Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, DICOM segmentations, and whatever else the data set's own images are
+in. The file that an annotator saved is only read, never moved, changed or deleted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
-from nnunet_active.data.file_endings import carries_geometry, label_stems
+from nnunet_active.data.dicom_seg import is_dicom_segmentation, read_dicom_segmentation
+from nnunet_active.data.file_endings import DICOM_ENDING, carries_geometry, label_stems
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite_in_nifti
 from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
-from nnunet_active.data.segments import map_segments, segments_of
+from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
 
 _SAVED_BESIDE = re.compile(r"([_(].*\.seg|_\d{4}_label)\.nrrd", re.IGNORECASE)
@@ -75,7 +76,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
             case = file.parent.name
         if case is not None:
             found.setdefault(case, []).append(file)
-        elif stems:
+        elif stems and (not file.name.lower().endswith(DICOM_ENDING) or is_dicom_segmentation(file)):
             case, _, last = stems[0].rpartition("_")
             if case not in known:
                 others.append(file)
@@ -107,6 +108,9 @@ def read_label(
         BadCase: the file cannot be read, has values between integers, unknown segments or values, or another grid; one sentence.
     """
     what = f"Case {case}: the label {file}"
+    if file.name.lower().endswith(DICOM_ENDING):
+        layers, grid, segments = read_dicom_segmentation(file, _geometry(case, image), what)
+        return _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
     if not carries_geometry(file.name):
         return _read_natively(case, file, image, dataset_json, reader)
     try:
@@ -133,7 +137,14 @@ def read_label(
         layers = layers[:, 0]
     if grid.dimension == 2:
         layers = layers[:, None]
-    layers, moved = _placed(layers, grid, (case, image, reader), what)
+    return _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
+
+
+def _understood(
+    placed: tuple[np.ndarray, str], segments: list[Segment], dataset_json: dict, what: str
+) -> AnnotatedLabel:
+    """Layers on the grid of the image, with the values of the data set."""
+    layers, moved = placed
     notes = [moved] if moved else []
     if segments:
         label, said = map_segments(layers, segments, dataset_json, what)
@@ -142,6 +153,18 @@ def read_label(
         label = layers[0]
     check_label_values(what, np.unique(label), allowed_label_values(dataset_json), ignore_value(dataset_json))
     return AnnotatedLabel(_compact(label, what), tuple(notes))
+
+
+def _geometry(case: str, image: Path) -> Geometry:
+    """Where an image lies, for files that lie nowhere else."""
+    if not carries_geometry(image.name):
+        raise BadCase(
+            f"Case {case}: the image {image} does not say where it lies, so that no DICOM file can lie on it."
+        )
+    try:
+        return Geometry.of_file(image)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise BadCase(f"Case {case}: the image {image} cannot be read ({last_line(error)}); replace it.") from error
 
 
 def _placed(

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 import torch
 from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_dataset import write_image
+from tiny_dicom import write_dicom
 from tiny_handoff import SEGMENTS, SPACING, ask, edit, hand_out, predicted, voxels
 from tiny_mitk import accept
 from tiny_nrrd import write_segmentation
@@ -24,6 +25,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.returned.ingest import KEPT, ingest, note_labels
@@ -376,6 +378,17 @@ def test_what_modules_of_slicer_save_beside_the_segmentation_of_the_case_list_is
     write_segmentation(folder / "case_3" / name, label, SEGMENTS, image.GetSpacing(), image.GetOrigin())
     report = take(folder)
     assert list(report.taken) == ["case_3"] and report.unknown == []
+    np.testing.assert_array_equal(label_of(target, "case_3"), label)
+
+
+def test_a_dicom_segmentation_is_a_label_like_any_other(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    space, label = Geometry.of_file(folder / "case_3" / "case_3_0000.nii.gz"), truth(3)
+    masks = np.stack([label == 1, label == 2])
+    write_dicom(tmp_path / "own" / "case_3.dcm", masks, ["oedema", "core"], space.affine)
+    write_dicom(tmp_path / "own" / "export.dcm", masks, ["oedema", "core"], space.affine)
+    report = take(tmp_path / "own")
+    assert list(report.taken) == ["case_3"] and report.unknown == [str(tmp_path / "own" / "export.dcm")]
     np.testing.assert_array_equal(label_of(target, "case_3"), label)
 
 

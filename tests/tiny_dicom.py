@@ -1,0 +1,87 @@
+"""DICOM segmentations as other programs make them: written by highdicom over a made-up series; skipped without it."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# the axes of an image (x, y, z) that become the axes of the DICOM file (columns, rows, slices), and which of them run the other way
+TURNS = {"as it is": ((0, 1, 2), ()), "turned round": ((0, 1, 2), (1, 2)), "sagittal": ((1, 2, 0), (1,))}
+
+
+def turned(array: np.ndarray, affine: np.ndarray, turn: tuple[tuple[int, ...], tuple[int, ...]]):
+    """The same voxels, (..., Z, Y, X), in another order, and the matrix that says where they lie."""
+    axes, flipped = turn
+    moved, steps = np.moveaxis(array, [-1 - axis for axis in axes], [-1, -2, -3]), affine[:, [*axes, 3]].copy()
+    for axis in flipped:
+        moved = np.flip(moved, -1 - axis)
+        steps[:3, 3] += steps[:3, axis] * (moved.shape[-1 - axis] - 1)
+        steps[:3, axis] *= -1
+    return moved, steps
+
+
+def series(shape: tuple[int, int, int], affine: np.ndarray) -> list:
+    """One CT image per slice."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    study, this, frame_of_reference = (generate_uid() for _ in range(3))
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    directions = affine[:3, :3] / spacing
+    found = []
+    for index in range(shape[0]):
+        one = pydicom.Dataset()
+        one.file_meta = pydicom.dataset.FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        one.SOPClassUID, one.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", generate_uid()
+        one.StudyInstanceUID, one.SeriesInstanceUID, one.FrameOfReferenceUID = study, this, frame_of_reference
+        one.PatientName, one.PatientID, one.Modality = "Secret^Person", "4711", "CT"
+        one.PatientBirthDate = one.PatientSex = one.StudyID = one.AccessionNumber = one.PositionReferenceIndicator = ""
+        one.StudyDate, one.StudyTime, one.InstanceNumber = "20260101", "120000", index + 1
+        one.Rows, one.Columns = shape[1:]
+        one.ImageOrientationPatient = [f"{n:.12g}" for n in directions[:, :2].T.ravel()]
+        one.ImagePositionPatient = [f"{n:.12g}" for n in (affine @ (0, 0, index, 1))[:3]]
+        one.PixelSpacing, one.SliceThickness = [f"{n:.12g}" for n in spacing[[1, 0]]], f"{spacing[2]:.12g}"
+        one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 0
+        one.BitsAllocated, one.BitsStored, one.HighBit = 16, 16, 15
+        found.append(one)
+    return found
+
+
+def write_dicom(
+    file: Path, masks: np.ndarray, names: list[str], affine: np.ndarray, kind: str = "BINARY", **how
+) -> Path:
+    """Of masks (segments, Z, Y, X), which may overlap unless ``kind`` is LABELMAP; only frames with voxels are written."""
+    hd = pytest.importorskip("highdicom")
+    from pydicom.sr.codedict import codes
+
+    described = [
+        hd.seg.SegmentDescription(n, name, codes.SCT.Organ, codes.SCT.Organ, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+        for n, name in enumerate(names, 1)
+    ]
+    pixels = np.moveaxis(masks, 0, -1).astype(np.uint8)
+    if kind == "LABELMAP":
+        pixels = (pixels * np.arange(1, len(names) + 1, dtype=np.uint8)).max(axis=-1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = hd.seg.Segmentation(
+            source_images=series(masks.shape[1:], affine),
+            pixel_array=pixels,
+            segmentation_type=kind,
+            segment_descriptions=described,
+            series_instance_uid=hd.UID(),
+            series_number=2,
+            sop_instance_uid=hd.UID(),
+            instance_number=1,
+            manufacturer="nobody",
+            manufacturer_model_name="none",
+            software_versions="1",
+            device_serial_number="1",
+            **how,
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        made.save_as(file)
+    return file
