@@ -137,6 +137,22 @@ def test_a_prediction_that_was_accepted_as_it_was_does_not_count_as_a_dice_of_1(
     assert "accepted as predicted" in found.text
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"changed_voxels": 0}, "1 prediction was accepted as it was"),
+        ({"changed_voxels": None, "dice": {}, "volume_predicted_mm3": {}}, "Labels in the order in which they came in"),
+    ],
+)
+def test_where_no_label_was_changed_or_compared_there_is_a_page_without_those_plots(
+    nnunet_folders, tmp_path, facts, said
+):
+    setting = make_setting(nnunet_folders)
+    setting.campaign.record_label("case_0", {**setting.campaign.ingested["case_0"], **facts})
+    text, found = make(setting, tmp_path)
+    assert said in found.text and "Dice between prediction and label in the order" not in text
+
+
 def test_pictures_can_be_left_out_and_the_page_says_so(nnunet_folders, tmp_path):
     _, found = make(make_setting(nnunet_folders), tmp_path, pictures=False)
     assert not [tag for tag, _ in found.tags if tag in ("img", "image")]
