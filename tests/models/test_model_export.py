@@ -53,6 +53,17 @@ def test_the_export_is_read_by_nnunets_predictor_without_any_external_trainer(re
     assert torch.equal(predictor.network.eval()(x), expected)
 
 
+def test_a_model_of_partly_labelled_cases_predicts_every_label_and_never_the_ignore_value(results, tmp_path):
+    labels = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}
+    train(results, source=source_model(labels=labels))
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(export(tmp_path / "out")), None)
+    assert predictor.dataset_json["labels"] == labels
+    image = np.random.default_rng(0).normal(size=(3, 16, 16, 16)).astype(np.float32)
+    found = predictor.predict_single_npy_array(image, {"spacing": [1.0, 1.0, 1.0]})
+    assert found.shape == image.shape[1:] and set(np.unique(found)) <= {0, 1, 2}
+
+
 def test_the_export_holds_no_optimizer_state_no_log_and_no_path(results, tmp_path):
     train(results)
     written = export(tmp_path / "out")
