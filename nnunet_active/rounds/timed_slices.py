@@ -20,8 +20,8 @@ from nnunet_active.rounds.time_budget import SliceMinutes
 from nnunet_active.util.errors import EmptyPool
 
 ALIKE = 0.25
-"""rho, how far slices of one scan teach the same: 0 not at all, 1 the same. Our reading of a first comparison on hearts, in which one
-slice each of nine scans taught as much as nine slices each of three: 27 / (1 + 8 rho) = 9."""
+"""rho, how far slices of one scan teach the same: 0 not at all, 1 the same. Our reading of a first comparison on hearts, in which three
+whole scans of about nine slices taught as much as a third of these slices, spread over as many scans: 27 / (1 + 8 rho) = 9."""
 
 
 @dataclass(frozen=True)
