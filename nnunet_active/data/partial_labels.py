@@ -30,6 +30,10 @@ class SliceCheck:
     empty: tuple[int, ...]
     drawn: tuple[int, ...]
 
+    def to_take(self, accepted: bool) -> tuple[int, ...]:
+        """Those that count as labelled: with a touched one the untouched ones do, too, and where somebody accepted them."""
+        return (*self.touched, *self.untouched) if self.touched or accepted else ()
+
 
 @dataclass(frozen=True)
 class Merged:

@@ -46,11 +46,11 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     before = _label_so_far(finder, case, label.file)
     wanted = () if asked is None else asked.slices
     found = check_slices(label.voxels, finder.prediction(case), axis, wanted, ignore, before)
-    confirmed = bool(found.touched) or case in finder.accept or label.accepted
-    take = [*found.touched, *found.untouched] if confirmed else []
+    accepted = case in finder.accept or label.accepted
+    take = found.to_take(accepted)
     drawn = list(found.drawn) if also_drawn else []
     merged = merge_slices(before, label.voxels, axis, [*take, *drawn], ignore)
-    _say(finder, case, known.axis, found, merged.kept, also_drawn, confirmed)
+    _say(finder, case, known.axis, found, merged.kept, also_drawn, bool(found.touched) or accepted)
     # not what is new in the file: a run that was killed may have put it there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
     new = (there if also_drawn else there.intersection(take)) - set(counted.slices if counted else ())

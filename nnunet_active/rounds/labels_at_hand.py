@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nnunet_active.annotation import read_handoff, voxel_digest
 from nnunet_active.annotation.mitk_tasks import says_accepted
 from nnunet_active.campaign.campaign import Campaign
@@ -14,7 +16,7 @@ from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
-from nnunet_active.data.partial_labels import forget_background, labelled_slices
+from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.util.errors import BadCase, MissingInput
@@ -59,10 +61,10 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         return Returned(False, where, raw.problems.get(case, "its images are not in the raw data set any more"))
     label, slices = raw.cases[case].label, campaign.handed_slices(case, number)
     if label is not None and (slices is None or _answers(campaign, raw, store, case)):
-        found = _look_into(raw, store, case, label, None if entry is None else entry["digest"], slices)
+        found = _look_into(raw, store, case, label, slices)
         if isinstance(found, str):
             return Returned(False, where, f"ingest refuses its label: {found}", refused=True)
-        if found:
+        if voxel_digest(found) != (None if entry is None else entry["digest"]):
             return Returned(True, where, "its label is in labelsTr and not taken up yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
@@ -76,44 +78,62 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             folder,
             f"its image has another size than when it was handed over; move {folder / case} away to have it written anew",
         )
-    refusals = []
+    sentence, refusals = f"{entry['label_file']} is still the untouched prediction", []
     for file in files:
-        found = _look_into(raw, store, case, file, entry["digest"], slices)
+        found, accepted = _look_into(raw, store, case, file, slices), says_accepted(file, case)
         if isinstance(found, str):
             refusals.append(found)
-        elif says_accepted(file, case):
-            return Returned(True, folder, f"{file.relative_to(folder)} was accepted")
-        elif found:
-            return Returned(True, folder, f"{file.relative_to(folder)} was edited")
+        elif accepted or voxel_digest(found) != entry["digest"]:
+            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, accepted):
+                return Returned(True, folder, f"{file.relative_to(folder)} was {'accepted' if accepted else 'edited'}")
+            sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
         return Returned(False, folder, f"ingest refuses its label: {refusals[0]}", refused=True)
-    return Returned(False, folder, f"{entry['label_file']} is still the untouched prediction")
+    return Returned(False, folder, sentence)
 
 
 def _answers(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str) -> bool:
     """Whether the file in ``labelsTr`` labels any of the slices that wait; the label of earlier rounds lies there, too."""
     request = campaign.waiting_slices()[case]
-    reader = image_reader(store.plans_manager.plans)
-    try:
-        label = read_label(
-            case, raw.cases[case].label, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending
-        )
-    except BadCase:
+    label = _look_into(raw, store, case, raw.cases[case].label)
+    if isinstance(label, str):
         return True
-    there = labelled_slices(label.voxels, NUMPY_AXIS[request.axis], ignore_value(raw.dataset_json))
+    there = labelled_slices(label, NUMPY_AXIS[request.axis], ignore_value(raw.dataset_json))
     return bool(set(there) & set(request.slices))
 
 
+def _brings_news(
+    campaign: Campaign,
+    raw: RawDataset,
+    store: CaseStore,
+    of: tuple[str, Path],
+    returned: np.ndarray,
+    accepted: bool,
+) -> bool:
+    """Whether ``ingest`` takes anything of a label of some slices: a slice that waits, or a correction of an earlier one.
+
+    What it took before is not news, although the file differs from the prediction, and slices of it may still wait.
+    """
+    case, archived = of
+    request, ignore = campaign.waiting_slices()[case], ignore_value(raw.dataset_json)
+    predicted = _look_into(raw, store, case, archived) if archived.is_file() else None
+    before = None if (label := raw.cases[case].label) is None else _look_into(raw, store, case, label)
+    predicted, before = (None if isinstance(one, str) else one for one in (predicted, before))
+    axis = NUMPY_AXIS[request.axis]
+    take = check_slices(returned, predicted, axis, request.slices, ignore, before).to_take(accepted)
+    return bool(take) or bool(merge_slices(before, returned, axis, take, ignore).corrected)
+
+
 def _look_into(
-    raw: RawDataset, store: CaseStore, case: str, file: Path, digest: str | None, slices: SliceRequest | None
-) -> bool | str:
-    """Whether a label differs from the prediction with that digest; why it cannot be taken, where it cannot."""
+    raw: RawDataset, store: CaseStore, case: str, file: Path, slices: SliceRequest | None = None
+) -> np.ndarray | str:
+    """A label, without the background of slices that nobody was asked for; why it cannot be taken, where it cannot."""
     reader = image_reader(store.plans_manager.plans)
     try:
         label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
     except BadCase as error:
         return str(error)
-    voxels = label.voxels
-    if slices is not None:  # not every format can say that nobody looked at the others
-        voxels = forget_background(voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore_value(raw.dataset_json))
-    return voxel_digest(voxels) != digest
+    if slices is None:
+        return label.voxels
+    # not every format can say that nobody looked at the others
+    return forget_background(label.voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore_value(raw.dataset_json))

@@ -352,3 +352,36 @@ def test_next_and_explain_speak_of_slices(target):
     take()
     later = next_step(Workspace(NAME))
     assert later.kind == "label" and case not in later.state["waiting"]
+
+
+def test_what_was_taken_is_not_offered_again_while_other_slices_of_the_case_wait(target):
+    made, folder = ask(target, 8)
+    case = next(case for case, one in made.slices.items() if len(one.slices) == 2)
+    first, second = made.slices[case].slices
+    annotate(folder, case, [first])
+    annotate(folder, case, [second], label=np.full(SHAPE, IGNORE, dtype=np.uint8))
+    assert next_step(Workspace(NAME)).state["returned"] == [case]
+    take()
+    step = next_step(Workspace(NAME))
+    assert step.kind == "label" and not step.state["returned"] and case in step.state["waiting"]
+    again = take()
+    assert not again.taken and not again.corrected and not again.refused and not again.warnings
+    corrected = truth(seed_of(case))
+    corrected[first, 0, 0] = 2
+    annotate(folder, case, [first], label=corrected)  # the other slice still waits
+    assert next_step(Workspace(NAME)).state["returned"] == [case]
+    assert list(take().corrected) == [case]
+    assert next_step(Workspace(NAME)).kind == "label"
+    annotate(folder, case, [second])
+    assert next_step(Workspace(NAME)).state["returned"] == [case]
+    assert list(take().taken) == [case] and case not in next_step(Workspace(NAME)).state["waiting"]
+
+
+def test_what_was_drawn_elsewhere_only_is_no_answer_for_next(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    annotate(folder, case, [7 if asked != 7 else 6])
+    assert case in take().refused
+    step = next_step(Workspace(NAME))
+    assert step.kind == "label" and f"{made.slices[case].words()} still to be labelled" in " ".join(step.why)
