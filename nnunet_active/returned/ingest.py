@@ -89,12 +89,17 @@ def ingest(
             )
     report.waiting = [case for case in campaign.waiting() if case not in report.delivered]
     report.untouched = {case: files for case, files in report.untouched.items() if case in report.waiting}
-    for case in sorted(finder.accept.intersection(report.waiting) - {*report.untouched, *report.refused}):
-        commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
-        report.warn(
-            case,
-            f"Case {case} cannot be accepted: no prediction of it was handed over yet; {commands.annotate()} does that.",
-        )
+    for case in sorted(finder.accept - {*report.untouched, *report.refused}):
+        if case not in campaign.requested():
+            report.warn(
+                case, f"Case {case} cannot be accepted: it was never asked for, so nothing was predicted for anybody."
+            )
+        elif case in report.waiting:
+            commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
+            report.warn(
+                case,
+                f"Case {case} cannot be accepted: no prediction of it was handed over yet; {commands.annotate()} does that.",
+            )
     return report
 
 
