@@ -1,4 +1,5 @@
-"""DICOM segmentations as other programs make them: written by highdicom over a made-up series; skipped without it."""
+"""DICOM labels as other programs make them: segmentations by highdicom over a made-up series, structure sets by pydicom; skipped
+without these."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage.measure import find_contours
 
 # the axes of an image (x, y, z) that become the axes of the DICOM file (columns, rows, slices), and which of them run the other way
 TURNS = {"as it is": ((0, 1, 2), ()), "turned round": ((0, 1, 2), (1, 2)), "sagittal": ((1, 2, 0), (1,))}
@@ -85,3 +87,41 @@ def write_dicom(
         file.parent.mkdir(parents=True, exist_ok=True)
         made.save_as(file)
     return file
+
+
+def write_structure_set(
+    file: Path, rois: list[tuple[str, list[np.ndarray]]], kind: str = "CLOSED_PLANAR", digits: int = 2
+) -> Path:
+    """Of regions: name, and contours (points, 3) in mm, written with so many digits, as planning systems do."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    made.SOPClassUID, made.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.3", generate_uid()
+    made.PatientName, made.PatientID, made.Modality = "Secret^Person", "4711", "RTSTRUCT"
+    made.StructureSetROISequence, made.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(rois, 11):
+        said, drawn = pydicom.Dataset(), pydicom.Dataset()
+        said.ROINumber, said.ROIName, drawn.ReferencedROINumber, drawn.ContourSequence = number, name, number, []
+        for contour in contours:
+            one = pydicom.Dataset()
+            one.ContourGeometricType, one.NumberOfContourPoints = kind, len(contour)
+            one.ContourData = [f"{n:.{digits}f}" for n in np.ravel(contour)]
+            drawn.ContourSequence.append(one)
+        made.StructureSetROISequence.append(said)
+        made.ROIContourSequence.append(drawn)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(file, enforce_file_format=True)
+    return file
+
+
+def contours_of(mask: np.ndarray, affine: np.ndarray, axis: int = 2) -> list[np.ndarray]:
+    """Around a mask (Z, Y, X), by marching squares in each slice along an axis of (x, y, z); (points, 3) in mm each."""
+    found = []
+    for index, plane in enumerate(np.moveaxis(mask, 2 - axis, 0)):
+        for line in find_contours(np.pad(plane, 1).astype(float), 0.5):
+            voxels = np.insert(line[:-1, ::-1] - 1, axis, index, axis=1)
+            found.append(voxels @ affine[:3, :3].T + affine[:3, 3])
+    return found

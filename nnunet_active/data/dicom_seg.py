@@ -1,31 +1,26 @@
-"""DICOM segmentations (binary and label map), which ITK must not read: it takes their frames for slices, 1 mm apart, without an error.
+"""DICOM segmentations, binary and label map: frames become slices.
 
 A file holds frames, each with its own place, and usually only those that are not empty. What lies between two of them it need not
-say, so the step from slice to slice is that of the image. Nothing of a patient's header is kept or told.
+say, so the step from slice to slice is that of the image.
 """
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
-from nnunet_active.data.segments import Segment
+from nnunet_active.data.segments import Segment, stack_segments
 from nnunet_active.util.errors import BadCase
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _LABEL_MAP = "1.2.840.10008.5.1.4.1.1.66.7"
-_KINDS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
-_SAID = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.66\.[47](?![.\d])")
-_MISSING = 'is a DICOM file; pip install "nnunet_active[dicom]" brings what reads it'
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 
 
 @dataclass(frozen=True)
@@ -37,21 +32,11 @@ class _Frame:
     segment: int
 
 
-def is_dicom_segmentation(file: Path) -> bool:
-    """Whether a file says at its beginning that it is a DICOM segmentation; none of its voxels are read."""
-    try:
-        with file.open("rb") as content:
-            head = content.read(1024)
-    except OSError:
-        return False
-    return head[128:132] == b"DICM" and _SAID.search(head) is not None
-
-
-def read_dicom_segmentation(file: Path, image: Geometry, what: str) -> tuple[np.ndarray, Geometry, list[Segment]]:
-    """Read a DICOM segmentation.
+def place_segmentation(content: Dataset, image: Geometry, what: str) -> tuple[np.ndarray, Geometry, list[Segment]]:
+    """The voxels of a DICOM segmentation.
 
     Args:
-        file: the segmentation.
+        content: the segmentation.
         image: where the image lies that it was drawn on.
         what: what to call the file in messages.
 
@@ -59,29 +44,13 @@ def read_dicom_segmentation(file: Path, image: Geometry, what: str) -> tuple[np.
         (layers, Z, Y, X) uint16, where they lie, and the segments; several layers only where segments overlap.
 
     Raises:
-        BadCase: pydicom is not installed; the file is damaged, of another kind, or has fractions; its frames do not lie on slices of
-            the image.
+        BadCase: it has fractions; its frames do not lie on slices of the image.
     """
-    try:
-        import pydicom
-    except ImportError:
-        raise BadCase(f"{what} {_MISSING}.") from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote what is in the header
-            content = pydicom.dcmread(file)
-            kind = content.get("SOPClassUID", pydicom.uid.UID(""))
-            if kind not in _KINDS:
-                raise BadCase(f"{what} is no DICOM segmentation ({kind.name or 'of no known kind'}); export it as one.")
-            voxels = np.asarray(content.pixel_array)
-            if voxels.ndim == 2:
-                voxels = voxels[None]
-            frames, in_plane = _frames(content, _whole(voxels, content, what))
-            names = {int(one.SegmentNumber): str(one.get("SegmentLabel", "")) for one in content.SegmentSequence}
-    except BadCase:
-        raise
-    except Exception as error:  # pydicom raises quite different things; their texts may quote the header
-        raise BadCase(f"{what} cannot be read ({type(error).__name__}); save it again.") from error
+    voxels = np.asarray(content.pixel_array)
+    if voxels.ndim == 2:
+        voxels = voxels[None]
+    frames, in_plane = _frames(content, _whole(voxels, content, what))
+    names = {int(one.SegmentNumber): str(one.get("SegmentLabel", "")) for one in content.SegmentSequence}
     if in_plane is None:
         raise BadCase(f"{what} has frames in different directions; save it with one direction.")
     places, grid = _slices(frames, in_plane, image, what)
@@ -145,19 +114,13 @@ def _slices(frames: list[_Frame], in_plane: np.ndarray, image: Geometry, what: s
 def _layers(
     frames: list[_Frame], places: Iterable[int], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """The voxels, each with the number of its segment, and the layer of each segment: the first one in which it is in nobody's way."""
+    """The voxels, each with the number of its segment, and the layer of each segment; the frames of a label map are one layer."""
     parts: dict[int, list[tuple[int, np.ndarray]]] = {}
     for frame, place in zip(frames, places, strict=True):
         parts.setdefault(frame.segment, []).append((place, frame.voxels))
-    layers: list[np.ndarray] = []
-    layer_of: dict[int, int] = {}
-    for number, planes in parts.items():
-        free = (n for n, layer in enumerate(layers) if not any(layer[z][plane > 0].any() for z, plane in planes))
-        chosen = next(free, len(layers))
-        if chosen == len(layers):
-            layers.append(np.zeros(shape, dtype=np.uint16))
-        for z, plane in planes:
-            layers[chosen][z][plane > 0] = number or plane[plane > 0]
-        if number:
-            layer_of[number] = chosen
-    return np.stack(layers), layer_of
+    if list(parts) == [0]:
+        layer = np.zeros(shape, dtype=np.uint16)
+        for z, plane in parts[0]:
+            layer[z][plane > 0] = plane[plane > 0]
+        return layer[None], {}
+    return stack_segments(parts, shape)

@@ -11,7 +11,7 @@ from pathlib import Path
 NIFTI = (".nii.gz", ".nii")
 # Formats that say where their voxels lie; ITK reads all of them.
 SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
-DICOM_ENDING = ".dcm"  # a segmentation; ITK must not read it
+DICOM_ENDING = ".dcm"  # a segmentation or a structure set; ITK must not read it
 MITK_ENDING = ".mitk.nrrd"  # a name that MITK's users give to its segmentations
 SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
 # Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.

@@ -85,7 +85,8 @@ class Geometry:
             if not Path(file).name.lower().endswith(NIFTI):
                 raise
             # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO does not
-            return cls.of_ras(shape[::-1], read_nifti_header(file).get_best_affine())
+            header = read_nifti_header(file)
+            return cls.of_ras((*header.get_data_shape(), 1, 1, 1)[:3], header.get_best_affine())
         return cls.of_itk(reader)
 
     @property

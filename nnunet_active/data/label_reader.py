@@ -1,8 +1,8 @@
 """Label files as annotators save them: found by name, read in any of the usual formats, brought onto the image's grid and the data
 set's values.
 
-Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, DICOM segmentations, and whatever else the data set's own images are
-in. The file that an annotator saved is only read, never moved, changed or deleted.
+Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, DICOM segmentations and structure sets, and whatever else the
+data set's own images are in. The file that an annotator saved is only read, never moved, changed or deleted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
-from nnunet_active.data.dicom_seg import is_dicom_segmentation, read_dicom_segmentation
+from nnunet_active.data.dicom_label import is_dicom_label, read_dicom_label
 from nnunet_active.data.file_endings import DICOM_ENDING, carries_geometry, label_stems
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite_in_nifti
@@ -76,7 +76,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
             case = file.parent.name
         if case is not None:
             found.setdefault(case, []).append(file)
-        elif stems and (not file.name.lower().endswith(DICOM_ENDING) or is_dicom_segmentation(file)):
+        elif stems and (not file.name.lower().endswith(DICOM_ENDING) or is_dicom_label(file)):
             case, _, last = stems[0].rpartition("_")
             if case not in known:
                 others.append(file)
@@ -109,8 +109,9 @@ def read_label(
     """
     what = f"Case {case}: the label {file}"
     if file.name.lower().endswith(DICOM_ENDING):
-        layers, grid, segments = read_dicom_segmentation(file, _geometry(case, image), what)
-        return _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
+        layers, grid, segments, said = read_dicom_label(file, _geometry(case, image), what)
+        label = _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
+        return replace(label, notes=(*label.notes, *said))
     if not carries_geometry(file.name):
         return _read_natively(case, file, image, dataset_json, reader)
     try:

@@ -9,7 +9,7 @@ documentation ("Segmentation file format"); files from before it had layers have
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,12 @@ _FIELD = re.compile(r"Segment(\d+)_(\w+)")
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment: its name, its value in its layer, and the layer."""
+    """One segment: its name, its value in its layer, the layer, and whether the value may tell which label it is."""
 
     name: str
     value: int
     layer: int
+    by_value: bool = True
 
 
 def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
@@ -41,6 +42,31 @@ def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
     if not saved_by_mitk(header) and (found := _slicer_segments(header, layers)):
         return found
     return [Segment(*one) for one in mitk_labels(header)] or _slicer_segments(header, layers)
+
+
+def stack_segments(
+    parts: Mapping[int, Sequence[tuple[int, np.ndarray]]], shape: tuple[int, int, int]
+) -> tuple[np.ndarray, dict[int, int]]:
+    """Layers in which no two segments are in each other's way.
+
+    Args:
+        parts: number of a segment -> its slices: index, and (rows, columns) with voxels above 0.
+        shape: (slices, rows, columns).
+
+    Returns:
+        (layers, slices, rows, columns) uint16, each voxel with the number of its segment; and the layer of each segment, the first one
+        in which it is in nobody's way.
+    """
+    layers: list[np.ndarray] = []
+    layer_of: dict[int, int] = {}
+    for number, planes in parts.items():
+        free = (n for n, layer in enumerate(layers) if not any(layer[z][plane > 0].any() for z, plane in planes))
+        layer_of[number] = next(free, len(layers))
+        if layer_of[number] == len(layers):
+            layers.append(np.zeros(shape, dtype=np.uint16))
+        for z, plane in planes:
+            layers[layer_of[number]][z][plane > 0] = number
+    return np.stack(layers), layer_of
 
 
 def _slicer_segments(header: Mapping[str, str], layers: int) -> list[Segment]:
@@ -95,10 +121,11 @@ def map_segments(
             continue
         name = named.get(segment)
         if name is None:
-            name = by_value.get(segment.value)
+            name = by_value.get(segment.value) if segment.by_value else None
             if name is None or name in named.values() or name in guessed:
+                value = f" (label value {segment.value})" if segment.by_value else ""
                 raise BadCase(
-                    f"{what} has a segment '{segment.name}' (label value {segment.value}) that is none of the data set's labels "
+                    f"{what} has a segment '{segment.name}'{value} that is none of the data set's labels "
                     f"{', '.join(f'{n} ({v})' for n, v in values.items())}; rename it to the label that it is, or remove it."
                 )
             guessed.add(name)

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
-import SimpleITK as sitk
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tiny_dicom import TURNS, turned, write_dicom
 from tiny_spaces import DIRECTIONS, SHAPE, affine, write_nifti
 
-from nnunet_active.data.dicom_seg import is_dicom_segmentation
+from nnunet_active.data.dicom_label import is_dicom_label
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.util.errors import BadCase
@@ -56,7 +53,7 @@ def test_a_segmentation_with_frames_for_some_slices_only_is_the_label_voxel_for_
     file = write_dicom(tmp_path / "a.dcm", array, NAMES, steps, kind)
     found = read(file, image)
     np.testing.assert_array_equal(found.voxels, expected(masks()))
-    assert is_dicom_segmentation(file) and find_label_files(tmp_path, ["a"], ".nii.gz")[0]["a"] == [file]
+    assert is_dicom_label(file) and find_label_files(tmp_path, ["a"], ".nii.gz")[0]["a"] == [file]
 
 
 def test_the_only_slice_that_has_a_frame_lies_where_it_was_drawn(tmp_path, oblique):
@@ -111,44 +108,3 @@ def test_frames_between_the_slices_of_the_image_are_refused(tmp_path, oblique):
     file = write_dicom(tmp_path / "a.dcm", masks(), NAMES, steps)
     with pytest.raises(BadCase, match=r"frames that lie up to .* mm beside the slices of its image, 3.3 mm apart"):
         read(file, oblique)
-
-
-def test_files_of_another_kind_and_damaged_ones_are_one_sentence_that_tells_nothing_of_the_patient(tmp_path, oblique):
-    file = write_dicom(tmp_path / "a.dcm", masks(), NAMES, space(oblique))
-    whole = file.read_bytes()
-    for content in (whole[:-40], whole[:1000], b"", whole.replace(b"ImagePos", b"")[200:]):
-        file.write_bytes(content)
-        with pytest.raises(BadCase, match=r"^Case a: the label .*a\.dcm (cannot be read|is no DICOM)") as error:
-            read(file, oblique)
-        assert "Secret" not in str(error.value) and "4711" not in str(error.value)
-    from tiny_dicom import series
-
-    one = series(SHAPE, space(oblique))[0]
-    one.save_as(file, enforce_file_format=True)
-    with pytest.raises(BadCase, match=r"is no DICOM segmentation \(CT Image Storage\); export it as one"):
-        read(file, oblique)
-    assert not is_dicom_segmentation(file)
-
-
-def test_without_pydicom_it_is_said_what_to_install(tmp_path, oblique, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pydicom", None)
-    file = tmp_path / "a.dcm"
-    file.write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(
-        BadCase, match=r'a.dcm is a DICOM file; pip install "nnunet_active\[dicom\]" brings what reads it'
-    ):
-        read(file, oblique)
-
-
-def test_an_image_that_does_not_say_where_it_lies_takes_none(tmp_path):
-    sitk.WriteImage(sitk.Image(4, 4, sitk.sitkUInt8), str(tmp_path / "a_0000.png"))
-    (tmp_path / "a.dcm").write_bytes(b"")
-    with pytest.raises(BadCase, match="does not say where it lies"):
-        read(tmp_path / "a.dcm", tmp_path / "a_0000.png")
-
-
-def test_segmentations_that_belong_to_no_case_are_named_and_other_dicom_files_passed_over(tmp_path):
-    for name, kind in (("scan.dcm", b"2"), ("seg.dcm", b"66.4")):
-        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM 1.2.840.10008.5.1.4.1.1." + kind + b"\0 more")
-    (tmp_path / "empty.dcm").write_bytes(b"")
-    assert find_label_files(tmp_path, ["a"], ".nii.gz") == ({}, [tmp_path / "seg.dcm"])

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 import torch
 from killed_process import killed_after, killed_before_rename, needs_fork
 from tiny_dataset import write_image
-from tiny_dicom import write_dicom
+from tiny_dicom import contours_of, write_dicom, write_structure_set
 from tiny_handoff import SEGMENTS, SPACING, ask, edit, hand_out, predicted, voxels
 from tiny_mitk import accept
 from tiny_nrrd import write_segmentation
@@ -389,6 +389,17 @@ def test_a_dicom_segmentation_is_a_label_like_any_other(target, tmp_path):
     write_dicom(tmp_path / "own" / "export.dcm", masks, ["oedema", "core"], space.affine)
     report = take(tmp_path / "own")
     assert list(report.taken) == ["case_3"] and report.unknown == [str(tmp_path / "own" / "export.dcm")]
+    np.testing.assert_array_equal(label_of(target, "case_3"), label)
+
+
+def test_a_dicom_structure_set_is_a_label_like_any_other(target, tmp_path):
+    folder = real_handoff(target, tmp_path / "handoff")
+    space, label = Geometry.of_file(folder / "case_3" / "case_3_0000.nii.gz"), truth(3)
+    drawn = [(name, contours_of(label == value, space.affine)) for value, name in enumerate(["oedema", "core"], 1)]
+    write_structure_set(tmp_path / "own" / "case_3.dcm", drawn)
+    write_structure_set(tmp_path / "own" / "RS.dcm", drawn)
+    report = take(tmp_path / "own")
+    assert list(report.taken) == ["case_3"] and report.unknown == [str(tmp_path / "own" / "RS.dcm")]
     np.testing.assert_array_equal(label_of(target, "case_3"), label)
 
 

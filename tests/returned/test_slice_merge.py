@@ -15,11 +15,13 @@ import torch
 from killed_process import killed_after, killed_before_rename, needs_fork, seconds_of
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from tiny_dicom import contours_of, write_structure_set
 from tiny_mitk import accept
 from tiny_rounds import copy_of, make_once
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.between_rounds import select
@@ -385,3 +387,18 @@ def test_what_was_drawn_elsewhere_only_is_no_answer_for_next(target):
     assert case in take().refused
     step = next_step(Workspace(NAME))
     assert step.kind == "label" and f"{made.slices[case].words()} still to be labelled" in " ".join(step.why)
+
+
+def test_contours_of_a_structure_set_follow_the_rules_of_slices(target):
+    """A slice that was asked for and has no contour is empty; others without a contour were not looked at."""
+    made, folder = ask(target, 8)
+    case = next(case for case, one in made.slices.items() if len(one.slices) == 2)
+    first, second = made.slices[case].slices
+    drawn = np.zeros(SHAPE, dtype=np.uint8)
+    drawn[first, 2:7, 3:6] = 2
+    steps = Geometry.of_file(folder / case / f"{case}_0000.nii.gz").affine
+    write_structure_set(folder / case / f"{case}.dcm", [("core", contours_of(drawn == 2, steps))])
+    report = take()
+    assert list(report.taken) == [case] and f"slice {second + 1} along z: empty" in " ".join(report.warnings[case])
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(drawn, 0, [first, second], IGNORE))

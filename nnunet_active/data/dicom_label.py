@@ -1,0 +1,81 @@
+"""Labels as DICOM files: segmentations and structure sets. ITK must not read them: it takes the frames of a segmentation for slices,
+1 mm apart, without an error.
+
+Nothing of a patient's header is kept or told.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnunet_active.data.dicom_contours import STRUCTURE_SET, fill_structure_set
+from nnunet_active.data.dicom_seg import SEGMENTATIONS, place_segmentation
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.segments import Segment
+from nnunet_active.util.errors import BadCase
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_SAID = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(66\.[47]|481\.3)(?![.\d])")
+_UNKNOWN = 0xFFFFFFFF  # a length that is told by an end mark
+_MISSING = 'is a DICOM file; pip install "nnunet_active[dicom]" brings what reads it'
+
+
+def is_dicom_label(file: Path) -> bool:
+    """Whether a file says at its beginning that it is a DICOM segmentation or structure set; nothing else of it is read."""
+    try:
+        with file.open("rb") as content:
+            head = content.read(1024)
+    except OSError:
+        return False
+    return head[128:132] == b"DICM" and _SAID.search(head) is not None
+
+
+def read_dicom_label(file: Path, image: Geometry, what: str) -> tuple[np.ndarray, Geometry, list[Segment], list[str]]:
+    """Read a DICOM segmentation or structure set.
+
+    Args:
+        file: what to read.
+        image: where the image lies that it was drawn on.
+        what: what to call the file in messages.
+
+    Returns:
+        (layers, Z, Y, X) uint16, where they lie, the segments, and how it was understood; several layers only where segments overlap.
+
+    Raises:
+        BadCase: pydicom is not installed; the file is damaged, of another kind, or has fractions; what it holds does not lie on slices
+            of the image.
+    """
+    try:
+        import pydicom
+    except ImportError:
+        raise BadCase(f"{what} {_MISSING}.") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they quote what is in the header
+            content = pydicom.dcmread(file)
+            _check_whole(content)
+            kind = content.get("SOPClassUID", pydicom.uid.UID(""))
+            if kind == STRUCTURE_SET:
+                return fill_structure_set(content, image, what)
+            if kind in SEGMENTATIONS:
+                return *place_segmentation(content, image, what), []
+    except BadCase:
+        raise
+    except Exception as error:  # pydicom raises quite different things; their texts may quote the header
+        raise BadCase(f"{what} cannot be read ({type(error).__name__}); save it again.") from error
+    raise BadCase(f"{what} is no DICOM segmentation ({kind.name or 'of no known kind'}); export it as one.")
+
+
+def _check_whole(content: Dataset) -> None:
+    """Of a file that was copied in part pydicom gives what is there, without an error."""
+    for element in content.values():
+        length, value = getattr(element, "length", None), element.value
+        if isinstance(value, bytes) and length not in (None, _UNKNOWN) and len(value) < length:
+            raise EOFError("the file ends in the middle of an element")
