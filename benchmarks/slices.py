@@ -1,11 +1,13 @@
 """Whole scans against slices spread over many scans, at the same number of labelled slices; prints a Markdown table.
 
-    python benchmarks/slices.py glioma --seeds 3 --csv results.csv
+    python benchmarks/slices.py glioma --seeds 5 --csv results/slices_glioma.csv
 
-A whole scan costs as many slices as its label has with foreground, so that nobody is charged for empty ones. The mean of these over the
-data set, times ``--scans``, is the budget of slices; whole scans are drawn by foreground, the other arms spend the same number, or a
-third of it, on slices of all scans of the pool. Every arm is one query before the first epoch and one training (``nnunet_active
-benchmark``, half of the cases tested on). Minutes: ``--open`` minutes for opening a scan, one minute for a slice.
+A whole scan costs as many slices as its label has with foreground, so that nobody is charged for empty ones. The mean of these over
+the data set, times ``--scans``, is the budget of slices. Whole scans are drawn by foreground; the other arms spend as many slices,
+three of a scan, and a third of them, one of a scan. Every arm is one query before the first epoch and one training (``nnunet_active
+benchmark``, half of the cases tested on; the pair ``diseased`` has a split of its own, see ``healthy_to_diseased.py``). Minutes:
+``--open`` minutes for opening a scan, one minute for a slice. The last table compares each arm of slices with whole scans drawn by
+foreground, paired by seed (two-sided t test).
 """
 
 from __future__ import annotations
@@ -14,24 +16,24 @@ import argparse
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
+from scipy import stats
 
 DATA = Path(os.environ.get("NNUNET_ACTIVE_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 PAIRS = {
     "glioma": ("Dataset203_GliomaSource", "Dataset204_GliomaTarget"),
     "cardiac": ("Dataset201_CardiacCine", "Dataset202_CardiacLGE"),
     "hippocampus": ("Dataset003_HippocampusSource", "Dataset004_Hippocampus"),
+    "diseased": ("Dataset206_CardiacHealthy", "Dataset207_CardiacDiseased"),
 }
-WHOLE = ("foreground_random:one_off", "mmacts:one_off")
-SLICES = (
-    "foreground_random:one_off",
-    "foreground_random:one_off:slices=centre",
-    "foreground_random:one_off:slices=random",
-)
+RANDOM = "foreground_random:one_off"
+WHOLE = (RANDOM, "mmacts:one_off")
+SLICES = (RANDOM, f"{RANDOM}:slices=centre", f"{RANDOM}:slices=random")
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +46,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-device", default="cpu")
     parser.add_argument("--recipe", default="three_quarters")
     parser.add_argument("--scans", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="one number n means the seeds 0 to n - 1")
+    parser.add_argument("--whole", nargs="*", default=WHOLE, help="arms that ask for whole scans")
+    parser.add_argument("--slices", nargs="*", default=SLICES, help="arms that ask for slices")
+    parser.add_argument("--split-file", type=Path, help="a splits_final.json; fold 0 is tested on")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--open", type=float, default=2.0, help="minutes for opening a scan")
@@ -61,25 +66,17 @@ def labelled_slices(raw: Path) -> float:
     return float(np.mean(counts))
 
 
-def benchmark(args: argparse.Namespace, output: Path, arms: tuple[str, ...], budget: int, *unit: str) -> None:
+def benchmark(args: argparse.Namespace, output: Path, arms: Sequence[str], budget: int, *unit: str) -> None:
     from nnunet_active.cli.main import main
 
     source, target = PAIRS[args.pair]
     (model,) = (DATA / "models" / source).glob(f"*__{args.configuration}")
     command = ["benchmark", "-d", target, "-c", args.configuration, "-m", str(model), "-o", str(output), "-np", "1"]
-    command += [
-        "-device",
-        args.device,
-        "-tr",
-        args.trainer,
-        "--recipes",
-        args.recipe,
-        "--splits",
-        "2",
-        "--no-all-labels",
-    ]
+    command += ["-device", args.device, "-tr", args.trainer, "--recipes", args.recipe, "--no-all-labels"]
+    command += ["--split-file", str(args.split_file)] if args.split_file else ["--splits", "2"]
     command += ["--budget", str(budget), "--query-size", str(budget), "--stride", str(args.epochs)]
-    command += ["--epochs", str(args.epochs), "--iterations", str(args.iterations), "--seeds", str(args.seeds)]
+    command += ["--epochs", str(args.epochs), "--iterations", str(args.iterations)]
+    command += ["--seeds", *map(str, args.seeds)]
     if main([*command, *unit, "--strategies", *arms]) != 0:
         raise SystemExit("a run failed; see log.txt in its folder")
 
@@ -109,18 +106,38 @@ def main() -> None:
     per_scan = labelled_slices(args.raw / PAIRS[args.pair][1])
     budget = round(per_scan * args.scans)
     print(f"{per_scan:.1f} slices with foreground a scan; {args.scans} scans: {budget} slices")
-    benchmark(args, work / "benchmark", WHOLE, args.scans)
-    for slices in (budget, round(budget / 3)):
-        benchmark(args, work / "benchmark", SLICES, slices, "--unit", "slice", "--per-case", str(slices))
+    if args.whole:
+        benchmark(args, work / "benchmark", args.whole, args.scans)
+    for slices, per_case in ((budget, 3), (round(budget / 3), 1)) if args.slices else ():
+        benchmark(args, work / "benchmark", args.slices, slices, "--unit", "slice", "--per-case", str(per_case))
     table = rows(work / "benchmark", per_scan, args.open)
     if args.csv:
         table.to_csv(args.csv, index=False)
+    print_means(table)
+    print_differences(table)
+
+
+def print_means(table: pd.DataFrame) -> None:
+    """One row for each arm and number of labelled slices."""
     print("| arm | unit | slices | scans | minutes | Dice (mean ± std) | runs |\n|---|---|---|---|---|---|---|")
     for (arm, unit, _), group in table.groupby(["arm", "unit", "labels"], sort=False):
         print(
             f"| {arm} | {unit} | {group['slices'].mean():.0f} | {group['scans'].mean():.1f} | {group['minutes'].mean():.0f} | "
             f"{group['dice'].mean():.3f} ± {group['dice'].std():.3f} | {len(group)} |"
         )
+
+
+def print_differences(table: pd.DataFrame) -> None:
+    """Each arm of slices against whole scans drawn by foreground, seed by seed."""
+    is_whole = (table["unit"] == "case") & (table["arm"] == RANDOM) & (table["labels"] > 0)
+    whole = table[is_whole].set_index("seed")["dice"]
+    print("\n| slices | arm | minus whole scans | better in | p |\n|---|---|---|---|---|")
+    for (labels, arm), group in table[table["unit"] == "slice"].groupby(["labels", "arm"], sort=False):
+        pairs = pd.concat([group.set_index("seed")["dice"], whole], axis=1, join="inner").to_numpy()
+        if len(pairs) > 1 and labels > 0:
+            gains = pairs[:, 0] - pairs[:, 1]
+            p = stats.ttest_rel(*pairs.T).pvalue
+            print(f"| {labels} | {arm} | {gains.mean():+.3f} | {(gains > 0).sum()} of {len(gains)} | {p:.3f} |")
 
 
 if __name__ == "__main__":
