@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
@@ -91,3 +92,37 @@ def test_what_the_readme_promises_is_what_the_default_recipe_reached() -> None:
         shown = [f"{_source(rows):.2f}", *(f"{means[n]:.2f}" if n in means.index else "" for n in LABELS)]
         full = rows.loc[rows["arm"] == "all labels", "dice"]
         assert cells == [*shown, f"{full.mean():.2f}" if len(full) else ""], pair
+
+
+def _slices(name: str, unit: str, share: str = "") -> pd.DataFrame:
+    """Rows of one arm of ``benchmarks/slices.py`` by seed: whole scans, or as many slices (``all``), or a third of them."""
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"slices_{name}.csv")
+    rows = rows[(rows["unit"] == unit) & (rows["labels"] > 0) & (rows["arm"] == "foreground_random:one_off")]
+    if unit == "slice":
+        rows = rows[rows["labels"] == (rows["labels"].max() if share == "all" else rows["labels"].min())]
+    return rows.set_index("seed").sort_index()
+
+
+def test_the_table_of_slices_is_the_benchmarks() -> None:
+    table = _table(PAGE, "labelled | ")
+    head = PAGE[PAGE.index("| labelled | ") :].splitlines()[0]
+    for column, name in enumerate(("diseased", "glioma")):
+        whole = _slices(name, "case")
+        source = _source(pd.read_csv(ROOT / "benchmarks" / "results" / f"slices_{name}.csv"))
+        assert f"{source:.3f}" in head.split("|")[2 + column]
+        rows = {
+            "3 whole scans": whole,
+            "as many slices": _slices(name, "slice", "all"),
+            "a third": _slices(name, "slice"),
+        }
+        minutes = [float(part) for part in table["minutes"][column].split(", ")]
+        for (begins, arm), expected in zip(rows.items(), minutes, strict=True):
+            (cells,) = (cells for first, cells in table.items() if first.startswith(begins))
+            shown, _, compared = cells[column].partition("; ")
+            assert shown == f"{arm['dice'].mean():.3f} ± {arm['dice'].std():.3f}", (name, begins)
+            assert round(arm["minutes"].mean()) == expected
+            if compared:
+                gains = (arm["dice"] - whole["dice"]).dropna()
+                p = stats.ttest_rel(arm["dice"].loc[gains.index], whole["dice"].loc[gains.index]).pvalue
+                found = f"{gains.mean():+.3f}, {(gains > 0).sum()} of {len(gains)}, p = {p:.2f}"
+                assert compared == found.replace("-", "−"), (name, begins)
