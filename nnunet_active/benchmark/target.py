@@ -143,7 +143,7 @@ def _digest_of_file(file: Path) -> str:
 
 
 def _link(source: Path, link: Path) -> None:
-    if not link.is_symlink():
+    if not link.is_symlink() and not link.exists():  # a killed run may have put a file of its own there
         link.symlink_to(source.resolve())
 
 

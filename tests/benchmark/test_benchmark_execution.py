@@ -84,10 +84,10 @@ def test_a_run_in_pieces_ends_as_one_in_a_single_piece(nnunet_folders: Path):
 
 
 @needs_fork
-@pytest.mark.parametrize("number", [2, 11, 20])
-def test_a_killed_run_goes_on_to_the_same_end(nnunet_folders: Path, number: int):
-    whole = execute(job_of(tiny_benchmark(nnunet_folders, "whole"), "random"))
-    job = job_of(tiny_benchmark(nnunet_folders, "killed"), "random")
+@pytest.mark.parametrize(("number", "unit"), [(2, "case"), (11, "case"), (20, "case"), (11, "slice")])
+def test_a_killed_run_goes_on_to_the_same_end(nnunet_folders: Path, number: int, unit: str):
+    whole = execute(job_of(tiny_benchmark(nnunet_folders, "whole", unit=unit), "random"))
+    job = job_of(tiny_benchmark(nnunet_folders, "killed", unit=unit), "random")
     assert killed_before_rename(lambda: execute(job), number)
     assert not job.result_file.exists()
     assert outcome(execute(job)) == outcome(whole)
