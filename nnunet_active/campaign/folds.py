@@ -4,7 +4,8 @@ One campaign, that of fold 0 (or ``all``), asks for labels for all K folds. A ca
 ones the campaign's own comes last, so that the network that asks trains on the first K - 1 cases at once and never trains on a case
 that it is validated on later. As soon as every fold has a case, ``splits_final.json`` holds K folds; ``val`` of a fold are its own
 cases, ``train`` all others. Until then it holds the campaign's own fold only, which has no case yet (``val`` = ``train``).
-Assigning the smallest fold is our choice: folds differ by one case at most, whatever the order in which labels arrive.
+Assigning the smallest fold is our choice: folds differ by one case at most, whatever the order in which labels arrive, but where a
+patient has several cases, which share a fold.
 """
 
 from __future__ import annotations
