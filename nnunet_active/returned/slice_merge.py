@@ -55,9 +55,15 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
     new = (there if also_drawn else there.intersection(take)) - set(counted.slices if counted else ())
     if not new and not merged.corrected and (before is None or wanted):
+        verb = "was" if len(wanted) == 1 else "were"
+        if found.absent and not found.untouched:
+            raise BadCase(
+                f"Case {case}: nothing is labelled in the {_words(wanted, known.axis)} that {verb} asked for, all of it has the ignore "
+                f"value {ignore}; draw there, and give background the value 0."
+            )
         raise BadCase(
-            f"Case {case}: nothing was changed in the {_words(wanted, known.axis)} that {'was' if len(wanted) == 1 else 'were'} asked "
-            f"for; if the prediction is right there: --accept-unchanged {case}."
+            f"Case {case}: nothing was changed in the {_words(wanted, known.axis)} that {verb} asked for; if the prediction is right "
+            f"there: --accept-unchanged {case}."
         )
     request = SliceRequest(known.axis, tuple(sorted(new))) if new else None
     voxels = np.ascontiguousarray(merged.label.astype(np.uint8 if merged.label.max(initial=0) < 256 else np.uint16))

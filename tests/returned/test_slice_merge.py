@@ -199,6 +199,17 @@ def test_slices_that_nobody_asked_for_are_taken_where_that_is_said(target):
     assert set(campaign_of(target).known_slices()[other].slices) == {asked, drawn}
 
 
+def test_a_slice_that_comes_back_without_any_label_is_told_what_to_do(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    annotate(folder, case, [asked], label=np.full(SHAPE, IGNORE, dtype=np.uint8))
+    annotate(folder, case, [7 if asked != 7 else 6])
+    said = take().refused[case]
+    assert f"nothing is labelled in the slice {asked + 1} along z" in said and "--accept-unchanged" not in said
+    assert case in campaign_of(target).waiting_slices()
+
+
 def test_an_untouched_case_waits_until_it_is_confirmed(target):
     made, folder = ask(target)
     case = made.requested[0]
