@@ -42,11 +42,11 @@ def nnunet_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The target of the tests between rounds, made once for a file of tests; see tiny_rounds."""
+def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """The target of the tests between rounds, made once for a file of tests, whose ``MADE`` says how; see tiny_rounds."""
     from tiny_rounds import make_once
 
-    return make_once(tmp_path_factory.mktemp("made"))
+    return make_once(tmp_path_factory.mktemp("made"), **getattr(request.module, "MADE", {}))
 
 
 @pytest.fixture

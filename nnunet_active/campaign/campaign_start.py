@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
@@ -28,6 +27,7 @@ from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
+from nnunet_active.util.outputs import keep_aside
 
 Cases = tuple[Sequence[str], Sequence[str]]
 """Labelled ones, unlabelled ones."""
@@ -212,8 +212,4 @@ def _divide(
 def set_aside(folder: Path, log: Log = print) -> None:
     """Rename a campaign's folder, so that a new one can begin; nothing is deleted."""
     if folder.is_dir():
-        kept = folder.with_name(f"{folder.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
-        while kept.exists():
-            kept = kept.with_name(kept.name + "_")
-        folder.rename(kept)
-        log(f"The campaign so far was kept as {kept.name}.")
+        log(f"The campaign so far was kept as {keep_aside(folder).name}.")

@@ -15,7 +15,7 @@ from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partial_labels import is_partial, labelled_slices
 from nnunet_active.data.partly_labelled import find_partly_labelled
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
-from nnunet_active.data.slice_map import AXES, NUMPY_AXIS, choose_axis, slice_maps
+from nnunet_active.data.slice_map import NUMPY_AXIS, map_along, slice_maps
 from nnunet_active.nnunet.nnunet_paths import raw_root
 
 
@@ -66,6 +66,6 @@ def slices_of_label(store: CaseStore, case: str, label: np.ndarray, axis: str, i
     properties = store.properties(case)
     shape = properties["shape_after_cropping_and_before_resampling"]
     maps = slice_maps(properties, store.plans_manager.transpose_forward, shape, to_file_order)
-    along = choose_axis({one: maps[one].spacing for one in AXES}, axis)
+    along = map_along(maps, axis).axis
     slices = labelled_slices(label, NUMPY_AXIS[along], ignore)
     return SliceRequest(along, tuple(slices)) if slices else None

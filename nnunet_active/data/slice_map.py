@@ -174,3 +174,8 @@ def choose_axis(spacing: Mapping[str, float], wanted: str = "auto") -> str:
     largest = max(spacing.values())
     found = [axis for axis in AXES if spacing[axis] >= largest * (1 - _SAME_SPACING)]
     return found[0] if len(found) == 1 else "z"
+
+
+def map_along(maps: Mapping[str, SliceMap], wanted: str) -> SliceMap:
+    """Of the maps of a scan (:func:`slice_maps`) that along the axis of :func:`choose_axis`."""
+    return maps[choose_axis({axis: maps[axis].spacing for axis in AXES}, wanted)]

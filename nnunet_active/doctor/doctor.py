@@ -53,6 +53,16 @@ class Check:
         return text + [f"{indent}-> {line}" for line in self.advice.splitlines()]
 
 
+_NAMED = 5  # so many cases are named, the others counted
+
+
+def name_some(cases: Iterable[str]) -> str:
+    """The first cases by name, and how many more there are."""
+    cases = list(cases)
+    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
+    return ", ".join(cases[:_NAMED]) + more
+
+
 Examination = Callable[[], "Check | Iterable[Check]"]
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
 from nnunet_active.commands import Commands
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases_set_aside import cases_set_aside
-from nnunet_active.doctor.doctor import Check, run_checks
+from nnunet_active.doctor.doctor import Check, name_some, run_checks
 from nnunet_active.doctor.doctor_slices import check_partly_labelled
 from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.networks import build_network
@@ -18,8 +18,6 @@ from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_root
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import ActiveError, MissingInput
 from nnunet_active.workspace import Workspace
-
-_NAMED = 5  # so many cases are named, the others counted
 
 
 def examine_dataset(dataset: str, configuration: str | None, plans: str | None, fold: str) -> list[Check]:
@@ -133,7 +131,7 @@ class _Target(Workspace):
             yield Check("cases set aside", "warning", "\n".join(refused.values()), advice)
         missing = [case for case in self.raw.cases if case not in {*there, *refused}]
         if missing and there:
-            yield Check("preprocessed cases", "warning", f"not preprocessed yet: {_some(missing)}", command)
+            yield Check("preprocessed cases", "warning", f"not preprocessed yet: {name_some(missing)}", command)
         outdated = [
             case.identifier
             for case in self.raw.cases.values()
@@ -143,20 +141,20 @@ class _Target(Workspace):
         ]
         if outdated:
             what = "older than their files, or made from other plans, or their label has arrived since"
-            yield Check("preprocessed cases", "warning", f"{what}: {_some(outdated)}", command)
+            yield Check("preprocessed cases", "warning", f"{what}: {name_some(outdated)}", command)
         without = [case for case in labelled if case in self.raw.cases and self.raw.cases[case].label is None]
         if without:
-            found = f"preprocessed with a label whose file is gone from labelsTr, and still used: {_some(without)}"
+            found = f"preprocessed with a label whose file is gone from labelsTr, and still used: {name_some(without)}"
             yield Check(
                 "preprocessed cases", "warning", found, f"Delete their files in {store.folder} and run {command}"
             )
         broken = sorted(there & {*self.raw.problems})
         if broken:
-            found = f"preprocessed, but their files in the raw data set cannot be used any more (see raw cases): {_some(broken)}"
+            found = f"preprocessed, but their files in the raw data set cannot be used any more (see raw cases): {name_some(broken)}"
             yield Check("preprocessed cases", "warning", found, "Mend the files; the preprocessed copies stay in use.")
         strangers = sorted(there - {*self.raw.cases, *self.raw.problems})
         if strangers:
-            found = f"preprocessed, but not in the raw data set any more: {_some(strangers)}"
+            found = f"preprocessed, but not in the raw data set any more: {name_some(strangers)}"
             yield Check(
                 "preprocessed cases", "warning", found, f"Delete their files in {store.folder.parent} if unwanted."
             )
@@ -178,7 +176,7 @@ class _Target(Workspace):
                 yield Check(
                     name,
                     "problem" if mine else "warning",
-                    f"cases that are not preprocessed with a label: {_some(absent)}; training this fold would fail",
+                    f"cases that are not preprocessed with a label: {name_some(absent)}; training this fold would fail",
                     f"{self.commands.preprocess()}, or take them out",
                 )
             both = sorted({*fold["train"]} & {*fold["val"]})
@@ -188,7 +186,7 @@ class _Target(Workspace):
                     name, "warning", found, "Its scores say nothing about new cases; hold some labelled cases out."
                 )
             elif both:
-                found = f"cases in train and in val: {_some(both)}"
+                found = f"cases in train and in val: {name_some(both)}"
                 yield Check(
                     name, "problem", found, "Take them out of one of the two: validation is too good otherwise."
                 )
@@ -240,13 +238,9 @@ class _Target(Workspace):
         absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
         if absent:
             command = self.commands.preprocess()
-            yield Check("campaign", "problem", f"labelled cases that are not preprocessed: {_some(absent)}", command)
+            yield Check(
+                "campaign", "problem", f"labelled cases that are not preprocessed: {name_some(absent)}", command
+            )
         if campaign.waiting():
-            found = f"waiting for the label of {_some(campaign.waiting())}"
+            found = f"waiting for the label of {name_some(campaign.waiting())}"
             yield Check("campaign", "ok", found, f"{self.commands.next()} says what comes next.")
-
-
-def _some(cases: Iterable[str]) -> str:
-    cases = list(cases)
-    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
-    return ", ".join(cases[:_NAMED]) + more

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.partly_labelled import find_partly_labelled
-from nnunet_active.doctor.doctor import Check
+from nnunet_active.doctor.doctor import Check, name_some
 from nnunet_active.workspace import Workspace
 
 _CHECK = "partly labelled cases"
-_NAMED = 5  # so many cases are named, the others counted
 
 
 def check_partly_labelled(workspace: Workspace) -> Iterator[Check]:
@@ -22,7 +21,8 @@ def check_partly_labelled(workspace: Workspace) -> Iterator[Check]:
     stored = find_partly_labelled(store.folder, store.labelled_identifiers(), ignore).cases
     known = {} if campaign is None else campaign.known_slices()
     partly = sorted({*stored, *known})
-    yield Check(_CHECK, "ok", _some(f"{case} ({known[case].words()})" if case in known else case for case in partly))
+    said = (f"{case} ({known[case].words()})" if case in known else case for case in partly)
+    yield Check(_CHECK, "ok", name_some(said) or "none")
     masked = zip(workspace.channel_names, store.configuration_manager.use_mask_for_norm, strict=True)
     channels = [name for name, on in masked if on]
     if stored and channels:
@@ -34,11 +34,5 @@ def check_partly_labelled(workspace: Workspace) -> Iterator[Check]:
             f"Preprocess with {workspace.commands.preprocess()}, which does not.",
         )
     if held_out := sorted({*stored} & {*(campaign.held_out() if campaign is not None else ())}):
-        found = f"held out, and measured in the labelled part alone: {_some(held_out)}"
+        found = f"held out, and measured in the labelled part alone: {name_some(held_out)}"
         yield Check(_CHECK, "warning", found, "Label held-out cases as a whole.")
-
-
-def _some(cases: Iterable[str]) -> str:
-    cases = list(cases)
-    more = f" and {len(cases) - _NAMED} more" if len(cases) > _NAMED else ""
-    return (", ".join(cases[:_NAMED]) + more) or "none"

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.maps import to_file_order
-from nnunet_active.data.slice_map import AXES, SliceMap, choose_axis, slice_maps
+from nnunet_active.data.slice_map import SliceMap, map_along, slice_maps
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.slice_sums import DIFFICULTY, FOREGROUND
@@ -66,7 +66,7 @@ class SliceQuery:
         maps = slice_maps(properties, self._transpose, shape, to_file_order)
         if case in self._asked:
             return maps[self._asked[case].axis]
-        return maps[choose_axis({axis: maps[axis].spacing for axis in AXES}, self.campaign.settings.axis)]
+        return map_along(maps, self.campaign.settings.axis)
 
     def open_slices(self, case: str) -> int:
         """How many slices of a scan may still be asked for."""

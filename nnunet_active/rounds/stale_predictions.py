@@ -6,7 +6,6 @@ A hand-off folder is never deleted: it is kept under another name, and written a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 from nnunet_active.annotation.records import HANDOFF_FILE
@@ -14,6 +13,7 @@ from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
+from nnunet_active.util.outputs import keep_aside
 from nnunet_active.util.state_file import read_state
 from nnunet_active.workspace import Workspace
 
@@ -30,10 +30,7 @@ def set_folder_aside(place: Path, whose: str, log: Log) -> None:
     """
     if not (place / HANDOFF_FILE).is_file():
         return
-    kept = place.with_name(f"{place.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
-    while kept.exists():
-        kept = kept.with_name(f"{kept.name}_")
-    place.rename(kept)
+    kept = keep_aside(place)
     log(
         f"{place} held the predictions {whose}; it was kept as {kept.name}. If labels in it are finished, "
         f"take them with nnunet_active ingest --from {kept}."

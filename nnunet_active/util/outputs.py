@@ -1,11 +1,21 @@
-"""What a user names with ``-o`` never replaces a file that this package did not write as that output."""
+"""What a user names with ``-o`` never replaces a file that this package did not write as that output; what makes way is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 from nnunet_active.util.errors import ActiveError
+
+
+def keep_aside(folder: Path) -> Path:
+    """Rename a folder to ``FOLDER_until_DATE``, so that a new one can begin; returns where it is now."""
+    kept = folder.with_name(f"{folder.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
+    while kept.exists():
+        kept = kept.with_name(kept.name + "_")
+    folder.rename(kept)
+    return kept
 
 
 def check_output_file(file: Path, is_ours: Callable[[Path], bool], what: str) -> None:

@@ -17,7 +17,6 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_dicom import contours_of, write_structure_set
 from tiny_mitk import accept
-from tiny_rounds import copy_of, make_once
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.campaign.campaign import Campaign
@@ -36,14 +35,7 @@ IGNORE = 3
 SLICES = {"unit": "slice", "per_case": 2}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"), labelled=0, unlabelled=4)
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
+MADE = {"labelled": 0, "unlabelled": 4}
 
 
 def campaign_of(target) -> Campaign:

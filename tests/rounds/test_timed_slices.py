@@ -5,7 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_rounds import CONFIGURATION, copy_of, make_once
+from tiny_rounds import CONFIGURATION
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
@@ -17,15 +17,7 @@ from nnunet_active.rounds.timed_slices import TimePlan, plan_time, worth
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import silent
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return make_once(tmp_path_factory.mktemp("made"), labelled=0, unlabelled=4)
-
-
-@pytest.fixture
-def target(made, nnunet_folders):
-    return copy_of(made, nnunet_folders)
+MADE = {"labelled": 0, "unlabelled": 4}
 
 
 def ask(target, minutes=None, n=None, dry_run=False, **more):

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from nnunet_active.util.errors import ActiveError
-from nnunet_active.util.outputs import begins_with, check_output_file, check_output_folder
+from nnunet_active.util.outputs import begins_with, check_output_file, check_output_folder, keep_aside
 
 OURS = begins_with("written by us")
 
@@ -61,3 +61,15 @@ def test_a_folder_of_somebody_else_keeps_its_files(tmp_path):
     check_output_folder(folder, handed_off, names, "a hand-off folder")
     with pytest.raises(ActiveError, match="is a file; name a folder"):
         check_output_folder(folder / "README.txt", handed_off, names, "a hand-off folder")
+
+
+def test_a_folder_that_makes_way_is_kept_under_a_name_of_its_own(tmp_path):
+    kept = set()
+    for content in ("first", "second"):
+        folder = tmp_path / "fold_0"
+        folder.mkdir()
+        (folder / content).touch()
+        kept.add(keep_aside(folder))
+        assert not folder.exists()
+    assert len(kept) == 2 and all(one.name.startswith("fold_0_until_") for one in kept)
+    assert {file.name for one in kept for file in one.iterdir()} == {"first", "second"}
