@@ -1,13 +1,15 @@
 """One data set and one fold of it, as a command or a trainer's query sees it: each piece is opened once, when it is first asked for.
 
 A command makes one workspace and hands it on. Nothing here writes, decides or computes; what is opened stays as it was until somebody
-puts another piece in its place (``workspace.campaign = ...`` after one was started).
+puts another piece in its place (``workspace.campaign = ...`` after one was started). What has to do with networks is
+imported when it is asked for: it takes seconds, and where a campaign stands is known without.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
@@ -19,10 +21,11 @@ from nnunet_active.data.dataset_json import channel_names, used_dataset_json
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
-from nnunet_active.models.source_model import SourceModel, find_source, read_source_model
-from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
 from nnunet_active.util.errors import MissingInput
+
+if TYPE_CHECKING:
+    from nnunet_active.models.source_model import SourceModel
 
 
 class Workspace:
@@ -144,6 +147,8 @@ class Workspace:
         Raises:
             MissingInput: there is none; says how to name one.
         """
+        from nnunet_active.models.source_model import find_source
+
         try:
             results = results_root()
         except MissingInput:
@@ -154,6 +159,8 @@ class Workspace:
         self, path: Path, fold: str | None = None, checkpoint: str = DEFAULT_CHECKPOINT, trust: bool = False
     ) -> SourceModel:
         """A trained model of this configuration; see :func:`~nnunet_active.models.source_model.read_source_model`."""
+        from nnunet_active.models.source_model import read_source_model
+
         key = (Path(path), fold, checkpoint)
         if key not in self._models:
             self._models[key] = read_source_model(path, self.configuration, fold, checkpoint, trust)
@@ -181,6 +188,8 @@ class Workspace:
     @property
     def class_names(self) -> list[str]:
         """Names of the network's heads."""
+        from nnunet_active.nnunet.networks import head_names
+
         return head_names(self.plans, self.dataset_json)
 
     @property

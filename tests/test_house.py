@@ -24,6 +24,7 @@ FLOORS = (
     {"rounds", "trainers"},
     {"benchmark", "demo", "doctor", "report"},
     {"cli"},
+    {"__main__"},
 )
 """A folder, or a module of the package root, imports from the floors below its own alone. A new one gets its place here."""
 
@@ -41,7 +42,6 @@ ADAPTERS = {
     "data/image_checks",
     "data/label_preprocessing",
     "data/partly_labelled",
-    "data/plans",
     "data/label_reader",
     "data/label_writer",
     "data/maps",
@@ -51,7 +51,6 @@ ADAPTERS = {
     "doctor/doctor_probe",
     "nnunet/inference",
     "nnunet/networks",
-    "nnunet/nnunet_paths",
     "nnunet/stock_folds",
     "planners/channel_normalisation",
     "planners/source_model_planner",
@@ -72,6 +71,7 @@ MOST_LINES, MEDIAN_LINES, MOST_PARAMETERS, MOST_ROOT_MODULES = 300, 110, 7, 5
 
 
 SHOWN_BY = {
+    "__main__": "cli/test_start_up.py",
     "annotation/case_folder": "annotation/test_handoff.py",
     "benchmark/all_runs": "benchmark/test_benchmark_results.py",
     "benchmark/figures": "benchmark/test_benchmark_summary.py",

@@ -12,7 +12,7 @@ import tiny_source
 import torch
 from scipy.spatial.transform import Rotation
 
-from nnunet_active.annotation import HandoffCase
+from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawCase

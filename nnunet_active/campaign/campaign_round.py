@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.raw_dataset import check_case_identifier
@@ -17,6 +17,9 @@ from nnunet_active.util.atomic import atomic_folder
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.state_file import read_checked_json, read_state
 from nnunet_active.util.tables import read_csv, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -187,4 +190,4 @@ def write_round(one: Round, content: RoundContent) -> None:
 
 def _steps(utilities: pd.DataFrame) -> Iterable[dict[str, float]]:
     for _, row in utilities.iterrows():
-        yield {case: float(value) for case, value in row.items() if pd.notna(value)}
+        yield {case: float(value) for case, value in row.items() if not math.isnan(value)}

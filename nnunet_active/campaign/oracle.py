@@ -10,9 +10,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import ignore_value, used_dataset_json
-from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import is_partial, labelled_slices
-from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawCase, RawDataset, read_pool_folders
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_root
@@ -87,6 +85,9 @@ class FolderOracle:
         Raises:
             BadCase: the file cannot be read, or says something of the whole scan.
         """
+        # not above: reading images takes SimpleITK and more, and who may be asked is known without
+        from nnunet_active.data.label_reader import read_label
+
         request, ignore = self.waiting[case.identifier], ignore_value(raw.dataset_json)
         reader = self.store.plans_manager.image_reader_writer_class
         label = read_label(
@@ -102,6 +103,8 @@ class FolderOracle:
 
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         """Look into ``labelsTr`` now; a refused file stays where it is."""
+        from nnunet_active.data.preprocessing import preprocess_case  # not above, as in _answered
+
         raw = RawDataset(self.raw_folder, self.pool_folders)
         described = used_dataset_json(self.store.dataset_folder, lambda: raw.dataset_json)
         ready: list[str] = []

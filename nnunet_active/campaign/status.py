@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
-
-import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
 
@@ -19,7 +18,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
             components = {
                 name.removeprefix("component_"): float(row[name])
                 for name in scores.columns
-                if name.startswith("component_") and pd.notna(row[name])
+                if name.startswith("component_") and not math.isnan(row[name])
             }
             cases.append(
                 {
@@ -67,6 +66,8 @@ def format_status(status: dict[str, Any]) -> str:
     ]
     if not status["cases"]:
         return "\n".join([*lines, "No query has been made yet."])
+    import pandas as pd  # not above: before the first round there is no table
+
     table = pd.DataFrame(
         [
             {

@@ -10,8 +10,6 @@ import sys
 from nnunet_active.cli import arguments
 from nnunet_active.cli.select import add_handoff, add_model
 
-HELP = "Write the hand-off folder of the requested cases: images, editable predictions, uncertainty maps, worklist"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Where to, and whose prediction the annotator begins with."""

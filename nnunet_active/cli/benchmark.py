@@ -25,8 +25,6 @@ from nnunet_active.cli.arguments import (
     whole,
 )
 
-HELP = "Compare query strategies by full retrospective trainings on a labelled target"
-
 
 def _any_number(flag: str) -> Callable[[str], int]:
     return whole(flag, 0)

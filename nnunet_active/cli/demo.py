@@ -10,8 +10,6 @@ from pathlib import Path
 
 from nnunet_active.cli.arguments import add_device, device_of, seed, whole
 
-HELP = "Adapt a tiny source network to a phantom target (or yours) and compare: source, whole scans, slices, all labels"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--raw`` and ``--source`` run the same on a data set of one's own."""

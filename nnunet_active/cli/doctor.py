@@ -6,8 +6,6 @@ import argparse
 
 from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold, add_plans
 
-HELP = "check versions, environment variables and trainer discovery, and with -d a data set, its plans, source and campaign"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-d`` adds the checks of a data set; ``--json`` is for scripts."""

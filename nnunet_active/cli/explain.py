@@ -8,8 +8,6 @@ import json
 
 from nnunet_active.cli import arguments
 
-HELP = "Say in words and numbers why a case was chosen, or was not"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The case, or several."""

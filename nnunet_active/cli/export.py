@@ -9,8 +9,6 @@ from pathlib import Path
 from nnunet_active.cli.arguments import add_checkpoint, add_configuration, add_dataset, add_plans, fold, plain
 from nnunet_active.commands import Commands, trainer_for, use_exported
 
-HELP = "write a trained model as a stock nnU-Net model folder or zip, usable without this package"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``export``."""

@@ -13,8 +13,6 @@ from nnunet_active.cli.arguments import add_dataset, add_fold
 if TYPE_CHECKING:
     from nnunet_active.returned.ingest_report import IngestReport
 
-HELP = "Take finished labels back: check them, preprocess them, and add their cases to the training set"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--from``, ``--accept-unchanged``, ``--decline``."""

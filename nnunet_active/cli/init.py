@@ -28,8 +28,6 @@ from nnunet_active.cli.arguments import (
 )
 from nnunet_active.commands import trainer_for, why_trainer
 
-HELP = "Start a campaign: strategy, budget, schedule and oracle of a fold"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The defaults are mmActS's published settings."""

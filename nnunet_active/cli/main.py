@@ -11,39 +11,46 @@ from collections.abc import Sequence
 from nnunet_active import __version__
 from nnunet_active.util.sentences import one_sentence, show_everything
 
-COMMANDS = (
-    "trainers",
-    "plan",
-    "preprocess",
-    "init",
-    "select",
-    "annotate",
-    "ingest",
-    "next",
-    "status",
-    "explain",
-    "pseudo",
-    "report",
-    "strategies",
-    "export",
-    "summarize-source",
-    "doctor",
-    "demo",
-    "benchmark",
-)
+COMMANDS = {
+    "trainers": "Print the folder that nnUNet_extTrainer has to name, so that nnUNetv2_train finds our trainers",
+    "plan": "Make the target's plans from a trained source model (folder or exported zip) alone",
+    "preprocess": "Preprocess labelled and unlabelled cases, only what is missing or older than its files",
+    "init": "Start a campaign: strategy, budget, schedule and oracle of a fold",
+    "select": "Choose the next cases to label, and hand them over to the annotator",
+    "annotate": "Write the hand-off folder of the requested cases: images, editable predictions, uncertainty maps, worklist",
+    "ingest": "Take finished labels back: check them, preprocess them, and add their cases to the training set",
+    "next": "Say in one screen where a campaign stands, and print the exact command that comes next",
+    "status": "Show the rounds of a campaign, the cases, and why each was chosen",
+    "explain": "Say in words and numbers why a case was chosen, or was not",
+    "pseudo": "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted",
+    "report": "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings",
+    "strategies": "List the query strategies with what they need, their cost and their paper",
+    "export": "Write a trained model as a stock nnU-Net model folder or zip, usable without this package",
+    "summarize-source": "For the owner of a source model: sum up its scans as a few centroids and covariances, without any image",
+    "doctor": "Check versions, environment variables and trainer discovery, and with -d a data set, its plans, source and campaign",
+    "demo": "Adapt a tiny source network to a phantom target (or yours) and compare: source, whole scans, slices, all labels",
+    "benchmark": "Compare query strategies by full retrospective trainings on a labelled target",
+}
+"""Every subcommand with what it does. They stand here, so that the list is printed without importing any of their modules."""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all subcommands; each subcommand's module is named like the command."""
+def build_parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line; each subcommand's module is named like the command.
+
+    Args:
+        given: the arguments that it is for, so that only the module of the command among them is imported; None: every module.
+    """
     parser = argparse.ArgumentParser(prog="nnunet_active")
     parser.description = "Active, source-free domain adaptation for the stock nnU-Net."
     parser.add_argument("--version", action="version", version=f"nnunet_active {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = importlib.import_module(f"nnunet_active.cli.{name.replace('-', '_')}")
-        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
-        module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+    named = COMMANDS.keys() if given is None else {next((one for one in given if not one.startswith("-")), "")}
+    for name, text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=text, description=text)
+        if name in named:
+            module = importlib.import_module(f"nnunet_active.cli.{name.replace('-', '_')}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
     return parser
 
 
@@ -52,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show_everything()
     given = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = build_parser().parse_args(given)
+        args = build_parser(given).parse_args(given)
         return args.run(args)
     except BrokenPipeError:  # nnunet_active strategies | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush

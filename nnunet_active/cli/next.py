@@ -7,8 +7,6 @@ import json
 
 from nnunet_active.cli import arguments
 
-HELP = "Say in one screen where a campaign stands, and print the exact command that comes next"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-c`` and ``-p`` matter only where there is no campaign yet."""

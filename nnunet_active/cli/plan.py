@@ -9,8 +9,6 @@ from pathlib import Path
 from nnunet_active.cli.arguments import add_checkpoint, add_dataset, fold, plain
 from nnunet_active.commands import DEFAULT_PLANS, Commands
 
-HELP = "make the target's plans from a trained source model (folder or exported zip) alone"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``plan``."""

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from nnunet_active.data.cases import CaseStore
     from nnunet_active.data.preprocessing import PreprocessingReport
 
-HELP = "preprocess labelled and unlabelled cases, only what is missing or older than its files"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags as in ``nnUNetv2_preprocess``, and ``--pool``."""

@@ -14,7 +14,6 @@ from nnunet_active.cli.select import add_model
 if TYPE_CHECKING:
     from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 
-HELP = "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted"
 
 _NUMBERS = {
     "confident_fraction": "the most confident share of the cases (default: the campaign's, else 0.5)",

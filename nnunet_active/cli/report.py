@@ -7,8 +7,6 @@ from pathlib import Path
 
 from nnunet_active.cli.arguments import add_dataset, add_fold
 
-HELP = "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-o`` and ``--no-images``."""

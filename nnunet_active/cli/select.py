@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.util.log import Log
 
-HELP = "Choose the next cases to label, and hand them over to the annotator"
 
 _SCHEDULE = {
     "epochs": "epochs of the training that follows (default: the trainer's own)",

@@ -7,8 +7,6 @@ import json
 
 from nnunet_active.cli.arguments import add_dataset, add_fold
 
-HELP = "Show the rounds of a campaign, the cases, and why each was chosen"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--json`` for scripts."""

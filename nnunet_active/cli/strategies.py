@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-HELP = "list the query strategies with what they need, their cost and their paper"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""

@@ -8,10 +8,6 @@ from pathlib import Path
 
 from nnunet_active.cli import arguments
 
-HELP = (
-    "For the owner of a source model: summarise its source scans as a few centroids and covariances, without any image"
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, scans, and where to write."""

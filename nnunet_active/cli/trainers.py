@@ -6,8 +6,6 @@ import argparse
 
 from nnunet_active.nnunet_discovery import discovery_folder
 
-HELP = "Print the folder that nnUNet_extTrainer has to name, so that nnUNetv2_train finds our trainers"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--export``: the whole shell line."""

@@ -16,11 +16,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-import blosc2
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
+from nnunet_active.data.blosc_files import read_b2nd
 from nnunet_active.data.cases import CaseStore, case_files
 from nnunet_active.data.label_preprocessing import preprocessor_class, save_with_known_image
 from nnunet_active.data.raw_dataset import RawCase
@@ -124,7 +124,7 @@ def pool_image(case: RawCase, store: CaseStore, dataset_json: dict) -> np.ndarra
         return None
     file = store.pool_folder / f"{case.identifier}.b2nd"
     try:
-        return np.ascontiguousarray(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:], dtype=np.float32)
+        return np.ascontiguousarray(read_b2nd(file), dtype=np.float32)
     except Exception:  # blosc2 raises quite different things for a damaged file: it is made anew
         return None
 

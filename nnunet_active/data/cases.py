@@ -10,21 +10,20 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import blosc2
 import numpy as np
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunet_active.data.plans import read_plans
+from nnunet_active.data.plans import configuration_of, read_plans
 from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
 
-# nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
-# ever. nnU-Net itself works with one thread per process, too.
-blosc2.set_nthreads(1)
+if TYPE_CHECKING:
+    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 
 class CaseStore:
@@ -45,13 +44,25 @@ class CaseStore:
     def __init__(self, dataset_folder: Path, plans: dict, configuration: str) -> None:
         self.dataset_folder = Path(dataset_folder)
         self.configuration = configuration
-        self.plans_manager = PlansManager(plans)
-        self.configuration_manager = get_configuration(self.plans_manager, configuration)
-        data_identifier = self.configuration_manager.data_identifier
+        self.plans = plans
+        data_identifier = configuration_of(plans, configuration)["data_identifier"]
         if Path(data_identifier).name != data_identifier:
             raise MissingInput(f"The plans' data_identifier {data_identifier!r} is not a plain folder name.")
         self.folder = self.dataset_folder / data_identifier
         self.pool_folder = self.dataset_folder / f"{data_identifier}_pool"
+
+    @cached_property
+    def plans_manager(self) -> PlansManager:
+        """nnU-Net's own reader of the plans."""
+        # not above: it imports PyTorch, and which cases there are is known without
+        from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+        return PlansManager(self.plans)
+
+    @cached_property
+    def configuration_manager(self) -> ConfigurationManager:
+        """nnU-Net's own reader of the configuration."""
+        return self.plans_manager.get_configuration(self.configuration)
 
     def check_channels(self, names: Sequence[str]) -> None:
         """Whether the plans fit a data set with these channels.
@@ -91,7 +102,11 @@ class CaseStore:
         file = self.image_file(case)
         try:
             if file.suffix == ".b2nd":
-                image = blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:]
+                from nnunet_active.data.blosc_files import (
+                    read_b2nd,
+                )  # not above, as in plans_manager: which cases, not their voxels
+
+                image = read_b2nd(file)
             elif file.suffix == ".npy":
                 image = np.load(file)
             else:
@@ -187,17 +202,6 @@ def make_store(dataset: str, plans: dict, configuration: str) -> CaseStore:
             f"{configuration} is the second stage of a cascade; active queries work with 2d, 3d_fullres and 3d_lowres."
         )
     return store
-
-
-def get_configuration(plans_manager: PlansManager, configuration: str) -> ConfigurationManager:
-    """A configuration of the plans, or MissingInput that names those there are."""
-    available = plans_manager.available_configurations
-    if configuration not in available:
-        raise MissingInput(
-            f"The plans {plans_manager.plans_name} have no configuration {configuration}; "
-            f"they have {', '.join(available) or 'none'}."
-        )
-    return plans_manager.get_configuration(configuration)
 
 
 def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:

@@ -17,7 +17,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
@@ -39,7 +39,7 @@ def image_reader(plans: dict) -> type[BaseReaderWriter]:
         MissingInput: this nnU-Net has no such reader.
     """
     try:
-        return PlansManager(plans).image_reader_writer_class
+        return recursive_find_reader_writer_by_name(plans["image_reader_writer"])
     except RuntimeError as error:
         raise MissingInput(
             f"The plans name the image reader {plans.get('image_reader_writer')}, which this nnU-Net does not have."

@@ -1,13 +1,10 @@
-"""Plans files, checked as far as this package relies on them."""
+"""Plans files, checked as far as this package relies on them; read without nnU-Net, whose own reader takes seconds to import."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.util.errors import MissingInput
@@ -66,12 +63,48 @@ def read_plans_file(file: Path) -> dict:
     """
     what, advice = "a plans file of nnU-Net's", "make it again with nnunet_active plan, or restore it from a backup"
     content = read_checked_json(file, _Plans, what, advice, MissingInput)
-    try:
-        manager = PlansManager(deepcopy(content))
-        resolved = {name: manager.get_configuration(name).configuration for name in content["configurations"]}
-    except Exception as error:  # what nnU-Net raises for damaged plans
-        raise MissingInput(f"{file} is not {what} ({type(error).__name__}: {error}); {advice}.") from error
-    for name, configuration in resolved.items():
-        if reason := conforms(configuration, _Configuration):
+    for name in content["configurations"]:
+        try:
+            configuration = configuration_of(content, name)
+        except MissingInput as error:
+            raise MissingInput(f"{file} is not {what} ({str(error).rstrip('.')}); {advice}.") from error
+        reason = conforms(configuration, _Configuration)
+        if not reason and not configuration.keys() & {
+            "architecture",
+            "UNet_class_name",
+        }:  # the second is of older plans
+            reason = "architecture: field required"
+        if reason:
             raise MissingInput(f"{file} is not {what} (configurations.{name}.{reason}); {advice}.")
     return content
+
+
+def configuration_of(plans: dict, name: str) -> dict[str, Any]:
+    """A configuration of the plans with all that it inherits, as nnU-Net reads it; a copy on its first level.
+
+    Args:
+        plans: content of a plans file.
+        name: of a configuration, e.g. ``3d_fullres``.
+
+    Raises:
+        MissingInput: there is none of that name, or of a name that it inherits from; or it inherits from itself.
+    """
+    available, line, wanted = plans["configurations"], [], name
+    while True:
+        if wanted not in available:
+            heir = f", which {line[-1]} inherits from" if line else ""
+            raise MissingInput(
+                f"The plans {plans.get('plans_name')} have no configuration {wanted}{heir}; they have {', '.join(available) or 'none'}."
+            )
+        if wanted in line:
+            raise MissingInput(
+                f"The configuration {wanted} of the plans {plans.get('plans_name')} inherits from itself."
+            )
+        line.append(wanted)
+        if "inherits_from" not in available[wanted]:
+            break
+        wanted = available[wanted]["inherits_from"]
+    resolved: dict[str, Any] = {}
+    for one in reversed(line):
+        resolved |= available[one]
+    return resolved

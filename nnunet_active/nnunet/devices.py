@@ -1,14 +1,33 @@
-"""Where a network runs: the device that was asked for, else the best that this machine has."""
+"""Where a network runs: the device that was asked for, else the best that this machine has.
+
+PyTorch decides. But importing it takes seconds, and a command that only prints what to type next can know without where there is no
+GPU at all, or an NVIDIA driver that is new enough.
+"""
 
 from __future__ import annotations
 
-import torch
+import ctypes
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_active.util.errors import MissingInput
+
+if TYPE_CHECKING:
+    import torch
+
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
+"""On Linux, drivers show themselves here: NVIDIA, NVIDIA's Tegra (two), Windows' subsystem for Linux, AMD."""
 
 
 def best_device() -> str:
     """``cuda`` where PyTorch finds a GPU of NVIDIA or AMD, else ``mps`` on a Mac, else ``cpu``."""
+    if "torch" not in sys.modules and (known := device_without_torch()):
+        return known
+    import torch
+
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -20,6 +39,8 @@ def choose_device(named: str | None = None) -> torch.device:
     Raises:
         MissingInput: PyTorch does not find the named one.
     """
+    import torch
+
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if named in there and not there[named]():
         raise MissingInput(
@@ -27,3 +48,29 @@ def choose_device(named: str | None = None) -> torch.device:
             f"nnunet_active doctor says what it sees."
         )
     return torch.device(named or best_device())
+
+
+def device_without_torch() -> str | None:
+    """What PyTorch would say, found out without it; None: only PyTorch knows."""
+    if not sys.platform.startswith("linux"):
+        return None
+    if not any(Path(file).exists() for file in _GPU_FILES):
+        return "cpu"
+    return "cuda" if _driver_fits() else None
+
+
+def _driver_fits() -> bool:
+    """Whether NVIDIA's driver counts a GPU and is as new as the CUDA that PyTorch was built with."""
+    found = find_spec("torch")
+    version = Path(found.submodule_search_locations[0]) / "version.py" if found else Path()
+    built = re.search(r"^cuda\b.*=\s*'(\d+)\.", version.read_text() if version.is_file() else "", re.MULTILINE)
+    if built is None:
+        return False
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        count, supported = ctypes.c_int(0), ctypes.c_int(0)
+        answers = [driver.cuInit(0), driver.cuDeviceGetCount(ctypes.byref(count))]
+        answers.append(driver.cuDriverGetVersion(ctypes.byref(supported)))
+    except (OSError, AttributeError):
+        return False
+    return not any(answers) and count.value > 0 and supported.value >= int(built[1]) * 1000

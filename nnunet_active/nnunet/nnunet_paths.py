@@ -1,11 +1,9 @@
-"""The adapter for nnU-Net's folders: environment variables and data set names, with errors that say what to do."""
+"""nnU-Net's folders: environment variables and data set names, found as nnU-Net finds them, with errors that say what to do."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-
-from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from nnunet_active.util.errors import MissingInput
 
@@ -42,7 +40,12 @@ def results_root() -> Path:
 
 def datasets_with_number(number: int) -> list[str]:
     """Full names of the data sets of that number in any of nnU-Net's folders."""
-    return [str(name) for name in find_candidate_datasets(number)]
+    found: set[str] = set()
+    for variable in ("nnUNet_preprocessed", "nnUNet_raw", "nnUNet_results"):
+        if (value := os.environ.get(variable)) and os.path.isdir(value):
+            with os.scandir(value) as entries:
+                found |= {one.name for one in entries if one.name.startswith(f"Dataset{number:03d}") and one.is_dir()}
+    return sorted(found)
 
 
 def dataset_name(id_or_name: str | int) -> str:

@@ -19,7 +19,7 @@ _ALLOWED = {
 }
 
 
-class _Plain(pickle.Unpickler):
+class PlainUnpickler(pickle.Unpickler):
     """Makes numbers, texts, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
@@ -38,7 +38,7 @@ def read_properties(file: Path) -> dict[str, Any]:
     """
     try:
         with Path(file).open("rb") as stream:
-            content = _Plain(stream).load()
+            content = PlainUnpickler(stream).load()
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything

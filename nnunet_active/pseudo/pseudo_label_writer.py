@@ -6,13 +6,13 @@ import os
 import shutil
 from pathlib import Path
 
-import blosc2
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
 from torch import Tensor
 
+from nnunet_active.data.blosc_files import blosc2
 from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.partly_labelled import fill_ignored

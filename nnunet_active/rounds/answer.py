@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.trained_models import Training, trainings_of
-from nnunet_active.training.source_comparison import (
+from nnunet_active.training.comparison_table import (
     ADAPTED,
     FILE,
     HELD_OUT,
@@ -25,6 +24,9 @@ from nnunet_active.training.source_comparison import (
     gain_of,
     read_comparison,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def answers_of(trainings: Iterable[Training]) -> list[Answer]:
 
 
 def _answer_of(folder: Path, trainer: str, fold: str) -> Answer | None:
+    if not (folder / FILE).is_file():
+        return None
     table = read_comparison(folder / FILE)
     rows, kind = _latest(table)
     gain = gain_of(rows, kind)
@@ -128,6 +132,8 @@ def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     adapted = held_out[held_out["model"] == ADAPTED]
     if adapted.empty:
         return table[table["kind"] == PREQUENTIAL], PREQUENTIAL
+    import pandas as pd  # not above: most trainings at hand have no such table yet
+
     last = adapted.iloc[-1]
     now = (adapted["round"] == last["round"]) & (adapted["epoch"] == last["epoch"])
     return pd.concat([held_out[held_out["model"] == SOURCE], adapted[now]]), HELD_OUT

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nnunet_active.annotation import HANDOFF_FILE, Archive, AskedSlices, HandoffCase, write_handoff
-from nnunet_active.annotation.records import read_handoff
+from nnunet_active.annotation.archive import Archive
+from nnunet_active.annotation.handoff import write_handoff
+from nnunet_active.annotation.records import HANDOFF_FILE, AskedSlices, HandoffCase, read_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore

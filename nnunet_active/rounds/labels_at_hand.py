@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_active.annotation import read_handoff, voxel_digest
 from nnunet_active.annotation.mitk_tasks import says_accepted
+from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
@@ -128,7 +128,7 @@ def _look_into(
     raw: RawDataset, store: CaseStore, case: str, file: Path, slices: SliceRequest | None = None
 ) -> np.ndarray | str:
     """A label, without the background of slices that nobody was asked for; why it cannot be taken, where it cannot."""
-    reader = image_reader(store.plans_manager.plans)
+    reader = image_reader(store.plans)
     try:
         label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
     except BadCase as error:

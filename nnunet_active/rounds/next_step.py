@@ -14,7 +14,6 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
-from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.workspace import Workspace
@@ -161,6 +160,10 @@ def _while_training(running: list[RunningTraining], waiting: list[str], raw: Raw
 
 
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
+    from nnunet_active.rounds.labels_at_hand import (
+        returned_labels,
+    )  # not above: labels are images, which take more to read
+
     returned = returned_labels(campaign, raw, store)
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
     state = {"returned": sorted(case for case, one in returned.items() if one.ready)}

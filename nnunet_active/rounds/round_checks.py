@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.annotation import read_handoff
-from nnunet_active.annotation.records import HANDOFF_FILE
+from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.cross_validation import check_switch_on

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME
-from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
-from nnunet_active.training.checkpoints import FINAL, LATEST, PREVIOUS
+from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, checkpoint_record
 from nnunet_active.util.errors import ActiveError
 
 
@@ -173,7 +172,7 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         "saved": file.stat().st_mtime,
     }
     try:
-        content = load_checkpoint(file, str(file), mmap=True)
+        content = checkpoint_record(file)
     except ActiveError as error:
         return Training(**known, problem=str(error))
     record, log = content.get("nnunet_active"), content.get("logging")

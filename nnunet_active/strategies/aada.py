@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from nnunet_active.strategies.anchors import source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
@@ -55,6 +53,9 @@ class AadaStrategy(QueryStrategy):
         return steps.selection({"entropy": entropy, "source_probability": source, "weight": weight}, notes)
 
     def _source_probability(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
+
         target = source_side_embedding(pool)
         source = self._source_points(pool, target.shape[1], rng)
         x = np.concatenate([source, target])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.distance import jensenshannon
-from scipy.special import softmax
 
 from nnunet_active.strategies.anchors import pseudo_source_anchors, source_centroids, source_side_embedding
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
@@ -119,6 +117,9 @@ class AssftStrategy(QueryStrategy):
 
     def _knowledge_gap(self, pool: ScoredPool, rng: np.random.Generator, notes: list[str]) -> np.ndarray | None:
         """KD, or None where nothing is known of it; adds to ``notes`` whatever was done in place of what was asked."""
+        from scipy.spatial.distance import jensenshannon
+        from scipy.special import softmax
+
         kind = self.gap
         if not pool.head_trained:
             notes.append("The segmentation head is untrained: DKD decides alone, ASD does not count in this query.")

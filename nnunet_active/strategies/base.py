@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-import pandas as pd
 
 from nnunet_active.strategies.pool import ScoredPool, check_pool
 from nnunet_active.util.errors import ActiveError, EmptyPool
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEEDS = frozenset(
     {
@@ -61,6 +63,7 @@ class Selection:
 class Steps:
     """Records greedy steps and turns them into a :class:`Selection`.
 
+    >>> import pandas as pd
     >>> pool = ScoredPool(pd.DataFrame({"mean_entropy": [0.1, 0.3]}, index=["a", "b"]))
     >>> steps = Steps(pool, 1)
     >>> int(steps.pick(pool.column("mean_entropy")))
@@ -109,6 +112,8 @@ class Steps:
 
     def selection(self, components: Mapping[str, np.ndarray] | None = None, notes: tuple[str, ...] = ()) -> Selection:
         """The Selection of the steps so far, with the factors (n,) each."""
+        import pandas as pd  # not above: the list of strategies is printed without it
+
         cases = self.pool.scores.index
         rows = min(len(self.order), len(self._utilities))
         if rows < len(self.order):

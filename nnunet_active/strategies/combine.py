@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
@@ -111,6 +110,8 @@ class RankAggregationStrategy(_Combination):
     cost = "the members' + O(n log n), b times where batch-aware"
 
     def _merge(self, utilities: np.ndarray) -> np.ndarray:
+        from scipy.stats import rankdata  # not above, as in vectors
+
         return sum(
             weight * rankdata(values) / len(values) for weight, values in zip(self.weights, utilities, strict=True)
         )

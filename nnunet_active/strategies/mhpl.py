@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import entropy
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
@@ -37,6 +36,8 @@ class MhplStrategy(QueryStrategy):
         self.clusters = clusters
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        from scipy.stats import entropy
+
         z = unit_rows(np.concatenate([pool.embedding(), pool.labelled_embedding()]))
         count = max(2, min(self.clusters, len(z) // 5))
         ids = cluster(z, count, rng)[0]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from nnunet_active.util.errors import ActiveError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 

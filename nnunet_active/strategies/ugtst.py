@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import find_peaks
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
@@ -60,6 +59,8 @@ def entropy_above_first_peak(histogram: np.ndarray) -> np.ndarray:
     >>> entropy_above_first_peak(np.array([[1, 9, 0, 4], [4, 0, 0, 0]])).tolist()
     [0.875, 0.125]
     """
+    from scipy.signal import find_peaks
+
     histogram = np.asarray(histogram, dtype=np.float64)
     centres = (np.arange(histogram.shape[1]) + 0.5) / histogram.shape[1]
     result = np.zeros(len(histogram))

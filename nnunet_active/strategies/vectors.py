@@ -1,4 +1,8 @@
-"""Small pieces of geometry that several strategies share: scaling, cosines, clusters, distances in chunks."""
+"""Small pieces of geometry that several strategies share: scaling, cosines, clusters, distances in chunks.
+
+SciPy and scikit-learn are imported where they are used, here and in the strategies: importing them takes a second, and the list of
+strategies is printed without them.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import pairwise_distances_argmin
-from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 
 from nnunet_active.strategies.base import Steps
 
@@ -36,6 +33,8 @@ def minmax(values: np.ndarray) -> np.ndarray:
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1, (n, d); a zero row stays zero, so that its cosine to anything is 0."""
+    from sklearn.preprocessing import normalize
+
     return normalize(np.asarray(x, dtype=np.float64))
 
 
@@ -52,6 +51,8 @@ def chunks(n: int, width: int) -> Iterator[slice]:
 
 def mean_over_pairs(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray], squared: bool = False) -> np.ndarray:
     """For each row i of ``x`` (n, d): the mean over all j of function(euclidean distance of x_i and x_j). O(n^2 d), O(n) memory."""
+    from sklearn.metrics.pairwise import euclidean_distances
+
     x = x - x.mean(axis=0)  # distances come from a matrix product, which is exact to rounding only near the origin
     mean = np.empty(len(x))
     for rows in chunks(len(x), len(x)):
@@ -64,6 +65,8 @@ def mean_over_pairs(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
 
 def nearest_distance(x: np.ndarray, references: np.ndarray, squared: bool = False) -> np.ndarray:
     """Euclidean distance of each row of ``x`` (n, d) to the nearest row of ``references`` (k, d): (n,), exactly 0 for equal rows."""
+    from sklearn.metrics import pairwise_distances_argmin
+
     # The matrix product finds which reference is nearest; the difference itself gives a distance without its rounding.
     centre = references.mean(axis=0)
     difference = x - references[pairwise_distances_argmin(x - centre, references - centre)]
@@ -73,11 +76,15 @@ def nearest_distance(x: np.ndarray, references: np.ndarray, squared: bool = Fals
 
 def distance_to(x: np.ndarray, y: np.ndarray, squared: bool = False) -> np.ndarray:
     """Euclidean distance of each row of ``x`` (n, d) to ``y`` (d,): (n,), exactly 0 for equal rows."""
+    from scipy.spatial.distance import cdist
+
     return cdist(x, y[None], "sqeuclidean" if squared else "euclidean")[:, 0]
 
 
 def neighbours(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Distances and indices, (n, k') each, of the k' = min(k, n - 1) nearest other rows (euclidean, the row itself left out)."""
+    from sklearn.neighbors import NearestNeighbors
+
     k = min(k, len(x) - 1)
     if k < 1:
         return np.zeros((len(x), 0)), np.zeros((len(x), 0), dtype=np.int64)
@@ -88,6 +95,9 @@ def cluster(
     x: np.ndarray, k: int, rng: np.random.Generator, weights: np.ndarray | None = None, restarts: int = 4
 ) -> tuple[np.ndarray, np.ndarray]:
     """k-means: labels (n,) and centres (k', d), with k' = min(k, n). Identical points leave some clusters empty."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     k_means = KMeans(min(k, len(x)), n_init=restarts, random_state=int(rng.integers(2**31 - 1)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: defined, see above

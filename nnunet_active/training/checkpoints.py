@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS
 from nnunet_active.nnunet.networks import stock_ancestor
 from nnunet_active.util.atomic import copy_file, write_json
 
@@ -44,9 +45,6 @@ def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], de
 def own_details(checkpoint: dict) -> dict:
     """What :func:`restamp` added to a checkpoint; empty for one of another trainer."""
     return checkpoint.get("nnunet_active", {})
-
-
-FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
 
 
 def describe_model(folder: Path, plans: dict, dataset_json: dict, fingerprint: Path) -> None:

@@ -14,10 +14,11 @@ from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.scoring.embedding import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
+from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import FILE, Comparison
+from nnunet_active.training.source_comparison import Comparison
 from nnunet_active.training.source_watch import SourceWatch
 
 _NOT_OURS = "it was not written by a training of this package; train without --c, or put your own checkpoint back"

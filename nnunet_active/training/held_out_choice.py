@@ -23,8 +23,9 @@ from nnunet_active.campaign.fine_tuning import FEWEST
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.comparison_table import HELD_OUT, dice_by_case
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import HELD_OUT, Comparison, Measured, dice_by_case
+from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.weights import live_weights
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)

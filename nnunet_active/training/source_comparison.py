@@ -19,23 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.pseudo.pseudo_label_writer import label_map
+from nnunet_active.training.comparison_table import (
+    COLUMNS,
+    HELD_OUT,
+    PREQUENTIAL,
+    SOURCE,
+    Gain,
+    gain_of,
+    read_comparison,
+)
 from nnunet_active.util.ranks import Ranks
-from nnunet_active.util.tables import read_csv, write_csv
-
-FILE = "comparison.csv"
-COLUMNS = ["kind", "round", "epoch", "labelled", "model", "network", "case", "reference", "label", "dice"]
-HELD_OUT, PREQUENTIAL = "held_out", "prequential"
-SOURCE, ADAPTED = "source", "adapted"
-CONFIDENCE = 0.95
-NOTICEABLE = 0.01
-"""Loss of Dice in a single label from which on it is worth a warning (our choice)."""
+from nnunet_active.util.tables import write_csv
 
 
 @dataclass(frozen=True)
@@ -55,110 +55,6 @@ class Measured:
     number: int = 0
     epoch: int = 0
     labelled: int = 0
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What a comparison says: by how much the adapted network is better than the source network, or worse.
-
-    Attributes:
-        kind: ``held_out`` or ``prequential``.
-        cases: number of cases that both networks were measured on.
-        source, adapted: mean over cases of the mean Dice over labels.
-        worse: cases in which the adapted network is worse.
-        bound: with 95 % confidence the mean difference (adapted - source) is above this (one-sided paired t); NaN below 3 cases.
-        labels: of several labels those whose mean Dice has fallen by more than `NOTICEABLE`, with the difference.
-    """
-
-    kind: str
-    cases: int
-    source: float
-    adapted: float
-    worse: int
-    bound: float
-    labels: dict[str, float]
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether the adapted network is worse on these cases, on average."""
-        return self.cases > 0 and self.adapted < self.source
-
-    def lines(self) -> list[str]:
-        """For people; the first line is the result, further ones are warnings."""
-        if not self.cases:
-            return [
-                "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
-                "out, and none has come in that the network was not trained on."
-            ]
-        what = "held-out cases" if self.kind == HELD_OUT else "cases before they were trained on"
-        lines = [
-            f"Source against adapted network on {self.cases} {what}: mean Dice {self.source:.4f} -> {self.adapted:.4f} "
-            f"({self.adapted - self.source:+.4f}; worse in {self.worse} of {self.cases})."
-        ]
-        if self.is_worse:
-            gentler = "held_out" if self.kind == HELD_OUT else "interpolated"
-            lines.append(
-                "WARNING: on these cases the adapted network is worse than the source network that it started from. Keep the source "
-                f"network, or fine-tune more gently (nnunet_active init --recipe {gentler} --restart)."
-            )
-        for label, loss in self.labels.items():
-            lines.append(f"WARNING: the adapted network is worse in {label}: mean Dice {loss:+.4f}.")
-        if not self.is_worse and not self.bound >= 0:
-            few = (
-                f"only {self.cases} cases" if self.cases < 3 else f"95 % bound of the mean difference {self.bound:+.4f}"
-            )
-            lines.append(
-                f"WARNING: the adapted network may be worse on new cases; the difference is within chance ({few})."
-            )
-        return lines
-
-
-def gain_of(table: pd.DataFrame, kind: str) -> Gain:
-    """What rows of one comparison say (columns of ``comparison.csv``; one row per model, case and label)."""
-    by_label = dice_by_label(table, [SOURCE, ADAPTED])
-    by_case = by_label.groupby("case").mean()
-    difference = (by_case[ADAPTED] - by_case[SOURCE]).to_numpy()
-    losses = by_label.groupby("label").mean()
-    losses = losses[ADAPTED] - losses[SOURCE]
-    n = len(difference)
-    bound = float("nan")
-    if n >= 3 and np.ptp(difference) < 1e-12:  # equal in every case: nothing that a test could be uncertain of
-        bound = float(difference.mean())
-    elif n >= 3:
-        test = stats.ttest_1samp(difference, 0.0, alternative="greater")
-        bound = float(test.confidence_interval(CONFIDENCE).low)
-    return Gain(
-        kind,
-        n,
-        float(by_case[SOURCE].mean()),
-        float(by_case[ADAPTED].mean()),
-        int((difference < 0).sum()),
-        bound,
-        {str(label): float(loss) for label, loss in losses.items() if loss < -NOTICEABLE and len(losses) > 1},
-    )
-
-
-def dice_by_case(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Mean Dice over labels, one row per case that all ``models`` were measured on, one column per model."""
-    return dice_by_label(table, models).groupby("case").mean()
-
-
-def dice_by_label(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Dice by case and label that all ``models`` were measured on, one column per model."""
-    found = [table[table["model"] == model].set_index(["case", "label"])["dice"] for model in models]
-    by_label = pd.concat(found, axis=1, keys=list(models), join="inner")
-    # a label that is neither there nor found by any network says nothing; one that is rightly not found by one of them is a hit
-    return by_label.dropna(how="all").fillna(1.0)
-
-
-def read_comparison(file: Path) -> pd.DataFrame:
-    """Content of a ``comparison.csv``; empty where there is none yet, or a damaged one (everything is then measured again)."""
-    texts = dict.fromkeys(("case", "network", "reference", "label"), str)
-    how = {"dtype": texts, "keep_default_na": False, "na_values": {"dice": [""]}}
-    try:
-        return read_csv(file, **how)[COLUMNS]
-    except (OSError, ValueError, KeyError):
-        return pd.DataFrame(columns=COLUMNS)
 
 
 class Comparison:

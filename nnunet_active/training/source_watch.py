@@ -9,16 +9,9 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
+from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import (
-    ADAPTED,
-    HELD_OUT,
-    PREQUENTIAL,
-    SOURCE,
-    Comparison,
-    Gain,
-    Measured,
-)
+from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.weights import Weights, live_weights
 from nnunet_active.util.errors import ActiveError
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from nnunet_active.util.atomic import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FORMULA = re.compile(r"[=+\-@\t\n]")
 _ESCAPED = re.compile(r"'+[=+\-@\t\n]")
@@ -26,6 +27,7 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None) -> str:
         table: any types; texts are made safe, also those of the header and the index.
         index_label: name of the index' column; None leaves the index out.
 
+    >>> import pandas as pd
     >>> csv_text(pd.DataFrame({"note": ["=1+1", "fine"], "dice": [-0.5, 1.0]}))
     "note,dice\\n'=1+1,-0.5\\nfine,1.0\\n"
     """
@@ -48,6 +50,8 @@ def read_csv(file: Path, **how: Any) -> pd.DataFrame:
     Raises:
         OSError, ValueError: it is not there, or is no table.
     """
+    import pandas as pd  # not above: many commands read no table, and importing it takes half a second
+
     settings = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip", **how}
     table = pd.read_csv(file, encoding="utf-8", **settings)
     return table.rename(columns=_as_it_was).map(_as_it_was)

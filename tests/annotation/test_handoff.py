@@ -27,7 +27,9 @@ from tiny_spaces import (
     write_nifti,
 )
 
-from nnunet_active.annotation import Archive, read_handoff, voxel_digest, write_handoff
+from nnunet_active.annotation.archive import Archive
+from nnunet_active.annotation.handoff import write_handoff
+from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.util.errors import MissingInput

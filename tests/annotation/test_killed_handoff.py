@@ -6,7 +6,7 @@ import pytest
 from killed_process import killed_after, killed_before_rename, needs_fork
 from test_handoff import nifti_handoff, state_of
 
-from nnunet_active.annotation import read_handoff
+from nnunet_active.annotation.records import read_handoff
 
 
 def everything(root: Path) -> dict[str, bytes]:

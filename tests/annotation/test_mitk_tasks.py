@@ -9,8 +9,10 @@ import SimpleITK as sitk
 from tiny_mitk import run_in_mitk
 from tiny_spaces import DIRECTIONS, MARKER, add_case, make_store, see_bright, voxels, write_nifti
 
-from nnunet_active.annotation import Archive, HandoffCase, write_handoff
+from nnunet_active.annotation.archive import Archive
+from nnunet_active.annotation.handoff import write_handoff
 from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted, write_task_list
+from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.util.log import silent

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from nnunet_active.annotation import read_handoff, voxel_digest
+from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.util.errors import MissingInput
 
 LABEL = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from nnunet_active.annotation import HandoffCase
+from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
 from nnunet_active.data.raw_dataset import RawCase
 

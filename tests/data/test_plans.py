@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 
 import pytest
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_dataset import make_plans
 
-from nnunet_active.data.plans import read_plans, read_plans_file
+from nnunet_active.data.plans import configuration_of, read_plans, read_plans_file
 from nnunet_active.util.errors import MissingInput
 
 
@@ -26,6 +28,25 @@ def test_plans_are_read_as_they_are(nnunet_folders):
         (lambda plans: {**plans, "configurations": []}, "configurations"),
         (lambda plans: {**plans, "configurations": {"2d": None}}, "configurations.2d"),
         (lambda plans: {**plans, "configurations": {"x": {"inherits_from": "nobody"}}}, "nobody"),
+        (
+            lambda plans: {
+                **plans,
+                "configurations": {
+                    name: {**one, "inherits_from": name} for name, one in plans["configurations"].items()
+                },
+            },
+            "inherits from itself",
+        ),
+        (
+            lambda plans: {
+                **plans,
+                "configurations": {
+                    name: {key: value for key, value in one.items() if key != "architecture"}
+                    for name, one in plans["configurations"].items()
+                },
+            },
+            "architecture: field required",
+        ),
         (lambda plans: {**plans, "transpose_forward": "012"}, "transpose_forward"),
         (
             lambda plans: {
@@ -46,3 +67,13 @@ def test_damaged_plans_are_named_with_what_was_found(tmp_path, damage, reason):
         MissingInput, match=rf"plans\.json is not a plans file of nnU-Net's \(.*{reason}.*; make it again"
     ):
         read_plans_file(file)
+
+
+def test_a_configuration_inherits_as_in_nnunet():
+    plans = make_plans()
+    name, base = next(iter(plans["configurations"].items()))
+    plans["configurations"]["finer"] = {"inherits_from": name, "spacing": [0.5] * len(base["spacing"])}
+    plans["configurations"]["larger"] = {"inherits_from": "finer", "batch_size": 9}
+    for one in plans["configurations"]:
+        found, stock = configuration_of(plans, one), PlansManager(deepcopy(plans)).get_configuration(one).configuration
+        assert found == stock

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import ctypes
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from nnunet_active.nnunet.devices import best_device, choose_device
+from nnunet_active.nnunet import devices
+from nnunet_active.nnunet.devices import best_device, choose_device, device_without_torch
 from nnunet_active.util.errors import MissingInput
 
 
@@ -29,3 +35,33 @@ def test_a_device_that_is_not_there_is_refused_with_the_flag_that_helps(machine,
     machine(False)
     with pytest.raises(MissingInput, match=f"Give -device cpu.*no device {named}"):
         choose_device(named)
+
+
+def test_without_pytorch_the_answer_is_pytorchs_or_none(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert device_without_torch() is None
+    monkeypatch.undo()
+    code = "import sys; from nnunet_active.nnunet.devices import best_device; print(best_device())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere only PyTorch knows")
+def test_a_machine_whose_drivers_show_no_gpu_has_none_and_a_driver_says_how_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "_GPU_FILES", (str(tmp_path / "nvidiactl"),))
+    assert device_without_torch() == "cpu"
+    (tmp_path / "nvidiactl").touch()
+
+    def driver(count: int, version: int) -> SimpleNamespace:
+        def put(value):
+            def answer(pointer):
+                pointer._obj.value = value
+                return 0
+
+            return answer
+
+        return SimpleNamespace(cuInit=lambda _: 0, cuDeviceGetCount=put(count), cuDriverGetVersion=put(version))
+
+    for count, version, known in ((1, 99000, "cuda"), (0, 99000, None), (1, 1000, None)):
+        monkeypatch.setattr(ctypes, "CDLL", lambda _, found=driver(count, version): found)
+        assert device_without_torch() == (known if torch.version.cuda else None)

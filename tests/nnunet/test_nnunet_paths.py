@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from nnunet_active.nnunet import nnunet_paths
 from nnunet_active.util.errors import MissingInput
@@ -18,6 +19,21 @@ def test_a_number_or_a_name_gives_the_full_name(nnunet_folders, given, root):
 def test_small_numbers_are_padded_as_in_nnunet(nnunet_folders):
     (nnunet_folders / "nnUNet_raw" / "Dataset007_Liver").mkdir()
     assert nnunet_paths.dataset_name(7) == nnunet_paths.dataset_name("7") == "Dataset007_Liver"
+
+
+@pytest.mark.parametrize("number", [7, 70, 204, 1234])
+def test_the_data_sets_of_a_number_are_those_that_nnunet_finds(nnunet_folders, number):
+    for root, name in (
+        ("raw", "007_A"),
+        ("raw", "204_A"),
+        ("results", "204_A"),
+        ("results", "204_B"),
+        ("raw", "1234_C"),
+    ):
+        (nnunet_folders / f"nnUNet_{root}" / f"Dataset{name}").mkdir()
+    (nnunet_folders / "nnUNet_raw" / "Dataset070_file").touch()
+    found = nnunet_paths.datasets_with_number(number)
+    assert found == [str(name) for name in find_candidate_datasets(number)]
 
 
 def test_an_unknown_number_says_where_it_was_looked_for(nnunet_folders):

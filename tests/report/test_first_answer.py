@@ -6,7 +6,7 @@ from tiny_source import source_model, write_trained
 
 from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.report_page import collect, render
-from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, SOURCE
+from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, SOURCE
 
 
 def train(setting, dice: dict[str, tuple[float, float]] | None) -> None:

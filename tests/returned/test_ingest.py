@@ -20,7 +20,9 @@ from tiny_mitk import accept
 from tiny_nrrd import write_segmentation
 from tiny_target import NAME, PLANS, make_target, truth
 
-from nnunet_active.annotation import Archive, HandoffCase, voxel_digest, write_handoff
+from nnunet_active.annotation.archive import Archive
+from nnunet_active.annotation.handoff import write_handoff
+from nnunet_active.annotation.records import HandoffCase, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place

@@ -9,7 +9,7 @@ from tiny_dataset import write_image
 from tiny_handoff import ask, edit, hand_out
 from tiny_target import NAME, PLANS, make_target, truth
 
-from nnunet_active.annotation import voxel_digest
+from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings

@@ -9,7 +9,7 @@ from tiny_rounds import start, trained
 from nnunet_active.cli.main import main
 from nnunet_active.rounds.answer import answers, newest_answer
 from nnunet_active.rounds.trained_models import trainings_of
-from nnunet_active.training.source_comparison import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
+from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
 
 
 def table(kind: str, dice: dict[str, tuple[float, float]], number: int = 1, epoch: int = 9) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import tiny_handoff
 import torch
 from tiny_rounds import request, start
 
-from nnunet_active.annotation import voxel_digest
+from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
