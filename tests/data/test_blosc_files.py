@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,7 +11,6 @@ from nnunet_active.data.blosc_files import blosc2, read_b2nd
 CODE = """
 import sys
 import blosc2
-before = blosc2.nthreads
 import nnunet_active.{module}
 assert "nnunet_active.data.blosc_files" in sys.modules
 print(blosc2.set_nthreads(1))
@@ -26,5 +26,7 @@ def test_an_array_comes_back_as_it_was_stored(tmp_path):
 
 def test_a_training_works_with_one_thread_before_it_forks_its_loaders():
     module = "training.query_mixin"
-    process = subprocess.run([sys.executable, "-c", CODE.format(module=module)], capture_output=True, text=True)
+    many = {**os.environ, "BLOSC_NTHREADS": "2"}
+    command = [sys.executable, "-c", CODE.format(module=module)]
+    process = subprocess.run(command, capture_output=True, text=True, env=many)
     assert process.stdout.split()[-1:] == ["1"], process.stderr  # set_nthreads answers how many there were before
