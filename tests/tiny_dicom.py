@@ -53,6 +53,61 @@ def series(shape: tuple[int, int, int], affine: np.ndarray) -> list:
     return found
 
 
+def write_series(folder: Path, voxels: np.ndarray, affine: np.ndarray, **said) -> list[Path]:
+    """A series with its pixels, (Z, Y, X) uint16 or int16, one file a slice, and further attributes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index, (one, plane) in enumerate(zip(series(voxels.shape, affine), voxels, strict=True)):
+        one.PixelRepresentation, one.PixelData = int(voxels.dtype.kind == "i"), plane.tobytes()
+        for name, value in said.items():
+            setattr(one, name, value)
+        one.save_as(
+            folder / f"{voxels.shape[0] - index:04d}", enforce_file_format=True
+        )  # not in the order of the slices
+        files.append(folder / f"{voxels.shape[0] - index:04d}")
+    return files
+
+
+def change(file: Path, **said) -> None:
+    """Attributes of a file that is there."""
+    pydicom = pytest.importorskip("pydicom")
+    content = pydicom.dcmread(file)
+    for name, value in said.items():
+        setattr(content, name, value)
+    content.save_as(file)
+
+
+def write_enhanced(file: Path, voxels: np.ndarray, affine: np.ndarray, slope: float = 1) -> Path:
+    """The same volume as one enhanced multi-frame file, its frames from the last slice to the first."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.uid import generate_uid
+
+    planes = series(voxels.shape, affine)[::-1]
+    made = planes[0]
+    made.SOPClassUID, made.SOPInstanceUID, made.Modality = "1.2.840.10008.5.1.4.1.1.4.1", generate_uid(), "MR"
+    shared, measures = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing, measures.SliceThickness = made.PixelSpacing, made.SliceThickness
+    shared.PixelMeasuresSequence = [measures]
+    frames = []
+    for one in planes:
+        frame, place, turned_to, values = (pydicom.Dataset() for _ in range(4))
+        place.ImagePositionPatient, turned_to.ImageOrientationPatient = (
+            one.ImagePositionPatient,
+            one.ImageOrientationPatient,
+        )
+        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slope, 0, "US"
+        frame.PlanePositionSequence, frame.PlaneOrientationSequence = [place], [turned_to]
+        frame.PixelValueTransformationSequence = [values]
+        frames.append(frame)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(made, name)
+    made.SharedFunctionalGroupsSequence, made.PerFrameFunctionalGroupsSequence = [shared], frames
+    made.NumberOfFrames, made.PixelData = len(frames), np.ascontiguousarray(voxels[::-1]).tobytes()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    made.save_as(file, enforce_file_format=True)
+    return file
+
+
 def write_dicom(
     file: Path, masks: np.ndarray, names: list[str], affine: np.ndarray, kind: str = "BINARY", **how
 ) -> Path:

@@ -13,6 +13,7 @@ from nnunet_active.util.sentences import one_sentence, show_everything
 
 COMMANDS = {
     "trainers": "Print the folder that nnUNet_extTrainer has to name, so that nnUNetv2_train finds our trainers",
+    "import-dicom": "Bring DICOM series into nnUNet_raw, one series a channel, under pseudonyms",
     "plan": "Make the target's plans from a trained source model (folder or exported zip) alone",
     "preprocess": "Preprocess labelled and unlabelled cases, only what is missing or older than its files",
     "init": "Start a campaign: strategy, budget, schedule and oracle of a fold",

@@ -38,6 +38,15 @@ def results_root() -> Path:
     return _root("nnUNet_results")
 
 
+def known_roots() -> list[Path]:
+    """Those of the three folders that the environment names."""
+    return [
+        Path(value)
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        if (value := os.environ.get(name))
+    ]
+
+
 def datasets_with_number(number: int) -> list[str]:
     """Full names of the data sets of that number in any of nnU-Net's folders."""
     found: set[str] = set()

@@ -1,0 +1,181 @@
+"""Cases from DICOM series: written in nnU-Net's raw format under their pseudonyms, a case whole or not at all, nothing ever replaced.
+
+Only voxels and where they lie are written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from nnunet_active.data.dicom_series import DicomSeries
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.util.atomic import sweep, temporary_folder
+from nnunet_active.util.errors import BadCase
+from nnunet_active.util.log import Log, silent
+
+
+@dataclass
+class DicomImport:
+    """What became of the cases.
+
+    Attributes:
+        written: cases that are new.
+        there: cases whose files were all there already.
+        problems: case -> sentence; nothing of it was written.
+        notes: case -> sentences.
+    """
+
+    written: list[str] = field(default_factory=list)
+    there: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+class DicomCases:
+    """The raw data set that gets the cases.
+
+    Args:
+        folder: ``nnUNet_raw/DatasetXXX``.
+        channels: their names, in order.
+        ending: of the image files; a format that says where voxels lie.
+        found: the series at hand.
+    """
+
+    def __init__(self, folder: Path, channels: Sequence[str], ending: str, found: Sequence[DicomSeries]) -> None:
+        self.images, self.channels, self.ending = folder / "imagesTr", list(channels), ending
+        self.found = {(one.study, one.uid): one for one in found}
+
+    def write(self, cases: Mapping[str, Mapping[int, tuple[str, str]]], log: Log = silent) -> DicomImport:
+        """Write the cases that are not there.
+
+        Args:
+            cases: case -> channel number -> UIDs of study and series.
+            log: where to tell of each case.
+        """
+        result = DicomImport()
+        self.images.mkdir(exist_ok=True)
+        sweep(self.images)  # of runs that were killed
+        for case, places in cases.items():
+            if all(self._file(case, number).is_file() for number in range(len(self.channels))):
+                result.there.append(case)
+                continue
+            try:
+                series = self._series(case, places)
+                self._check_grids(case, series)
+                self._write(case, series)
+            except BadCase as error:
+                result.problems[case] = str(error)
+                log(str(error))
+                continue
+            result.written.append(case)
+            said = [
+                f"{name}: the series {note}."
+                for name, one in zip(self.channels, series, strict=True)
+                for note in one.notes()
+            ]
+            if said:
+                result.notes[case] = said
+            log(f"{case} is written.")
+        return result
+
+    def _file(self, case: str, channel: int) -> Path:
+        return self.images / f"{case}_{channel:04d}{self.ending}"
+
+    def _series(self, case: str, places: Mapping[int, tuple[str, str]]) -> list[DicomSeries]:
+        absent = [name for number, name in enumerate(self.channels) if number not in places]
+        if absent:
+            raise BadCase(
+                f"Case {case} has no series for {', '.join(absent)}; name one in the table, or leave the case out."
+            )
+        series = []
+        for number, name in enumerate(self.channels):
+            one = self.found.get(places[number])
+            if one is None:
+                raise BadCase(
+                    f"Case {case}: the series for {name} is not in the folder; name the folder that holds it."
+                )
+            if fault := one.fault():
+                raise BadCase(f"Case {case}: the series for {name} {fault}.")
+            series.append(one)
+        return series
+
+    def _check_grids(self, case: str, series: Sequence[DicomSeries]) -> None:
+        first = series[0].volume().grid
+        for name, one in zip(self.channels[1:], series[1:], strict=True):
+            grid = one.volume().grid
+            if grid.size != first.size:
+                why = f"has {_by(grid.size)} voxels, that for {self.channels[0]} {_by(first.size)}"
+            elif not first.fits(grid):
+                why = f"lies {first.difference(grid)} from that for {self.channels[0]}"
+            else:
+                continue
+            raise BadCase(
+                f"Case {case}: the series for {name} {why}; choose series of one grid, or resample one yourself (here nothing is "
+                f"resampled)."
+            )
+
+    def _write(self, case: str, series: Sequence[DicomSeries]) -> None:
+        done: list[Path] = []
+        with temporary_folder(self.images / case) as temporary:
+            new = []
+            for number, one in enumerate(series):
+                target = self._file(case, number)
+                try:
+                    voxels = one.volume().read()
+                except BadCase as error:
+                    raise BadCase(f"Case {case}: the series for {self.channels[number]} {error}.") from error
+                if target.exists():  # of a run that was killed between two channels, or somebody else's
+                    if not _is_same(target, voxels, one.volume().grid):
+                        raise BadCase(f"Case {case}: {target} is there and holds another image; it is not replaced.")
+                    continue
+                new.append((temporary / target.name, target))
+                _write_image(new[-1][0], voxels, one.volume().grid)
+            try:
+                for made, target in new:
+                    _put(made, target)
+                    done.append(target)
+            except BaseException:
+                for target in done:
+                    target.unlink(missing_ok=True)
+                raise
+
+
+def _write_image(file: Path, voxels: np.ndarray, grid: Geometry) -> None:
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    sitk.WriteImage(image, str(file), True)
+    with file.open("rb+") as content:
+        os.fsync(content.fileno())
+
+
+def _put(made: Path, target: Path) -> None:
+    """Never over a file that is there, also if another process has just written it."""
+    try:
+        os.link(made, target)
+    except FileExistsError:
+        raise BadCase(f"{target} has appeared in the meantime; it is not replaced.") from None
+    except OSError:  # a file system without links
+        if target.exists():
+            raise BadCase(f"{target} has appeared in the meantime; it is not replaced.") from None
+        os.rename(made, target)
+
+
+def _is_same(file: Path, voxels: np.ndarray, grid: Geometry) -> bool:
+    try:
+        image = sitk.ReadImage(str(file))
+    except RuntimeError:
+        return False
+    there = Geometry.of_itk(image)
+    return there.size == grid.size and grid.fits(there) and np.array_equal(sitk.GetArrayFromImage(image), voxels)
+
+
+def _by(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))

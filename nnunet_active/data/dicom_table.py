@@ -1,0 +1,185 @@
+"""The table of series: which one becomes which channel of which case. Rules propose, people decide.
+
+It is also the table of pseudonyms, since it holds the patients' IDs beside the names of the cases: it never lies in nnU-Net's folders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_active.data.dicom_series import DicomSeries
+from nnunet_active.data.raw_dataset import check_case_identifier
+from nnunet_active.util.atomic import atomic_file
+from nnunet_active.util.errors import ActiveError, BadCaseIdentifier, MissingInput
+from nnunet_active.util.tables import csv_text, read_csv
+
+_COLUMNS = (
+    *("case", "channel", "modality", "description", "images", "size", "note"),
+    *("date", "patient_id", "study_uid", "series_uid"),
+)
+_NEEDED = ("case", "channel", "study_uid", "series_uid")
+_PSEUDONYM = re.compile(r"p(\d+)_(\d+)")
+_WORDS = re.compile(r"[^\W_]+")
+
+
+class SeriesTable:
+    """One row a series; in the order of patients and studies.
+
+    Args:
+        rows: with the columns that the table's file has; texts.
+        channels: names of the data set's channels, in order.
+
+    Raises:
+        MissingInput: a case or a channel cannot be one, or two series claim one place.
+    """
+
+    def __init__(self, rows: pd.DataFrame, channels: Sequence[str]) -> None:
+        self.rows, self.channels = rows, list(channels)
+        places: dict[tuple[str, int], int] = {}
+        for number, row in enumerate(rows.to_dict("records"), 2):  # row 1 has the names of the columns
+            if not row["channel"]:
+                continue
+            try:
+                check_case_identifier(row["case"])
+            except BadCaseIdentifier as error:
+                raise MissingInput(f"Row {number} of the table: {error}") from None
+            place = (row["case"], self._channel(row["channel"], number))
+            if place in places:
+                raise MissingInput(
+                    f"Rows {places[place]} and {number} of the table both give the channel {self.channels[place[1]]} of case "
+                    f"{row['case']}; empty one of the two cells."
+                )
+            places[place] = number
+
+    @classmethod
+    def empty(cls, channels: Sequence[str]) -> SeriesTable:
+        """Without any row."""
+        return cls(pd.DataFrame(columns=list(_COLUMNS), dtype=str), channels)
+
+    @classmethod
+    def read(cls, file: Path, channels: Sequence[str]) -> SeriesTable:
+        """From a file that :meth:`write` wrote and a person changed.
+
+        Raises:
+            MissingInput: it is no such table.
+        """
+        try:
+            with file.open(encoding="utf-8", errors="replace") as content:
+                heading = content.readline()
+            # a spreadsheet program with a decimal comma saves semicolons
+            rows = read_csv(file, dtype=str, na_values=[], na_filter=False, sep=";" if heading.count(";") > 2 else ",")
+        except (OSError, ValueError) as error:
+            raise MissingInput(f"{file} cannot be read as a table ({error}); save it as CSV (UTF-8).") from error
+        if absent := [name for name in _NEEDED if name not in rows]:
+            raise MissingInput(f"{file} lacks the column {', '.join(absent)}; name a table that import-dicom wrote.")
+        for name in _COLUMNS:
+            rows[name] = rows[name].str.strip() if name in rows else ""
+        return cls(rows, channels)
+
+    def write(self, file: Path) -> None:
+        """Replace the file in one step; only its owner may read it."""
+        with atomic_file(file) as temporary:
+            temporary.write_text(csv_text(self.rows), encoding="utf-8", newline="\n")
+        file.chmod(0o600)
+
+    def add(self, found: Sequence[DicomSeries], patterns: Mapping[str, re.Pattern]) -> int:
+        """Add the series that are not in the table; a study that is new gets a name for its case and proposals for its channels.
+
+        Args:
+            found: series, in order of patients and studies.
+            patterns: channel -> what the description of its series matches, in place of the channel's name.
+
+        Returns:
+            How many were added.
+        """
+        known = set(zip(self.rows["study_uid"], self.rows["series_uid"], strict=True))
+        new = [one for one in found if (one.study, one.uid) not in known]
+        studies: dict[tuple[str, str], list[DicomSeries]] = {}
+        for one in new:
+            studies.setdefault((one.patient, one.study), []).append(one)
+        rows = []
+        for (patient, study), series in studies.items():
+            before = self.rows[self.rows["study_uid"] == study]
+            proposed = {} if len(before) else propose_channels(series, self.channels, patterns)
+            case = before["case"].iloc[0] if len(before) else self._name(patient)
+            rows = [_row(one, case, proposed.get(one.uid, ""), patient) for one in series]
+            self.rows = pd.concat([self.rows, pd.DataFrame(rows, columns=list(_COLUMNS))], ignore_index=True)
+        return len(new)
+
+    def cases(self) -> dict[str, dict[int, tuple[str, str]]]:
+        """Case -> channel number -> UIDs of the study and the series; only cases that have a series."""
+        found: dict[str, dict[int, tuple[str, str]]] = {}
+        for number, row in enumerate(self.rows.to_dict("records"), 2):
+            if row["channel"]:
+                place = found.setdefault(row["case"], {})
+                place[self._channel(row["channel"], number)] = (row["study_uid"], row["series_uid"])
+        return found
+
+    def _channel(self, text: str, number: int) -> int:
+        alike = [index for index, name in enumerate(self.channels) if name.lower() == text.lower()]
+        if len(alike) == 1:
+            return alike[0]
+        raise MissingInput(
+            f"Row {number} of the table names the channel {text!r}; the data set has {', '.join(self.channels)}: write one of them, or "
+            f"nothing where the series is not wanted."
+        )
+
+    def _name(self, patient: str) -> str:
+        """``p001_2``: the second study of the first patient."""
+        taken = [(_PSEUDONYM.fullmatch(case), who) for case, who in self.rows[["case", "patient_id"]].to_numpy()]
+        own = [match for match, who in taken if match and who == patient]
+        number = int(own[0][1]) if own else max((int(match[1]) for match, _ in taken if match), default=0) + 1
+        study = max((int(match[2]) for match, _ in taken if match and int(match[1]) == number), default=0) + 1
+        return f"p{number:03d}_{study}"
+
+
+def propose_channels(
+    series: Sequence[DicomSeries], channels: Sequence[str], patterns: Mapping[str, re.Pattern]
+) -> dict[str, str]:
+    """Series UID -> channel, for the series of one study.
+
+    A channel gets a series if exactly one volume matches it: its description by the pattern, or holds the words of the channel's name,
+    or its modality is the channel's name. Where there is one channel and one volume, nothing needs to match.
+    """
+    volumes = [one for one in series if not one.fault()]
+    proposed: dict[str, list[str]] = {}
+    for channel in channels:
+        fits = [one for one in volumes if _matches(one, channel, patterns.get(channel))]
+        if not fits and len(channels) == len(volumes) == 1 and not patterns:
+            fits = volumes
+        if len(fits) == 1:
+            proposed.setdefault(fits[0].uid, []).append(channel)
+    return {uid: names[0] for uid, names in proposed.items() if len(names) == 1}
+
+
+def _matches(series: DicomSeries, channel: str, pattern: re.Pattern | None) -> bool:
+    if pattern is not None:
+        return pattern.search(series.description) is not None
+    words, wanted = _WORDS.findall(series.description.lower()), _WORDS.findall(channel.lower())
+    there = any(words[start : start + len(wanted)] == wanted for start in range(len(words) - len(wanted) + 1))
+    return bool(wanted) and (there or [series.modality.lower()] == wanted)
+
+
+def _row(series: DicomSeries, case: str, channel: str, patient: str) -> dict[str, str]:
+    note = "; ".join([fault] if (fault := series.fault()) else series.notes())
+    values = (case, channel, series.modality, series.description, str(len(series.planes)), series.size(), note)
+    return dict(zip(_COLUMNS, (*values, series.date, patient, series.study, series.uid), strict=True))
+
+
+def check_place_of_table(file: Path, roots: Sequence[Path]) -> None:
+    """Refuse a table of pseudonyms in a folder that is shared as data.
+
+    Raises:
+        ActiveError: it lies below one of them, or is a folder.
+    """
+    if file.is_dir():
+        raise ActiveError(f"--table {file} is a folder; name a file.")
+    inside = [root for root in roots if file.resolve().is_relative_to(root.resolve())]
+    if inside:
+        raise ActiveError(
+            f"--table {file} lies in {inside[0]}, but it tells whose scans these are; keep it elsewhere, apart from the data."
+        )
