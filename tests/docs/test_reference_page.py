@@ -47,7 +47,9 @@ OWN = {row[0].strip("`"): set(_OPTION.findall(row[-1])) for row in _rows(_sectio
 
 
 def test_every_command_is_listed_once() -> None:
-    assert Counter(row[0].strip("`") for row in _rows(_section("Commands").partition("share:")[0])) == Counter(COMMANDS)
+    assert Counter(row[0].strip("`") for row in _rows(_section("Commands").partition("share:")[0])) == Counter(
+        list(COMMANDS)
+    )
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in ("init", "select")])
