@@ -4,9 +4,9 @@
     python benchmarks/gpu_check.py --tiny -device cpu      # the same steps on a CPU, with small networks and images
 
 The data are the demo's phantom, stretched to 160³ voxels; plans are nnU-Net's own for ``3d_fullres`` (batch 2, patch 128³). Each
-check (a function of ``gpu_parts.py``) is a process of its own with a time limit. A check that fails is named in the table, and the
-others go on. The JSON file is written after each of them. While a check runs, the whole card is watched five times a second:
-``memory`` is the highest memory in use on it, ``busy`` the mean share of time in which a kernel ran.
+check (a function of ``gpu_parts``, ``gpu_scoring`` or ``gpu_training``) is a process of its own with a time limit. A check that fails
+is named in the table, and the others go on. The JSON file is written after each of them. While a check runs, the whole card is
+watched five times a second: ``memory`` is the highest memory in use on it, ``busy`` the mean share of time in which a kernel ran.
 """
 
 from __future__ import annotations
@@ -24,18 +24,24 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PARTS = {
-    "setup": 150,
-    "select": 90,
-    "predict": 120,
-    "prepare": 60,
-    "precision": 120,
-    "scoring": 120,
-    "ct": 180,
-    "training": 240,
-    "resume": 120,
-    "ddp": 120,
+    "setup": ("gpu_parts", 200),
+    "select": ("gpu_parts", 90),
+    "predict": ("gpu_parts", 120),
+    "prepare": ("gpu_parts", 60),
+    "precision": ("gpu_scoring", 120),
+    "scoring": ("gpu_scoring", 120),
+    "ct": ("gpu_scoring", 180),
+    "training": ("gpu_training", 240),
+    "resume": ("gpu_training", 120),
+    "ddp": ("gpu_training", 120),
 }
-"""Check and its time limit in seconds."""
+"""Check, its module and its time limit in seconds."""
+START = """
+import importlib, pathlib, sys
+import gpu_parts
+module, name, folder, device, tiny = sys.argv[1:]
+getattr(importlib.import_module(module), name)(gpu_parts.Check(name, pathlib.Path(folder), device, tiny == "1"))
+"""
 
 
 class Card(threading.Thread):
@@ -89,13 +95,18 @@ def environment(work: Path, tiny: bool) -> dict[str, str]:
 
 
 def run_part(name: str, limit: float, args: argparse.Namespace, work: Path) -> dict:
-    """One check in a process of its own: what it found, or why it did not get there."""
+    """One check in a process of its own: what it found, or why it did not get there.
+
+    It starts in ``work``: in the source folder, Python would take ``nnunet_active`` from there, without its trainers and planners.
+    """
     answer, log = work / f"{name}.json", work / f"{name}.log"
-    command = [sys.executable, str(HERE / "gpu_parts.py"), name, str(work), args.device, str(int(args.tiny))]
+    command = [sys.executable, "-c", START, PARTS[name][0], name, str(work), args.device, str(int(args.tiny))]
     card, begin = Card(), time.perf_counter()
     card.start()
     with log.open("w") as file:
-        process = subprocess.Popen(command, env=environment(work, args.tiny), stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, env=environment(work, args.tiny), cwd=work, stdout=file, stderr=subprocess.STDOUT
+        )
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
@@ -142,7 +153,7 @@ def main() -> int:
         if left < 5:
             found["checks"].append({"check": name, "seconds": 0.0, "rows": [], "failed": "not begun: no time left"})
         else:
-            found["checks"].append(run_part(name, min(PARTS[name], left), args, work))
+            found["checks"].append(run_part(name, min(PARTS[name][1], left), args, work))
         if args.json:
             args.json.write_text(json.dumps(found, indent=1))
         print(f"{name}: {found['checks'][-1]['seconds']:.0f} s", flush=True)

@@ -1,0 +1,101 @@
+"""The checks of ``gpu_check.py`` that train with the stock command: cost of a query, a kill and ``--c``, DDP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gpu_parts import CONFIGURATION, OURS, PLANS, TARGET, Check, call, stock
+
+
+def campaign(check: Check, fold: str, epochs: int) -> Path:
+    """A campaign with a query at each epoch; the folder that its training writes."""
+    iterations = 4 if check.tiny else 100
+    words = ["-d", TARGET, "-c", CONFIGURATION, "-f", fold, "--strategy", "mmacts", "--budget", 2, "--query-size", 1]
+    words += ["--stride", 1, "--epochs", epochs, "--iterations", iterations, "--val-iterations", 2, "--recipe", "plain"]
+    call([*OURS, "init", *words, "--oracle", "retrospective"])
+    results = Path(os.environ["nnUNet_results"]) / f"Dataset{TARGET}_PhantomTarget"
+    return results / f"nnUNetTrainerMmActS__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
+
+
+def trained_by_stock(check: Check, fold: str, *flags: str) -> list[str]:
+    words = [TARGET, CONFIGURATION, fold, "-tr", "nnUNetTrainerMmActS", "-p", PLANS, "-device", check.device]
+    return stock("train", *words, *flags)
+
+
+def trainers_folder() -> str:
+    from nnunet_active.nnunet_discovery import discovery_folder
+
+    return str(discovery_folder())
+
+
+def lines_of(folder: Path) -> str:
+    return "\n".join(file.read_text() for file in sorted(folder.glob("training_log_*.txt")))
+
+
+def training(check: Check) -> None:
+    """``nnUNetv2_train`` with two queries, killed in its third epoch: what an epoch and a query cost."""
+    folder = campaign(check, "0", 3)
+    process = subprocess.Popen(
+        [str(word) for word in trained_by_stock(check, "0")],
+        env={**os.environ, "nnUNet_extTrainer": trainers_folder()},
+        start_new_session=True,
+    )
+    try:
+        while process.poll() is None and not re.search(r"Epoch 2\b", lines_of(folder)):
+            time.sleep(0.5)
+        assert process.poll() is None, "it ended before its third epoch"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    log = lines_of(folder)
+    epochs = [float(found) for found in re.findall(r"Epoch time: ([\d.]+) s", log)]
+    check.row("first epoch (with torch.compile)", epochs[0], "s")
+    iterations = 4 if check.tiny else 100
+    step = epochs[1] / iterations
+    check.row("later epoch, a step", step, "s")
+    events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
+    queries = [event["seconds"] for event in events if event.get("event") == "query"]
+    for number, seconds in enumerate(queries, 1):
+        check.row(f"query {number}, {9 - number} cases", seconds, "s")
+    a_case = queries[-1] / (9 - len(queries))
+    check.at_most("80 cases a query, stride 40 × 250 steps: its share", 80 * a_case / (40 * 250 * step), 0.02)
+
+
+def resume(check: Check) -> None:
+    """``--c`` goes on to the end, with the same two queries."""
+    folder = next(Path(os.environ["nnUNet_results"]).glob(f"Dataset{TARGET}_*/nnUNetTrainerMmActS__*/fold_0"))
+    before = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
+    seconds = call(trained_by_stock(check, "0", "--c"), nnUNet_extTrainer=trainers_folder())
+    events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
+    asked = [[tuple(e["requested"]) for e in part if e.get("event") == "query"] for part in (before, events)]
+    check.row("--c to the end, with validation", seconds, "s")
+    check.row("checkpoint_final.pth", "there", "", "there", (folder / "checkpoint_final.pth").is_file())
+    check.row("cases asked for", str(len(asked[1])), "", "2, the same", asked[0] == asked[1] and len(asked[1]) == 2)
+
+
+def ddp(check: Check) -> None:
+    """nnU-Net's own DDP training with one GPU."""
+    if not check.cuda:
+        check.row("DDP", "needs CUDA here; with gloo it is in the tests")
+        return
+    folder = campaign(check, "1", 2)
+    code = (
+        "import os, torch.multiprocessing as mp\n"
+        "from nnunetv2.run.run_training import run_ddp\n"
+        "if __name__ == '__main__':\n"
+        "    os.environ.update(MASTER_ADDR='localhost', MASTER_PORT='29511')\n"
+        f"    mp.spawn(run_ddp, ('{TARGET}', '{CONFIGURATION}', 1, 'nnUNetTrainerMmActS', '{PLANS}', False, False, False,"
+        " None, False, False, 1), nprocs=1)\n"
+    )
+    script = check.work / "ddp.py"
+    script.write_text(code)
+    seconds = call([sys.executable, str(script)], nnUNet_extTrainer=trainers_folder(), nnUNet_compile="f")
+    check.row("DDP, nccl, one rank, two epochs with a query each", seconds, "s")
+    check.row("checkpoint_final.pth", "there", "", "there", (folder / "checkpoint_final.pth").is_file())
