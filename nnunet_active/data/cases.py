@@ -163,10 +163,7 @@ class CaseStore:
 
     def image_fingerprint(self, case: str) -> str:
         """Hex digest (BLAKE2b, 16 bytes) of the preprocessed image's shape and float32 voxels."""
-        image = self.load_image(case)
-        digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-        digest.update(image.data)
-        return digest.hexdigest()
+        return image_digest(self.load_image(case))
 
     def _stored_in(self, case: str) -> Path:
         check_case_identifier(case)
@@ -177,6 +174,13 @@ class CaseStore:
             f"Case {case} is neither in {self.folder} nor in {self.pool_folder}; run nnunet_active preprocess "
             f"-c {self.configuration} for this data set."
         )
+
+
+def image_digest(image: np.ndarray) -> str:
+    """Hex digest (BLAKE2b, 16 bytes) of shape and voxels of a contiguous array."""
+    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
+    digest.update(image.data)
+    return digest.hexdigest()
 
 
 def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:

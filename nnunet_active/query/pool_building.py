@@ -16,7 +16,8 @@ from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, density_of_cases, score_cases
+from nnunet_active.query.pool_density import density_of_cases
+from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.strategies.base import QueryStrategy
 from nnunet_active.strategies.pool import ScoredPool

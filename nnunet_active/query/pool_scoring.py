@@ -1,24 +1,18 @@
-"""Scores and densities of many cases, shared out over the processes of a distributed training; one case is held at a time."""
+"""Scores of many cases, shared out over the processes at work; one case is held at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.nnunet.inference import Window
 from nnunet_active.query.score_cache import CacheEntry, ScoreCache
-from nnunet_active.scoring import density
 from nnunet_active.scoring.statistics import SCALARS
-from nnunet_active.util.atomic import atomic_file
-from nnunet_active.util.errors import BadCase, EmptyPool, MissingInput
-from nnunet_active.util.log import Log, silent
-from nnunet_active.util.progress import bar_is_shown
+from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 
 ENTROPY_BINS = 64
@@ -110,33 +104,13 @@ def score_cases(
 
     entries = dict(ranks.decide(known_now))  # one rank looks: another might see what a third has just written
     todo = [case for case in cases if case not in entries]
-    fresh: dict[str, CacheEntry] = {}
     problems: dict[str, str] = {}
-    mine = ranks.mine(todo)
-    for case in tqdm(mine, desc=description, disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
-        try:
-            state = store.image_state(case)
-            scores = window.score(
-                store.load_image(case),
-                float(np.prod(store.spacing(case))),
-                what.embedding,
-                what.class_mean,
-                ENTROPY_BINS if what.entropy_histogram else 0,
-                what.ensemble,
-                compared,
-            )
-        except (BadCase, OSError, ValueError, RuntimeError) as error:
-            if "out of memory" in str(error).lower():  # not the case's fault, and the next one would fail as well
-                raise
-            problems[case] = f"{case} could not be scored ({error}); it is left out of this query."
-            continue
-        scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}
-        fresh[case] = CacheEntry(scalars, scores.arrays)
-        if cache is not None:
-            cache.add(digest, case, state, scalars, {**scores.arrays, **scores.slices})
-    for other_fresh, other_problems in ranks.gather((fresh, problems)):
-        entries.update(other_fresh)
-        problems.update(other_problems)
+    work = ScoringWork(window, store, what, None if compared is None else (kl_name, compared), cache, digest)
+    for case, outcome in ranks.each(work, todo, description).items():
+        if isinstance(outcome, str):
+            problems[case] = outcome
+        else:
+            entries[case] = outcome
     found = sorted(entries)
     rows = {case: {name: entries[case].scalars[name] for name in scalar_names} for case in found}
     table = pd.DataFrame.from_dict(rows, orient="index", columns=scalar_names, dtype=np.float64)
@@ -145,6 +119,55 @@ def score_cases(
         table["kl_source"] = 0.0
     arrays = {name: np.stack([entries[case].arrays[name] for case in found]) for name in array_names} if found else {}
     return PoolScores(table, arrays, problems, len(todo) - len(problems))
+
+
+@dataclass(frozen=True)
+class ScoringWork:
+    """One forward pass of one case, kept in the cache; a sentence for a case that cannot be scored.
+
+    Attributes:
+        window, store, what: see :func:`score_cases`.
+        compared: name of the column of the divergence in the cache, and the network to compare with.
+        cache: where every entry is kept.
+        digest: the window's, for the cache.
+    """
+
+    window: Window
+    store: CaseStore
+    what: WhatToScore
+    compared: tuple[str, Window] | None = None
+    cache: ScoreCache | None = None
+    digest: str = ""
+
+    def load(self, case: str) -> tuple[np.ndarray, tuple[int, int], float] | str:
+        """Image (M, Z, Y, X) float32, state of its file, mm³ of a voxel; or why it cannot be read."""
+        try:
+            state = self.store.image_state(case)
+            return self.store.load_image(case), state, float(np.prod(self.store.spacing(case)))
+        except (BadCase, OSError, ValueError, RuntimeError) as error:
+            return _left_out(case, error)
+
+    def do(self, case: str, loaded: tuple[np.ndarray, tuple[int, int], float] | str) -> CacheEntry | str:
+        """What the network says of it."""
+        if isinstance(loaded, str):
+            return loaded
+        (image, state, voxel), what = loaded, self.what
+        kl_name, source = self.compared or ("kl_source", None)
+        bins = ENTROPY_BINS if what.entropy_histogram else 0
+        try:
+            scores = self.window.score(image, voxel, what.embedding, what.class_mean, bins, what.ensemble, source)
+        except (BadCase, OSError, ValueError, RuntimeError) as error:
+            return _left_out(case, error)
+        scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}
+        if self.cache is not None:
+            self.cache.add(self.digest, case, state, scalars, {**scores.arrays, **scores.slices})
+        return CacheEntry(scalars, scores.arrays)
+
+
+def _left_out(case: str, error: Exception) -> str:
+    if "out of memory" in str(error).lower():  # not the case's fault, and the next one would fail as well
+        raise error
+    return f"{case} could not be scored ({error}); it is left out of this query."
 
 
 def _look_up(
@@ -157,101 +180,3 @@ def _look_up(
         return None
     whole = entry is not None and entry.scalars.keys() >= set(scalars) and entry.arrays.keys() >= set(arrays)
     return entry if whole else None
-
-
-def density_of_cases(
-    store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
-) -> pd.Series:
-    """Representativeness rho (mmActS E3) of every case among ``cases``; an image is read again only if its file has changed.
-
-    Args:
-        store: where the preprocessed images are.
-        cases: the whole target training pool, labelled and unlabelled.
-        cache: ``.npz`` file of the images' signatures; written in one step, so that it is whole or absent.
-        ranks: shares the images out.
-        log: where to tell the radius and the neighbour histogram.
-    """
-    ranks = ranks or Ranks()
-    cases = sorted(cases)
-    known = ranks.decide(lambda: _Signatures.read(cache))
-    states = {}
-    for case in tuple(cases):
-        try:
-            states[case] = store.image_state(case)
-        except (MissingInput, OSError) as error:  # gone, or no file any more
-            log(f"WARNING: {error} It is left out of the density.")
-            cases.remove(case)
-    changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
-    fresh: dict[str, tuple[str, np.ndarray | None] | str] = {}
-    mine = ranks.mine(changed)
-    for case in tqdm(mine, desc="Density of the pool", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
-        try:
-            # a copy that moved to another folder has a new time and the old voxels
-            digest = store.image_fingerprint(case)
-            fresh[case] = digest, None if digest in known.by_digest else density.case_signature(store.load_image(case))
-        except BadCase as error:
-            fresh[case] = str(error)
-    added = False
-    for part in ranks.gather(fresh):
-        for case, found in part.items():
-            if isinstance(found, str):
-                log(f"WARNING: {found} It is left out of the density.")
-                cases.remove(case)
-                continue
-            digest, signature = found
-            known.seen[case] = states[case], digest
-            if signature is not None:
-                known.by_digest[digest] = signature
-                added = True
-    if not cases:
-        raise EmptyPool("No image of the pool can be read.")
-    if changed and ranks.rank == 0:
-        known.write(cache)
-    distances = density.pairwise_distances(np.stack([known.by_digest[known.seen[case][1]] for case in cases]))
-    radius = density.default_radius(distances)
-    rho = density.neighbour_density(distances, radius)
-    counts = ", ".join(f"{n}: {c}" for n, c in density.neighbour_histogram(distances, radius).items())
-    if added:
-        log(
-            f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
-        )
-    return pd.Series(rho, index=cases, name="density")
-
-
-@dataclass
-class _Signatures:
-    """The images' signatures by their voxels' digest, and for each case the state of its file and the digest it had then."""
-
-    by_digest: dict[str, np.ndarray]
-    seen: dict[str, tuple[tuple[int, int], str]]
-
-    @classmethod
-    def read(cls, file: Path) -> _Signatures:
-        known = cls({}, {})
-        if not file.is_file():
-            return known
-        try:
-            with np.load(file) as content:
-                by_digest = dict(zip(content["digests"].tolist(), content["signatures"], strict=True))
-                seen = {}
-                if "cases" in content:  # files of earlier versions have none
-                    states = map(tuple, content["states"].tolist())
-                    entries = zip(content["cases"].tolist(), states, content["case_digests"].tolist(), strict=True)
-                    seen = {case: (state, digest) for case, state, digest in entries if digest in by_digest}
-            lengths = {signature.shape for signature in by_digest.values()}
-            if len(lengths) == 1 and all(np.isfinite(signature).all() for signature in by_digest.values()):
-                known.by_digest, known.seen = by_digest, seen
-        except Exception:  # damaged: all of it is made again
-            return known
-        return known
-
-    def write(self, file: Path) -> None:
-        with atomic_file(file) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream,
-                digests=np.array(list(self.by_digest), dtype=str),
-                signatures=np.stack(list(self.by_digest.values())),
-                cases=np.array(list(self.seen), dtype=str),
-                states=np.array([state for state, _ in self.seen.values()], dtype=np.int64),
-                case_digests=np.array([digest for _, digest in self.seen.values()], dtype=str),
-            )

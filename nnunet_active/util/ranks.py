@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 from torch import distributed
+from tqdm import tqdm
+
+from nnunet_active.util.progress import bar_is_shown
 
 Item = TypeVar("Item")
+
+
+class Work(Protocol):
+    """The same work on many items, each by itself: what is read for it, and what is done with that."""
+
+    def load(self, item: str) -> Any:
+        """What :meth:`do` needs from the disk."""
+
+    def do(self, item: str, loaded: Any) -> Any:
+        """The result of one item."""
+
+
+def run_through(work: Work, items: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """Each item with its result, one after the other; ``items`` may be an iterator that says late what comes next."""
+    for item in items:
+        yield item, work.do(item, work.load(item))
 
 
 class Ranks:
@@ -25,6 +44,22 @@ class Ranks:
     def mine(self, items: Sequence[Item]) -> Sequence[Item]:
         """This rank's share of ``items``: every N-th one, so that large and small cases are mixed."""
         return items[self.rank :: self.world]
+
+    def each(self, work: Work, items: Sequence[str], description: str = "") -> dict[str, Any]:
+        """The result of every item, on every rank.
+
+        Args:
+            work: what to do with each item.
+            items: without repetition.
+            description: what the progress bar says; a terminal shows one, a file of messages does not.
+        """
+        mine, done = self.mine(items), {}
+        shown = bar_is_shown(self.rank == 0 and len(mine) > 0)
+        with tqdm(total=len(mine), desc=description, disable=not shown) as bar:
+            for item, result in run_through(work, mine):
+                done[item] = result
+                bar.update()
+        return {item: result for part in self.gather(done) for item, result in part.items()}
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in rank order, on every rank."""

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import os
 import shutil
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,13 +8,12 @@ import tiny_source
 import torch
 from tiny_target import make_target
 
-from nnunet_active.data.cases import CaseStore
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.query.pool_scoring import WhatToScore, density_of_cases, score_cases
+from nnunet_active.query.pool_scoring import WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
-from nnunet_active.scoring import density
 from nnunet_active.scoring.statistics import score_logits
+from nnunet_active.util.ranks import Ranks
 
 EVERYTHING = WhatToScore(ensemble=True, class_mean=True, entropy_histogram=True)
 
@@ -182,16 +179,12 @@ def test_an_ensemble_is_cached_as_one_network(scored, tmp_path):
     assert_equal(first, again)
 
 
-class TwoProcesses:
+class TwoProcesses(Ranks):
     """What a process of two sees, for the shares of the work; the other one's part is given."""
 
-    shared, world = True, 2
-
     def __init__(self, rank: int, others: list) -> None:
+        self.shared, self.world = True, 2
         self.rank, self.others = rank, others
-
-    def mine(self, items):
-        return items[self.rank :: 2]
 
     def gather(self, value):
         return [value, *self.others]
@@ -215,51 +208,6 @@ def test_two_processes_share_the_unknown_cases_and_both_know_all_in_the_end(scor
     # two caches: in one, the first process would find what the second one has just written
     shutil.copytree(cache.folder, tmp_path / "second")
     score_cases(window, target.store, cases, ranks=Second(1, []), cache=ScoreCache(tmp_path / "second"))
-    assert list(sent[0][0]) == ["case_2"]
+    assert list(sent[0]) == ["case_2"]
     whole = score_cases(window, target.store, cases, ranks=TwoProcesses(0, sent), cache=cache)
     assert_equal(whole, expected)
-
-
-def test_density_is_computed_once_per_image_and_follows_a_changed_image(scored, tmp_path):
-    target, _ = scored
-    cases = target.store.identifiers()
-    said: list[str] = []
-    rho = density_of_cases(target.store, cases, tmp_path / "cache.npz", log=said.append)
-    signatures = np.stack([density.case_signature(target.store.load_image(case)) for case in cases])
-    distances = density.pairwise_distances(signatures)
-    np.testing.assert_allclose(rho, density.neighbour_density(distances, density.default_radius(distances)))
-    assert len(said) == 1
-    again = density_of_cases(target.store, cases, tmp_path / "cache.npz", log=said.append)
-    assert again.equals(rho)
-    assert len(said) == 1  # nothing new to tell
-
-    shutil.copyfile(target.store.image_file("case_1"), target.store.image_file("case_0"))
-    changed = density_of_cases(target.store, cases, tmp_path / "cache.npz", log=said.append)
-    fresh = density_of_cases(target.store, cases, tmp_path / "fresh.npz")
-    assert changed.equals(fresh) and changed["case_0"] == changed["case_1"]
-
-
-def test_density_reads_an_image_again_only_if_its_file_has_changed(scored, tmp_path, monkeypatch):
-    target, _ = scored
-    read: Counter = Counter()
-    real = CaseStore.load_image
-    monkeypatch.setattr(CaseStore, "load_image", lambda self, case: read.update([case]) or real(self, case))
-    cases, file = target.store.identifiers(), tmp_path / "cache.npz"
-    rho = density_of_cases(target.store, cases, file)
-    read.clear()
-    assert density_of_cases(target.store, cases, file).equals(rho) and not read
-    os.utime(target.store.image_file("case_1"), ns=(1, 1))  # another time, the same voxels, as when a label arrives
-    assert density_of_cases(target.store, cases, file).equals(rho) and read == {"case_1": 1}
-    read.clear()
-    assert density_of_cases(target.store, cases, file).equals(rho) and not read
-
-
-def test_density_goes_on_from_a_file_of_an_earlier_version(scored, tmp_path):
-    target, _ = scored
-    cases, file = target.store.identifiers(), tmp_path / "cache.npz"
-    rho = density_of_cases(target.store, cases, file)
-    with np.load(file) as content:
-        old = {name: content[name] for name in ("digests", "signatures")}
-    np.savez(file, **old)
-    said: list[str] = []
-    assert density_of_cases(target.store, cases, file, log=said.append).equals(rho) and not said

@@ -1,0 +1,132 @@
+"""Density of a pool: how many other images are like each; from small signatures of the images, which are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.data.cases import CaseStore, image_digest
+from nnunet_active.scoring import density
+from nnunet_active.util.atomic import atomic_file
+from nnunet_active.util.errors import BadCase, EmptyPool, MissingInput
+from nnunet_active.util.log import Log, silent
+from nnunet_active.util.ranks import Ranks
+
+KEPT_AFTER = 500
+"""Images after which their signatures are written: a command that is killed then loses no more."""
+
+
+def density_of_cases(
+    store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
+) -> pd.Series:
+    """Representativeness rho (mmActS E3) of every case among ``cases``; an image is read again only if its file has changed.
+
+    Args:
+        store: where the preprocessed images are.
+        cases: the whole target training pool, labelled and unlabelled.
+        cache: ``.npz`` file of the images' signatures; written in one step, so that it is whole or absent.
+        ranks: shares the images out.
+        log: where to tell the radius and the neighbour histogram.
+    """
+    ranks = ranks or Ranks()
+    cases = sorted(cases)
+    known = ranks.decide(lambda: _Signatures.read(cache))
+    states = {}
+    for case in tuple(cases):
+        try:
+            states[case] = store.image_state(case)
+        except (MissingInput, OSError) as error:  # gone, or no file any more
+            log(f"WARNING: {error} It is left out of the density.")
+            cases.remove(case)
+    changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
+    added = False
+    for some in (changed[first : first + KEPT_AFTER] for first in range(0, len(changed), KEPT_AFTER)):
+        work = SignatureWork(store, frozenset(known.by_digest))
+        for case, found in ranks.each(work, some, "Density of the pool").items():
+            if isinstance(found, str):
+                log(f"WARNING: {found} It is left out of the density.")
+                cases.remove(case)
+                continue
+            digest, signature = found
+            known.seen[case] = states[case], digest
+            if signature is not None:
+                known.by_digest[digest] = signature
+                added = True
+        if known.by_digest and ranks.rank == 0:
+            known.write(cache)
+    if not cases:
+        raise EmptyPool("No image of the pool can be read.")
+    distances = density.pairwise_distances(np.stack([known.by_digest[known.seen[case][1]] for case in cases]))
+    radius = density.default_radius(distances)
+    rho = density.neighbour_density(distances, radius)
+    counts = ", ".join(f"{n}: {c}" for n, c in density.neighbour_histogram(distances, radius).items())
+    if added:
+        log(
+            f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
+        )
+    return pd.Series(rho, index=cases, name="density")
+
+
+@dataclass(frozen=True)
+class SignatureWork:
+    """Digest and signature of one image; the signature is None where ``known`` has the digest. A sentence for a damaged file."""
+
+    store: CaseStore
+    known: frozenset[str]
+
+    def load(self, case: str) -> np.ndarray | str:
+        """The image (M, Z, Y, X) float32."""
+        try:
+            return self.store.load_image(case)
+        except BadCase as error:
+            return str(error)
+
+    def do(self, case: str, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
+        """A copy that moved to another folder has a new time and the old voxels."""
+        if isinstance(loaded, str):
+            return loaded
+        digest = image_digest(loaded)
+        return digest, None if digest in self.known else density.case_signature(loaded)
+
+
+@dataclass
+class _Signatures:
+    """The images' signatures by their voxels' digest, and for each case the state of its file and the digest it had then."""
+
+    by_digest: dict[str, np.ndarray]
+    seen: dict[str, tuple[tuple[int, int], str]]
+
+    @classmethod
+    def read(cls, file: Path) -> _Signatures:
+        known = cls({}, {})
+        if not file.is_file():
+            return known
+        try:
+            with np.load(file) as content:
+                by_digest = dict(zip(content["digests"].tolist(), content["signatures"], strict=True))
+                seen = {}
+                if "cases" in content:  # files of earlier versions have none
+                    states = map(tuple, content["states"].tolist())
+                    entries = zip(content["cases"].tolist(), states, content["case_digests"].tolist(), strict=True)
+                    seen = {case: (state, digest) for case, state, digest in entries if digest in by_digest}
+            lengths = {signature.shape for signature in by_digest.values()}
+            if len(lengths) == 1 and all(np.isfinite(signature).all() for signature in by_digest.values()):
+                known.by_digest, known.seen = by_digest, seen
+        except Exception:  # damaged: all of it is made again
+            return known
+        return known
+
+    def write(self, file: Path) -> None:
+        with atomic_file(file) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                digests=np.array(list(self.by_digest), dtype=str),
+                signatures=np.stack(list(self.by_digest.values())),
+                cases=np.array(list(self.seen), dtype=str),
+                states=np.array([state for state, _ in self.seen.values()], dtype=np.int64),
+                case_digests=np.array([digest for _, digest in self.seen.values()], dtype=str),
+            )
