@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.data.dicom_import import DicomCases
     from nnunet_active.data.dicom_planes import require_pydicom
     from nnunet_active.data.dicom_series import find_series
-    from nnunet_active.data.dicom_table import SeriesTable, check_place_of_table
+    from nnunet_active.data.dicom_table import SeriesTable, check_apart
     from nnunet_active.data.file_endings import carries_geometry
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.util.errors import MissingInput
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     patterns = _patterns(args.match, channels)
     there = args.table is not None and args.table.exists()
     if args.table is not None:
-        check_place_of_table(args.table, nnunet_paths.known_roots())
+        check_apart("--table", args.table, nnunet_paths.known_roots())
     table = SeriesTable.read(args.table, channels) if there else SeriesTable.empty(channels)
     found = find_series(args.folder)
     added = table.add(found.series, patterns)

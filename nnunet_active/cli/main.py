@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings",
     "strategies": "List the query strategies with what they need, their cost and their paper",
     "export": "Write a trained model as a stock nnU-Net model folder or zip, usable without this package",
+    "export-dicom": "Write predictions as DICOM segmentations of the series that import-dicom imported",
     "summarize-source": "For the owner of a source model: sum up its scans as a few centroids and covariances, without any image",
     "doctor": "Check versions, environment variables and trainer discovery, and with -d a data set, its plans, source and campaign",
     "demo": "Adapt a tiny source network to a phantom target (or yours) and compare: source, whole scans, slices, all labels",

@@ -170,16 +170,14 @@ def _row(series: DicomSeries, case: str, channel: str, patient: str) -> dict[str
     return dict(zip(_COLUMNS, (*values, series.date, patient, series.study, series.uid), strict=True))
 
 
-def check_place_of_table(file: Path, roots: Sequence[Path]) -> None:
-    """Refuse a table of pseudonyms in a folder that is shared as data.
+def check_apart(flag: str, path: Path, roots: Sequence[Path]) -> None:
+    """Refuse a place for what tells whose scans these are in a folder that is shared as data.
 
     Raises:
-        ActiveError: it lies below one of them, or is a folder.
+        ActiveError: it lies below one of them.
     """
-    if file.is_dir():
-        raise ActiveError(f"--table {file} is a folder; name a file.")
-    inside = [root for root in roots if file.resolve().is_relative_to(root.resolve())]
+    inside = [root for root in roots if path.resolve().is_relative_to(root.resolve())]
     if inside:
         raise ActiveError(
-            f"--table {file} lies in {inside[0]}, but it tells whose scans these are; keep it elsewhere, apart from the data."
+            f"{flag} {path} lies in {inside[0]}, but it tells whose scans these are; keep it elsewhere, apart from the data."
         )

@@ -8,7 +8,7 @@ from tiny_dicom import write_series
 from tiny_spaces import DIRECTIONS, SHAPE, affine
 
 from nnunet_active.data.dicom_series import find_series
-from nnunet_active.data.dicom_table import SeriesTable, check_place_of_table, propose_channels
+from nnunet_active.data.dicom_table import SeriesTable, check_apart, propose_channels
 from nnunet_active.util.errors import ActiveError, MissingInput
 
 STEPS = affine(DIRECTIONS["oblique"])
@@ -119,9 +119,7 @@ def test_the_table_does_not_lie_with_the_data(tmp_path):
     raw = tmp_path / "nnUNet_raw"
     raw.mkdir()
     (tmp_path / "link").symlink_to(raw)
-    check_place_of_table(tmp_path / "table.csv", [raw])
+    check_apart("-o", tmp_path / "table.csv", [raw])
     for file in (raw / "Dataset001_A" / "table.csv", tmp_path / "link" / "table.csv"):
         with pytest.raises(ActiveError, match="it tells whose scans these are"):
-            check_place_of_table(file, [raw])
-    with pytest.raises(ActiveError, match="is a folder"):
-        check_place_of_table(tmp_path, [raw])
+            check_apart("-o", file, [raw])

@@ -1,0 +1,140 @@
+"""Label maps as DICOM segmentations of the series that a case came from, written by highdicom.
+
+The file refers to every image of the series, and has the header of its patient: it belongs where the series is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnunet_active import __version__
+from nnunet_active.data.dicom_planes import INSTALL, without_warnings
+from nnunet_active.data.dicom_series import DicomSeries
+from nnunet_active.data.dicom_volume import DicomVolume
+from nnunet_active.util.atomic import atomic_file
+from nnunet_active.util.errors import BadCase, MissingInput
+from nnunet_active.util.outputs import check_output_file
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_MAKER = "nnunet_active"
+_SERIES_NUMBER = 9001  # behind those of scanners; our choice
+# what the standard lets a header leave empty but not leave out
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
+    *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+
+
+def require_highdicom() -> None:
+    """Raises:
+    MissingInput: highdicom is not installed.
+    """
+    try:
+        import highdicom  # noqa: F401
+    except ImportError:
+        raise MissingInput(
+            f"DICOM segmentations are written by highdicom, which is not installed; {INSTALL} brings it."
+        ) from None
+
+
+def write_dicom_seg(
+    masks: Mapping[str, np.ndarray], colours: Mapping[str, tuple[int, int, int]], series: DicomSeries, file: Path
+) -> None:
+    """Write a binary DICOM segmentation, whole or not at all; only a file that this wrote is replaced.
+
+    Args:
+        masks: name of each segment -> (Z, Y, X) bool in the order of the series' slices; they may overlap.
+        colours: name -> red, green, blue, 0 to 255.
+        series: what was segmented; a volume.
+        file: where to.
+
+    Raises:
+        BadCase: the series' header lacks what a segmentation needs.
+        ActiveError: another file is there.
+    """
+    import highdicom as hd
+
+    check_output_file(file, _is_ours, "a DICOM segmentation")
+    volume = series.volume()
+    with without_warnings():
+        sources, order = _sources(volume)
+        pixels = np.stack([mask[order] for mask in masks.values()], axis=-1).astype(np.uint8)
+        try:
+            made = hd.seg.Segmentation(
+                sources,
+                pixels,
+                hd.seg.SegmentationTypeValues.BINARY,
+                [_segment(number, name, colours[name]) for number, name in enumerate(masks, 1)],
+                hd.UID(),
+                _SERIES_NUMBER,
+                hd.UID(),
+                1,
+                _MAKER,
+                "nnU-Net",
+                __version__,
+                "none",
+                series_description="nnU-Net segmentation",
+            )
+        except (AttributeError, KeyError, ValueError, TypeError) as error:  # its text may quote the header
+            raise BadCase(
+                f"has a header to which no DICOM segmentation can refer ({type(error).__name__}); export it again"
+            ) from error
+        with atomic_file(file) as temporary:
+            made.save_as(temporary)
+
+
+def _sources(volume: DicomVolume) -> tuple[list[Dataset], list[int]]:
+    """The headers to refer to, and which slice belongs to each of their frames."""
+    import pydicom
+
+    files = list(dict.fromkeys(plane.file for plane in volume.planes))
+    if 1 < len(files) < len(volume.planes):
+        raise BadCase("is spread over several files of many frames, to which no DICOM segmentation can refer here")
+    sources = []
+    for file in files:
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        for name in _MAY_BE_EMPTY:
+            if name not in header:
+                setattr(header, name, "")
+        if not header.get("FrameOfReferenceUID"):
+            raise BadCase("has no frame of reference, so that no DICOM segmentation can refer to it; export it again")
+        _share(header)
+        sources.append(header)
+    frames = [plane.frame for plane in volume.planes]
+    return sources, (np.argsort(frames).tolist() if len(files) == 1 else list(range(len(frames))))
+
+
+def _share(header: Dataset) -> None:
+    """What is the same for all frames of an enhanced file may be said for each of them; highdicom wants it said once."""
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if not frames:
+        return
+    if not header.get("SharedFunctionalGroupsSequence"):
+        header.SharedFunctionalGroupsSequence = [type(header)()]
+    shared = header.SharedFunctionalGroupsSequence[0]
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if name not in shared and name in frames[0]:
+            shared[name] = frames[0][name]
+
+
+def _segment(number: int, name: str, colour: tuple[int, int, int]) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    network = hd.AlgorithmIdentificationSequence("nnU-Net", codes.cid7162.ArtificialIntelligence, "2")
+    tissue = codes.SCT.Tissue  # nobody said what the label is; its name does
+    automatic = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
+    shown = hd.color.CIELabColor.from_rgb(*colour)
+    return hd.seg.SegmentDescription(number, name[:64], tissue, tissue, automatic, network, display_color=shown)
+
+
+def _is_ours(file: Path) -> bool:
+    import pydicom
+
+    return pydicom.dcmread(file, stop_before_pixels=True).Manufacturer == _MAKER

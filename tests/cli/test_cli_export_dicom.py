@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from tiny_dicom import write_series
+from tiny_spaces import DIRECTIONS, SHAPE, affine
+
+from nnunet_active.cli.main import main
+from nnunet_active.data.label_reader import read_label
+
+pytest.importorskip("highdicom")
+
+STEPS = affine(DIRECTIONS["oblique"])
+DATASET = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "core": 1}, "file_ending": ".nii.gz"}
+VOXELS = np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.uint16)
+
+
+@pytest.fixture
+def raw(nnunet_folders, tmp_path):
+    """A data set that was imported from two patients' scans, and a folder of predictions of it."""
+    folder = nnunet_folders / "nnUNet_raw" / "Dataset905_Dicom"
+    folder.mkdir()
+    (folder / "dataset.json").write_text(json.dumps(DATASET))
+    for patient in "ab":
+        write_series(tmp_path / "scans" / patient, VOXELS, STEPS, PatientID=patient)
+    for _ in range(2):
+        assert main(["import-dicom", str(tmp_path / "scans"), "-d", "905", "--table", str(tmp_path / "t.csv")]) == 0
+    for case in ("p001_1", "p002_1"):
+        image = sitk.ReadImage(str(folder / "imagesTr" / f"{case}_0000.nii.gz"))
+        (tmp_path / "predicted").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.Cast(image > 400, sitk.sitkUInt8), str(tmp_path / "predicted" / f"{case}.nii.gz"))
+    return folder
+
+
+def call(tmp_path, output="out") -> int:
+    words = ["--scans", tmp_path / "scans", "--table", tmp_path / "t.csv", "-o", tmp_path / output]
+    return main(["export-dicom", str(tmp_path / "predicted"), "-d", "905", *map(str, words)])
+
+
+def test_predictions_become_segmentations_that_ingest_would_read_voxel_for_voxel(raw, tmp_path, capsys):
+    assert call(tmp_path) == 0
+    assert "2 written, 0 set aside. The files have the headers of their patients." in capsys.readouterr().out
+    for case in ("p001_1", "p002_1"):
+        image = raw / "imagesTr" / f"{case}_0000.nii.gz"
+        label = read_label(case, tmp_path / "out" / f"{case}.dcm", image, DATASET, SimpleITKIO, ".nii.gz")
+        np.testing.assert_array_equal(label.voxels, VOXELS > 400)
+
+
+def test_what_cannot_go_back_is_named_and_the_others_go(raw, tmp_path, capsys):
+    for file in (tmp_path / "scans" / "b").iterdir():
+        file.unlink()
+    assert call(tmp_path) == 1
+    shown = capsys.readouterr().out
+    assert "Not written: Case p002_1: the series for CT is not among the scans" in shown and "1 written, 1 set" in shown
+
+
+def test_patients_headers_are_not_written_into_a_data_set(raw, tmp_path, capsys):
+    assert call(tmp_path, "nnUNet_raw/Dataset905_Dicom/seg") == 2
+    assert "it tells whose scans these are" in capsys.readouterr().err
+
+
+def test_a_folder_without_predictions_is_told(raw, tmp_path, capsys):
+    for file in (tmp_path / "predicted").iterdir():
+        file.unlink()
+    assert call(tmp_path) == 2
+    assert "holds no label map that is named after a case of" in capsys.readouterr().err
