@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-from nnunet_active.nnunet.inference import Pass, SlidingWindow, Window
-from nnunet_active.scoring.ensemble import MeanPrediction
+from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
+from nnunet_active.nnunet.window import PreparedImage, Window
+from nnunet_active.scoring.ensemble import mean_logits
 
 
 class EnsembleWindow(Window):
     """Several networks (the folds of a model) as one: the mean of their probabilities.
 
     Softmax heads: logits = log((1/K) sum_k softmax(l_k)); regions: logit((1/K) sum_k sigmoid(l_k)), float32; so the arg-max, softmax
-    and sigmoid of these logits are those of the mean. K networks, K passes; one member's logits are held at a time.
+    and sigmoid of these logits are those of the mean. K networks, K passes side by side.
 
     The embedding and ``class_mean`` are those of the first member (our choice: the features of different networks have no axes in
     common, and a mean of them would mean nothing). The mutual information is over the members; one member alone is mirrored
@@ -63,31 +67,39 @@ class EnsembleWindow(Window):
         """Whether the first member has one."""
         return self.windows[0].has_encoder
 
-    def _mean(self, image: np.ndarray, first: Tensor, entropies: bool = False) -> MeanPrediction:
-        mean = MeanPrediction(self.regions, entropies)
-        mean.add(first)
-        del first
-        for window in self.windows[1:]:
-            mean.add(window.logits(image))
-        return mean
+    def side_by_side(self, members: bool) -> int:
+        """See :meth:`Window.side_by_side`: one per member."""
+        return len(self.windows) if len(self.windows) > 1 else self.windows[0].side_by_side(members)
+
+    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+        """See :meth:`Window.prepare`."""
+        return self.windows[0].prepare(image, passes, share)
+
+    @contextlib.contextmanager
+    def streams(
+        self, prepared: PreparedImage, members: bool = False, recorders: Sequence[Recorder] = ()
+    ) -> Iterator[list[SlabStream]]:
+        """See :meth:`Window.streams`."""
+        with contextlib.ExitStack() as stack:
+            first, *others = self.windows
+            found = list(stack.enter_context(first.streams(prepared, members and not others, recorders)))
+            for window in others:
+                found += stack.enter_context(window.streams(prepared))
+            yield found
+
+    def merged(self, slabs: Sequence[Slab]) -> Tensor:
+        """See :meth:`Window.merged`: the mean of the members' probabilities."""
+        if len(self.windows) == 1:
+            return self.windows[0].merged(slabs)
+        return mean_logits([slab.logits for slab in slabs], self.regions)
 
     def logits(self, image: np.ndarray) -> Tensor:
-        """Logits (C, Z, Y, X), float32, of the mean prediction for a preprocessed image (M, Z, Y, X) float32."""
-        first = self.windows[0].logits(image)
-        return first if len(self.windows) == 1 else self._mean(image, first).logits()
-
-    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
-        """See :meth:`Window.one_pass`."""
+        """Whole logits (C, Z, Y, X) on the CPU, float32 (of one member as its own): see :meth:`Window.logits`."""
         if len(self.windows) == 1:
-            return self.windows[0].one_pass(image, embedding, class_mean, ensemble)
-        first = self.windows[0].one_pass(image, embedding, class_mean, ensemble=False)
-        mean = self._mean(image, first.logits, entropies=ensemble)
-        first = first._replace(logits=None)  # one member's logits are held at a time
-        information = mean.mutual_information() if ensemble else None
-        return first._replace(logits=mean.logits(), information=information)
-
-    def mutual_information(self, image: np.ndarray) -> float:
-        """BALD over the members, in nats; of a single member: over its mirrored passes."""
-        if len(self.windows) == 1:
-            return self.windows[0].mutual_information(image)
-        return self._mean(image, self.windows[0].logits(image), entropies=True).mutual_information()
+            return self.windows[0].logits(image)
+        whole = torch.empty((self.labels.num_segmentation_heads, *image.shape[1:]))
+        with self.slabs(image) as slabs:
+            for slab in slabs:
+                n, rows = slab.logits.shape[1:3]
+                whole[:, slab.first : slab.first + n, slab.row : slab.row + rows] = slab.logits
+        return whole

@@ -6,131 +6,24 @@ import contextlib
 import hashlib
 import io
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
+from nnunet_active.nnunet.memory import room_for_logits
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.scoring.class_mean import ClassMeanRecorder
-from nnunet_active.scoring.divergence import mean_divergence
-from nnunet_active.scoring.embedding import EmbeddingRecorder, deepest_stage, unwrap
-from nnunet_active.scoring.ensemble import MeanPrediction
-from nnunet_active.scoring.statistics import CaseScores, score_logits
+from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream, lay_out
+from nnunet_active.nnunet.window import PreparedImage, Window
+from nnunet_active.scoring.embedding import deepest_stage, unwrap
 
-
-class Pass(NamedTuple):
-    """Logits (C, Z, Y, X), what the recorders saw during that pass, and the mutual information in nats; None: not wanted."""
-
-    logits: Tensor
-    features: EmbeddingRecorder | None
-    classes: ClassMeanRecorder | None
-    information: float | None
-
-
-class Window(ABC):
-    """What can be asked of one network (:class:`SlidingWindow`), or of several
-    (:class:`~nnunet_active.nnunet.ensemble_window.EnsembleWindow`).
-
-    Attributes:
-        plans, configuration, dataset_json, device: what the network was put into.
-        dimensions: spatial dimensions of the network, 2 or 3.
-        mirror_axes: spatial axes that a mutual information over mirrored passes mirrors.
-        labels: nnU-Net's label manager.
-    """
-
-    plans: dict
-    configuration: str
-    dataset_json: dict
-    device: torch.device
-    dimensions: int
-    mirror_axes: tuple[int, ...]
-
-    @property
-    def regions(self) -> bool:
-        """Whether the heads are sigmoid regions instead of one softmax."""
-        return self.labels.has_regions
-
-    @property
-    @abstractmethod
-    def digest(self) -> str:
-        """Fingerprint (32 hexadecimal digits) of the weights and of all else that decides the scores of an image.
-
-        It is computed anew each time (0.1 s for a network of 30 million weights), since weights change: take it once per query.
-        """
-
-    @property
-    @abstractmethod
-    def has_encoder(self) -> bool:
-        """Whether embeddings can be taken (architectures without an ``encoder`` have none)."""
-
-    @abstractmethod
-    def logits(self, image: np.ndarray) -> Tensor:
-        """Logits (C, Z, Y, X) of any float dtype, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32."""
-
-    def score(
-        self,
-        image: np.ndarray,
-        voxel_mm3: float,
-        embedding: bool = True,
-        class_mean: bool = False,
-        entropy_bins: int = 0,
-        ensemble: bool = False,
-        source: Window | None = None,
-    ) -> CaseScores:
-        """All statistics of one case from one pass (further ones for ``ensemble`` and ``source``).
-
-        Args:
-            image: preprocessed image (M, Z, Y, X) float32.
-            voxel_mm3: volume of a voxel of that array in mm³.
-            embedding: array ``embedding`` (d,) float32.
-            class_mean: array ``class_mean`` (C, d) float32, the embedding over each predicted class; needs ``embedding``.
-            entropy_bins: array ``entropy_histogram`` (bins,) of so many bins; 0: none.
-            ensemble: column ``mutual_information``, in nats.
-            source: column ``kl_source``, the mean voxel KL(source || this network) in nats; the source's own pass comes on top.
-
-        Raises:
-            ValueError: NaN or infinite output, or no encoder.
-        """
-        one = self.one_pass(image, embedding, class_mean, ensemble)
-        scores = score_logits(one.logits, voxel_mm3, self.regions, entropy_bins)
-        if one.features is not None:
-            scores.arrays["embedding"] = one.features.embedding()
-        if one.classes is not None:
-            scores.arrays["class_mean"] = one.classes.class_mean(scores.arrays["class_volume"])
-        if one.information is not None:
-            scores.scalars["mutual_information"] = one.information
-        if source is not None:
-            scores.scalars["kl_source"] = mean_divergence(source.logits(image), one.logits, self.regions)
-        return scores
-
-    @abstractmethod
-    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
-        """The pass that :meth:`score` takes everything from; its arguments say what is wanted.
-
-        Raises:
-            ValueError: NaN or infinite output, or no encoder to record.
-        """
-
-    @abstractmethod
-    def mutual_information(self, image: np.ndarray) -> float:
-        """BALD's mutual information of a preprocessed image (M, Z, Y, X), in nats.
-
-        Raises:
-            ValueError: NaN or infinite output.
-        """
-
-    def predicted_classes(self, image: np.ndarray) -> np.ndarray:
-        """Arg-max map (Z, Y, X) uint8/int16, or (R, Z, Y, X) bool for regions, of a preprocessed image."""
-        logits = self.logits(image)
-        if self.regions:
-            return (logits > 0).cpu().numpy()
-        return logits.argmax(0).to(torch.int16).cpu().numpy()
+VOXELS_PER_PASS = 2**21
+"""Of several small windows that go through a GPU together: those of one patch of 128 x 128 x 128, which fills it alone."""
 
 
 class SlidingWindow(Window):
@@ -144,6 +37,10 @@ class SlidingWindow(Window):
         dataset_json: content of the target's ``dataset.json``.
         device: where to predict.
         mirror_axes: spatial axes that :meth:`mutual_information` mirrors; None: all of the network's.
+
+    Attributes:
+        windows_per_pass: windows that go through the network together: 1 on a CPU, where more are slower; on a GPU as many small
+            ones as fill it.
     """
 
     def __init__(
@@ -167,19 +64,24 @@ class SlidingWindow(Window):
                 allow_tqdm=False,
             )
             self._predictor.manual_initialization(self.network, manager, configured, None, dataset_json, "", None)
-        # nnUNet_compile=t has just wrapped it again, and hooks that come after the compilation would be passed over
+        # nnUNet_compile=t has just wrapped it again, and hooks that come after the compilation would be passed over. (Nor would it
+        # pay: compiling takes a minute for every network, and a query asks each network once.)
         self._predictor.network = self.network
         self.dimensions = len(configured.patch_size)
         self.mirror_axes = tuple(range(self.dimensions)) if mirror_axes is None else tuple(mirror_axes)
         self.labels = manager.get_label_manager(dataset_json)
         decides = ("data_identifier", "spacing", "patch_size", "architecture")
+        patch = int(np.prod(configured.patch_size))
+        self.windows_per_pass = max(1, min(32, VOXELS_PER_PASS // patch)) if device.type == "cuda" else 1
         self._settings = {name: configured.configuration.get(name) for name in decides}
 
     def with_network(self, network: nn.Module) -> SlidingWindow:
         """The same window on another network of the same architecture."""
-        return SlidingWindow(
+        window = SlidingWindow(
             network, self.plans, self.configuration, self.dataset_json, self.device, tuple(self.mirror_axes)
         )
+        window.windows_per_pass = self.windows_per_pass
+        return window
 
     @property
     def digest(self) -> str:
@@ -204,52 +106,70 @@ class SlidingWindow(Window):
             return False
         return True
 
-    def logits(self, image: np.ndarray) -> Tensor:
-        """Logits (C, Z, Y, X), float16, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32.
-
-        The network's training mode and its deep supervision are as before when this returns.
-        """
+    @contextlib.contextmanager
+    def _predicting(self) -> Iterator[None]:
+        """The network without deep supervision and in evaluation mode; as before at the end."""
         decoder = getattr(self.network, "decoder", None)
         deep_supervision = getattr(decoder, "deep_supervision", None)
         training = self.network.training
         try:
             if deep_supervision is not None:
                 decoder.deep_supervision = False
-            return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
+            self.network.to(self.device).eval()
+            yield
         finally:
             if deep_supervision is not None:
                 decoder.deep_supervision = deep_supervision
             self.network.train(training)
 
-    def one_pass(self, image: np.ndarray, embedding: bool, class_mean: bool, ensemble: bool) -> Pass:
-        """See :meth:`Window.one_pass`."""
-        with contextlib.ExitStack() as stack:
-            features = stack.enter_context(EmbeddingRecorder(self.network)) if embedding else None
-            classes = stack.enter_context(ClassMeanRecorder(self.network, self.regions)) if class_mean else None
-            logits = self.logits(image)
-        information = self._mirrored_information(image, logits) if ensemble else None
-        return Pass(logits, features, classes, information)
+    def logits(self, image: np.ndarray) -> Tensor:
+        """Whole logits (C, Z, Y, X), float16, on the device or the CPU, by nnU-Net's own predictor: see :meth:`Window.logits`.
 
-    def _mirrored_information(self, image: np.ndarray, plain: Tensor) -> float:
-        mean = MeanPrediction(self.regions)
-        mean.add(plain)
-        for other in self._mirrored(image):
-            mean.add(other)
-        return mean.mutual_information()
-
-    def _mirrored(self, image: np.ndarray) -> Iterator[Tensor]:
-        for axis in self.mirror_axes:
-            # axis 0 is the channel; a 2-D network never mirrors across slices
-            position = 4 - self.dimensions + axis
-            yield torch.flip(self.logits(np.ascontiguousarray(np.flip(image, position))), (position,))
-
-    def mutual_information(self, image: np.ndarray) -> float:
-        """BALD over mirrored passes: the plain one and one per mirrored in-plane or spatial axis, each flipped back; in nats.
-
-        Args:
-            image: preprocessed image (M, Z, Y, X) float32.
-
-        Raises:
-            ValueError: NaN or infinite output.
+        The network's training mode and its deep supervision are as before when this returns.
         """
-        return self._mirrored_information(image, self.logits(image))
+        with self._predicting():
+            return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
+
+    def side_by_side(self, members: bool) -> int:
+        """See :meth:`Window.side_by_side`: the plain pass, and one per mirrored axis."""
+        return 1 + (len(self.mirror_axes) if members else 0)
+
+    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+        """See :meth:`Window.prepare`."""
+        if image.ndim != 4:
+            raise ValueError(f"an image has the axes (channel, z, y, x), and this one has the shape {image.shape}")
+        place = self.device if self.device.type == "cuda" else torch.device("cpu")
+        patch = self._predictor.configuration_manager.patch_size
+        padded, inside = pad_nd_image(torch.from_numpy(image), patch, "constant", {"value": 0}, True, None)
+        room = room_for_logits(place)
+        layout = lay_out(
+            self._predictor._internal_get_sliding_window_slicers(padded.shape[1:]),
+            tuple(padded.shape[1:]),
+            tuple(inside[1:]),
+            self.labels.num_segmentation_heads,
+            None if room is None else int(share * room / passes),
+            place.type == "cuda",
+            self.windows_per_pass if share == 1 else 1,
+        )
+        return PreparedImage(padded.to(place), layout)
+
+    @contextlib.contextmanager
+    def streams(
+        self, prepared: PreparedImage, members: bool = False, recorders: Sequence[Recorder] = ()
+    ) -> Iterator[list[SlabStream]]:
+        """See :meth:`Window.streams`."""
+        with self._predicting():
+            others = [self.stream(prepared, axis) for axis in self.mirror_axes] if members else []
+            yield [self.stream(prepared, recorders=recorders), *others]
+
+    def stream(
+        self, prepared: PreparedImage, flip: int | None = None, recorders: Sequence[Recorder] = ()
+    ) -> SlabStream:
+        """One pass; every window mirrored along an axis before the network and back after it, as nnU-Net mirrors."""
+        patch = tuple(self._predictor.configuration_manager.patch_size)
+        gaussian = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=prepared.image.device)
+        return SlabStream(self.network, prepared.image, prepared.layout, gaussian, self.device, flip, recorders)
+
+    def merged(self, slabs: Sequence[Slab]) -> Tensor:
+        """See :meth:`Window.merged`: of the plain pass."""
+        return slabs[0].logits

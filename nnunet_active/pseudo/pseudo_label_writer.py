@@ -10,20 +10,12 @@ import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
-from torch import Tensor
 
 from nnunet_active.data.blosc_files import blosc2
 from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.nnunet.inference import Window
-
-
-def label_map(logits: Tensor, window: Window) -> np.ndarray:
-    """The label map (Z, Y, X) int16 that nnU-Net makes of logits (C, Z, Y, X): arg-max, or the regions in their order."""
-    if not window.regions:
-        return logits.argmax(0).cpu().numpy().astype(np.int16)
-    return np.asarray(window.labels.convert_logits_to_segmentation(logits.float().cpu())).astype(np.int16)
 
 
 def write_pseudo_case(
@@ -41,7 +33,7 @@ def write_pseudo_case(
     """
     image = store.load_image(case)
     manager = store.plans_manager.get_label_manager(dataset_json)
-    seg = label_map(window.logits(image), window)[None]
+    seg = window.label_map(image)[None]
     if drawn is not None:
         seg = fill_ignored(drawn, seg, manager.ignore_label)
     patch = tuple(store.configuration_manager.patch_size)

@@ -12,6 +12,7 @@ SCORES = {
     "confidence": "highest class probability, mean over the predicted foreground",
     "mean_margin": "gap between the two most probable classes, mean over all voxels",
     "mean_max_probability": "highest class probability, mean over all voxels",
+    "soft_dice_confidence": "Dice that the network expects of its own prediction, mean over the predicted classes",
     "mutual_information": "disagreement among several predictions (nats)",
     "density": "share of the pool that looks like this case",
     "kl_source": "how far the network has moved from the source network (KL divergence in nats)",

@@ -24,6 +24,9 @@ class ClassMeanRecorder:
         network: with an ``encoder``; its output has to be the logits (deep supervision off).
         regions: sigmoid heads, predicted where above 0, instead of a softmax.
 
+    Attributes:
+        recording: whether a pass that is made now counts; at first it does.
+
     Raises:
         ValueError: no encoder.
     """
@@ -38,6 +41,7 @@ class ClassMeanRecorder:
         self._plain: Tensor | None = None
         self._cells = 0
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
+        self.recording = True
 
     def __enter__(self) -> ClassMeanRecorder:
         self._handles = [
@@ -55,7 +59,8 @@ class ClassMeanRecorder:
         self._features = None
 
     def _keep(self, module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> None:
-        self._features = deepest_features(output)
+        if self.recording:
+            self._features = deepest_features(output)
 
     def _pool(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
         if self._features is None or not isinstance(output, Tensor):

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from nnunet_active.scoring.statistics import slabs
+from nnunet_active.scoring.statistics import NOT_FINITE
 
 
 def _log_probabilities(logits: Tensor, regions: bool) -> Tensor:
@@ -20,24 +20,47 @@ def _log_probabilities(logits: Tensor, regions: bool) -> Tensor:
     return torch.log_softmax(logits, 0)
 
 
-def mean_divergence(source: Tensor, current: Tensor, regions: bool = False) -> float:
-    """Mean voxel KL(source || current) in nats, never below 0; slab by slab, no volume is copied as a whole.
+class Divergence:
+    """Sums up the divergence over slabs.
 
     Args:
-        source: logits (C, Z, Y, X) of any float dtype, on any device.
-        current: logits of the same shape.
         regions: sigmoid heads instead of a softmax.
-
-    Raises:
-        ValueError: different or empty shapes, or NaN or infinite logits.
     """
-    if source.shape != current.shape or not source.numel():
-        raise ValueError(f"the predictions have the shapes {tuple(source.shape)} and {tuple(current.shape)}")
-    total = 0.0
-    for part in slabs(current):
-        then = _log_probabilities(source[:, part].to(current.device).float(), regions)
-        now = _log_probabilities(current[:, part].float(), regions)
-        total += float((then.exp() * (then - now)).sum(dtype=torch.float64 if then.device.type != "mps" else None))
-    if not math.isfinite(total):
-        raise ValueError("the network's output holds NaN or infinite values")
-    return max(0.0, total / current[0].numel())
+
+    def __init__(self, regions: bool = False) -> None:
+        self.regions = regions
+        self._total: Tensor | float = 0.0
+        self._voxels = 0
+
+    @torch.inference_mode()
+    def add(self, source: Tensor, current: Tensor) -> None:
+        """Add the same slab of both.
+
+        Args:
+            source: logits (C, ...) of any float dtype, on any device.
+            current: logits of the same shape.
+
+        Raises:
+            ValueError: different or empty shapes.
+        """
+        if source.shape != current.shape or not source.numel():
+            raise ValueError(f"the predictions have the shapes {tuple(source.shape)} and {tuple(current.shape)}")
+        if current.device.type == "mps":  # it has no float64
+            current = current.cpu()
+        then = _log_probabilities(source.to(current.device).float(), self.regions)
+        now = _log_probabilities(current.float(), self.regions)
+        self._total = self._total + (then.exp() * (then - now)).sum(dtype=torch.float64)
+        self._voxels += current[0].numel()
+
+    def mean(self) -> float:
+        """Mean voxel KL(source || current) in nats, never below 0.
+
+        Raises:
+            ValueError: nothing was added, or a logit was NaN or infinite.
+        """
+        if not self._voxels:
+            raise ValueError("no voxel was compared")
+        total = float(self._total)
+        if not math.isfinite(total):
+            raise ValueError(NOT_FINITE)
+        return max(0.0, total / self._voxels)

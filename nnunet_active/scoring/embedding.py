@@ -47,6 +47,9 @@ def deepest_features(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tens
 class EmbeddingRecorder:
     """Context manager that averages the deepest encoder features of all forward passes made inside it.
 
+    Attributes:
+        recording: whether a pass that is made now counts; at first it does.
+
     Example:
         >>> from torch import nn
         >>> network = nn.Module()
@@ -62,6 +65,7 @@ class EmbeddingRecorder:
         self._sum: Tensor | None = None
         self._patches = 0
         self._handle: torch.utils.hooks.RemovableHandle | None = None
+        self.recording = True
 
     def __enter__(self) -> EmbeddingRecorder:
         self._handle = self._stage.register_forward_hook(self._record)
@@ -75,6 +79,8 @@ class EmbeddingRecorder:
             self._handle = None
 
     def _record(self, module: nn.Module, inputs: tuple, output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> None:
+        if not self.recording:
+            return
         features = deepest_features(output)
         pooled = features.detach().float().flatten(2).mean(2).sum(0)
         self._sum = pooled if self._sum is None else self._sum + pooled

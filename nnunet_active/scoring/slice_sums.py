@@ -15,66 +15,71 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.scoring.groups import sum_by_group
+from nnunet_active.scoring.voxels import RegionVoxels, Voxels
+
 AXES = (0, 1, 2)
 FOREGROUND, DIFFICULTY = "slice_foreground_{}", "slice_difficulty_{}"
 
 
 class SliceSums:
-    """Sums over slabs along the first axis; their order and size do not matter (beyond float64 rounding).
+    """Sums over slabs; their order and size do not matter (beyond float64 rounding).
 
     Args:
         shape: (Z, Y, X) of the whole array.
         classes: number of heads.
+        regions: sigmoid heads instead of a softmax.
+        device: where the sums are held, in float64.
     """
 
-    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
-        self.shape, self.classes = tuple(shape), classes
-        self.foreground = [np.zeros(n, dtype=np.int64) for n in self.shape]
-        self.volume = [np.zeros((n, classes), dtype=np.int64) for n in self.shape]
-        self.entropy = [np.zeros((n, classes)) for n in self.shape]
+    def __init__(self, shape: tuple[int, int, int], classes: int, regions: bool, device: torch.device) -> None:
+        self.classes, self.regions = classes, regions
+        how = {"dtype": torch.float64, "device": device}
+        self._foreground = [torch.zeros(n, **how) for n in shape]
+        self._volume = [torch.zeros((n, classes), **how) for n in shape]
+        self._entropy = [torch.zeros((n, classes), **how) for n in shape]
 
-    def add_foreground(self, first: int, voxels: Tensor) -> None:
-        """Count predicted foreground.
-
-        Args:
-            first: where the slab begins on the first axis.
-            voxels: (n,) indices into the flattened slab, each once.
-        """
-        for axis, position in enumerate(self._positions(first, voxels)):
-            self.foreground[axis] += torch.bincount(position, minlength=self.shape[axis]).cpu().numpy()
-
-    def add_classes(self, first: int, voxels: Tensor, classes: Tensor, entropy: Tensor) -> None:
-        """Add the entropy of voxels to the class that is predicted there.
+    def add(self, voxels: Voxels, box: tuple[int, int, int], corner: tuple[int, int, int]) -> None:
+        """Add the voxels of a slab.
 
         Args:
-            first: where the slab begins on the first axis.
-            voxels: (n,) indices into the flattened slab.
-            classes: (n,) predicted head of each.
-            entropy: (n,) nats.
+            voxels: (n r X,) in C order.
+            box: (n, r, X) of the slab.
+            corner: where it begins on every axis.
         """
-        if entropy.device.type == "mps":  # it has no float64
-            voxels, classes, entropy = voxels.cpu(), classes.cpu(), entropy.cpu()
-        entropy = entropy.double()
-        for axis, position in enumerate(self._positions(first, voxels)):
-            n = self.shape[axis]
-            group, size = position * self.classes + classes, n * self.classes
-            self.volume[axis] += torch.bincount(group, minlength=size).cpu().numpy().reshape(n, -1)
-            total = torch.bincount(group, weights=entropy, minlength=size)
-            self.entropy[axis] += total.cpu().numpy().reshape(n, -1)
+        for axis, (first, n) in enumerate(zip(corner, box, strict=True)):
+            here = slice(first, first + n)
+            sums = self._of_regions(voxels, box, axis) if self.regions else self._of_classes(voxels, box, axis)
+            for whole, part in zip((self._foreground, self._volume, self._entropy), sums, strict=True):
+                whole[axis][here] += part
 
-    def _positions(self, first: int, voxels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _, height, width = self.shape
-        row = torch.div(voxels, width, rounding_mode="floor")
-        slab = torch.div(row, height, rounding_mode="floor")
-        return slab + first, row - slab * height, voxels - row * width
+    def _of_classes(self, voxels: Voxels, box: tuple[int, int, int], axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        n, label = box[axis], voxels.label.reshape(box)
+        ramp = self.classes * torch.arange(n, device=label.device)
+        group = (label + ramp.reshape([-1 if axis == other else 1 for other in AXES])).flatten()
+        volume = sum_by_group(group, None, n * self.classes).reshape(n, -1)
+        entropy = sum_by_group(group, voxels.entropy.double(), n * self.classes).reshape(n, -1)
+        return volume[:, 1:].sum(1), volume, entropy
+
+    def _of_regions(self, voxels: RegionVoxels, box: tuple[int, int, int], axis: int) -> tuple[Tensor, Tensor, Tensor]:
+        others = [other for other in AXES if other != axis]
+        heads = [other + 1 for other in others]
+        predicted = voxels.predicted.reshape(-1, *box)
+        entropy = (voxels.binary * voxels.predicted).reshape(-1, *box)
+        return voxels.label.reshape(box).sum(others), predicted.sum(heads).T, entropy.sum(heads, dtype=torch.float64).T
+
+    def class_sums(self) -> tuple[Tensor, Tensor]:
+        """Voxels and summed entropy of every predicted class, (C,) float64 each."""
+        return self._volume[0].sum(0), self._entropy[0].sum(0)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The module's arrays, by name."""
+        classes = slice(0 if self.regions else 1, None)
         found: dict[str, np.ndarray] = {}
         for axis in AXES:
-            volume, entropy = self.volume[axis], self.entropy[axis]
+            volume, entropy = (sums[axis].cpu().numpy()[:, classes] for sums in (self._volume, self._entropy))
             means = np.divide(entropy, volume, out=np.zeros_like(entropy), where=volume > 0)
             present = (volume > 0).sum(axis=1)
-            found[FOREGROUND.format(axis)] = self.foreground[axis].copy()
+            found[FOREGROUND.format(axis)] = self._foreground[axis].cpu().numpy().astype(np.int64)
             found[DIFFICULTY.format(axis)] = means.sum(axis=1) / np.maximum(present, 1)
         return found

@@ -1,4 +1,4 @@
-r"""Per-case statistics of a network's output, reduced slab by slab so that only one slab is ever held in float32.
+r"""Per-case statistics of a network's output, reduced slab by slab: only a part of a slab is ever held in float32.
 
 Notation (all entropies in nats): p(v) is the softmax over the C heads at voxel v, H(q) = -sum_c q_c ln q_c with q clipped to
 [1e-10, 1], y(v) = argmax_c p_c(v), N the number of voxels of the preprocessed array, head 0 the background.
@@ -16,6 +16,8 @@ soft_foreground_entropy     sum_v w H / sum_v w with w = 1 - p_background       
 confidence                  mean of max_c p over the predicted foreground; NaN if none            ASSFT, our reading
 mean_margin                 (1/N) sum_v (p_first - p_second)                                      -
 mean_max_probability        (1/N) sum_v max_c p                                                   -
+soft_dice_confidence        mean over the predicted foreground classes c of                       our use of a known
+                            2 sum_{v: y=c} p_c / (sum_v p_c + #{v: y=c}); NaN if none             measure
 ==========================  ====================================================================  ===================
 
 Region-based networks have C independent sigmoid heads without a background head. Our choice for them: H(v) is the sum of the
@@ -33,7 +35,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.scoring.groups import sum_by_group
 from nnunet_active.scoring.slice_sums import SliceSums
+from nnunet_active.scoring.voxels import RegionVoxels, Softmax, Voxels, regions, two_heads
 
 SCALARS = (
     "mean_entropy",
@@ -45,13 +49,15 @@ SCALARS = (
     "confidence",
     "mean_margin",
     "mean_max_probability",
+    "soft_dice_confidence",
     "voxels",
 )
 """Names of the scalars of every case, in their order."""
 
 LOWEST_PROBABILITY = 1e-10
-_LOWEST_LOG = math.log(LOWEST_PROBABILITY)
-SLAB_VOXELS = 2**18  # a slab of the float32 copies then stays in the processor's cache; larger slabs are slower
+NOT_FINITE = "the network's output holds NaN or infinite values"
+SLAB_VOXELS = 2**18  # what is computed of every voxel then stays in the processor's cache; larger slabs are slower
+_TOTALS = ("entropy", "margin", "max_probability", "soft_weight", "soft_entropy")
 
 
 @dataclass(frozen=True)
@@ -85,15 +91,10 @@ def voxel_entropy(probabilities: Tensor) -> Tensor:
     return -(clipped * clipped.log()).sum(0)
 
 
-def _sum_by_group(group: Tensor, values: Tensor, size: int) -> np.ndarray:
-    if values.device.type == "mps":  # it has no float64
-        group, values = group.cpu(), values.cpu()
-    # bincount adds one by one: in float32 the sum over a slab would be wrong by up to a percent
-    return torch.bincount(group, weights=values.double(), minlength=size).cpu().numpy()
-
-
 class ScoreAccumulator:
     """Sums over slabs of logits; the order and size of the slabs do not matter (beyond float64 rounding).
+
+    The sums stay on the device of the logits until :meth:`result`: a GPU is never waited for in between.
 
     Args:
         heads: number of output channels C.
@@ -109,88 +110,55 @@ class ScoreAccumulator:
         entropy_bins: int = 0,
         shape: tuple[int, int, int] | None = None,
     ) -> None:
-        self.heads = heads
-        self.regions = regions
-        self._slices = None if shape is None else SliceSums(shape, heads)
-        self._first = 0
+        self.heads, self.regions, self.entropy_bins, self.shape = heads, regions, entropy_bins, shape
         self.voxels = 0
-        self.totals = dict.fromkeys(("entropy", "margin", "max_probability", "soft_weight", "soft_entropy"), 0.0)
-        # for softmax networks: indexed by the predicted class; for regions: background, foreground
-        groups = 2 if regions else heads
-        self.group_volume = np.zeros(groups, dtype=np.int64)
-        self.group_entropy = np.zeros(groups)
-        self.group_confidence = np.zeros(groups)
-        self.class_volume = np.zeros(heads, dtype=np.int64)
-        self.class_entropy = np.zeros(heads)
-        self.entropy_histogram = np.zeros(entropy_bins, dtype=np.int64)
         self._highest_entropy = heads * math.log(2) if regions else math.log(max(heads, 2))
+        self._slices: SliceSums | None = None
+        self._softmax: Softmax | None = None
+        self._sums: dict[str, Tensor] = {}
 
-    def update(self, logits: Tensor, first: int = 0) -> None:
+    def _begin(self, device: torch.device) -> None:
+        per_class = dict.fromkeys(("volume", "entropy", "sure", "mass"), self.heads)
+        sizes = {**per_class, "totals": len(_TOTALS), "foreground": 3, "histogram": self.entropy_bins}
+        self._sums = {name: torch.zeros(n, dtype=torch.float64, device=device) for name, n in sizes.items()}
+        if self.shape is not None:
+            self._slices = SliceSums(self.shape, self.heads, self.regions, device)
+        if not self.regions and self.heads != 2:
+            self._softmax = Softmax(self.heads, device)
+
+    @torch.inference_mode()
+    def update(self, logits: Tensor, first: int = 0, row: int = 0) -> None:
         """Add a slab.
 
         Args:
-            logits: (C, ...) of any float dtype, on any device; whole slices of the first axis where sums over slices are taken.
+            logits: (C, ...) of any float dtype, on any device; (C, n, r, X) where sums over slices are taken.
             first: where the slab begins on the first axis.
-
-        Raises:
-            ValueError: a logit is NaN or infinite, so that no score could be trusted.
+            row: where it begins on the second axis.
         """
-        flat = logits.reshape(self.heads, -1).float()
-        self._first = first
-        entropy, margin, highest, weight, group = self._regions(flat) if self.regions else self._softmax(flat)
-        totals = torch.stack(
-            [entropy.sum(), margin.sum(), highest.sum(), weight.sum(), (weight * entropy).sum(), flat.sum()]
-        ).tolist()
-        if not all(map(math.isfinite, totals)):  # the sum of the logits: a sigmoid of an infinite one is finite
-            raise ValueError("the network's output holds NaN or infinite values")
-        for name, value in zip(self.totals, totals[:-1], strict=True):
-            self.totals[name] += value
+        if logits.device.type == "mps":  # it has no float64
+            logits = logits.cpu()
+        if not self._sums:
+            self._begin(logits.device)
+        flat, sums = logits.reshape(self.heads, -1), self._sums
+        found = regions(flat) if self.regions else self._softmax(flat) if self._softmax else two_heads(flat)
         self.voxels += flat.shape[1]
-        size = len(self.group_volume)
-        volume = torch.bincount(group, minlength=size).cpu().numpy()
-        group_entropy = _sum_by_group(group, entropy, size)
-        self.group_volume += volume
-        self.group_entropy += group_entropy
-        self.group_confidence += _sum_by_group(group, highest, size)
-        foreground = None if self._slices is None else group.nonzero().flatten()
-        if foreground is not None:
-            self._slices.add_foreground(first, foreground)
-        if not self.regions:
-            self.class_volume += volume
-            self.class_entropy += group_entropy
-            if foreground is not None:
-                self._slices.add_classes(first, foreground, group[foreground], entropy[foreground])
-        if bins := len(self.entropy_histogram):
-            which = (entropy * (bins / self._highest_entropy)).long().clamp_(0, bins - 1)
-            self.entropy_histogram += torch.bincount(which, minlength=bins).cpu().numpy()
-
-    def _softmax(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        if self.heads == 2:  # one sigmoid instead of a softmax over two: the usual case of one target class
-            difference = flat[1] - flat[0]
-            foreground = torch.sigmoid(difference)
-            background = torch.sigmoid(-difference)
-            highest = torch.maximum(foreground, background)
-            entropy = torch.special.entr(foreground) + torch.special.entr(background)
-            return entropy, 2 * highest - 1, highest, foreground, (difference > 0).long()
-        log_probabilities = torch.log_softmax(flat, 0)
-        probabilities = log_probabilities.exp()
-        entropy = -(probabilities * log_probabilities.clamp_min(_LOWEST_LOG)).sum(0)
-        weight = 1 - probabilities[0]
-        highest, label = probabilities.max(0)
-        second = probabilities.scatter_(0, label[None], -1.0).amax(0)
-        return entropy, highest - second, highest, weight, label
-
-    def _regions(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        probabilities = torch.sigmoid(flat)
-        binary = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
-        predicted = probabilities > 0.5
-        self.class_volume += predicted.sum(1).cpu().numpy()
-        self.class_entropy += (binary * predicted).sum(1).cpu().double().numpy()
+        totals = (found.entropy, found.margin, found.highest, found.weight, found.weight * found.entropy)
+        sums["totals"] += torch.stack([values.sum() for values in totals])
+        sums["mass"] += found.mass
+        if isinstance(found, RegionVoxels):
+            sums["sure"] += found.sure
+            values = (found.label.double(), found.entropy * found.label, found.highest * found.label)
+            sums["foreground"] += torch.stack([value.sum(dtype=torch.float64) for value in values])
+        else:
+            sums["sure"] += sum_by_group(found.label, found.highest.double(), self.heads)
         if self._slices is not None:
-            head, voxels = predicted.nonzero(as_tuple=True)
-            self._slices.add_classes(self._first, voxels, head, binary[head, voxels])
-        highest = torch.maximum(probabilities, 1 - probabilities).mean(0)
-        return binary.sum(0), 2 * highest - 1, highest, probabilities.amax(0), predicted.any(0).long()
+            self._slices.add(found, tuple(logits.shape[1:]), (first, row, 0))
+        else:
+            for name, values in zip(("volume", "entropy"), _class_sums(found, self.heads), strict=True):
+                sums[name] += values
+        if bins := self.entropy_bins:
+            which = (found.entropy * (bins / self._highest_entropy)).long().clamp_(0, bins - 1)
+            sums["histogram"] += sum_by_group(which, None, bins)
 
     def result(self, voxel_mm3: float) -> CaseScores:
         """The finished statistics.
@@ -199,33 +167,47 @@ class ScoreAccumulator:
             voxel_mm3: volume of one voxel of the array that was scored, in mm³.
 
         Raises:
-            ValueError: nothing was added.
+            ValueError: nothing was added, or a logit was NaN or infinite, so that no score could be trusted.
         """
         if self.voxels == 0:
             raise ValueError("no voxel was scored")
-        foreground = int(self.group_volume[1:].sum())
-        classes = slice(0, None) if self.regions else slice(1, None)
-        present = self.class_volume[classes] > 0
-        per_class = self.class_entropy[classes][present] / self.class_volume[classes][present]
-        weight = self.totals["soft_weight"]
-        nothing = float("nan")
+        sums = {name: values.cpu().numpy() for name, values in self._sums.items()}
+        if not np.isfinite(sums["totals"]).all():
+            raise ValueError(NOT_FINITE)
+        if self._slices is not None:
+            sums["volume"], sums["entropy"] = (values.cpu().numpy() for values in self._slices.class_sums())
+        totals = dict(zip(_TOTALS, sums["totals"].tolist(), strict=True))
+        classes = slice(0 if self.regions else 1, None)
+        per_class = np.stack([sums[name][classes] for name in ("volume", "entropy", "sure", "mass")])
+        inside = sums["foreground"] if self.regions else per_class[:3].sum(1)
+        volume, entropy, sure, mass = per_class[:, per_class[0] > 0]
+        foreground, nothing = int(inside[0]), float("nan")
+        weight = totals["soft_weight"]
         scalars = {
-            "mean_entropy": self.totals["entropy"] / self.voxels,
-            "foreground_voxels": float(foreground),
+            "mean_entropy": totals["entropy"] / self.voxels,
+            "foreground_voxels": foreground,
             "foreground_mm3": foreground * voxel_mm3,
-            "foreground_entropy": self.group_entropy[1:].sum() / foreground if foreground else nothing,
-            "class_balanced_entropy": float(per_class.mean()) if len(per_class) else nothing,
-            "soft_foreground_entropy": self.totals["soft_entropy"] / weight if weight > 0 else 0.0,
-            "confidence": self.group_confidence[1:].sum() / foreground if foreground else nothing,
-            "mean_margin": self.totals["margin"] / self.voxels,
-            "mean_max_probability": self.totals["max_probability"] / self.voxels,
-            "voxels": float(self.voxels),
+            "foreground_entropy": inside[1] / foreground if foreground else nothing,
+            "class_balanced_entropy": (entropy / volume).mean() if len(volume) else nothing,
+            "soft_foreground_entropy": totals["soft_entropy"] / weight if weight > 0 else 0.0,
+            "confidence": inside[2] / foreground if foreground else nothing,
+            "mean_margin": totals["margin"] / self.voxels,
+            "mean_max_probability": totals["max_probability"] / self.voxels,
+            "soft_dice_confidence": (2 * sure / (mass + volume)).mean() if len(volume) else nothing,
+            "voxels": self.voxels,
         }
-        arrays = {"class_volume": self.class_volume.copy()}
-        if len(self.entropy_histogram):
-            arrays["entropy_histogram"] = self.entropy_histogram.copy()
+        arrays = {"class_volume": sums["volume"].astype(np.int64)}
+        if self.entropy_bins:
+            arrays["entropy_histogram"] = sums["histogram"].astype(np.int64)
         slices = {} if self._slices is None else self._slices.arrays()
         return CaseScores({name: float(scalars[name]) for name in SCALARS}, arrays, slices)
+
+
+def _class_sums(found: Voxels, heads: int) -> tuple[Tensor, Tensor]:
+    """Voxels and summed entropy of every predicted class, (C,) each."""
+    if isinstance(found, RegionVoxels):
+        return found.predicted.sum(1), (found.binary * found.predicted).sum(1)
+    return sum_by_group(found.label, None, heads), sum_by_group(found.label, found.entropy.double(), heads)
 
 
 def slabs(logits: Tensor) -> Iterator[slice]:

@@ -24,7 +24,6 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.nnunet.inference import Window
-from nnunet_active.pseudo.pseudo_label_writer import label_map
 from nnunet_active.training.comparison_table import (
     COLUMNS,
     HELD_OUT,
@@ -137,7 +136,7 @@ class Comparison:
         if (case, digest) in known:
             rows = known[case, digest].drop_duplicates("label")
             return digest, dict(zip(rows["label"], rows["dice"], strict=True))
-        predicted = label_map(window.logits(self.store.load_image(case)), window)
+        predicted = window.label_map(self.store.load_image(case))
         return digest, compare(reference, predicted, self.labels, 1.0)["dice"]
 
     def _write(self) -> None:

@@ -7,8 +7,8 @@ from tiny_window import REGIONS, Case, image
 
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.scoring.divergence import mean_divergence
-from nnunet_active.scoring.ensemble import MeanPrediction
+from nnunet_active.scoring.divergence import Divergence
+from nnunet_active.scoring.ensemble import Disagreement
 from nnunet_active.scoring.statistics import score_logits
 
 
@@ -35,10 +35,9 @@ def test_an_ensemble_predicts_the_mean_of_its_members_probabilities(name, labels
 def test_an_ensembles_disagreement_is_that_of_its_members_and_its_embedding_the_firsts(labels):
     members = folds(labels=labels)
     window = EnsembleWindow(members)
-    mean = MeanPrediction(labels is not None)
-    for member in members:
-        mean.add(member.logits(image()))
-    expected = mean.mutual_information()
+    both = Disagreement(labels is not None)
+    both.add([member.logits(image()) for member in members])
+    expected = both.mutual_information()
     assert window.mutual_information(image()) == pytest.approx(expected, rel=1e-6)
     scores = window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=members[1])
     assert scores.scalars["mutual_information"] == pytest.approx(expected, rel=1e-6)
@@ -46,9 +45,9 @@ def test_an_ensembles_disagreement_is_that_of_its_members_and_its_embedding_the_
     np.testing.assert_array_equal(scores.arrays["embedding"], first.arrays["embedding"])
     absent = scores.arrays["class_volume"] == 0
     assert (scores.arrays["class_mean"] == 0).all(1).tolist() == absent.tolist()
-    assert scores.scalars["kl_source"] == pytest.approx(
-        mean_divergence(members[1].logits(image()), window.logits(image()), labels is not None)
-    )
+    gap = Divergence(labels is not None)
+    gap.add(members[1].logits(image()), window.logits(image()))
+    assert scores.scalars["kl_source"] == pytest.approx(gap.mean())
 
 
 def test_an_ensemble_of_one_is_that_member():

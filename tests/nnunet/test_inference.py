@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import tiny_source
 import torch
-from tiny_window import CPU, REGIONS, Case, image
+from tiny_window import CPU, Case, image
 from torch import nn
 
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.scoring.divergence import mean_divergence
-from nnunet_active.scoring.statistics import score_logits
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 16), (20, 31, 18), (10, 12, 9), (5, 40, 16)])
@@ -43,8 +41,12 @@ def test_training_mode_and_deep_supervision_are_as_before_also_after_an_error(tr
     if bad:
         with pytest.raises(RuntimeError):
             case.window.logits(image(channels=5))
+        with pytest.raises(RuntimeError):
+            case.window.score(image(channels=5), 1.0, ensemble=True)
         with pytest.raises(AssertionError):
             case.window.logits(image()[0])
+        with pytest.raises(ValueError, match="axes"):
+            case.window.score(image()[0], 1.0)
     else:
         case.window.logits(image())
         case.window.score(image(), 1.0)
@@ -91,105 +93,6 @@ def test_the_image_is_not_changed():
     assert np.array_equal(x, before)
 
 
-# ---- classes and scores -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
-def test_predicted_classes_are_the_arg_max(name):
-    case = Case(name)
-    classes = case.window.predicted_classes(image())
-    assert not case.window.regions and classes.shape == (16, 20, 18) and classes.dtype == np.int16
-    assert np.array_equal(classes, case.window.logits(image()).float().argmax(0).numpy())
-    assert len(np.unique(classes)) > 1
-
-
-def test_predicted_regions_are_masks_that_may_overlap():
-    case = Case(labels=REGIONS)
-    regions = case.window.predicted_classes(image())
-    assert case.window.regions and regions.shape == (2, 16, 20, 18) and regions.dtype == bool
-    assert np.array_equal(regions, torch.sigmoid(case.window.logits(image()).float()).numpy() > 0.5)
-    scores = case.window.score(image(), 1.0)
-    assert scores.arrays["class_volume"].tolist() == regions.sum((1, 2, 3)).tolist()
-    assert scores.scalars["foreground_voxels"] == regions.any(0).sum()
-
-
-@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
-def test_the_scores_are_those_of_the_logits(name, labels):
-    case = Case(name, labels)
-    scores = case.window.score(image(), voxel_mm3=3.375)
-    expected = score_logits(case.window.logits(image()), 3.375, regions=labels is not None)
-    assert scores.scalars == pytest.approx(expected.scalars, nan_ok=True)
-    assert scores.arrays["embedding"].shape == (8,)
-    without = case.window.score(image(), 3.375, embedding=False)
-    assert without.scalars == scores.scalars and set(without.arrays) == {"class_volume"}
-
-
-def test_the_embedding_is_the_mean_over_the_windows_patches():
-    case, x = Case(), torch.from_numpy(image((16, 30, 18)))
-    features = []
-    handle = case.network.encoder.register_forward_hook(lambda module, inputs, output: features.append(output[-1]))
-    found = case.window.score(x.numpy(), 1.0).arrays["embedding"]
-    handle.remove()
-    assert len(features) > 2
-    np.testing.assert_allclose(found, torch.cat(features).mean((0, 2, 3, 4)).numpy(), rtol=1e-5)
-
-
-def test_scoring_twice_gives_the_same_also_with_an_error_in_between():
-    case = Case()
-    first = case.window.score(image(), 1.0)
-    with pytest.raises(RuntimeError):
-        case.window.score(image(channels=5), 1.0)
-    second = case.window.score(image(), 1.0)
-    assert first.scalars == second.scalars
-    np.testing.assert_array_equal(first.arrays["embedding"], second.arrays["embedding"])
-
-
-def test_an_output_that_is_not_a_number_is_refused():
-    x = image()
-    x[0, 3, 3, 3] = np.nan
-    with pytest.raises(ValueError, match="NaN or infinite"):
-        Case().window.score(x, 1.0)
-
-
-def test_a_network_without_encoder_or_decoder_is_scored_without_an_embedding():
-    description, plans = tiny_source.dataset_json(), tiny_source.plans()
-    window = SlidingWindow(nn.Conv3d(3, 3, 1), plans, "3d_fullres", description, CPU)
-    assert window.score(image(), 1.0, embedding=False).scalars["voxels"] == 16 * 20 * 18
-    with pytest.raises(ValueError, match=r"Conv3d has no \.encoder"):
-        window.score(image(), 1.0)
-
-
-def test_nothing_is_printed(capsys):
-    Case().window.score(image(), 1.0)
-    assert capsys.readouterr() == ("", "")
-
-
-# ---- what else a pass can bring ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
-def test_everything_at_once_is_what_each_is_alone(name, labels):
-    case, other = Case(name, labels), Case(name, labels, seed=1)
-    plain = case.window.score(image(), 1.0)
-    scores = case.window.score(image(), 1.0, class_mean=True, entropy_bins=8, ensemble=True, source=other.window)
-    assert {key: scores.scalars[key] for key in plain.scalars} == plain.scalars
-    np.testing.assert_array_equal(scores.arrays["embedding"], plain.arrays["embedding"])
-    heads = len(plain.arrays["class_volume"])
-    assert scores.arrays["class_mean"].shape == (heads, 8) and scores.arrays["entropy_histogram"].shape == (8,)
-    absent = plain.arrays["class_volume"] == 0
-    assert not scores.arrays["class_mean"][absent].any() and scores.arrays["class_mean"][~absent].any()
-    assert scores.scalars["mutual_information"] == case.window.mutual_information(image()) > 0
-    gap = mean_divergence(other.window.logits(image()), case.window.logits(image()), labels is not None)
-    assert scores.scalars["kl_source"] == gap > 0
-    assert case.window.score(image(), 1.0, source=case.window).scalars["kl_source"] == pytest.approx(0, abs=1e-9)
-
-
-def test_a_network_that_only_nnunet_would_compile_is_still_recorded(monkeypatch):
-    monkeypatch.setenv("nnUNet_compile", "t")
-    case = Case()
-    assert case.window.score(image(), 1.0).arrays["embedding"].shape == (8,)
-
-
 # ---- digest -----------------------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +121,3 @@ def test_the_digest_follows_the_weights_and_what_else_decides_the_output():
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
 def test_a_wrapped_network_has_the_digest_of_the_plain_one_also_with_deep_supervision(wrap):
     assert Case(wrap=wrap).window.digest == Case(deep_supervision=True).window.digest == Case().window.digest
-
-
-# ---- ensembles --------------------------------------------------------------------------------------------------------------

@@ -4,23 +4,9 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
 import pytest
-import torch
-from tiny_window import REGIONS, Case
 
-from nnunet_active.pseudo.pseudo_label_writer import label_map, link_file
-
-
-def test_the_label_map_is_the_arg_max_and_regions_are_painted_in_their_order():
-    logits = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 4, 5, 6)).astype(np.float32))
-    found = label_map(logits, Case().window)
-    assert found.dtype == np.int16
-    np.testing.assert_array_equal(found, logits.numpy().argmax(0))
-    whole, core = (logits[:2] > 0).numpy()
-    np.testing.assert_array_equal(
-        label_map(logits[:2], Case(labels=REGIONS).window), np.where(core, 2, np.where(whole, 1, 0))
-    )
+from nnunet_active.pseudo.pseudo_label_writer import link_file
 
 
 def test_a_link_outlives_the_file_it_was_made_from(tmp_path):

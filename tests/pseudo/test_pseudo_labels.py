@@ -16,7 +16,6 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.pseudo.pseudo_label_writer import label_map
 from nnunet_active.pseudo.pseudo_labels import (
     Predicting,
     make_reliable_set,
@@ -169,13 +168,13 @@ def test_a_set_made_again_is_the_same_and_a_failure_leaves_nothing_half_done(ret
     made = make(target, campaign, window, dataset_json, **EVERYONE)
     calls: list[int] = []
 
-    def fails(image):
+    def fails(*what, **how):
         calls.append(1)
         if len(calls) == 3:
             raise RuntimeError("the power went out")
-        return SlidingWindow.logits(window, image)
+        return SlidingWindow.stream(window, *what, **how)
 
-    monkeypatch.setattr(window, "logits", fails)
+    monkeypatch.setattr(window, "stream", fails)
     with pytest.raises(RuntimeError, match="power"):
         make(target, campaign, window, dataset_json, tag="round_002", **EVERYONE)
     assert [folder.name for folder in (campaign.folder / "pseudo").iterdir()] == ["round_001"]
@@ -238,7 +237,7 @@ def test_regions_become_labels_in_their_order(nnunet_folders):
     expected[(logits[0] > 0).numpy()] = 1
     expected[(logits[1] > 0).numpy()] = 2
     np.testing.assert_array_equal(seg[0], expected)
-    np.testing.assert_array_equal(label_map(logits, window), expected)
+    np.testing.assert_array_equal(window.labels_of(logits), expected)
     assert set(properties["class_locations"]) == {(1, 2), 2}
 
 

@@ -93,13 +93,13 @@ def frozen_window(setting) -> SlidingWindow:
 def passes(monkeypatch):
     """How many passes each network made, by the network's digest."""
     counts: dict[str, int] = {}
-    real = SlidingWindow.logits
+    real = SlidingWindow.stream
 
-    def count(self, image):
+    def count(self, *what, **how):
         counts[self.digest] = counts.get(self.digest, 0) + 1
-        return real(self, image)
+        return real(self, *what, **how)
 
-    monkeypatch.setattr(SlidingWindow, "logits", count)
+    monkeypatch.setattr(SlidingWindow, "stream", count)
     return counts
 
 

@@ -26,11 +26,11 @@ class CountingWindow(SlidingWindow):
         self.passes = 0
         self.until = None
 
-    def logits(self, image):
+    def stream(self, *what, **how):
         if self.until is not None and self.passes >= self.until:
             raise KeyboardInterrupt
         self.passes += 1
-        return super().logits(image)
+        return super().stream(*what, **how)
 
 
 def window_of(seed: int = 0) -> CountingWindow:
@@ -144,10 +144,10 @@ def test_a_problem_is_not_kept_and_out_of_memory_is_nobodys_fault(scored, tmp_pa
     file.write_bytes(whole)
     assert list(score_cases(window, target.store, ["case_2"], cache=cache).table.index) == ["case_2"]
 
-    def full(image):
+    def full(*what, **how):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(window, "logits", full)
+    monkeypatch.setattr(window, "stream", full)
     with pytest.raises(RuntimeError, match="out of memory"):
         score_cases(window, target.store, ["case_3"], cache=cache)
 

@@ -46,7 +46,7 @@ def test_the_slices_come_from_the_pass_that_scored_the_scan(setting, monkeypatch
     campaign = start()
     cache = open_cache(campaign)
     score_cases(window, target.store, ["case_0", "case_1"], cache=cache)
-    monkeypatch.setattr(SlidingWindow, "logits", lambda *_: pytest.fail("a second pass was made"))
+    monkeypatch.setattr(SlidingWindow, "stream", lambda *_, **__: pytest.fail("a second pass was made"))
     choice = SliceQuery(campaign, target.store).choose(["case_1", "case_0"], 5, window, cache, [0, 1])
     assert list(choice.requests) == ["case_1", "case_0"]
     assert [len(one.slices) for one in choice.requests.values()] == [3, 2]
@@ -56,8 +56,8 @@ def test_the_slices_come_from_the_pass_that_scored_the_scan(setting, monkeypatch
 def test_a_scan_that_was_not_scored_is_passed_through_the_network_once(setting, monkeypatch):
     target, window = setting
     campaign, passes = start(), []
-    real = SlidingWindow.logits
-    monkeypatch.setattr(SlidingWindow, "logits", lambda self, image: passes.append(1) or real(self, image))
+    real = SlidingWindow.stream
+    monkeypatch.setattr(SlidingWindow, "stream", lambda *what, **how: passes.append(1) or real(*what, **how))
     query = SliceQuery(campaign, target.store)
     first = query.choose(["case_0"], 2, window, open_cache(campaign), [0, 1])
     assert query.choose(["case_0"], 2, window, open_cache(campaign), [0, 1]) == first and len(passes) == 1

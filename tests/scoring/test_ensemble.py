@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from nnunet_active.scoring.ensemble import MeanPrediction
+from nnunet_active.scoring.ensemble import Disagreement, mean_logits
 
 
 def mutual_information(members: list[torch.Tensor], regions: bool = False) -> float:
-    mean = MeanPrediction(regions)
-    for member in members:
-        mean.add(member)
-    return mean.mutual_information()
+    both = Disagreement(regions)
+    for rows in zip(*[torch.tensor_split(member, 2, dim=1) for member in members], strict=True):  # slab by slab
+        both.add(rows)
+    return both.mutual_information()
 
 
 def logits_of(foreground: float) -> torch.Tensor:
@@ -66,14 +66,10 @@ def test_the_members_are_not_changed_and_none_is_an_error():
 
 
 @pytest.mark.parametrize("regions", [False, True])
-def test_the_logits_of_the_mean_give_back_the_mean_of_the_probabilities(regions, monkeypatch):
-    monkeypatch.setattr("nnunet_active.scoring.statistics.SLAB_VOXELS", 40)
+def test_the_logits_of_the_mean_give_back_the_mean_of_the_probabilities(regions):
     generator = torch.Generator().manual_seed(0)
     members = [(4 * torch.randn(3, 6, 5, 7, generator=generator)).half() for _ in range(3)]
-    mean = MeanPrediction(regions, entropies=False)
-    for member in members:
-        mean.add(member)
-    logits = mean.logits()
+    logits = mean_logits(members, regions)
     turn = (lambda x: x.float().sigmoid()) if regions else (lambda x: x.float().softmax(0))
     expected = torch.stack([turn(member) for member in members]).mean(0)
     assert logits.dtype == torch.float32
@@ -84,18 +80,12 @@ def test_the_logits_of_the_mean_give_back_the_mean_of_the_probabilities(regions,
 
 @pytest.mark.parametrize("regions", [False, True])
 def test_members_that_are_as_sure_as_can_be_give_finite_logits(regions):
-    mean = MeanPrediction(regions)
-    for _ in range(2):
-        mean.add(torch.tensor([65504.0, -65504.0]).reshape(2, 1, 1, 1).half())
-    logits = mean.logits()
+    member = torch.tensor([65504.0, -65504.0]).reshape(2, 1, 1, 1).half()
+    logits = mean_logits([member] * 2, regions)
     assert torch.isfinite(logits).all() and logits[0] > logits[1]
 
 
 def test_a_mean_of_nobody_is_refused():
-    for ask in (MeanPrediction().logits, MeanPrediction().mutual_information):
+    for ask in (lambda: mean_logits([]), Disagreement().mutual_information, lambda: Disagreement().add([])):
         with pytest.raises(ValueError, match="at least one"):
             ask()
-    mean = MeanPrediction(entropies=False)
-    mean.add(torch.zeros(2, 1, 1, 1))
-    with pytest.raises(ValueError, match="entropies"):
-        mean.mutual_information()

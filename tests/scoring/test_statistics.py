@@ -13,7 +13,7 @@ from nnunet_active.scoring.statistics import SCALARS, CaseScores, ScoreAccumulat
 
 FOREGROUND = torch.tensor([0.5, 0.1, 0.0, 0.8], dtype=torch.float64)
 GOLDEN = 0.37965814  # mmActS E2
-NAN_WITHOUT_FOREGROUND = {"foreground_entropy", "class_balanced_entropy", "confidence"}
+NAN_WITHOUT_FOREGROUND = {"foreground_entropy", "class_balanced_entropy", "confidence", "soft_dice_confidence"}
 COLUMNS = {
     "mean_entropy",
     "foreground_voxels",
@@ -24,6 +24,7 @@ COLUMNS = {
     "confidence",
     "mean_margin",
     "mean_max_probability",
+    "soft_dice_confidence",
     "voxels",
 }
 
@@ -58,6 +59,11 @@ def oracle(logits: np.ndarray, regions: bool, voxel_mm3: float) -> tuple[dict[st
     volume = [sum(c in row[1] for row in rows) for c in range(len(x))]
     if not regions:
         volume[0] = int((~inside).sum())
+    dice = []
+    for c in range(len(x)):
+        there = np.array([c in row[1] for row in rows])
+        if there.any():
+            dice.append(2 * p[c][there].sum() / (p[c].sum() + there.sum()))
     scalars = {
         "mean_entropy": h.mean(),
         "foreground_voxels": inside.sum(),
@@ -68,6 +74,7 @@ def oracle(logits: np.ndarray, regions: bool, voxel_mm3: float) -> tuple[dict[st
         "confidence": top[inside].mean() if inside.any() else np.nan,
         "mean_margin": margin.mean(),
         "mean_max_probability": top.mean(),
+        "soft_dice_confidence": np.mean(dice) if dice else np.nan,
         "voxels": x.shape[1],
     }
     return scalars, volume
@@ -133,7 +140,7 @@ def test_a_certain_output_has_no_entropy_and_full_confidence(heads):
     scores = score_logits(logits, 2.0)
     for name in ("mean_entropy", "foreground_entropy", "class_balanced_entropy", "soft_foreground_entropy"):
         assert scores.scalars[name] == pytest.approx(0, abs=1e-7)
-    for name in ("confidence", "mean_margin", "mean_max_probability"):
+    for name in ("confidence", "mean_margin", "mean_max_probability", "soft_dice_confidence"):
         assert scores.scalars[name] == pytest.approx(1, abs=1e-7)
     assert scores.arrays["class_volume"].tolist() == torch.bincount(label.flatten()).tolist()
     assert scores.scalars["foreground_voxels"] == (label > 0).sum().item()
@@ -201,6 +208,7 @@ def test_every_column_is_within_its_bounds(seed, heads, scale, regions):
         assert math.isnan(scalars[name]) or -1e-6 <= scalars[name] <= most + 1e-5, name
     assert 0 <= scalars["mean_margin"] <= scalars["mean_max_probability"] + 1e-6 <= 1 + 2e-6
     assert math.isnan(scalars["confidence"]) or 1 / heads - 1e-6 <= scalars["confidence"] <= 1 + 1e-6
+    assert math.isnan(scalars["soft_dice_confidence"]) or 0 < scalars["soft_dice_confidence"] <= 1 + 1e-6
     assert 0 <= scalars["foreground_voxels"] <= scalars["voxels"] == 60
 
 

@@ -18,13 +18,13 @@ from nnunet_active.training.source_comparison import Comparison
 def passes(monkeypatch) -> list[int]:
     """How many sliding-window passes are made in all."""
     made: list[int] = []
-    original = SlidingWindow.logits
+    original = SlidingWindow.stream
 
-    def logits(self, image):
+    def stream(self, *what, **how):
         made.append(1)
-        return original(self, image)
+        return original(self, *what, **how)
 
-    monkeypatch.setattr(SlidingWindow, "logits", logits)
+    monkeypatch.setattr(SlidingWindow, "stream", stream)
     return made
 
 

@@ -1,0 +1,232 @@
+"""What can be asked of a network about one preprocessed image: scores, classes, label maps; all of it slab by slab."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nnunet_active.nnunet.streaming import Layout, Recorder, Slab, SlabStream
+from nnunet_active.scoring.class_mean import ClassMeanRecorder
+from nnunet_active.scoring.divergence import Divergence
+from nnunet_active.scoring.embedding import EmbeddingRecorder
+from nnunet_active.scoring.ensemble import Disagreement
+from nnunet_active.scoring.statistics import CaseScores, ScoreAccumulator
+
+T = TypeVar("T")
+SHARES_OF_ROOM = (1.0, 0.25, 0.05)
+"""Of the room for logits: what is tried one after the other where a GPU runs out of memory."""
+
+
+class PreparedImage(NamedTuple):
+    """A padded image (M, Z, Y, X) where the buffer of logits will lie, and how its windows are worked off."""
+
+    image: Tensor
+    layout: Layout
+
+
+class _Wanted(NamedTuple):
+    """What :meth:`Window.score` was asked for."""
+
+    voxel_mm3: float
+    embedding: bool
+    class_mean: bool
+    entropy_bins: int
+    ensemble: bool
+    source: Window | None
+
+
+class Window(ABC):
+    """What can be asked of one network (:class:`~nnunet_active.nnunet.inference.SlidingWindow`), or of several
+    (:class:`~nnunet_active.nnunet.ensemble_window.EnsembleWindow`).
+
+    Attributes:
+        network: the one whose features are recorded.
+        plans, configuration, dataset_json, device: what the network was put into.
+        dimensions: spatial dimensions of the network, 2 or 3.
+        mirror_axes: spatial axes that a mutual information over mirrored passes mirrors.
+        labels: nnU-Net's label manager.
+    """
+
+    network: nn.Module
+    plans: dict
+    configuration: str
+    dataset_json: dict
+    device: torch.device
+    dimensions: int
+    mirror_axes: tuple[int, ...]
+
+    @property
+    def regions(self) -> bool:
+        """Whether the heads are sigmoid regions instead of one softmax."""
+        return self.labels.has_regions
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Fingerprint (32 hexadecimal digits) of the weights and of all else that decides the scores of an image.
+
+        It is computed anew each time (0.1 s for a network of 30 million weights), since weights change: take it once per query.
+        """
+
+    @property
+    @abstractmethod
+    def has_encoder(self) -> bool:
+        """Whether embeddings can be taken (architectures without an ``encoder`` have none)."""
+
+    @abstractmethod
+    def side_by_side(self, members: bool) -> int:
+        """How many passes run side by side; ``members``: also those that only tell how far an ensemble disagrees."""
+
+    @abstractmethod
+    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+        """What all passes over an image have in common.
+
+        Args:
+            image: preprocessed image (M, Z, Y, X) float32.
+            passes: how many run side by side, so that the room for logits is shared out.
+            share: of the room that there is; below 1 after a GPU has run out of memory.
+        """
+
+    @abstractmethod
+    def streams(
+        self, prepared: PreparedImage, members: bool = False, recorders: Sequence[Recorder] = ()
+    ) -> contextlib.AbstractContextManager[list[SlabStream]]:
+        """Passes over one image, to be asked for their slabs side by side; the networks are as before at the end of the context.
+
+        Args:
+            prepared: the image.
+            members: also the passes that only tell how far an ensemble disagrees.
+            recorders: listen to the first pass.
+        """
+
+    @abstractmethod
+    def merged(self, slabs: Sequence[Slab]) -> Tensor:
+        """The logits (C, n, r, X) that all passes together predict, from the same slab of each."""
+
+    @abstractmethod
+    def logits(self, image: np.ndarray) -> Tensor:
+        """Whole logits (C, Z, Y, X) of any float dtype, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32.
+
+        This is for what cannot do without, such as resampling; all else takes slabs.
+        """
+
+    @contextlib.contextmanager
+    def slabs(self, image: np.ndarray, share: float = 1.0) -> Iterator[Iterator[Slab]]:
+        """The slabs of the prediction of a preprocessed image (M, Z, Y, X) float32, which together are its :meth:`logits`."""
+        prepared = self.prepare(image, self.side_by_side(False), share)
+        with self.streams(prepared) as streams:
+            yield (Slab(self.merged(slabs), *slabs[0][1:]) for slabs in zip(*streams, strict=True))
+
+    def score(
+        self,
+        image: np.ndarray,
+        voxel_mm3: float,
+        embedding: bool = True,
+        class_mean: bool = False,
+        entropy_bins: int = 0,
+        ensemble: bool = False,
+        source: Window | None = None,
+    ) -> CaseScores:
+        """All statistics of one case from one pass (further ones for ``ensemble`` and ``source``), slab by slab.
+
+        Args:
+            image: preprocessed image (M, Z, Y, X) float32.
+            voxel_mm3: volume of a voxel of that array in mm³.
+            embedding: array ``embedding`` (d,) float32.
+            class_mean: array ``class_mean`` (C, d) float32, the embedding over each predicted class; needs ``embedding``.
+            entropy_bins: array ``entropy_histogram`` (bins,) of so many bins; 0: none.
+            ensemble: column ``mutual_information``, in nats.
+            source: column ``kl_source``, the mean voxel KL(source || this network) in nats; the source's own pass comes on top. Its
+                windows lie where this network's do.
+
+        Raises:
+            ValueError: NaN or infinite output, or no encoder.
+        """
+        wanted = _Wanted(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)
+        return _with_room(lambda share: self._score(image, wanted, share))
+
+    def _score(self, image: np.ndarray, wanted: _Wanted, share: float) -> CaseScores:
+        source = wanted.source
+        passes = self.side_by_side(wanted.ensemble) + (source.side_by_side(False) if source is not None else 0)
+        prepared = self.prepare(image, passes, share)
+        shape, heads = image.shape[1:], prepared.layout.heads
+        scores = ScoreAccumulator(heads, self.regions, wanted.entropy_bins, shape)
+        disagreement, gap = Disagreement(self.regions), Divergence(self.regions)
+        with contextlib.ExitStack() as stack:
+            features = stack.enter_context(EmbeddingRecorder(self.network)) if wanted.embedding else None
+            classes = stack.enter_context(ClassMeanRecorder(self.network, self.regions)) if wanted.class_mean else None
+            recorders = [recorder for recorder in (features, classes) if recorder is not None]
+            own = stack.enter_context(self.streams(prepared, wanted.ensemble, recorders))
+            theirs = [] if source is None else stack.enter_context(source.streams(prepared))
+            for slabs in zip(*own, *theirs, strict=True):
+                logits = self.merged(slabs[: len(own)])
+                scores.update(logits, slabs[0].first, slabs[0].row)
+                if wanted.ensemble:
+                    disagreement.add([slab.logits for slab in slabs[: len(own)]])
+                if source is not None:
+                    gap.add(source.merged(slabs[len(own) :]), logits)
+        found = scores.result(wanted.voxel_mm3)
+        if features is not None:
+            found.arrays["embedding"] = features.embedding()
+        if classes is not None:
+            found.arrays["class_mean"] = classes.class_mean(found.arrays["class_volume"])
+        if wanted.ensemble:
+            found.scalars["mutual_information"] = disagreement.mutual_information()
+        if source is not None:
+            found.scalars["kl_source"] = gap.mean()
+        return found
+
+    def mutual_information(self, image: np.ndarray) -> float:
+        """BALD's mutual information of a preprocessed image (M, Z, Y, X), in nats.
+
+        Raises:
+            ValueError: NaN or infinite output.
+        """
+        return self.score(image, 1.0, embedding=False, ensemble=True).scalars["mutual_information"]
+
+    def predicted_classes(self, image: np.ndarray) -> np.ndarray:
+        """Arg-max map (Z, Y, X) int16, or (R, Z, Y, X) bool for regions, of a preprocessed image."""
+        return _with_room(lambda share: self._predicted(image, share, self._classes))
+
+    def label_map(self, image: np.ndarray) -> np.ndarray:
+        """The label map (Z, Y, X) int16 that nnU-Net makes of a preprocessed image: arg-max, or the regions in their order."""
+        return _with_room(lambda share: self._predicted(image, share, self.labels_of))
+
+    def labels_of(self, logits: Tensor) -> np.ndarray:
+        """The label map (Z, Y, X) int16 of logits (C, Z, Y, X)."""
+        if not self.regions:
+            return self._classes(logits)
+        return np.asarray(self.labels.convert_logits_to_segmentation(logits.float().cpu())).astype(np.int16)
+
+    def _classes(self, logits: Tensor) -> np.ndarray:
+        if self.regions:
+            return (logits > 0).cpu().numpy()
+        return logits.argmax(0).to(torch.int16).cpu().numpy()
+
+    def _predicted(self, image: np.ndarray, share: float, turn: Callable[[Tensor], np.ndarray]) -> np.ndarray:
+        whole: np.ndarray | None = None
+        with self.slabs(image, share) as slabs:
+            for slab in slabs:
+                part = turn(slab.logits)
+                if whole is None:
+                    whole = np.empty((*part.shape[:-3], *image.shape[1:]), dtype=part.dtype)
+                n, rows = part.shape[-3:-1]
+                whole[..., slab.first : slab.first + n, slab.row : slab.row + rows, :] = part
+        return whole
+
+
+def _with_room(work: Callable[[float], T]) -> T:
+    """Do the work with less and less of the room for logits while a GPU runs out of memory."""
+    for share in SHARES_OF_ROOM[:-1]:
+        try:
+            return work(share)
+        except torch.cuda.OutOfMemoryError:  # another process may have taken what was free
+            pass
+        torch.cuda.empty_cache()
+    return work(SHARES_OF_ROOM[-1])
