@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from nnunet_active.nnunet.memory import room_for_logits
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream, lay_out
+from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window import PreparedImage, Window
+from nnunet_active.nnunet.window_layout import lay_out
 from nnunet_active.scoring.embedding import deepest_stage, unwrap
 
 VOXELS_PER_PASS = 2**21

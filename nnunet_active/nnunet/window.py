@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nnunet_active.nnunet.streaming import Layout, Recorder, Slab, SlabStream
+from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
+from nnunet_active.nnunet.window_layout import Layout
 from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder

@@ -11,8 +11,8 @@ import torch
 from tiny_window import REGIONS, Case, image
 
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.nnunet.streaming import Layout, lay_out
 from nnunet_active.nnunet.window import PreparedImage
+from nnunet_active.nnunet.window_layout import Layout, lay_out
 
 TWO = {"labels": {"background": 0, "organ": 1}}
 MANY = {"labels": {"background": 0, **{f"organ {i}": i for i in range(1, 20)}}}
@@ -51,7 +51,7 @@ def test_the_slabs_are_bit_for_bit_what_nnunets_predictor_returns(name, shape, l
 @pytest.mark.parametrize("slab_voxels", [1, 500, 10**9])
 @pytest.mark.parametrize("name", ["3d_fullres", "2d"])
 def test_slabs_of_any_size_give_the_same(name, slab_voxels, monkeypatch):
-    monkeypatch.setattr("nnunet_active.nnunet.streaming.SLAB_VOXELS", slab_voxels)
+    monkeypatch.setattr("nnunet_active.nnunet.window_layout.SLAB_VOXELS", slab_voxels)
     case, shape = Case(name), (45, 20, 18)
     assert torch.equal(collect(case.window, case.window.prepare(image(shape), 1), shape), case.by_nnunet(image(shape)))
 
@@ -114,22 +114,6 @@ def test_the_buffer_is_as_deep_as_the_patch_however_long_the_volume_is(monkeypat
         deepest = max(slab.logits.shape[1] for slab in stream)
     assert allocated == [(20, 16, 16, 16), (16, 16, 16)] and deepest <= 16
     assert prepared.layout.blocks == ((0, 16),)
-
-
-def test_the_room_bounds_the_buffer():
-    case, shape = Case(labels=MANY), (40, 200, 30)
-    for room in (10**6, 2 * 10**6, 10**8):
-        layout = with_room(case, shape, room)
-        rows = max(stop - start for start, stop in layout.blocks)
-        assert 2 * 21 * layout.depth * rows * 30 <= room
-    assert len(layout.blocks) == 1
-    assert len(with_room(case, shape, None).blocks) == 1
-
-
-def test_a_2d_network_holds_about_one_slab_of_slices():
-    layout = Case("2d").window.prepare(image((200, 60, 50)), 1).layout
-    assert layout.depth == 2**18 // 3000
-    assert with_room(Case("2d"), (200, 60, 50), None, on_a_gpu=True).depth == 200
 
 
 # ---- recorders --------------------------------------------------------------------------------------------------------------
