@@ -13,8 +13,9 @@ SHARE = 0.5
 def room_for_logits(device: torch.device) -> int | None:
     """Bytes that the buffers of logits may take on a device; None: nobody can tell, so there is no limit."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
-        return int(SHARE * torch.cuda.mem_get_info(device)[0])
+        # what PyTorch holds and does not use is free as well
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(SHARE * (torch.cuda.mem_get_info(device)[0] + unused))
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -13,9 +13,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 SLAB_VOXELS = 2**18  # of a slab on a CPU: what is computed of each voxel then stays in the cache
-SLAB_ELEMENTS_ON_A_GPU = (
-    2**26
-)  # logits of a slab: enough to keep it busy, and little memory (256 MiB in single precision)
+# At most so many voxels, and so many logits: enough to keep a GPU busy, and about 1 GiB in all.
+SLAB_ON_A_GPU = (2**22, 2**26)
 
 
 class Step(NamedTuple):
@@ -66,8 +65,10 @@ class Layout:
         """Windows that go through the network together, and whether an earlier block has had them before."""
         for repeated, some in groupby(windows, lambda window: window[2].start < block[0]):
             alike = list(some)
-            for at in range(0, len(alike), self.windows_per_pass):
-                yield alike[at : at + self.windows_per_pass], repeated
+            while alike:  # a power of two each time: cuDNN tries its algorithms anew for every number that is new
+                n = 1 << (min(self.windows_per_pass, len(alike)).bit_length() - 1)
+                yield alike[:n], repeated
+                alike = alike[n:]
 
 
 def extent_of(index: int | slice) -> tuple[int, int]:
@@ -92,7 +93,7 @@ def lay_out(
         on_a_gpu: whether the buffer lies there, so that larger slabs are quicker.
     """
     slice_voxels = shape[1] * shape[2]
-    slab_voxels = max(SLAB_VOXELS, SLAB_ELEMENTS_ON_A_GPU // heads) if on_a_gpu else SLAB_VOXELS
+    slab_voxels = min(SLAB_ON_A_GPU[0], SLAB_ON_A_GPU[1] // heads) if on_a_gpu else SLAB_VOXELS
     deep = max(stop - start for start, stop in (extent_of(window[1]) for window in windows))
     if deep == 1:  # a 2-D network: as many slices as are handed on at once
         deep = max(1, min(shape[0], slab_voxels // slice_voxels))

@@ -142,7 +142,7 @@ class Softmax:
         torch.mul(e[0], highest, out=weight)
         torch.sub(1, weight, out=weight)
         label.copy_(self._where_zero(x, product))
-        mass = e @ highest
+        mass = e @ highest if self.on_a_cpu else torch.mul(e, highest, out=product).sum(1)
         e.scatter_(0, label[None], -1.0)
         torch.mul(e.amax(0), highest, out=margin)
         torch.sub(highest, margin, out=margin)
