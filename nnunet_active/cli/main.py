@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_active import __version__
+from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.launched import number_of_process, processes_of_command
 from nnunet_active.util.sentences import one_sentence, show_everything
 
 COMMANDS = {
@@ -62,16 +64,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         args = build_parser(given).parse_args(given)
+        if args.command != "select" and processes_of_command() > 1:
+            raise ActiveError(
+                f"{args.command} works with one process; of all commands only select runs under torchrun."
+            )
         return args.run(args)
     except BrokenPipeError:  # nnunet_active strategies | head
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - for the interpreter's last flush
         return 0
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
+        if number_of_process() == 0:
+            print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
         return 130
     except Exception as error:  # the one place that turns whatever happens into a sentence
         sentence, code = one_sentence(error)
-        print(f"nnunet_active {given[0]}: {sentence}", file=sys.stderr)
+        if number_of_process() == 0:  # of several processes one speaks
+            print(f"nnunet_active {given[0]}: {sentence}", file=sys.stderr)
         return code
 
 

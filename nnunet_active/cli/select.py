@@ -6,18 +6,23 @@ import argparse
 import functools
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_active.cli import arguments
 from nnunet_active.rounds import time_budget
-from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.launched import processes_of_command
+from nnunet_active.util.sentences import INCOMPLETE
 
 if TYPE_CHECKING:
+    from nnunet_active.query.part_of_pool import Part
     from nnunet_active.rounds.between_rounds import SelectResult
     from nnunet_active.rounds.next_step import NextStep
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.util.log import Log
+    from nnunet_active.util.ranks import Ranks
 
 
 _SCHEDULE = {
@@ -97,6 +102,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         started.add_argument(flag, dest=name, type=kind, help=text)
     arguments.add_processes(parser)
     arguments.add_device(parser)
+    parts = parser.add_argument_group(
+        "scoring in parts, as in nnUNetv2_predict; choose by the same command without these flags"
+    )
+    parts.add_argument("-num_parts", type=arguments.whole("-num_parts"), default=1, metavar="N", help="number of parts")
+    parts.add_argument(
+        "-part_id",
+        type=arguments.whole("-part_id", 0),
+        metavar="I",
+        help="score part I (from 0) of the pool, and choose nothing",
+    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -130,7 +145,26 @@ def add_handoff(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a case was set aside."""
+    """Returns 0, or 1 if a case was set aside. Of several processes of torchrun's one does everything but its share of the scoring."""
+    if processes_of_command() == 1:
+        return _run(args)
+    from nnunet_active.util.crew import Crew
+
+    with Crew.meet(functools.partial(print, file=sys.stderr)) as crew:
+        if not crew.leads:
+            return crew.help()
+        code = INCOMPLETE
+        try:
+            code = _run(args, crew)
+        except ActiveError as error:
+            code = error.exit_code
+            raise
+        finally:
+            crew.end(code)
+    return code
+
+
+def _run(args: argparse.Namespace, crew: Ranks | None = None) -> int:
     from nnunet_active.rounds.between_rounds import HandOff, select
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
@@ -142,7 +176,10 @@ def run(args: argparse.Namespace) -> int:
             print(*_lines(args, result), sep="\n", flush=True)
 
     place = HandOff(args.output, args.copy)
-    result = select(_options(args, log), args.dry_run, args.more, args.in_training, place, log, show)
+    options = _options(args, log)
+    if crew is not None:
+        options = replace(options, ranks=crew)
+    result = select(options, args.dry_run, args.more, args.in_training, place, log, show)
     return 1 if result.problems else 0
 
 
@@ -179,7 +216,20 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
         time=_time(args.minutes),
         processes=args.processes,
         device=arguments.device_of(args.device, log),
+        part=_part(args),
     )
+
+
+def _part(args: argparse.Namespace) -> Part | None:
+    from nnunet_active.query.part_of_pool import Part
+
+    if args.part_id is None:
+        if args.num_parts > 1:
+            raise CampaignError(f"-num_parts {args.num_parts} goes with -part_id I, from 0 to {args.num_parts - 1}.")
+        return None
+    if args.part_id >= args.num_parts:
+        raise CampaignError(f"-part_id {args.part_id} is not one of {args.num_parts} parts; they are counted from 0.")
+    return Part(args.part_id, args.num_parts)
 
 
 def _time(minutes: list[float] | None) -> time_budget.AnnotationTime | time_budget.SliceMinutes | None:
@@ -194,7 +244,7 @@ def _next(result: SelectResult) -> NextStep | None:
     """None after a dry run."""
     from nnunet_active.rounds.next_step import next_step
 
-    return None if result.outcome == "proposed" else next_step(result.workspace)
+    return None if result.outcome in ("proposed", "scored") else next_step(result.workspace)
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
@@ -216,6 +266,12 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
         lines += ["", time]
     if result.problems:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
+    if result.outcome == "scored":
+        return [
+            *lines,
+            "",
+            "Once all parts are there, the same command without -num_parts and -part_id chooses among all cases.",
+        ]
     if (step := _next(result)) is None:
         return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
     if step.kind == "train":

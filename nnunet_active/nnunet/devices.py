@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.launched import number_on_machine, processes_of_command
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def best_device() -> str:
 
 
 def choose_device(named: str | None = None) -> torch.device:
-    """The device that was named, or the best there is.
+    """The device that was named, or the best there is; of several GPUs the one of this process.
 
     Raises:
         MissingInput: PyTorch does not find the named one.
@@ -47,7 +48,12 @@ def choose_device(named: str | None = None) -> torch.device:
             f"Give -device cpu, or leave -device away: PyTorch finds no device {named} on this machine. If there is one, "
             f"nnunet_active doctor says what it sees."
         )
-    return torch.device(named or best_device())
+    kind = named or best_device()
+    if (
+        kind == "cuda" and processes_of_command() > 1
+    ):  # each process of torchrun's on this machine takes a GPU of its own
+        return torch.device(kind, number_on_machine() % torch.cuda.device_count())
+    return torch.device(kind)
 
 
 def device_without_torch() -> str | None:

@@ -45,6 +45,10 @@ class EnsembleWindow(Window):
         self.device, self.dimensions, self.mirror_axes = first.device, first.dimensions, first.mirror_axes
         self.labels = first.labels
 
+    def __reduce__(self) -> tuple:
+        """For another process; the members find a device of that process."""
+        return EnsembleWindow, (self.windows,)
+
     @property
     def network(self) -> nn.Module:
         """The first member's."""

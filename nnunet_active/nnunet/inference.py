@@ -16,6 +16,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
+from nnunet_active.nnunet.devices import choose_device
 from nnunet_active.nnunet.memory import room_for_logits
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
@@ -75,6 +76,17 @@ class SlidingWindow(Window):
         patch = int(np.prod(configured.patch_size))
         self.windows_per_pass = max(1, min(32, VOXELS_PER_PASS // patch)) if device.type == "cuda" else 1
         self._settings = {name: configured.configuration.get(name) for name in decides}
+
+    def __reduce__(self) -> tuple:
+        """For another process: there it is made anew, on a device of that process."""
+        return window_here, (
+            self.network,
+            self.plans,
+            self.configuration,
+            self.dataset_json,
+            self.device.type,
+            tuple(self.mirror_axes),
+        )
 
     def with_network(self, network: nn.Module) -> SlidingWindow:
         """The same window on another network of the same architecture."""
@@ -174,3 +186,11 @@ class SlidingWindow(Window):
     def merged(self, slabs: Sequence[Slab]) -> Tensor:
         """See :meth:`Window.merged`: of the plain pass."""
         return slabs[0].logits
+
+
+def window_here(
+    network: nn.Module, plans: dict, configuration: str, dataset_json: dict, kind: str, mirror_axes: tuple[int, ...]
+) -> SlidingWindow:
+    """A window that came from another process, on this one's device of the same kind (``cuda``, ``cpu``, ``mps``)."""
+    device = choose_device(kind)
+    return SlidingWindow(network.to(device), plans, configuration, dataset_json, device, mirror_axes)

@@ -119,7 +119,7 @@ def build_pool(
         _add_source(workspace, frozen, scored, known, ranks, log)
     if scored.table.index.empty:
         raise EmptyPool("No unlabelled case is left that can be scored.")
-    if "density" in wanted:
+    if "density" in wanted and ranks.whole:
         everyone = sorted({*campaign.pool(stored), *campaign.requested(), *campaign.labelled()} & stored)
         file = campaign.dataset_folder / "active" / f"density_{campaign.plans}_{campaign.configuration}.npz"
         scored.table["density"] = density_of_cases(store, everyone, file, ranks, log)

@@ -80,7 +80,7 @@ def score_cases(
         description: what the progress bar says; a terminal shows one, a file of messages does not.
     """
     ranks = ranks or Ranks()
-    cases = sorted(cases)
+    cases = ranks.only(sorted(cases))
     digest = ranks.decide(lambda: window.digest) if cache is not None else ""
     same = False
     kl_name, source = "kl_source", what.source

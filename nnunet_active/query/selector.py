@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
@@ -21,50 +21,15 @@ from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import build_pool, open_cache
 from nnunet_active.query.query_tables import describe_round, election_details, score_table, worklist_table
-from nnunet_active.query.slice_query import SliceQuery
+from nnunet_active.query.question import Question, put_question
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
 from nnunet_active.strategies.base import QueryStrategy, Selection
 from nnunet_active.strategies.pool import ScoredPool
-from nnunet_active.strategies.registry import failing_as, get_strategy
-from nnunet_active.util.errors import ActiveError, EmptyPool
+from nnunet_active.strategies.registry import failing_as
+from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a query asks; what is None is as the campaign has it.
-
-    Attributes:
-        size: how many cases, or slices; None: as many as the campaign's next query asks for.
-        scans: how many scans the slices are shared out over; None: all where there are enough slices, else as few as hold them.
-        exclude: candidates that are left out of this query.
-        must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
-            labelled already. They count towards ``size``; where they are more, they are the whole query.
-        strategy, strategy_options: the strategy; one that is named without options has its defaults.
-        seed: of everything random.
-    """
-
-    size: int | None = None
-    scans: int | None = None
-    exclude: tuple[str, ...] = ()
-    must_include: tuple[str, ...] = ()
-    strategy: str | None = None
-    strategy_options: Mapping[str, Any] | None = None
-    seed: int | None = None
-
-    def filled(self, campaign: Campaign) -> Question:
-        """The same, with what the campaign has in the place of what is None."""
-        settings = campaign.settings
-        own = settings.strategy_options if self.strategy is None else {}
-        return replace(
-            self,
-            size=campaign.size_of_next_query() if self.size is None else self.size,
-            strategy=self.strategy or settings.strategy,
-            strategy_options=dict(own if self.strategy_options is None else self.strategy_options),
-            seed=settings.seed if self.seed is None else self.seed,
-        )
 
 
 @dataclass(frozen=True)
@@ -126,26 +91,9 @@ def propose(
     """
     ranks = ranks or Ranks()
     start = perf_counter()
-    campaign = workspace.campaign
-    question = question.filled(campaign)
-    chooser = get_strategy(question.strategy, **question.strategy_options)
-    number = len(campaign.rounds) + 1
-    must = list(dict.fromkeys(question.must_include))
-    if unknown := [case for case in must if case not in set(candidates)]:
-        raise ActiveError(
-            f"{', '.join(unknown)} cannot be included: not among the cases that may still be asked for (unknown, labelled, "
-            f"asked for before, or held out)."
-        )
-    if both := sorted(set(must) & set(question.exclude)):
-        raise ActiveError(f"{', '.join(both)} cannot be both included and excluded.")
-    candidates = sorted(set(candidates) - set(question.exclude))
-    size = max(question.size, len(must))
-    slices = SliceQuery(campaign, workspace.store)
-    candidates, cases = slices.candidates(candidates, size, must, question.scans)
-    candidates = campaign.of_different_patients(candidates, max(cases, len(must)), must, [question.seed, number])
-    if not candidates:
-        raise EmptyPool("No unlabelled case is left to choose from.")
-    pool, scored = build_pool(workspace, window, chooser, candidates, ranks, log)
+    asked = put_question(workspace, candidates, question)
+    chooser, must, slices, seed = asked.chooser, asked.must, asked.slices, asked.seed
+    pool, scored = build_pool(workspace, window, chooser, asked.candidates, ranks, log)
     channel_names = workspace.channel_names
 
     def choose() -> Proposal:
@@ -153,19 +101,18 @@ def propose(
             raise ActiveError(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
             )
-        rng = np.random.default_rng([question.seed, number])
-        with failing_as(question.strategy):
-            selection = _select(chooser, pool, max(cases, len(must)), must, rng)
-        seed, cache = [question.seed, number], open_cache(campaign)
-        choice = slices.choose(selection.picks, size, window, cache, seed, pool.head_trained)
+        with failing_as(asked.question.strategy):
+            selection = _select(chooser, pool, max(asked.cases, len(must)), must, np.random.default_rng(seed))
+        cache = open_cache(workspace.campaign)
+        choice = slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
         elections = _elect(workspace, window, selection.picks)
         table = score_table(scored, selection, workspace.class_names)
         details = {
-            "strategy": question.strategy,
-            "strategy_options": dict(question.strategy_options),
-            "seed": question.seed,
+            "strategy": asked.question.strategy,
+            "strategy_options": dict(asked.question.strategy_options),
+            "seed": asked.question.seed,
             "candidates": len(pool),
-            "excluded": sorted(question.exclude),
+            "excluded": sorted(asked.question.exclude),
             "must_include": must,
             "dominant_modality": election_details(elections, channel_names),
             **({"slice_choice": choice.facts} if choice.facts else {}),
@@ -174,7 +121,7 @@ def propose(
             "seconds": round(perf_counter() - start, 2),
         }
         worklist = worklist_table(selection, table, elections, channel_names, choice.requests)
-        return Proposal(number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
+        return Proposal(asked.number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
 
     return ranks.decide(choose)
 

@@ -23,7 +23,7 @@ from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, check_records, hand_over
 from nnunet_active.rounds.round_checks import check_round
-from nnunet_active.rounds.round_choice import allow, choose, open_or_start
+from nnunet_active.rounds.round_choice import allow, choose, open_or_start, score_share
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import Prepared, SelectOptions, open_target, open_workspace, prepare
 from nnunet_active.util.errors import EmptyPool
@@ -45,12 +45,12 @@ class SelectResult:
 
     Attributes:
         outcome: ``asked`` (a new round), ``waiting`` (earlier requests wait, nothing new was asked), ``proposed`` (dry run),
-            ``simulated`` (a new round whose labels were withheld and are revealed now), ``empty`` (nobody is left) or
-            ``in_training`` (the next training asks).
+            ``simulated`` (a new round whose labels were withheld and are revealed now), ``empty`` (nobody is left),
+            ``in_training`` (the next training asks) or ``scored`` (one part of the pool, nothing was chosen).
         workspace: the data set, with the campaign as it is now.
         query: the round, or the proposal.
         handed_over: hand-off folders.
-        message: for ``empty``.
+        message: for ``empty`` and ``scored``.
         problems: case -> sentence, for all that was set aside.
     """
 
@@ -90,17 +90,23 @@ def select(
     """
     opened = open_target(options)
     check_round(opened, more, in_training, place.folder, log)
-    if options.add_ignore_label and not dry_run:
+    if options.add_ignore_label and not dry_run and options.part is None:
         # before anything is preprocessed: nnU-Net notes then where a case is labelled
         declare_ignore_label(raw_folder(options.dataset), preprocessed_folder(options.dataset))
         opened = open_target(options)
     prepared = prepare(options, log, opened)
-    campaign = open_or_start(prepared, not dry_run, in_training, log)
-    if dry_run:
+    only_look = dry_run or options.part is not None
+    campaign = open_or_start(prepared, not only_look, in_training, log)
+    if only_look:
         campaign.adopt()
         result = SelectResult("proposed", prepared.workspace)
         try:
-            result.query = Query.of_proposal(choose(prepared, log)[0])
+            if (part := options.part) is None:
+                result.query = Query.of_proposal(choose(prepared, log)[0])
+            else:
+                scored = score_share(prepared, log)
+                result.outcome = "scored"
+                result.message = f"Part {part.number} of {part.parts}: the scores of {scored} cases are there; nothing was asked for."
         except EmptyPool as end:
             result.outcome, result.message = "empty", str(end)
         _add_problems(result, prepared)

@@ -10,11 +10,14 @@ from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.source_model import source_folder
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.ensemble_window import EnsembleWindow
+from nnunet_active.nnunet.inference import SlidingWindow, Window
+from nnunet_active.query.part_of_pool import score_part
 from nnunet_active.query.pool_building import open_cache
-from nnunet_active.query.selector import Proposal, Question, propose
+from nnunet_active.query.question import Question
+from nnunet_active.query.selector import Proposal, propose
 from nnunet_active.query.slice_query import SliceQuery
-from nnunet_active.rounds.asking_model import find_models, make_window
+from nnunet_active.rounds.asking_model import FoundModel, find_models, make_window
 from nnunet_active.rounds.round_checks import check_named_cases, check_unchanged, settings_of, why_not
 from nnunet_active.rounds.target_preparation import Prepared
 from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
@@ -88,17 +91,13 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
     if size is not None and size > len(candidates) and not campaign.asks_for_slices:
         log(f"Of the {size} cases that were wanted only {len(candidates)} can be asked for.")
         size = len(candidates)
-    found = find_models(workspace, options.model, options.model_folds, options.trust)
-    for line in found.lines():
-        log(line)
-    window = make_window(found, workspace, options.device)
-    asked = Question(strategy=options.strategy, strategy_options=options.strategy_options or None, seed=options.seed)
+    found, window, asked = _who_asks(prepared, log)
 
     def ask(
         number: int | None, must: Sequence[str], left_out: Iterable[str] = (), scans: int | None = None
     ) -> Proposal:
         question = replace(asked, size=number, scans=scans, exclude=tuple(left_out), must_include=tuple(must))
-        return propose(workspace, window, candidates, question, log=log)
+        return propose(workspace, window, candidates, question, options.ranks, log)
 
     must, available = options.must_include, options.minutes
     if campaign.asks_for_slices:
@@ -114,6 +113,31 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
         proposal = choose_in_time(ask, minutes, available, size, must)
     details = {**proposal.details, "model": found.record(), "excluded": sorted(options.exclude)}
     return replace(proposal, details=details), window
+
+
+def score_share(prepared: Prepared, log: Log = print) -> int:
+    """Score one part of the pool, for a later choice; nothing is written but cached scores.
+
+    Returns:
+        How many candidates of that part have scores now.
+
+    Raises:
+        EmptyPool: nobody is left.
+    """
+    options = prepared.options
+    candidates = candidates_of(prepared)
+    _, window, asked = _who_asks(prepared, log)
+    question = replace(asked, size=options.n or 1, must_include=options.must_include)
+    return score_part(prepared.workspace, window, candidates, question, options.part, log)
+
+
+def _who_asks(prepared: Prepared, log: Log) -> tuple[FoundModel, SlidingWindow | EnsembleWindow, Question]:
+    options, workspace = prepared.options, prepared.workspace
+    found = find_models(workspace, options.model, options.model_folds, options.trust)
+    for line in found.lines():
+        log(line)
+    asked = Question(strategy=options.strategy, strategy_options=options.strategy_options or None, seed=options.seed)
+    return found, make_window(found, workspace, options.device), asked
 
 
 def allow(campaign: Campaign, more: int) -> None:

@@ -18,9 +18,11 @@ from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import raw_folder, results_root
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
+from nnunet_active.query.part_of_pool import Part
 from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.util.errors import ActiveError, BadCase, CampaignError, MissingInput
 from nnunet_active.util.log import Log
+from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
 
 
@@ -44,6 +46,8 @@ class SelectOptions:
         time: what a case, or its slices, take; None: our guess.
         processes: for preprocessing.
         device: for the network.
+        ranks: processes that share the scoring.
+        part: score this part of the pool and choose nothing.
     """
 
     dataset: str
@@ -66,6 +70,8 @@ class SelectOptions:
     time: AnnotationTime | SliceMinutes | None = None
     processes: int = 2
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    ranks: Ranks = field(default_factory=Ranks)
+    part: Part | None = None
 
 
 @dataclass
@@ -150,6 +156,10 @@ def open_target(options: SelectOptions) -> Opened:
         ActiveError: a case is not known, or a pool folder clashes with the others.
     """
     workspace = open_workspace(options)
+    if options.part is not None and options.part.number > 0 and not workspace.plans_file.is_file():
+        raise MissingInput(
+            f"There are no plans {workspace.plans_name} for {options.dataset} yet: part 0 makes them; start the other parts after that."
+        )
     results_root()  # the next step is looked for there
     pools = [*read_pool_folders(workspace.folder), *options.pool_folders]
     raw = workspace.raw = RawDataset(raw_folder(options.dataset), pools)

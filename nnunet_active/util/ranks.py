@@ -36,6 +36,9 @@ class Ranks:
     Every method must be called by all ranks in the same order, as all collective operations.
     """
 
+    whole = True
+    """Whether the processes see all items together."""
+
     def __init__(self) -> None:
         self.shared = distributed.is_available() and distributed.is_initialized()
         self.rank = distributed.get_rank() if self.shared else 0
@@ -44,6 +47,10 @@ class Ranks:
     def mine(self, items: Sequence[Item]) -> Sequence[Item]:
         """This rank's share of ``items``: every N-th one, so that large and small cases are mixed."""
         return items[self.rank :: self.world]
+
+    def only(self, items: Sequence[str]) -> Sequence[str]:
+        """Those of ``items`` that these processes care about at all."""
+        return items
 
     def each(self, work: Work, items: Sequence[str], description: str = "") -> dict[str, Any]:
         """The result of every item, on every rank.

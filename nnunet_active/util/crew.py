@@ -1,0 +1,280 @@
+"""The processes that ``torchrun`` has started for one command: the first leads, the others do the work that it hands out.
+
+They share a store of torch.distributed's and nothing else: a dictionary that torchrun keeps, or the first process. The leader puts a
+piece of work and its items there. Whoever is free takes the next item by counting a number up, so that a slow item holds nobody up, and
+puts its result back. Each process counts a pulse up, too: the item of one that has died is done again by the leader.
+
+There is no collective operation, in which one process that dies stops all, and no wait that ends by itself, so that the leader may
+preprocess for hours; and it makes no difference whether the processes compute on CPUs or on GPUs.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import distributed
+from tqdm import tqdm
+
+from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.launched import number_of_process, processes_of_command
+from nnunet_active.util.log import Log
+from nnunet_active.util.progress import bar_is_shown
+from nnunet_active.util.ranks import Ranks, Work, run_through
+from nnunet_active.util.sentences import one_sentence
+
+PULSE, DEAD_AFTER = 2.0, 60.0
+"""Seconds between two beats, and without one after which a process counts as dead."""
+_LOOK = 0.2  # seconds between two looks at the store
+_FAREWELL = 10.0  # seconds that the leader stays for the others to read that the command has ended
+_MEETING, _ANSWER = timedelta(minutes=10), timedelta(seconds=60)  # for all to be there; for the store to answer
+_PART = 4 << 20  # bytes; the store takes values of up to 8 MiB
+
+
+_LEADER_GONE = "The process that leads this command is gone; the same command goes on where it was."
+
+
+class CrewBroken(ActiveError):
+    """Another process of the command has failed or is gone; what was finished is kept."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """In place of a result: why a process could not go on."""
+
+    sentence: str
+
+
+class Crew(Ranks):
+    """One process of several.
+
+    To its callers the leader is alone (rank 0 of 1), but for :meth:`each`, whose items are shared out. Leave it as a context manager.
+
+    Args:
+        store: a store of torch.distributed's.
+        number: of this process, from 0; 0 leads.
+        size: number of processes.
+        log: where the leader tells of what goes wrong.
+    """
+
+    def __init__(self, store: distributed.Store, number: int, size: int, log: Log) -> None:
+        super().__init__()
+        self.store, self.number, self.size, self.log = store, number, size, log
+        self._pulses: dict[int, tuple[int, float]] = {}
+        self._read: dict[int, int] = {}  # of the current job: how many results of each other process
+        self._held: list[str] = []  # items that this process has taken and not given back
+        self._ended = threading.Event()
+        self._heart = threading.Thread(target=self._beat, daemon=True)
+        self._heart.start()
+
+    @classmethod
+    def meet(cls, log: Log) -> Crew:
+        """Join the other processes of this command, as the environment names them.
+
+        Raises:
+            CrewBroken: the store cannot be reached.
+        """
+        # torchrun ends the others when one process fails: as with Ctrl-C, nothing is left half-written
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            store, _, _ = next(iter(distributed.rendezvous("env://", timeout=_MEETING)))
+        except (RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise CrewBroken(
+                f"The processes of this command do not find one another ({said}); start it again."
+            ) from error
+        store.set_timeout(_ANSWER)
+        return cls(store, number_of_process(), processes_of_command(), log)
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._heart.join(PULSE)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process hands the work out, writes and prints."""
+        return self.number == 0
+
+    def each(self, work: Work, items: Sequence[str], description: str = "") -> dict[str, Any]:
+        """See :meth:`Ranks.each`; of the leader alone.
+
+        Raises:
+            CrewBroken: another process could not go on; says why.
+        """
+        if len(items) < 2 or not (job := self._publish(work, items)):
+            return super().each(work, items, description)
+        done: dict[str, Any] = {}
+        with tqdm(total=len(items), desc=description, disable=not bar_is_shown()) as bar:
+            for item, result in run_through(work, self._claimed(job, items)):
+                done[item] = result
+                self._collect(job, done)
+                bar.update(len(done) - bar.n)
+            for item in self._lost(job, items, done):
+                done[item] = work.do(item, work.load(item))
+        self._forget(job)
+        return {item: done[item] for item in items}
+
+    def help(self) -> int:
+        """Do what the leader hands out until the command ends; the exit code is the leader's.
+
+        Raises:
+            CrewBroken: the leader is gone.
+        """
+        last = 0
+        try:
+            while not self.store.check(["end"]):
+                newest = self.store.add("jobs", 0)
+                if newest > last:
+                    last = newest
+                    self._help_with(f"job_{newest}")
+                elif not self._lives(0):
+                    raise CrewBroken(_LEADER_GONE)
+                else:
+                    time.sleep(_LOOK)
+            code = int(self.store.get("end"))
+            self.store.set(f"left_{self.number}", "")
+        except RuntimeError as error:  # the store has gone with the process that kept it
+            raise CrewBroken(_LEADER_GONE) from error
+        return code
+
+    def end(self, code: int) -> None:
+        """Tell the others that the command has ended, and with which code; they get a moment to hear it."""
+        with suppress(RuntimeError):
+            self.store.set("end", str(code))
+            until = time.monotonic() + _FAREWELL
+            others = [other for other in range(1, self.size) if self._pulse(other)]
+            while time.monotonic() < until and not all(self.store.check([f"left_{other}"]) for other in others):
+                time.sleep(_LOOK)
+
+    def _beat(self) -> None:
+        with suppress(RuntimeError):  # the store is gone: whoever works with it says so
+            while not self._ended.is_set():
+                self.store.add(f"pulse_{self.number}", 1)
+                self._ended.wait(PULSE)
+
+    def _pulse(self, other: int) -> int:
+        return self.store.add(f"pulse_{other}", 0)
+
+    def _lives(self, other: int) -> bool:
+        """Whether the pulse of another process has gone on lately, by this process' own clock."""
+        pulse, now = self._pulse(other), time.monotonic()
+        seen, since = self._pulses.get(other, (-1, now))
+        if pulse != seen or not pulse:  # it may not have come yet
+            self._pulses[other] = (pulse, now)
+            return True
+        return now - since < DEAD_AFTER
+
+    def _publish(self, work: Work, items: Sequence[str]) -> str:
+        """Name of the job; empty: it cannot be handed out, the leader does it alone."""
+        content = io.BytesIO()
+        try:
+            torch.save((work, list(items)), content)
+        except Exception as error:  # pickle raises quite different things
+            said = " ".join(str(error).split())
+            self.log(f"WARNING: the work cannot be handed to the other processes ({type(error).__name__}: {said}).")
+            return ""
+        job = f"job_{self.store.add('jobs', 0) + 1}"
+        self._read = dict.fromkeys(range(1, self.size), 0)
+        self._put(job, content.getbuffer())
+        self.store.add("jobs", 1)
+        return job
+
+    def _claimed(self, job: str, items: Sequence[str]) -> Iterator[str]:
+        """The items that fall to this process: whoever asks first gets the next one."""
+        while (index := self.store.add(f"{job}_next", 1) - 1) < len(items):
+            self._hold(job, [*self._held, items[index]])
+            yield items[index]
+
+    def _hold(self, job: str, items: list[str]) -> None:
+        """Note which items this process has; more than one where the next is read ahead."""
+        self._held = items
+        if not self.leads:
+            self.store.set(f"{job}_held_{self.number}", json.dumps(items))
+
+    def _help_with(self, job: str) -> None:
+        if (content := self._get(job)) is None:
+            return  # done before this process came to it
+        results, self._held = 0, []
+        try:
+            # what the leader of this very command has written a moment ago
+            work, items = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
+            for item, result in run_through(work, self._claimed(job, items)):
+                self._put(f"{job}_by_{self.number}_{results}", pickle.dumps((item, result)))
+                self._hold(job, [one for one in self._held if one != item])
+                results += 1
+        except Exception as error:  # the leader tells the user
+            failed = pickle.dumps(("", _Failed(one_sentence(error)[0])))
+            self._put(f"{job}_by_{self.number}_{results}", failed)
+
+    def _collect(self, job: str, done: dict[str, Any]) -> None:
+        """Take what the others have done."""
+        for other, number in self._read.items():
+            while (content := self._get(f"{job}_by_{other}_{number}", forget=True)) is not None:
+                item, result = pickle.loads(content)
+                if isinstance(result, _Failed):
+                    raise CrewBroken(f"Process {other} of {self.size} could not go on: {result.sentence}")
+                done[item] = result
+                number += 1
+            self._read[other] = number
+
+    def _lost(self, job: str, items: Sequence[str], done: dict[str, Any]) -> Iterator[str]:
+        """Wait for the items that others have taken; one whose process has died is given out, to be done here."""
+        suspected: set[str] = set()
+        while True:
+            at_work = {item for other in self._read if self._lives(other) for item in self._held_by(job, other)}
+            self._collect(job, done)
+            missing = [item for item in items if item not in done]
+            if not missing:
+                return
+            lost = [item for item in missing if item not in at_work]
+            if lost and lost[0] in suspected:  # not just between two notes of its process
+                self.log(f"WARNING: a process that worked on {lost[0]} is gone; it is done again.")
+                yield lost[0]
+            else:
+                time.sleep(_LOOK if not lost else 2 * PULSE)
+            suspected = set(lost)
+
+    def _held_by(self, job: str, other: int) -> list[str]:
+        key = f"{job}_held_{other}"
+        return json.loads(self.store.get(key)) if self.store.check([key]) else []
+
+    def _put(self, key: str, content: bytes | memoryview) -> None:
+        """In parts, the number of parts last: what has the key is whole."""
+        parts = range(0, len(content), _PART)
+        for number, start in enumerate(parts):
+            self.store.set(f"{key}_part_{number}", bytes(content[start : start + _PART]))
+        self.store.set(key, str(len(parts)))
+
+    def _get(self, key: str, forget: bool = False) -> bytes | None:
+        if not self.store.check([key]):
+            return None
+        parts = [f"{key}_part_{number}" for number in range(int(self.store.get(key)))]
+        if parts and not self.store.check(parts):
+            return None
+        content = b"".join(self.store.get(one) for one in parts)
+        if forget:
+            self._forget(key)
+        return content
+
+    def _forget(self, key: str) -> None:
+        for number in range(int(self.store.get(key))):
+            self.store.delete_key(f"{key}_part_{number}")
+        self.store.delete_key(key)
