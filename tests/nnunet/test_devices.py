@@ -30,6 +30,18 @@ def test_the_gpu_is_taken_where_there_is_one_else_the_cpu(machine):
     assert choose_device("cpu").type == "cpu"
 
 
+@pytest.mark.parametrize(("local", "gpus", "index"), [(0, 2, 0), (1, 2, 1), (3, 2, 1)])
+def test_each_process_of_torchruns_takes_a_gpu_of_its_own(machine, monkeypatch, local, gpus, index):
+    machine(True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert choose_device() == torch.device("cuda")
+    meeting = {"RANK": 5, "WORLD_SIZE": 8, "LOCAL_RANK": local, "MASTER_ADDR": "localhost", "MASTER_PORT": 29500}
+    for name, value in meeting.items():
+        monkeypatch.setenv(name, str(value))
+    assert choose_device() == choose_device("cuda") == torch.device("cuda", index)
+    assert choose_device("cpu") == torch.device("cpu")
+
+
 @pytest.mark.parametrize("named", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_refused_with_the_flag_that_helps(machine, named):
     machine(False)

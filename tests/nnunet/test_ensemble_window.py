@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +73,9 @@ def test_an_ensemble_of_nobody_or_of_different_heads_is_refused():
         EnsembleWindow([])
     with pytest.raises(ValueError, match="different heads"):
         EnsembleWindow([Case().window, Case(labels=REGIONS).window])
+
+
+def test_an_ensemble_that_goes_to_another_process_says_the_same_there():
+    window = EnsembleWindow(folds())
+    there = pickle.loads(pickle.dumps(window))
+    assert there.digest == window.digest and torch.equal(there.logits(image()), window.logits(image()))

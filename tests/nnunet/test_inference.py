@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import tiny_source
@@ -121,3 +123,13 @@ def test_the_digest_follows_the_weights_and_what_else_decides_the_output():
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile])
 def test_a_wrapped_network_has_the_digest_of_the_plain_one_also_with_deep_supervision(wrap):
     assert Case(wrap=wrap).window.digest == Case(deep_supervision=True).window.digest == Case().window.digest
+
+
+@pytest.mark.parametrize("name", ["3d_fullres", "2d"])
+def test_a_window_that_goes_to_another_process_says_the_same_there(name):
+    window, content = Case(name, deep_supervision=True).window, io.BytesIO()
+    torch.save(window, content)
+    content.seek(0)
+    there = torch.load(content, map_location="cpu", weights_only=False)
+    assert there.digest == window.digest and there.mirror_axes == window.mirror_axes
+    assert torch.equal(there.logits(image()), window.logits(image()))

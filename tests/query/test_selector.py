@@ -15,7 +15,8 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import open_cache
-from nnunet_active.query.selector import Question, propose, record, run_query
+from nnunet_active.query.question import Question
+from nnunet_active.query.selector import propose, record, run_query
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, EmptyPool
 from nnunet_active.util.log import silent
