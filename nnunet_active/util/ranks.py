@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 from torch import distributed
@@ -24,10 +25,31 @@ class Work(Protocol):
         """The result of one item."""
 
 
-def run_through(work: Work, items: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Each item with its result, one after the other; ``items`` may be an iterator that says late what comes next."""
-    for item in items:
-        yield item, work.do(item, work.load(item))
+def run_through(
+    work: Work, items: Iterable[str], early: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[str, Any]]:
+    """Each item with its result, one after the other; the next one is read while the current one is worked on, so two are held.
+
+    Args:
+        work: what to do with each item.
+        items: may be an iterator that says late what comes next.
+        early: whether to ask it for the next item before the current one is done; where others ask as well, that takes it from them.
+    """
+    coming = iter(items)
+    with ThreadPoolExecutor(1, "read ahead") as reader:
+        item = next(coming, None)
+        read = None if item is None else reader.submit(work.load, item)
+        while item is not None:
+            loaded = read.result()
+            read, following = None, next(coming, None) if early() else None
+            if following is not None:
+                read = reader.submit(work.load, following)
+            result = work.do(item, loaded)
+            del loaded
+            yield item, result
+            if following is None and (following := next(coming, None)) is not None:
+                read = reader.submit(work.load, following)
+            item = following
 
 
 class Ranks:

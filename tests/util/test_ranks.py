@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
 from ranks_of_a_test import on_ranks
 
 from nnunet_active.util.errors import CampaignError
-from nnunet_active.util.ranks import Ranks
+from nnunet_active.util.ranks import Ranks, run_through
 
 WORLD = 2
 ITEMS = list("abcdefg")
@@ -115,3 +116,58 @@ def test_one_process_does_everything_itself():
     assert ranks.decide(lambda: 5) == 5
     error = OddError("one", "two")
     assert raised_by(ranks, error) is error
+
+
+class Noting:
+    """Notes what happens in which order; holds what is read until it is worked on."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.was_read = {item: threading.Event() for item in ("a", "b", "c", "bad")}
+
+    def load(self, item: str) -> str:
+        self.said.append(f"read {item}")
+        self.was_read[item].set()
+        if item == "bad":
+            raise OSError("no such file")
+        return item.upper()
+
+    def do(self, item: str, loaded: str) -> str:
+        self.said.append(f"do {item}")
+        return loaded
+
+
+def test_the_next_item_is_read_while_the_current_one_is_worked_on():
+    class Waiting(Noting):
+        def do(self, item: str, loaded: str) -> str:
+            following = {"a": "b", "b": "c"}.get(item)
+            assert following is None or self.was_read[following].wait(10), "it was not read ahead"
+            return super().do(item, loaded)
+
+    work = Waiting()
+    found = run_through(work, ["a", "b", "c"])
+    assert next(found) == ("a", "A") and "read c" not in work.said
+    assert list(found) == [("b", "B"), ("c", "C")]
+    assert sorted(work.said) == ["do a", "do b", "do c", "read a", "read b", "read c"]
+
+
+def test_an_item_that_cannot_be_read_fails_in_its_turn():
+    work, done = Noting(), []
+    with pytest.raises(OSError, match="no such file"):
+        for item, _ in run_through(work, ["a", "bad", "b"]):
+            done.append(item)
+    assert done == ["a"] and "read b" not in work.said
+
+
+def test_where_others_ask_as_well_nothing_is_taken_early():
+    work, taken = Noting(), []
+
+    def items():
+        for item in ("a", "b"):
+            taken.append(item)
+            yield item
+
+    found = run_through(work, items(), early=lambda: False)
+    assert next(found) == ("a", "A") and taken == ["a"]
+    assert list(found) == [("b", "B")]
+    assert list(run_through(work, [])) == []
