@@ -16,7 +16,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +36,8 @@ from nnunet_active.util.sentences import one_sentence
 
 PULSE, DEAD_AFTER = 2.0, 60.0
 """Seconds between two beats, and without one after which a process counts as dead."""
+PLENTY = 10
+"""Items per process that must be left for the next one to be read ahead (our choice)."""
 _LOOK = 0.2  # seconds between two looks at the store
 _FAREWELL = 10.0  # seconds that the leader stays for the others to read that the command has ended
 _MEETING, _ANSWER = timedelta(minutes=10), timedelta(seconds=60)  # for all to be there; for the store to answer
@@ -123,7 +125,7 @@ class Crew(Ranks):
             return super().each(work, items, description)
         done: dict[str, Any] = {}
         with tqdm(total=len(items), desc=description, disable=not bar_is_shown()) as bar:
-            for item, result in run_through(work, self._claimed(job, items)):
+            for item, result in run_through(work, self._claimed(job, items), self._plenty(job, items)):
                 done[item] = result
                 self._collect(job, done)
                 bar.update(len(done) - bar.n)
@@ -203,6 +205,10 @@ class Crew(Ranks):
             self._hold(job, [*self._held, items[index]])
             yield items[index]
 
+    def _plenty(self, job: str, items: Sequence[str]) -> Callable[[], bool]:
+        """Whether so much is left that one more may be taken early and read ahead: a slow item must not hold another one up."""
+        return lambda: len(items) - self.store.add(f"{job}_next", 0) >= PLENTY * self.size
+
     def _hold(self, job: str, items: list[str]) -> None:
         """Note which items this process has; more than one where the next is read ahead."""
         self._held = items
@@ -216,7 +222,7 @@ class Crew(Ranks):
         try:
             # what the leader of this very command has written a moment ago
             work, items = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
-            for item, result in run_through(work, self._claimed(job, items)):
+            for item, result in run_through(work, self._claimed(job, items), self._plenty(job, items)):
                 self._put(f"{job}_by_{self.number}_{results}", pickle.dumps((item, result)))
                 self._hold(job, [one for one in self._held if one != item])
                 results += 1

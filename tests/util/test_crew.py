@@ -106,6 +106,22 @@ def test_to_its_callers_the_leader_is_alone_but_for_the_work():
         leader.end(0)
 
 
+def test_while_plenty_is_left_the_next_item_is_taken_early_and_all_are_done_once(monkeypatch):
+    items, most = [f"case_{number}" for number in range(60)], []
+    hold = Crew._hold
+
+    def noted(self, job, held):
+        if not self.leads:
+            most.append(len(held))
+        hold(self, job, held)
+
+    monkeypatch.setattr(Crew, "_hold", noted)
+    with crew() as (leader, _, _):
+        assert leader.each(Doubled(), items) == {item: f"{item} {item}" for item in items}
+        leader.end(0)
+    assert sum(done_by.values()) == 60 and max(most) == 2
+
+
 def test_a_slow_item_holds_nobody_up():
     with crew() as (leader, _, said):
         real = leader._lost
