@@ -22,7 +22,7 @@ FLOORS = (
     {"pseudo"},
     {"training"},
     {"rounds", "trainers"},
-    {"benchmark", "demo", "doctor", "report"},
+    {"benchmark", "demo", "doctor", "report", "server"},
     {"cli"},
     {"__main__"},
 )

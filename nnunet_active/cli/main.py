@@ -25,6 +25,7 @@ COMMANDS = {
     "next": "Say in one screen where a campaign stands, and print the exact command that comes next",
     "status": "Show the rounds of a campaign, the cases, and why each was chosen",
     "explain": "Say in words and numbers why a case was chosen, or was not",
+    "serve": "Serve the waiting cases to the MONAI Label module of 3D Slicer, and take its labels back",
     "pseudo": "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted",
     "report": "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings",
     "strategies": "List the query strategies with what they need, their cost and their paper",

@@ -1,0 +1,95 @@
+"""Who works on which case: nobody gets a case that somebody else was given, also after the server was started again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import RLock
+
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.state_file import read_state
+
+CLAIMS = "served.json"
+NAMELESS = ("", "user-xyz")
+"""What a client calls itself where its user gave it no name ("user-xyz": the module of 3D Slicer)."""
+
+_WORKING, _SENT, _TAKEN = "working", "sent", "taken"
+
+
+@dataclass
+class _Claim:
+    """Of one case: the annotator's name, and how far it is."""
+
+    client: str
+    state: str = _WORKING
+
+
+class Claims:
+    """The claims of a campaign, kept in its folder.
+
+    Args:
+        folder: of the campaign.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / CLAIMS
+        self._lock = RLock()
+        self._claims: dict[str, _Claim] = {}
+        if self._file.is_file():
+            advice = "delete it, and nobody has a case"
+            self._claims = read_state(self._file, dict[str, _Claim], "the list of who has which case", advice)
+
+    def next(self, client: str, waiting: Sequence[str]) -> str | None:
+        """Give an annotator a case; None: nothing is left for this one.
+
+        The first case that nobody has; where there is none, the one of the annotator's own that was given out longest ago. Annotators
+        without a name of their own cannot be told apart, so that they get no case twice.
+
+        Args:
+            client: how the annotator's program calls itself.
+            waiting: cases that wait for a label, in order of preference.
+        """
+        with self._lock:
+            free = [case for case in waiting if case not in self._claims or self._claims[case].state == _TAKEN]
+            own = [case for case, one in self._claims.items() if one == _Claim(client) and case in waiting]
+            if free:
+                case = free[0]
+            elif own and client not in NAMELESS:
+                case = own[0]
+            else:
+                return None
+            self._set(case, _Claim(client))
+            return case
+
+    def holder(self, case: str) -> str | None:
+        """The annotator who was given a case; None: nobody was."""
+        with self._lock:
+            return self._claims[case].client if case in self._claims else None
+
+    def sent(self, case: str, client: str, taken: bool) -> None:
+        """A label was accepted.
+
+        Args:
+            case: of which.
+            client: whose.
+            taken: whether the campaign counts it already; else it waits for whoever holds the campaign.
+        """
+        with self._lock:
+            self._set(case, _Claim(client, _TAKEN if taken else _SENT))
+
+    def free(self) -> list[str]:
+        """Take all cases back that somebody has and has sent no label of; returns them."""
+        with self._lock:
+            freed = [case for case, one in self._claims.items() if one.state == _WORKING]
+            self._claims = {case: one for case, one in self._claims.items() if case not in freed}
+            self._write()
+            return freed
+
+    def _set(self, case: str, claim: _Claim) -> None:
+        self._claims.pop(case, None)  # the newest comes last
+        self._claims[case] = claim
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._file, {case: asdict(one) for case, one in self._claims.items()})

@@ -1,0 +1,94 @@
+"""What every request passes first: the token, the host's name, the size of the body; and every error becomes a sentence."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection
+
+from starlette.exceptions import HTTPException
+
+from nnunet_active.util.sentences import one_sentence
+
+SMALL, LARGE = 1 << 20, 1 << 29
+"""Most bytes of a body: of most requests, and of one that sends a file."""
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    Args:
+        app: the other.
+        token: first part of every path that is served; empty: none.
+        hosts: names by which the server may be called; empty: any. A web page that a browser shows cannot call a server of this machine
+            by a name of its own then.
+        with_files: ends of the paths of requests that send a file.
+    """
+
+    def __init__(
+        self, app: Callable, token: str = "", hosts: Collection[str] = (), with_files: Collection[str] = ()
+    ) -> None:
+        self.app, self.token, self.hosts, self.with_files = app, token, set(hosts), tuple(with_files)
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        """See the ASGI specification."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: dict) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            path = self._allowed(scope)
+            limited = self._limited(scope, path, receive)
+            await self.app({**scope, "path": path, "raw_path": path.encode()}, limited, watched)
+        except HTTPException as error:
+            await _say(watched, error.status_code, str(error.detail))
+        except Exception as error:
+            if not begun:
+                await _say(watched, 500, one_sentence(error)[0])
+
+    def _allowed(self, scope: dict) -> str:
+        """The path without the token."""
+        headers = dict(scope["headers"])
+        host = re.sub(r":\d*$", "", headers.get(b"host", b"").decode("latin-1").lower())
+        if self.hosts and host not in self.hosts:
+            raise HTTPException(421, "This server does not answer to that name.")
+        if not self.token:
+            return scope["path"]
+        first, _, rest = scope["path"].removeprefix("/").partition("/")
+        if not secrets.compare_digest(first.encode(), self.token.encode()):
+            raise HTTPException(
+                404, "There is nothing here; the address has to end with the token that the server printed."
+            )
+        return f"/{rest}"
+
+    def _limited(self, scope: dict, path: str, receive: Callable) -> Callable:
+        most = LARGE if path.startswith(self.with_files) and self.with_files else SMALL
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        if not told.isdigit() or int(told) > most:
+            raise HTTPException(413, f"A request of more than {most >> 20} MiB is not taken.")
+        read = 0
+
+        async def limited() -> dict:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > most:
+                raise HTTPException(413, f"A request of more than {most >> 20} MiB is not taken.")
+            return message
+
+        return limited
+
+
+async def _say(send: Callable, status: int, sentence: str) -> None:
+    body = json.dumps({"detail": sentence}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,143 @@
+"""What the server shows of a campaign: the cases that were handed over, one channel of each, and what was predicted of them.
+
+The campaign is looked at anew for every request, since commands work on it while the server runs. Nothing is written here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_active.annotation.label_colours import Label, labels_of
+from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.dataset_json import ignore_value
+from nnunet_active.data.file_endings import SLICER_ENDING, carries_geometry
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.maps import read_in_file_order
+from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.rounds.labels_at_hand import handoff_content
+from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
+from nnunet_active.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ServedCase:
+    """A case that was handed over.
+
+    Attributes:
+        image: file of the channel to open first.
+        channel: its name.
+        prediction: as it was handed over, in the archive.
+        waits: whether its label, or that of slices of it, is still waited for.
+        slices: those to label; None: the whole scan.
+    """
+
+    image: Path
+    channel: str
+    prediction: Path
+    waits: bool
+    slices: SliceRequest | None = None
+
+
+class ServedCampaign:
+    """One campaign.
+
+    Args:
+        dataset: full name.
+        fold: of the campaign.
+
+    Raises:
+        MissingInput: there is no campaign, or its images cannot be served.
+        CampaignError: nobody is to label anything in it.
+    """
+
+    def __init__(self, dataset: str, fold: str) -> None:
+        self.dataset, self.fold = dataset, fold
+        workspace = self._look()
+        if not workspace.campaign.asks_a_person:
+            raise CampaignError(
+                "The labels of this campaign are there and only withheld (retrospective): nothing is to be annotated."
+            )
+        if not carries_geometry(workspace.dataset_json["file_ending"]):
+            raise MissingInput(
+                f"Images that end in {workspace.dataset_json['file_ending']} do not say where they lie and cannot be served; label "
+                f"them in the hand-off folder."
+            )
+        self.folder = workspace.campaign.folder
+        self.channels = len(workspace.channel_names)
+
+    def _look(self) -> Workspace:
+        workspace = Workspace(self.dataset, self.fold)
+        workspace.campaign.adopt()
+        return workspace
+
+    def cases(self) -> dict[str, ServedCase]:
+        """Every case that was handed over and whose files are there, in order of preference, the oldest round first."""
+        workspace = self._look()
+        campaign, raw, channels = workspace.campaign, workspace.raw, workspace.channel_names
+        waiting, found = set(campaign.waiting()), {}
+        for one in campaign.rounds:
+            content = handoff_content(campaign.handoff_folder(one.number))
+            for case in one.requested:
+                prediction = campaign.predictions_folder(one.number) / f"{case}{raw.file_ending}"
+                if case not in content or case not in raw.cases or not prediction.is_file():
+                    continue
+                first = content[case].get("open_first")
+                index = channels.index(first) if first in channels else 0
+                slices = campaign.waiting_slices().get(case) if case in one.slices else None
+                images = raw.cases[case].images
+                found.pop(case, None)
+                found[case] = ServedCase(images[index], channels[index], prediction, case in waiting, slices)
+        return found
+
+    def labels(self) -> list[Label]:
+        """Those that may be drawn, by value."""
+        content = self._look().dataset_json
+        ignore = ignore_value(content)
+        return [label for label in labels_of(content) if label.value != ignore]
+
+    def prediction(self, case: str, served: ServedCase) -> bytes:
+        """What was predicted, as a 3D Slicer segmentation; where slices are asked for, in these alone.
+
+        Raises:
+            BadCase: the files of the case do not fit each other any more.
+        """
+        workspace = self._look()
+        ending = workspace.raw.file_ending
+        try:
+            label = read_in_file_order(served.prediction, ending)
+            if served.slices is not None:
+                label = keep_slices(label, NUMPY_AXIS[served.slices.axis], served.slices.slices, 0)
+            label = label.astype(np.uint8 if label.max(initial=0) < 256 else np.uint16)
+            space = Geometry.of_file(served.image, label.shape)
+            nrrd = served.image if ending.lower() == ".nrrd" else None
+            with tempfile.TemporaryDirectory() as folder:
+                file = Path(folder) / f"{case}{SLICER_ENDING}"
+                write_seg_nrrd(label, self.labels(), space, file, nrrd)
+                return file.read_bytes()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BadCase(
+                f"Case {case}: what was predicted cannot be shown, it does not fit the image any more."
+            ) from error
+
+
+def checksum(file: Path) -> str:
+    """Of a file's content, as 3D Slicer writes it."""
+    status = file.stat()
+    return _checksum(file, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _checksum(file: Path, changed: int, size: int) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return f"SHA256:{digest.hexdigest()}"

@@ -1,0 +1,172 @@
+"""What the protocol's requests mean for a campaign. Knows nothing of HTTP; an error's text is what the annotator reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from nnunet_active import __version__
+from nnunet_active.data.file_endings import SLICER_ENDING, SPATIAL_ENDINGS
+from nnunet_active.nnunet.nnunet_paths import known_roots
+from nnunet_active.server.claims import NAMELESS, Claims
+from nnunet_active.server.served_campaign import ServedCampaign, ServedCase, checksum
+from nnunet_active.server.submission import receive
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+
+MODEL, STRATEGY = "nnU-Net", "worklist"
+LIMITS = (
+    "The protocol shows one scalar volume a case: the channel that the worklist names first; the uncertainty map is in the hand-off "
+    "folder only. 'Run' gives the prediction that was handed over. Nothing is trained here."
+)
+
+
+class UnknownName(ActiveError):
+    """A request names a case, a model or a strategy that is not served."""
+
+
+class AnnotationService:
+    """One campaign, for several annotators at once.
+
+    Args:
+        served: what is shown of it.
+    """
+
+    def __init__(self, served: ServedCampaign) -> None:
+        self.served, self.claims = served, Claims(served.folder)
+        self._taking = threading.Lock()
+
+    def info(self) -> dict[str, Any]:
+        """What the module lists when it connects. It takes a key named ``config`` for a server that is too old."""
+        names = [label.name for label in self.served.labels()]
+        model = {"type": "segmentation", "labels": names, "dimension": 3, "description": LIMITS, "config": {}}
+        return {
+            "name": f"{self.served.dataset}, fold {self.served.fold}",
+            "description": f"nnunet_active: cases that wait for a label. {LIMITS}",
+            "version": __version__,
+            "labels": names,
+            "models": {MODEL: model},
+            "trainers": {},
+            "strategies": {STRATEGY: {"description": "the next case of the worklist"}},
+            "scoring": {},
+            "train_stats": {},
+            "datastore": self.stats(),
+        }
+
+    def stats(self) -> dict[str, Any]:
+        """How many cases were handed over, and how many of them have their label."""
+        cases = self.served.cases()
+        done = sum(not one.waits for one in cases.values())
+        return {"total": len(cases), "completed": done, "label_tags": {"final": done, "original": len(cases)}}
+
+    def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
+        """The next case for an annotator; empty where none is left.
+
+        Raises:
+            UnknownName: there is no such strategy.
+        """
+        if strategy != STRATEGY:
+            raise UnknownName(f"There is no strategy {strategy[:50]!r} here; take {STRATEGY!r}.")
+        cases = self.served.cases()
+        case = self.claims.next(client, [name for name, one in cases.items() if one.waits])
+        if case is None:
+            return {}
+        one = cases[case]
+        shown = {} if one.slices is None else {"PatientID": f"{case}: {one.slices.words()} only"}
+        ending = next(ending for ending in SPATIAL_ENDINGS if one.image.name.lower().endswith(ending))
+        return {
+            "id": case,
+            "name": f"{case}_{one.channel.replace('/', '-')}{ending}",
+            "checksum": checksum(one.image),
+            "ts": int(time.time()),
+            "strategy": {STRATEGY: {"client_id": client}},
+            **shown,
+        }
+
+    def datastore(self) -> dict[str, Any]:
+        """The cases that wait, as the module wants to see them."""
+        labels = {label.name: label.value for label in self.served.labels()}
+        original = {"ext": SLICER_ENDING, "info": {"params": {"label_names": labels}}}
+        objects = {
+            case: {"image": {"ext": "".join(one.image.suffixes), "info": {}}, "labels": {"original": original}}
+            for case, one in self.served.cases().items()
+            if one.waits
+        }
+        about = {"name": self.served.dataset, "description": LIMITS, "images_dir": "", "labels_dir": ""}
+        return {**about, "objects": objects}
+
+    def case(self, name: str) -> ServedCase:
+        """A case that was handed over.
+
+        Raises:
+            UnknownName: there is none of that name.
+        """
+        cases = self.served.cases()
+        if name not in cases:
+            raise UnknownName(f"There is no case {name[:80]!r} here.")
+        return cases[name]
+
+    def predicted(self, name: str) -> tuple[bytes, dict[str, int]]:
+        """The prediction of a case as a 3D Slicer segmentation, and the value of each label.
+
+        Raises:
+            UnknownName: there is no such case.
+            BadCase: it cannot be shown.
+        """
+        return self.served.prediction(name, self.case(name)), {one.name: one.value for one in self.served.labels()}
+
+    def submit(self, name: str, client: str, sent: Path, file_name: str, segments: list[str] | None) -> dict[str, Any]:
+        """Take an annotator's label.
+
+        Raises:
+            UnknownName: there is no such case.
+            CampaignError: it was given to somebody else.
+            BadCase: the label is refused; says why.
+        """
+        where = (self.served.dataset, self.served.fold, self.served.folder)
+        with self._taking:
+            case = self.case(name)
+            self._check_holder(name, client, case.waits)
+            try:
+                received = receive(where, name, case.image, sent, file_name, segments)
+            except ActiveError as error:
+                raise type(error)(without_folders(str(error))) from error
+            self.claims.sent(name, client, received.taken)
+        notes = [without_folders(note) for note in received.notes]
+        return {"image": name, "label": name, "taken": received.taken, "notes": notes}
+
+    def _check_holder(self, name: str, client: str, waits: bool) -> None:
+        holder = self.claims.holder(name)
+        if holder is not None and holder != client:
+            raise CampaignError(
+                f"Case {name} was given to {_called(holder)}, so that no label of it is taken from {_called(client)}."
+            )
+        if holder is None and not waits:
+            raise CampaignError(f"Case {name} has its label already; correct it in the hand-off folder.")
+
+
+def without_folders(sentence: str) -> str:
+    """Annotators elsewhere need not know where things are on this machine."""
+    for root in known_roots():
+        for folder in (root, root.resolve()):
+            sentence = sentence.replace(f"{folder}/", "")
+    return sentence
+
+
+def check_served(service: AnnotationService, command: str) -> int:
+    """How many cases wait.
+
+    Raises:
+        MissingInput: none was handed over; names the command that does it.
+    """
+    waiting = sum(one.waits for one in service.served.cases().values())
+    if not waiting:
+        raise MissingInput(
+            f"No case is handed over and waits for a label; {command} hands over those that were asked for."
+        )
+    return waiting
+
+
+def _called(client: str) -> str:
+    return "an annotator without a name" if client in NAMELESS else f"{client[:80]!r}"

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from tiny_served import MADE as MADE
+from tiny_served import served_campaign
+
+from nnunet_active.cli.main import main
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+
+def served(*words: str) -> tuple[subprocess.Popen, str, str]:
+    """A server in a process of its own, its address, and what it said."""
+    command = [sys.executable, "-m", "nnunet_active", "serve", "-d", "902", "--port", "0", *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said = ""
+    for line in process.stdout:
+        said += line
+        if found := re.search(r"http://\S+", line):
+            return process, found[0], said
+    raise AssertionError(process.stderr.read())
+
+
+def get(address: str) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(address, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def end(process: subprocess.Popen) -> None:
+    process.send_signal(signal.SIGINT)
+    _, complaints = process.communicate(timeout=60)
+    assert "Traceback" not in complaints and process.returncode in (0, 130)
+
+
+def test_on_this_machine_alone_it_needs_no_token_and_says_its_limits(target):
+    served_campaign(target, "case_3", "case_1")
+    process, address, said = served()
+    try:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+        assert get(f"{address}/info/")[1]["datastore"]["total"] == 2
+    finally:
+        end(process)
+    assert "one scalar volume a case" in said and "Client-ID" in said and "nnunet_active next -d 902" in said
+
+
+def test_for_other_machines_the_address_ends_with_a_token_and_nothing_is_served_without(target):
+    served_campaign(target, "case_3")
+    process, address, said = served("--host", "0.0.0.0")
+    try:
+        address = address.replace("0.0.0.0", "127.0.0.1")
+        root, _, token = address.rpartition("/")
+        assert len(token) >= 16 and get(f"{address}/info/")[0] == 200
+        assert get(f"{root}/info/")[0] == 404 and get(f"{root}/x/info/")[0] == 404
+    finally:
+        end(process)
+    assert "The connection is not encrypted" in said
+
+
+def test_a_mistake_is_one_sentence(target, capsys):
+    assert main(["serve", "-d", "902"]) == 2
+    assert "There is no campaign for fold 0" in capsys.readouterr().err
+    served_campaign(target, "case_3")
+    assert main(["serve", "-d", "902", "--token", "short"]) == 2
+    assert "--token needs at least 8 characters." in capsys.readouterr().err
+    assert main(["serve", "-d", "902", "--host", "192.0.2.1"]) == 2
+    assert "Nothing can listen at 192.0.2.1" in capsys.readouterr().err
+
+
+def test_without_its_libraries_one_sentence_says_what_to_install(target, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("nnunet_active.server.app")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", "-d", "902"]) == 2
+    assert 'pip install "nnunet_active[server]" brings it' in capsys.readouterr().err

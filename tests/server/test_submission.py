@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from tiny_handoff import ORIGIN, SEGMENTS, SPACING, predicted, voxels
+from tiny_nrrd import write_segmentation
+from tiny_served import MADE as MADE
+from tiny_served import sent, served_campaign, waiting
+from tiny_target import NAME, truth
+
+from nnunet_active.server.submission import FOLDER, receive
+from nnunet_active.util.errors import BadCase
+
+
+@pytest.fixture
+def where(target):
+    service = served_campaign(target, "case_3", "case_1")
+    return NAME, "0", service.served.folder
+
+
+def take(target, where, file, segments=None, case="case_3", name=None):
+    image = target.raw / "imagesTr" / f"{case}_0000.nii.gz"
+    return receive(where, case, image, file, name or file.name, segments)
+
+
+def label_of(target, case="case_3") -> np.ndarray:
+    return voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+def test_a_label_map_and_the_names_of_its_values_are_the_label_voxel_for_voxel(target, where, tmp_path, ending):
+    received = take(target, where, sent(tmp_path, truth(3), ending), ["oedema", "core"])
+    assert received.taken and waiting(target) == ["case_1"]
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+def test_names_decide_where_a_segment_was_taken_away_or_moved(target, where, tmp_path):
+    swapped = np.array([0, 2, 1], dtype=np.uint8)[truth(3)]
+    take(target, where, sent(tmp_path, swapped), ["core", "oedema"])
+    np.testing.assert_array_equal(label_of(target), truth(3))
+    only = (truth(1) == 2).astype(np.uint8)
+    take(target, where, sent(tmp_path, only), ["core"], "case_1")
+    np.testing.assert_array_equal(label_of(target, "case_1"), 2 * only)
+
+
+def test_a_segmentation_names_its_segments_itself(target, where, tmp_path):
+    file = write_segmentation(tmp_path / "sent.seg.nrrd", truth(3), SEGMENTS, SPACING, ORIGIN)
+    take(target, where, file, ["something", "else"])
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+def test_without_names_the_values_are_those_of_the_data_set(target, where, tmp_path):
+    take(target, where, sent(tmp_path, truth(3)))
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+def test_an_unchanged_prediction_that_is_sent_counts_as_checked(target, where, tmp_path):
+    assert take(target, where, sent(tmp_path, predicted("case_3")), ["oedema", "core"]).taken
+    np.testing.assert_array_equal(label_of(target), predicted("case_3"))
+
+
+def test_what_was_sent_is_kept_beside_the_campaign(target, where, tmp_path):
+    take(target, where, sent(tmp_path, truth(3)), ["oedema", "core"])
+    (kept,) = (where[2] / FOLDER).rglob("case_3.seg.nrrd")
+    image = sitk.ReadImage(str(kept))
+    named = {image.GetMetaData(f"Segment{n}_Name"): int(image.GetMetaData(f"Segment{n}_LabelValue")) for n in range(2)}
+    for value, name in enumerate(("oedema", "core"), 1):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image) == named[name], truth(3) == value)
+
+
+@pytest.mark.parametrize(
+    ("label", "segments", "said"),
+    [
+        (truth(3), ["oedema", "liver"], "segment 'liver'"),
+        (truth(3), ["oedema"], r"values from 0 to 2, but names for 1 segment\(s\)"),
+        (truth(3).astype(np.float32) / 2, None, "values between integers"),
+        (truth(3)[:, :, :-3], ["oedema", "core"], ""),
+        (np.zeros((64, 64, 64), dtype=np.uint8), [], "far more than its image"),
+    ],
+)
+def test_a_refused_label_is_one_sentence_and_leaves_everything_as_it_was(
+    target, where, tmp_path, label, segments, said
+):
+    if not said:  # a smaller box is moved onto the grid
+        assert take(target, where, sent(tmp_path, label), segments).taken
+        return
+    with pytest.raises(BadCase, match=said) as caught:
+        take(target, where, sent(tmp_path, label), segments)
+    assert "\n" not in str(caught.value) and str(where[2] / FOLDER) not in str(caught.value)
+    assert waiting(target) == ["case_3", "case_1"] and list((where[2] / FOLDER).iterdir()) == []
+    assert not (target.raw / "labelsTr" / "case_3.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.nii.gz", b"no image"), ("a.nii.gz", gzip.compress(b"0" * 400)), ("a.nrrd", b"")]
+)
+def test_what_is_no_image_is_refused(target, where, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadCase, match="the label cannot be read"):
+        take(target, where, tmp_path / name, ["oedema"])
+
+
+@pytest.mark.parametrize("name", ["a.exe", "a", "", "../../a", "a.mhd"])
+def test_only_formats_of_one_file_are_taken_by_their_ending(target, where, tmp_path, name):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(BadCase, match=r"choose .nii.gz or .nrrd in the module's settings"):
+        take(target, where, tmp_path / "file", ["oedema"], name=name or "-")
+    assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["file"]
+
+
+def test_while_a_training_holds_the_campaign_the_label_waits_in_labels_tr(target, where, tmp_path):
+    from nnunet_active.campaign.campaign import Campaign
+
+    with Campaign.open(target.preprocessed, "0").lock():
+        received = take(target, where, sent(tmp_path, truth(3)), ["oedema", "core"])
+    assert not received.taken and any("in use by process" in note for note in received.notes)
+    np.testing.assert_array_equal(label_of(target), truth(3))
