@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.server.listening import open_socket
     from nnunet_active.server.served_campaign import ServedCampaign
     from nnunet_active.server.service import LIMITS, AnnotationService, check_served
+    from nnunet_active.server.submission import FOLDER
+    from nnunet_active.util.lock import hold
 
     dataset = dataset_name(args.dataset)
     service = AnnotationService(ServedCampaign(dataset, args.fold))
@@ -58,9 +60,10 @@ def run(args: argparse.Namespace) -> int:
         raise ActiveError("--token needs at least 8 characters.")
     local = args.host in LOCAL
     token = args.token or ("" if local else secrets.token_urlsafe(16))
-    if args.free and (freed := service.claims.free()):
-        print(f"Taken back: {', '.join(freed)}")
-    with open_socket(args.host, args.port) as listening:
+    # two servers of one campaign would give one case to two annotators
+    with hold(service.served.folder / FOLDER), open_socket(args.host, args.port) as listening:
+        if args.free and (freed := service.claims.free()):
+            print(f"Taken back: {', '.join(freed)}")
         address = f"http://{_in_address(args.host)}:{listening.getsockname()[1]}" + (f"/{token}" if token else "")
         print(f"{waiting} case(s) wait for a label.")
         print(LIMITS)

@@ -122,10 +122,11 @@ def _add_writing(app: FastAPI, service: AnnotationService) -> None:
 
 def _submit(service: AnnotationService, case: str, sent: UploadFile, given: dict) -> dict[str, Any]:
 
-    with tempfile.NamedTemporaryFile() as file:
-        shutil.copyfileobj(sent.file, file)
-        file.flush()
-        return service.submit(case, _client(given), Path(file.name), sent.filename or "", _segments(given))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "sent"
+        with file.open("wb") as content:
+            shutil.copyfileobj(sent.file, content)
+        return service.submit(case, _client(given), file, sent.filename or "", _segments(given))
 
 
 def _json(text: str | bytes) -> dict[str, Any]:

@@ -44,12 +44,14 @@ def end(process: subprocess.Popen) -> None:
     assert "Traceback" not in complaints and process.returncode in (0, 130)
 
 
-def test_on_this_machine_alone_it_needs_no_token_and_says_its_limits(target):
+def test_on_this_machine_alone_it_needs_no_token_and_says_its_limits(target, capsys):
     served_campaign(target, "case_3", "case_1")
     process, address, said = served()
     try:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
         assert get(f"{address}/info/")[1]["datastore"]["total"] == 2
+        assert main(["serve", "-d", "902", "--port", "0"]) == 2  # two would give one case to two annotators
+        assert "is in use by process" in capsys.readouterr().err
     finally:
         end(process)
     assert "one scalar volume a case" in said and "Client-ID" in said and "nnunet_active next -d 902" in said
