@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_active.benchmark.legs import Leg, LegCache
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 
 
 class LegReused(BaseException):

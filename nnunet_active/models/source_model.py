@@ -26,7 +26,7 @@ from nnunet_active.models.nnssl_model import find_nnssl_checkpoint, read_nnssl
 from nnunet_active.models.weight_transfer import TransferReport, transfer_weights
 from nnunet_active.nnunet.networks import head_names, plans_manager
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.util.errors import IncompatibleSource, MissingInput
 
 SUMMARY = "source_summary.npz"

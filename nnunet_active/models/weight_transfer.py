@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nnunet_active.models.name_mapping import ChannelMapping, HeadMapping
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.util.errors import IncompatibleSource
 
 NEW_CLASS_BIAS = -10.0

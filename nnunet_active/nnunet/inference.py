@@ -22,7 +22,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window import PreparedImage, Window
 from nnunet_active.nnunet.window_layout import lay_out
-from nnunet_active.scoring.embedding import deepest_stage, unwrap
+from nnunet_active.scoring.encoder import deepest_stage, unwrap
 
 VOXELS_PER_PASS = 2**21
 """Of several small windows that go through a GPU together: those of one patch of 128 x 128 x 128, which fills it alone."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window_layout import Layout
+from nnunet_active.scoring.arg_max import highest_head
 from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder
@@ -208,7 +209,7 @@ class Window(ABC):
     def _classes(self, logits: Tensor) -> np.ndarray:
         if self.regions:
             return (logits > 0).cpu().numpy()
-        return logits.argmax(0).to(torch.int16).cpu().numpy()
+        return highest_head(logits).to(torch.int16).cpu().numpy()
 
     def _predicted(self, image: np.ndarray, share: float, turn: Callable[[Tensor], np.ndarray]) -> np.ndarray:
         whole: np.ndarray | None = None

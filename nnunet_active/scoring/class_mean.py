@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, adaptive_avg_pool3d
 
-from nnunet_active.scoring.embedding import deepest_features, deepest_stage, unwrap
+from nnunet_active.scoring.arg_max import highest_head
+from nnunet_active.scoring.encoder import deepest_features, deepest_stage, unwrap
+from nnunet_active.scoring.groups import sum_by_group
 
 
 class ClassMeanRecorder:
@@ -40,6 +42,7 @@ class ClassMeanRecorder:
         self._weight: Tensor | None = None
         self._plain: Tensor | None = None
         self._cells = 0
+        self._cell: tuple[tuple, Tensor] | None = None
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self.recording = True
 
@@ -66,14 +69,7 @@ class ClassMeanRecorder:
         if self._features is None or not isinstance(output, Tensor):
             return
         features, self._features = self._features.detach().float(), None
-        pool = adaptive_avg_pool3d if features.ndim == 5 else adaptive_avg_pool2d
-        label = None if self._regions else output.detach().argmax(1, keepdim=True)
-        size = tuple(features.shape[2:])
-        shares = [  # one class at a time: a one-hot volume of all classes would be larger than the network's output
-            pool((output[:, c : c + 1] > 0 if label is None else label == c).float(), size).flatten(2)
-            for c in range(output.shape[1])
-        ]
-        weight = torch.cat(shares, 1)  # (B, C, cells)
+        weight = self._of_regions(output.detach(), features) if self._regions else self._of_classes(output, features)
         flat = features.flatten(2)  # (B, d, cells)
         pooled = torch.einsum("bci,bdi->cd", weight, flat)
         if self._sum is None:
@@ -83,6 +79,32 @@ class ClassMeanRecorder:
         self._weight += weight.sum((0, 2))
         self._plain += flat.sum((0, 2))
         self._cells += flat.shape[0] * flat.shape[2]
+
+    @staticmethod
+    def _of_regions(output: Tensor, features: Tensor) -> Tensor:
+        """Share of every cell's voxels in which a head is predicted, (B, C, cells)."""
+        pool = adaptive_avg_pool3d if features.ndim == 5 else adaptive_avg_pool2d
+        return pool((output > 0).float(), tuple(features.shape[2:])).flatten(2)
+
+    def _of_classes(self, output: Tensor, features: Tensor) -> Tensor:
+        """Voxels of every cell that are predicted as a class, (B, C, cells)."""
+        batch, heads = output.shape[:2]
+        cells = features[0, 0].numel()
+        label = highest_head(output.detach().movedim(1, 0))
+        group = (label + heads * self._cells_of(label[0].shape, features)).reshape(batch, -1)
+        group = group + (heads * cells) * torch.arange(batch, device=group.device)[:, None]
+        votes = sum_by_group(group.flatten(), None, batch * cells * heads)
+        return votes.reshape(batch, cells, heads).movedim(2, 1).float()
+
+    def _cells_of(self, shape: tuple[int, ...], features: Tensor) -> Tensor:
+        """The cell in which each voxel of a window lies, of ``shape``; the same for all windows."""
+        cells = tuple(features.shape[2:])
+        if self._cell is None or self._cell[0] != (tuple(shape), cells):
+            number = torch.zeros((), dtype=torch.int64, device=features.device)
+            for size, n in zip(shape, cells, strict=True):
+                number = number[..., None] * n + torch.arange(size, device=features.device) * n // size
+            self._cell = (tuple(shape), cells), number
+        return self._cell[1]
 
     def class_mean(self, class_volume: np.ndarray) -> np.ndarray:
         """The mean features of each class, (C, d) float32; zeros exactly where ``class_volume`` is 0.

@@ -11,7 +11,7 @@ import torch
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison_table import FILE

@@ -23,7 +23,7 @@ from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import PER_CASE, Settings
 from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.training.checkpoints import LATEST
 from nnunet_active.training.fine_tuned import FineTunedMixin
 from nnunet_active.training.loaders import ending_with_their_parent, finish_loaders, reading_from

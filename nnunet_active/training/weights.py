@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 
 Weights = dict[str, Tensor]
 

@@ -6,7 +6,7 @@ import tiny_source
 import torch
 from torch import nn
 
-from nnunet_active.scoring.embedding import EmbeddingRecorder, deepest_stage, unwrap
+from nnunet_active.scoring.embedding import EmbeddingRecorder
 
 
 def network(name: str = "3d_fullres", residual: bool = False, **how) -> nn.Module:
@@ -90,39 +90,9 @@ def test_recording_changes_neither_the_output_nor_the_gradients():
     assert torch.equal(plain, recorded) and recorded.requires_grad
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        nn.DataParallel,
-        torch.compile,
-        lambda net: torch.compile(nn.DataParallel(net)),
-        lambda net: nn.DataParallel(torch.compile(net)),
-    ],
-)
-def test_wrapped_networks_are_unwrapped(wrap):
-    net = network()
-    assert unwrap(wrap(net)) is net and unwrap(net) is net
-    assert deepest_stage(wrap(net)) is net.encoder.stages[-1]
-
-
-def test_a_real_distributed_wrapper_is_unwrapped(tmp_path):
-    net = network()
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    try:
-        assert unwrap(nn.parallel.DistributedDataParallel(net)) is net
-    finally:
-        torch.distributed.destroy_process_group()
-
-
 def test_a_network_without_an_encoder_is_named():
     with pytest.raises(ValueError, match=r"Conv3d has no \.encoder"):
         EmbeddingRecorder(nn.Conv3d(1, 1, 1))
-
-
-def test_an_encoder_without_stages_is_its_own_deepest_stage():
-    net = nn.Module()
-    net.encoder = nn.Conv3d(1, 4, 1)
-    assert deepest_stage(net) is net.encoder
 
 
 def test_no_forward_pass_is_an_error():
