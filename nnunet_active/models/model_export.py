@@ -52,7 +52,7 @@ def export_model(
         IncompatibleSource: the trainer builds a network of its own, which stock nnU-Net cannot build.
         ActiveError: ``output`` holds another model of the same name.
     """
-    _, plans, configuration = trained.name.split("__")
+    plans, _, configuration = trained.name.partition("__")[2].rpartition("__")  # plans may have "__" in their name
     models = [_portable(read_source_model(trained, configuration, fold, checkpoint, trust)) for fold in folds]
     stock = stock_trainer_name(models[0].trainer_name)
     for model in models:

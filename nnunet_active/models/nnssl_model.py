@@ -202,7 +202,7 @@ def _plans(plan: dict) -> dict:
                 "resampling_fn_seg_kwargs": {"is_seg": True, "order": 1, **resampling},
                 "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
                 "resampling_fn_probabilities_kwargs": {"is_seg": False, "order": 1, **resampling},
-                "architecture": _architecture(plan["architecture_plans"]),
+                "architecture": stock_architecture(plan["architecture_plans"]),
                 "batch_dice": False,
             }
         },
@@ -219,7 +219,12 @@ def _per_channel(plan: dict, values: Any) -> list:
     return values if len(values) == channels else [values[0]] * channels
 
 
-def _architecture(described: dict) -> dict:
+def stock_architecture(described: dict) -> dict:
+    """A network of an adaptation plan (``arch_class_name``, ``arch_kwargs``) as nnU-Net's plans describe networks.
+
+    Raises:
+        IncompatibleSource: it is no convolutional U-Net, or is made of other modules than those of torch.nn.
+    """
     name = str(described["arch_class_name"]).split(".")[-1]
     if name in ("ResEncL", "NoSkipResEncL"):
         name, arguments = "ResidualEncoderUNet", dict(RES_ENC_L)

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nnunet_active.data.dataset_json import channel_names, check_dataset_json
+from nnunet_active.models.fine_tuning_plans import as_stock_plans, check_is_no_transformer, checkpoint_of_plans
 from nnunet_active.models.model_files import (
     DEFAULT_CHECKPOINT,
     FOLD,
@@ -82,7 +83,8 @@ def read_source_model(
     Args:
         path: a trained model folder (``.../nnUNetTrainer__nnUNetPlans__3d_fullres``), a ``fold_X`` folder or a checkpoint
             in it, a folder that holds several of them (``nnUNet_results/DatasetXXX_Name``), or the zip that
-            ``nnUNetv2_export_model_to_zip`` writes; or a checkpoint of nnssl, see :mod:`nnunet_active.models.nnssl_model`.
+            ``nnUNetv2_export_model_to_zip`` writes; or a checkpoint of nnssl, see :mod:`nnunet_active.models.nnssl_model`,
+            or the plans file of nnU-Net's fine-tuning that names one.
         configuration: which configuration; needed only where there are several.
         fold: a number or ``"all"``; by default the lowest number that has the checkpoint, and ``all`` only if there is
             nothing else.
@@ -112,7 +114,7 @@ def read_source_model(
     store = FolderStore(path) if path.is_dir() else ZipStore(path)
     notes: list[str] = []
     model = choose_model(store, configuration)
-    plans = read_json(store, model, "plans.json", required=True)
+    plans = as_stock_plans(read_json(store, model, "plans.json", required=True), store.describe(model, ""))
     fingerprint = read_json(store, model, "dataset_fingerprint.json", required=False)
     found = store.folds(model)
     fold, checkpoint = choose_fold(store, model, found, fold, checkpoint, notes)
@@ -123,6 +125,7 @@ def read_source_model(
     with store.local_file(model, f"fold_{fold}/{checkpoint}") as file:
         content = load_checkpoint(file, where, trust)
     weights = network_weights(content, where)
+    check_is_no_transformer(weights, where)
     init_args = content.get("init_args")
     trained = init_args.get("configuration") if isinstance(init_args, dict) else None
     trained = trained or model.rpartition("__")[2]
@@ -192,7 +195,7 @@ def _with_own_decoder(network: nn.Module, weights: dict[str, Tensor]) -> dict[st
 
 def _read_encoder(path: Path, configuration: str | None, trust: bool) -> SourceModel | None:
     """A checkpoint of nnssl as a source model, or None where ``path`` is none."""
-    file = find_nnssl_checkpoint(path)
+    file = checkpoint_of_plans(path) if path.suffix == ".json" and path.is_file() else find_nnssl_checkpoint(path)
     found = read_nnssl(file, trust) if file is not None else None
     if found is None:
         return None

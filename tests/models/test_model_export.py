@@ -64,6 +64,12 @@ def test_a_model_of_partly_labelled_cases_predicts_every_label_and_never_the_ign
     assert found.shape == image.shape[1:] and set(np.unique(found)) <= {0, 1, 2}
 
 
+def test_plans_may_have_two_underscores_in_their_name_as_those_of_nnunets_fine_tuning(results, tmp_path):
+    plans = "ptPlans__mine____Spacing__1.00_1.00_1.00___Norm__Z"
+    trained = write_trained(source_model(), results / DATASET / f"nnUNetTrainer__{plans}__3d_fullres")
+    assert export_model(trained, ["0"], tmp_path / "out").name == f"nnUNetTrainer__{plans}__3d_fullres"
+
+
 def test_the_export_holds_no_optimizer_state_no_log_and_no_path(results, tmp_path):
     train(results)
     written = export(tmp_path / "out")
