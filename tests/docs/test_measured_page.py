@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_the_table_in_3d_is_the_benchmarks() -> None:
 
 def test_the_table_of_recipes_is_the_benchmarks() -> None:
     table = _table(PAGE, "way, recipe")
-    assert len(table) == 12
+    assert len(table) == 9
     for head, cells in table.items():
         way, recipe = head.split(", ")
         for name, cell in zip(("cardiac", "glioma", "hippocampus"), cells, strict=True):
@@ -126,3 +127,31 @@ def test_the_table_of_slices_is_the_benchmarks() -> None:
                 p = stats.ttest_rel(arm["dice"].loc[gains.index], whole["dice"].loc[gains.index]).pvalue
                 found = f"{gains.mean():+.3f}, {(gains > 0).sum()} of {len(gains)}, p = {p:.2f}"
                 assert compared == found.replace("-", "−"), (name, begins)
+
+
+def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
+    checks = json.loads((ROOT / "benchmarks" / "results" / "gpu_h100.json").read_text())["checks"]
+    found = {check["check"]: {row["what"]: row["value"] for row in check["rows"]} for check in checks}
+    table = _table(PAGE[PAGE.index("## On a GPU") :], "what | figure")
+    apart = max(value for what, value in found["precision"].items() if "farthest" in what)
+    assert table["scores in mixed precision, farthest from the CPU's"] == [f"{100 * apart:.2f} %"]
+    units = [row["unit"] for check in checks if check["check"] == "scoring" for row in check["rows"][:2]]
+    bare, ours = (float(re.search(r"(\d+) MiB", unit)[1]) for unit in units)
+    scoring = found["scoring"]
+    cost = [f"{scoring['ratio']:.2f}, {ours / bare:.2f}"]
+    assert table["scoring 8 scans / bare sliding window on images in memory: time, device memory"] == cost
+    assert table["kernels' share of scoring"] == [
+        f"{scoring[kernels]:.0%}".replace("%", " %") for kernels in scoring if "kernels" in kernels
+    ]
+    assert table["`select` from raw scans / `nnUNetv2_predict --save_probabilities`, time"] == [
+        f"{found['predict']['select beside it']:.2f}"
+    ]
+    ct, training = found["ct"], found["training"]
+    seconds = ct["scoring, 118 classes, (600, 512, 512)"]
+    memory = ct["device memory at its highest, scoring"] / 1024, ct["host memory at its highest, scoring"]
+    told = f"{seconds:.1f} s, {memory[0]:.1f} GiB on the device, {memory[1]:.1f} GiB of host memory"
+    assert table["CT of 512 × 512 × 600 voxels, 118 classes"] == [told]
+    a_case = scoring["scoring, 8 scans of (3, 160, 160, 160)"] / 8
+    query = training["query 2, 7 cases"] + (80 - 7) * a_case
+    share = query / (40 * 250 * training["later epoch, a step"])
+    assert table["query over 80 cases every 40 epochs of 250 steps"] == [f"{100 * share:.1f} % of the training"]
