@@ -1,0 +1,94 @@
+"""The sequential trainer in two processes that are joined by gloo, as ``nnUNetv2_train -num_gpus 2`` joins GPUs by nccl."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
+from ranks_of_a_test import on_ranks
+from tiny_target import NAME, PLANS, make_target
+from tiny_training import campaign_of, start
+from torch.nn.parallel import DistributedDataParallel
+
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.query.pool_scoring import ScoringWork
+from nnunet_active.rounds.between_rounds import select
+from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
+from nnunet_active.util.log import silent
+
+CPU = torch.device("cpu")
+
+
+class OnCpus(nnUNetTrainerMmActS):
+    """Stock nnU-Net is certain that several processes mean GPUs, and overwrites the device that it is given."""
+
+    def __init__(
+        self, plans: dict, configuration: str, fold: int, dataset_json: dict, device: torch.device = CPU
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.device = device
+
+
+def train(rank: int, folder: Path) -> None:
+    stock.DDP = lambda network, device_ids: DistributedDataParallel(
+        network
+    )  # torch's own; the numbers are those of GPUs
+    scored, score = [], ScoringWork.do
+
+    def do(self, case, loaded):
+        scored.append(case)
+        return score(self, case, loaded)
+
+    ScoringWork.do = do
+    target = preprocessed_folder(NAME)
+    plans = {**json.loads((target / f"{PLANS}.json").read_text()), "continue_training": False}
+    trainer = OnCpus(plans, "3d_fullres", 0, json.loads((target / "dataset.json").read_text()), CPU)
+    if rank == 0:
+        trainer.logger.plot_progress_png = lambda folder: None
+    trainer.run_training()
+    assert isinstance(trainer.network, DistributedDataParallel)
+    result = {
+        "weights": weights_digest(unwrap(trainer.network).state_dict()),
+        "rounds": [one.requested for one in trainer.session.campaign.rounds],
+        "split": trainer.do_split(),
+        "scored": scored,
+        "epoch": trainer.current_epoch,
+    }
+    (folder / f"rank_{rank}").write_bytes(pickle.dumps(result))
+
+
+@pytest.fixture
+def target(nnunet_folders):
+    return make_target(nnunet_folders, labelled=5, unlabelled=0)
+
+
+def test_two_processes_train_one_network_ask_once_and_share_the_scoring(target, tmp_path):
+    start(target, oracle="retrospective", budget=2, stride=1, epochs=2)
+    work = tmp_path / "work"
+    work.mkdir()
+    options = SelectOptions(NAME, configuration="3d_fullres", n=1, processes=1)
+    alone = select(options, dry_run=True, log=silent).query.requested
+    for file in (target.preprocessed / "active" / "scores").rglob("*.npz"):
+        file.unlink()
+    on_ranks(train, work)
+    first, second = (pickle.loads((work / f"rank_{rank}").read_bytes()) for rank in range(2))
+    assert first["weights"] == second["weights"]
+    assert first["rounds"] == second["rounds"] and first["rounds"][0] == alone and len(first["rounds"]) == 2
+    assert first["split"] == second["split"] and first["epoch"] == second["epoch"] == 2
+    asked = [case for one in first["rounds"] for case in one]
+    assert first["split"][0] == sorted(asked)
+    # one case is held out; four candidates by the source network, three by the one that was trained on the first
+    assert len(first["scored"] + second["scored"]) == 7 and first["scored"] and second["scored"]
+    campaign = campaign_of(target)
+    assert campaign.labelled() == sorted(asked) and not campaign.waiting()
+    checkpoint = target.results / NAME / f"OnCpus__{PLANS}__3d_fullres" / "fold_0" / "checkpoint_final.pth"
+    saved = torch.load(checkpoint, weights_only=False)
+    assert saved["nnunet_active"]["labelled"] == sorted(asked)
+    assert weights_digest(saved["network_weights"]) == first["weights"]
