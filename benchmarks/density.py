@@ -26,6 +26,7 @@ from sklearn.decomposition import PCA
 from nnunet_active.scoring.density import (
     case_signature,
     default_radius,
+    neighbour_counts,
     neighbour_density,
     neighbour_histogram,
     pairwise_distances,
@@ -129,7 +130,10 @@ def main() -> None:
     for step, value in table:
         print(f"| {step:<58} | {value:>14} |")
     print(f"* {how}")
-    print("\nneighbours within the radius -> cases:", neighbour_histogram(distances, default_radius(distances)))
+    print(
+        "\nneighbours within the radius -> cases:",
+        neighbour_histogram(neighbour_counts(distances, default_radius(distances))),
+    )
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@ import pandas as pd
 
 from nnunet_active.data.cases import CaseStore, image_digest
 from nnunet_active.scoring import density
+from nnunet_active.scoring.neighbours import neighbours_in_pool
 from nnunet_active.util.atomic import atomic_file
 from nnunet_active.util.errors import BadCase, EmptyPool, MissingInput
 from nnunet_active.util.log import Log, silent
 from nnunet_active.util.ranks import Ranks
 
-KEPT_AFTER = 500
-"""Images after which their signatures are written: a command that is killed then loses no more."""
+KEPT_AFTER, MOST_WRITES = 500, 10
+"""Images after which their signatures are written, so that a killed command loses no more; of a large pool at most ten times."""
+MOST_SHOWN = 20
+"""Entries of the histogram of neighbours that are told one by one."""
 
 
 def density_of_cases(
@@ -44,7 +47,8 @@ def density_of_cases(
             cases.remove(case)
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
     added = False
-    for some in (changed[first : first + KEPT_AFTER] for first in range(0, len(changed), KEPT_AFTER)):
+    step = max(KEPT_AFTER, -(-len(changed) // MOST_WRITES))
+    for some in (changed[first : first + step] for first in range(0, len(changed), step)):
         work = SignatureWork(store, frozenset(known.by_digest))
         for case, found in ranks.each(work, some, "Density of the pool").items():
             if isinstance(found, str):
@@ -60,15 +64,18 @@ def density_of_cases(
             known.write(cache)
     if not cases:
         raise EmptyPool("No image of the pool can be read.")
-    distances = density.pairwise_distances(np.stack([known.by_digest[known.seen[case][1]] for case in cases]))
-    radius = density.default_radius(distances)
-    rho = density.neighbour_density(distances, radius)
-    counts = ", ".join(f"{n}: {c}" for n, c in density.neighbour_histogram(distances, radius).items())
+    signatures = np.stack([known.by_digest[known.seen[case][1]] for case in cases])
+    del known  # of a large pool the signatures are hundreds of megabytes
+    neighbours, radius = neighbours_in_pool(signatures)
     if added:
+        histogram = density.neighbour_histogram(neighbours)
+        several = ", ".join(f"{n}: {c}" for n, c in histogram.items())
+        if len(histogram) > MOST_SHOWN:
+            several = f"{min(histogram)} to {max(histogram)}, median {np.median(neighbours):g}"
         log(
-            f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{counts}}}"
+            f"Density of {len(cases)} cases, radius {radius:.4g} (0.1 quantile of the distances); neighbours: cases {{{several}}}"
         )
-    return pd.Series(rho, index=cases, name="density")
+    return pd.Series(neighbours / len(cases), index=cases, name="density")
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,16 @@ def default_radius(distances: np.ndarray, quantile: float = 0.1) -> float:
     return float(np.quantile(between, quantile)) if between.size else 0.0
 
 
+def neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
+    """Cases within the radius of each, itself always among them: (n,) int64; arguments and errors as of :func:`neighbour_density`."""
+    distances = _checked_distances(distances)
+    if not radius >= 0:
+        raise ValueError(f"expected a radius of 0 or more, found {radius}")
+    near = distances < radius
+    np.fill_diagonal(near, True)
+    return near.sum(axis=1)
+
+
 def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
     """Representativeness ρ of every case, E3 [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ].
 
@@ -191,19 +201,19 @@ def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
     >>> neighbour_density(line, radius=1.5) * 3
     array([2., 2., 1.])
     """
-    return _neighbour_counts(distances, radius) / len(distances)
+    return neighbour_counts(distances, radius) / len(distances)
 
 
-def neighbour_histogram(distances: np.ndarray, radius: float) -> dict[int, int]:
-    """Count the cases by their number of neighbours within the radius, each case being its own first neighbour; for the log.
+def neighbour_histogram(counts: np.ndarray) -> dict[int, int]:
+    """Count the cases by their number of neighbours, from :func:`neighbour_counts`; for the log.
 
     All cases at 1, or all at n, tell that δ is too small, or too large, for ρ to order the pool.
 
     >>> line = np.array([[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]])
-    >>> neighbour_histogram(line, radius=1.5)
+    >>> neighbour_histogram(neighbour_counts(line, radius=1.5))
     {1: 1, 2: 2}
     """
-    neighbours, cases = np.unique(_neighbour_counts(distances, radius), return_counts=True)
+    neighbours, cases = np.unique(counts, return_counts=True)
     return dict(zip(neighbours.tolist(), cases.tolist(), strict=True))
 
 
@@ -260,15 +270,6 @@ def _principal_components(rows: np.ndarray, explained_variance: float) -> np.nda
 def _resize_matrix(length: int, size: int) -> np.ndarray:
     """Return the (size, length) matrix that resizes one axis: smoothing and linear interpolation are linear and separable."""
     return resize(np.eye(length), (size, length), order=1, anti_aliasing=True).astype(np.float32)
-
-
-def _neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
-    distances = _checked_distances(distances)
-    if not radius >= 0:
-        raise ValueError(f"expected a radius of 0 or more, found {radius}")
-    near = distances < radius
-    np.fill_diagonal(near, True)
-    return near.sum(axis=1)
 
 
 def _checked_distances(distances: np.ndarray) -> np.ndarray:

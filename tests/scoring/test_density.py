@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from nnunet_active.scoring.density import (
     case_signature,
     default_radius,
+    neighbour_counts,
     neighbour_density,
     neighbour_histogram,
     pairwise_distances,
@@ -232,7 +233,7 @@ def test_the_radius_is_a_quantile_of_the_distances_between_different_cases() -> 
 def test_density_on_a_line_in_closed_form() -> None:
     np.testing.assert_array_equal(neighbour_density(LINE, 2.5) * 4, [2, 3, 2, 1])
     np.testing.assert_array_equal(neighbour_density(LINE, 1.0) * 4, [1, 1, 1, 1])  # d < δ, not d <= δ
-    assert neighbour_histogram(LINE, 2.5) == {1: 1, 2: 2, 3: 1}
+    assert neighbour_histogram(neighbour_counts(LINE, 2.5)) == {1: 1, 2: 2, 3: 1}
 
 
 def test_identical_cases_have_distance_zero_and_equal_density() -> None:
@@ -247,7 +248,7 @@ def test_one_case_alone_has_density_one() -> None:
     distances = pairwise_distances(case_signature(head(0)[None], 24)[None])
     assert default_radius(distances) == 0
     np.testing.assert_array_equal(neighbour_density(distances, 0.0), [1.0])
-    assert neighbour_histogram(distances, 0.0) == {1: 1}
+    assert neighbour_histogram(neighbour_counts(distances, 0.0)) == {1: 1}
 
 
 @given(distance_tables, st.floats(0, 3e3), st.floats(0, 3e3))
@@ -270,7 +271,7 @@ def test_density_follows_a_permutation_and_the_histogram_counts_every_case(
     rho = neighbour_density(distances, radius)
     permuted = neighbour_density(distances[np.ix_(order, order)], radius)
     np.testing.assert_allclose(permuted, rho[order], rtol=1e-12)
-    histogram = neighbour_histogram(distances, radius)
+    histogram = neighbour_histogram(neighbour_counts(distances, radius))
     assert sum(histogram.values()) == n
     assert sum(k * cases for k, cases in histogram.items()) == pytest.approx(
         n * neighbour_density(distances, radius).sum()

@@ -1,0 +1,62 @@
+"""The density of every case of a pool, whatever its size; see :mod:`nnunet_active.scoring.density` for the formulas.
+
+Up to `MOST_EXACT` cases: exactly those. Of a larger pool the distances of all pairs would be hundreds of millions of numbers, each a
+sum over thousands of bins; so there
+
+* the radius is that of `MOST_EXACT` cases drawn from the pool (seed 0);
+* neighbouring bins are merged until at most `MOST_BINS` are left over all modalities. W of merged bins is never larger than W, and
+  differs only in bins in which two quantile functions cross;
+* distances are counted block by block and not kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from nnunet_active.scoring.density import default_radius, neighbour_counts, pairwise_distances
+
+MOST_EXACT = 2000
+"""Cases up to which every distance is computed as it is defined: 32 MB of them, within a few seconds."""
+MOST_BINS = 512
+_ROWS = 256  # of a block: 20 MB for 10,000 cases
+
+
+def neighbours_in_pool(signatures: np.ndarray) -> tuple[np.ndarray, float]:
+    """How many cases of the pool lie within the radius of each, itself among them.
+
+    Args:
+        signatures: (n, M, bins), from :func:`~nnunet_active.scoring.density.case_signature`.
+
+    Returns:
+        (n,) int64, and the radius in the images' intensity unit; the density is the first over n.
+    """
+    n = len(signatures)
+    if n <= MOST_EXACT:
+        distances = pairwise_distances(signatures)
+        radius = default_radius(distances)
+        return neighbour_counts(distances, radius), radius
+    flat = merged_bins(signatures)
+    drawn = np.sort(np.random.default_rng(0).choice(n, MOST_EXACT, replace=False))
+    radius = default_radius(pairwise_distances(flat[drawn][:, None]))
+    counts = np.ones(n, dtype=np.int64)
+    for start in range(0, n, _ROWS):
+        stop = min(start + _ROWS, n)
+        near = cdist(flat[start:stop], flat[start:], "cityblock") / flat.shape[1] < radius
+        near[np.tri(stop - start, n - start, dtype=bool)] = False  # each pair once
+        counts[start:stop] += near.sum(axis=1)
+        counts[start:] += near.sum(axis=0)
+    return counts, radius
+
+
+def merged_bins(signatures: np.ndarray) -> np.ndarray:
+    """Signatures (n, M, bins) as (n, M * b) with b so that M * b <= `MOST_BINS`: means over groups of neighbouring bins.
+
+    >>> merged_bins(np.arange(4.0 * MOST_BINS).reshape(1, 2, -1))[0, :3]
+    array([1.5, 5.5, 9.5])
+    """
+    n, modalities, bins = signatures.shape
+    width = -(-modalities * bins // MOST_BINS)
+    while bins % width:
+        width += 1
+    return signatures.reshape(n, modalities, bins // width, width).mean(axis=3).reshape(n, -1)
