@@ -43,7 +43,7 @@ class Doubled:
 
 @dataclass
 class FirstOfOthers(Doubled):
-    """The first item that another than the leader takes has a fate of its own; until then the leader waits."""
+    """The first item that another than the leader takes may have a fate of its own; until then the leader waits."""
 
     fate: str = ""
 
@@ -56,7 +56,7 @@ class FirstOfOthers(Doubled):
                 assert first_of["rest"].wait(20)
             elif self.fate == "killed":
                 raise SystemExit
-            else:
+            elif self.fate == "no memory":
                 raise MemoryError
         return super().do(item, loaded)
 
@@ -117,7 +117,7 @@ def test_while_plenty_is_left_the_next_item_is_taken_early_and_all_are_done_once
 
     monkeypatch.setattr(Crew, "_hold", noted)
     with crew() as (leader, _, _):
-        assert leader.each(Doubled(), items) == {item: f"{item} {item}" for item in items}
+        assert leader.each(FirstOfOthers(), items) == {item: f"{item} {item}" for item in items}
         leader.end(0)
     assert sum(done_by.values()) == 60 and max(most) == 2
 
