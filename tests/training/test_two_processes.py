@@ -19,7 +19,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.query.pool_scoring import ScoringWork
 from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.target_preparation import SelectOptions
-from nnunet_active.scoring.embedding import unwrap
+from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 from nnunet_active.util.log import silent
 
