@@ -107,7 +107,12 @@ class Archive:
         """Predict a case and write its files, the label map last; a kill leaves no label map or a whole one."""
         name = case.identifier
         properties = self.store.properties(name)
-        logits = self.predict(self.store.load_image(name))
+        image = self.store.load_image(name)
+        try:
+            logits = self.predict(image)
+        except BadCase as error:
+            raise BadCase(f"Case {name}: {error}") from error
+        del image
         try:
             label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
         except Exception as error:  # whatever the plans' own resampling functions make of their arguments

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.nnunet.memory import require_memory
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window import PreparedImage, Window
 from nnunet_active.scoring.ensemble import mean_logits
@@ -93,17 +94,16 @@ class EnsembleWindow(Window):
 
     def merged(self, slabs: Sequence[Slab]) -> Tensor:
         """See :meth:`Window.merged`: the mean of the members' probabilities."""
-        if len(self.windows) == 1:
-            return self.windows[0].merged(slabs)
-        return mean_logits([slab.logits for slab in slabs], self.regions)
+        one = len(self.windows) == 1
+        return self.windows[0].merged(slabs) if one else mean_logits([slab.logits for slab in slabs], self.regions)
 
     def logits(self, image: np.ndarray) -> Tensor:
         """Whole logits (C, Z, Y, X) on the CPU, float32 (of one member as its own): see :meth:`Window.logits`."""
         if len(self.windows) == 1:
             return self.windows[0].logits(image)
+        require_memory(2 * self.labels.num_segmentation_heads * image[0].size)
         whole = torch.empty((self.labels.num_segmentation_heads, *image.shape[1:]))
         with self.slabs(image) as slabs:
-            for slab in slabs:
-                n, rows = slab.logits.shape[1:3]
-                whole[:, slab.first : slab.first + n, slab.row : slab.row + rows] = slab.logits
+            for logits, first, row in slabs:
+                whole[:, first : first + logits.shape[1], row : row + logits.shape[2]] = logits
         return whole

@@ -17,7 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 
 from nnunet_active.nnunet.devices import choose_device
-from nnunet_active.nnunet.memory import room_for_logits
+from nnunet_active.nnunet.memory import require_memory, room_for_logits
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window import PreparedImage, Window
@@ -140,6 +140,7 @@ class SlidingWindow(Window):
 
         The network's training mode and its deep supervision are as before when this returns.
         """
+        require_memory(self.labels.num_segmentation_heads * image[0].size)
         with self._predicting():
             return self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image))
 

@@ -116,6 +116,9 @@ class Window(ABC):
         """Whole logits (C, Z, Y, X) of any float dtype, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32.
 
         This is for what cannot do without, such as resampling; all else takes slabs.
+
+        Raises:
+            BadCase: they do not fit into memory.
         """
 
     @contextlib.contextmanager

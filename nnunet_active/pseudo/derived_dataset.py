@@ -29,7 +29,7 @@ from nnunet_active.nnunet.nnunet_paths import datasets_with_number, preprocessed
 from nnunet_active.pseudo.pseudo_label_writer import link_file
 from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, ReliableSet
 from nnunet_active.util.atomic import atomic_folder, copy_file, write_json
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.errors import ActiveError, BadCase
 
 KEY = "pseudo_labels"
 """In the derived ``dataset.json``; nnU-Net ignores keys that it does not know."""
@@ -153,7 +153,10 @@ def derive_dataset(
 
 def _predicted(case: str, by: Predicting) -> np.ndarray:
     """What the network predicts, in the geometry of the scan."""
-    logits = by.window.logits(by.store.load_image(case))
+    try:
+        logits = by.window.logits(by.store.load_image(case))
+    except BadCase as error:
+        raise BadCase(f"Case {case}: {error}") from error
     return to_original_space(case, logits, by.store, by.store.properties(case), by.dataset_json)[0]
 
 

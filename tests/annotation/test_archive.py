@@ -8,7 +8,7 @@ from tiny_spaces import DIRECTIONS, MARKER, add_case, voxels, write_nifti
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.data.raw_dataset import RawCase
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import BadCase, MissingInput
 
 
 @pytest.fixture
@@ -53,6 +53,15 @@ def test_a_prediction_of_an_image_that_was_replaced_is_made_anew(handoff):
 def test_a_case_that_is_not_preprocessed_is_named(handoff):
     with pytest.raises(MissingInput, match="Case d"):
         archive_of(handoff).get(RawCase("d", handoff.cases[0].raw.images, None))
+
+
+def test_a_case_whose_whole_prediction_does_not_fit_into_memory_is_named(handoff):
+    def too_large(image):
+        raise BadCase("its logits need 37.0 GiB")
+
+    archive = Archive(handoff.archive, handoff.store, handoff.description, too_large)
+    with pytest.raises(BadCase, match="Case c: its logits need 37"):
+        archive.get(handoff.cases[0].raw)
 
 
 def test_the_uncertainty_is_in_nats_in_a_file_that_any_program_reads(handoff):
