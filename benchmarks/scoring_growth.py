@@ -34,7 +34,7 @@ from measuring import run_measured
 if TYPE_CHECKING:
     from nnunet_active.nnunet.inference import SlidingWindow
 
-SIZES = {"tiny": (48, 48, 48), "small": (48, 96, 96), "medium": (64, 128, 128), "large": (96, 192, 192)}
+SIZES = {"tiny": (48, 48, 48), "small": (48, 80, 80), "medium": (64, 112, 112), "large": (96, 160, 160)}
 CLASSES = (2, 118, 16)
 CT_SHAPE, CT_PATCH = (600, 512, 512), 128
 CONFIGURATION = "3d_fullres"
