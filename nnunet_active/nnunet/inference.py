@@ -41,8 +41,8 @@ class SlidingWindow(Window):
         mirror_axes: spatial axes that :meth:`mutual_information` mirrors; None: all of the network's.
 
     Attributes:
-        windows_per_pass: windows that go through the network together: 1 on a CPU, where more are slower; on a GPU as many small
-            ones as fill it.
+        windows_per_pass: windows that go through the network together: 1 on a CPU, so that the numbers are nnU-Net's bit for bit (4
+            took a third less time there with a small network); on a GPU as many small ones as fill it.
     """
 
     def __init__(
