@@ -15,7 +15,7 @@ from nnunet_active.data.blosc_files import blosc2
 from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.partly_labelled import fill_ignored
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 
 
 def write_pseudo_case(

@@ -24,8 +24,8 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.partly_labelled import PartlyLabelled
 from nnunet_active.models.name_mapping import map_heads
 from nnunet_active.models.source_model import SourceModel
-from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.networks import head_names
+from nnunet_active.nnunet.window import Window
 from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
 from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 from nnunet_active.query.score_cache import CacheEntry, ScoreCache
 from nnunet_active.scoring.statistics import SCALARS
 from nnunet_active.util.errors import BadCase

@@ -19,7 +19,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.slice_map import SliceMap, map_along, slice_maps
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.slice_sums import DIFFICULTY, FOREGROUND
 from nnunet_active.strategies.slice_choice import choose_slices, extent, scans_for, share_out, steady_difficulty

@@ -17,8 +17,8 @@ from torch import Tensor
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import switch_on
 from nnunet_active.data.ignore_label import declare_ignore_label
-from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder
+from nnunet_active.nnunet.window import Window
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, check_records, hand_over

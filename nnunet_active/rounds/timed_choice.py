@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import AnnotationTime, count_objects

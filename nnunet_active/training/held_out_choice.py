@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.fine_tuning import FEWEST
-from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import HELD_OUT, dice_by_case
 from nnunet_active.training.session import QuerySession

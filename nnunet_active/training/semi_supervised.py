@@ -19,7 +19,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset, nnUN
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.partly_labelled import find_partly_labelled
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 from nnunet_active.pseudo.pseudo_labels import Predicting, ReliableSet, make_reliable_set, read_reliable_set
 from nnunet_active.training.pseudo_dataset import MixedDataset
 from nnunet_active.training.session import QuerySession

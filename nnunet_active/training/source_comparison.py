@@ -23,7 +23,7 @@ import pandas as pd
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.partly_labelled import read_label_map
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.window import Window
 from nnunet_active.training.comparison_table import (
     COLUMNS,
     HELD_OUT,

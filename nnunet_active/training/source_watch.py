@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nnunet_active.data.label_agreement import is_accepted
-from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
+from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
 from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
