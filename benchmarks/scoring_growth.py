@@ -10,7 +10,7 @@ off. The machine may be shared: processor time is the figure, and every ratio is
 * **score**: :meth:`SlidingWindow.score` on the same array, embedding included; in turns with *forward* in one process.
 * **predict**: ``nnUNetv2_predict_from_modelfolder --save_probabilities --disable_tta -npp 1 -nps 1`` on the raw image, and in the same
   process the mean entropy from the ``.npz`` file with NumPy. What the same command takes for a volume of 48³ voxels and two classes
-  is taken off, in time and memory: the start of Python and of nnU-Net's workers.
+  is taken off in the table, in time and memory: the start of Python and of nnU-Net's workers.
 
 Peak: the growth of the resident memory during a way, reset before it (``/proc/self/clear_refs``, Linux) in the process of *forward* and
 *score*; of the processes of *predict* together, see ``measuring.Measured``. :func:`synthetic_window` and :func:`synthetic_volume` are
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nnunet_active.nnunet.inference import SlidingWindow
 
 SIZES = {"tiny": (48, 48, 48), "small": (48, 80, 80), "medium": (64, 112, 112), "large": (96, 160, 160)}
-CLASSES = (2, 118, 16)
+CLASSES = (118, 2, 16)
 CT_SHAPE, CT_PATCH = (600, 512, 512), 128
 CONFIGURATION = "3d_fullres"
 PREDICT = """
@@ -227,51 +227,55 @@ def write_csv(file: Path | None, rows: list[dict]) -> None:
             writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()})
 
 
+def measure(size: str, classes: int, model: Path, scratch: Path) -> dict[str, dict]:
+    """All three ways on one volume."""
+    turns = {"small": 3, "medium": 2}.get(size, 1 if classes > 50 else 2)
+    measured = run_measured([sys.executable, __file__, "--child", size, str(classes), str(turns)])
+    ways = json.loads(measured.output.splitlines()[-1])
+    for one in ways.values():
+        one |= {name: float(np.median(one[name])) for name in ("cpu", "wall")}
+    return {**ways, "predict": predict(size, classes, model, scratch)}
+
+
 def growth(file: Path | None, sizes: list[str], all_classes: list[int]) -> None:
     """All sizes and classes, three ways each; prints the table of ratios."""
     rows: list[dict] = []
-    print(
-        "| volume | classes | score / forward, processor time | score / predict | score / forward, peak | score / predict |"
-    )
+
+    def note(size: str, classes: int, way: str, one: dict) -> None:
+        figures = {"cpu_s": one["cpu"], "wall_s": one["wall"], "peak_mib": one["peak"]}
+        voxels, entropy = int(np.prod(SIZES[size])), one.get("mean_entropy", "")
+        rows.append(
+            {"size": size, "voxels": voxels, "classes": classes, "way": way, **figures, "mean_entropy": entropy}
+        )
+        write_csv(file, rows)
+
+    print("| volume | classes | time / forward | time / predict | peak / forward | peak / predict |")
     print("|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as temporary:
-        write_model(2, Path(temporary) / "model")
-        start = predict("tiny", 2, Path(temporary) / "model", Path(temporary))
+        model = Path(temporary) / "tiny"
+        write_model(2, model)
+        start = predict("tiny", 2, model, Path(temporary))
+        note("tiny", 2, "predict", start)
         for classes in all_classes:
             model = Path(temporary) / f"model_{classes}"
             write_model(classes, model)
             for size in sizes:
-                turns = {"small": 3, "medium": 2}.get(size, 1 if classes > 50 else 2)
-                measured = run_measured([sys.executable, __file__, "--child", size, str(classes), str(turns)])
-                both = json.loads(measured.output.splitlines()[-1])
-                for way in ("forward", "score"):
-                    both[way] |= {name: float(np.median(both[way][name])) for name in ("cpu", "wall")}
-                ways = {**both, "predict": predict(size, classes, model, Path(temporary))}
-                for name in ("cpu", "wall", "peak"):
-                    ways["predict"][name] -= start[name]
-                voxels = int(np.prod(SIZES[size]))
+                ways = measure(size, classes, model, Path(temporary))
                 for way, one in ways.items():
-                    figures = {"cpu_s": one["cpu"], "wall_s": one["wall"], "peak_mib": one["peak"]}
-                    entropy = one.get("mean_entropy", "")
-                    rows.append(
-                        {
-                            "size": size,
-                            "voxels": voxels,
-                            "classes": classes,
-                            "way": way,
-                            **figures,
-                            "mean_entropy": entropy,
-                        }
-                    )
-                write_csv(file, rows)
-                score = ways["score"]
-                ratios = [score[name] / ways[way][name] for name in ("cpu", "peak") for way in ("forward", "predict")]
-                print(f"| {size} | {classes} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
+                    note(size, classes, way, one)
+                ratios = [ratio(ways, way, name, start) for name in ("cpu", "peak") for way in ("forward", "predict")]
+                print(f"| {size} | {classes} | " + " | ".join(ratios) + " |", flush=True)
+
+
+def ratio(ways: dict[str, dict], way: str, name: str, start: dict) -> str:
+    """Score beside another way; empty where that takes hardly more than its start, so that nothing could be told."""
+    other = ways[way][name] - (start[name] if way == "predict" else 0)
+    return f"{ways['score'][name] / other:.2f}" if way == "forward" or other > start[name] / 5 else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["small", "medium", "large"])
+    parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=["large", "medium", "small"])
     parser.add_argument("--classes", nargs="+", type=int, default=list(CLASSES))
     parser.add_argument("--ct", action="store_true", help="only score a CT of 512 x 512 x 600 voxels with 118 classes")
     parser.add_argument("--planes", type=int, default=CT_SHAPE[0], help="slices of that CT")
