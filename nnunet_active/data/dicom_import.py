@@ -103,6 +103,8 @@ class DicomCases:
             if fault := one.fault():
                 raise BadCase(f"Case {case}: the series for {name} {fault}.")
             series.append(one)
+        if len({one.patient for one in series}) > 1:
+            raise BadCase(f"Case {case}: its series are of different patients; correct the column case of the table.")
         return series
 
     def _check_grids(self, case: str, series: Sequence[DicomSeries]) -> None:

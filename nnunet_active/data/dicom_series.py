@@ -5,12 +5,12 @@ Nothing of a patient is kept but what tells one from another: the patient's ID a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nnunet_active.data.dicom_planes import DicomPlane, planes_of, read_dicom_header
+from nnunet_active.data.dicom_planes import DicomPlane, planes_of, read_dicom_header, without_warnings
 from nnunet_active.data.dicom_volume import DicomVolume, stack_planes
 from nnunet_active.data.file_endings import is_special
 from nnunet_active.util.errors import BadCase, MissingInput
@@ -90,6 +90,11 @@ class FoundSeries:
     damaged: list[Path] = field(default_factory=list)
 
 
+def _shown(words: str) -> str:
+    """For a terminal: no line breaks, no control characters."""
+    return "".join(one for one in " ".join(words.split()) if one.isprintable())
+
+
 def find_series(folder: Path) -> FoundSeries:
     """Read the headers of all DICOM files below a folder; hidden files and other kinds are passed over.
 
@@ -104,31 +109,44 @@ def find_series(folder: Path) -> FoundSeries:
         if is_special(file) or not file.is_file():
             continue
         try:
-            header = read_dicom_header(file)
-            if header is None:
-                continue
-            if "Rows" not in header or header.get("Modality") in ("SEG", "RTDOSE"):
-                found.others += 1
-                continue
-            planes = planes_of(header, file)
-            patient, study = str(header.get("PatientID") or ""), str(header.StudyInstanceUID)
-            key, number = (patient or study, study, str(header.SeriesInstanceUID)), int(header.get("SeriesNumber") or 0)
+            with without_warnings():
+                read = _read(file)
         except Exception:  # pydicom raises quite different things
             found.damaged.append(file)
             continue
-        series = by_uid.get(key)
-        if series is None:
-            words = str(header.get("SeriesDescription") or header.get("ProtocolName") or "")
-            about = (str(header.get(name) or "") for name in ("StudyDate", "Modality"))
-            series = by_uid[key] = DicomSeries(*key, *about, " ".join(words.split()))
-            numbers[key], taken[key] = number, set()
-        new = [plane for plane in planes if plane.instance not in taken[key]]
-        series.copies += len(planes) - len(new)
+        if read is None:
+            continue
+        one, number = read
+        if not one.planes:
+            found.others += 1
+            continue
+        key = (one.patient, one.study, one.uid)
+        series = by_uid.setdefault(key, replace(one, planes=[]))
+        numbers.setdefault(key, number)
+        there = taken.setdefault(key, set())
+        new = [plane for plane in one.planes if plane.instance not in there]
+        series.copies += len(one.planes) - len(new)
         series.planes += new
-        taken[key].update(plane.instance for plane in new)
+        there.update(plane.instance for plane in new)
     if not by_uid:
         raise MissingInput(
             f"{folder} holds no DICOM images, at any depth; name the folder to which they were exported."
         )
     found.series = [by_uid[key] for key in sorted(by_uid, key=lambda k: (k[0], by_uid[k].date, k[1], numbers[k], k[2]))]
     return found
+
+
+def _read(file: Path) -> tuple[DicomSeries, int] | None:
+    """What one file holds of its series, without a plane where it is no image, and the number of the series; None: no DICOM file."""
+    header = read_dicom_header(file)
+    if header is None:
+        return None
+    is_image = "Rows" in header and header.get("Modality") not in ("SEG", "RTDOSE")
+    planes = planes_of(header, file) if is_image else []
+    patient, study = str(header.get("PatientID") or ""), str(header.get("StudyInstanceUID", ""))
+    date, modality = (str(header.get(name) or "") for name in ("StudyDate", "Modality"))
+    words = _shown(str(header.get("SeriesDescription") or header.get("ProtocolName") or ""))
+    uid, number = str(header.get("SeriesInstanceUID", "")), int(header.get("SeriesNumber") or 0)
+    if is_image and not (study and uid):
+        raise ValueError("it does not say to which series it belongs")
+    return DicomSeries(patient or study, study, uid, date, modality, words, planes), number

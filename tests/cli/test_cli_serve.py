@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -38,18 +39,51 @@ def get(address: str) -> tuple[int, dict]:
         return error.code, json.load(error)
 
 
+GARBAGE = (
+    b"",
+    b"\x16\x03\x01\x02\x00",  # somebody who thinks that it is HTTPS
+    b"GET\r\n\r\n",
+    b"GET /info/ HTTP/1.1\r\n\r\n",  # no host
+    b"GET /info/ HTTP/9.9\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /%ff%00/\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET http://evil.example/info/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"GET /info/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+    b"PUT /datastore/label?image=case_3 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n",
+    b"PUT /datastore/label?image=case_3 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 50\r\n\r\nshort",
+    b"POST /activelearning/worklist HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFF\r\nx",
+    b"GET /info/ HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+)
+
+
+def send(address: str, content: bytes) -> bytes:
+    """What a server says to bytes that need not be a request."""
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(content)
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            return connection.recv(1 << 16)
+        except ConnectionError:
+            return b""
+
+
 def end(process: subprocess.Popen) -> None:
     process.send_signal(signal.SIGINT)
     _, complaints = process.communicate(timeout=60)
     assert "Traceback" not in complaints and process.returncode in (0, 130)
 
 
-def test_on_this_machine_alone_it_needs_no_token_and_says_its_limits(target, capsys):
+def test_on_this_machine_alone_it_needs_no_token_says_its_limits_and_survives_what_is_no_request(target, capsys):
     served_campaign(target, "case_3", "case_1")
     process, address, said = served()
     try:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
-        assert get(f"{address}/info/")[1]["datastore"]["total"] == 2
+        before = get(f"{address}/info/")[1]["datastore"]
+        assert before["total"] == 2
+        answers = [send(address, content) for content in GARBAGE]
+        assert not any(b" 500 " in one or b"Traceback" in one for one in answers)
+        assert get(f"{address}/info/")[1]["datastore"] == before
         assert main(["serve", "-d", "902", "--port", "0"]) == 2  # two would give one case to two annotators
         assert "is in use by process" in capsys.readouterr().err
     finally:

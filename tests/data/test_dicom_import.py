@@ -102,12 +102,14 @@ def test_what_is_wrong_with_a_case_is_one_sentence_and_the_others_are_written(ra
         "turned": {0: ("1.1", "1.1.0"), 1: ("3", "3.1")},
         "hole": {0: ("1.1", "1.1.0"), 1: ("4", "4.1")},
         "short": {0: ("1.1", "1.1.0"), 1: ("5", "5.1")},
+        "mixed": {0: ("1.1", "1.1.0"), 1: ("6", "6.1")},
     }
     write_series(scans / "size", VOXELS[0][:-1], STEPS, StudyInstanceUID="2", SeriesInstanceUID="2.1")
     write_series(scans / "turned", VOXELS[0], other, StudyInstanceUID="3", SeriesInstanceUID="3.1")
     write_series(scans / "hole", VOXELS[0], STEPS, StudyInstanceUID="4", SeriesInstanceUID="4.1")[3].unlink()
     cut = write_series(scans / "short", VOXELS[0], STEPS, StudyInstanceUID="5", SeriesInstanceUID="5.1")[3]
     cut.write_bytes(cut.read_bytes()[:-20])
+    write_series(scans / "mixed", VOXELS[0], STEPS, StudyInstanceUID="6", SeriesInstanceUID="6.1", PatientID="other")
     result = bring(raw, scans, cases)
     assert result.written == ["p001_1"]
     said = result.problems
@@ -117,6 +119,7 @@ def test_what_is_wrong_with_a_case_is_one_sentence_and_the_others_are_written(ra
     assert said["turned"].startswith("Case turned: the series for FLAIR lies up to ") and "turned by" in said["turned"]
     assert said["hole"].startswith("Case hole: the series for FLAIR lacks 1 slice(s)")
     assert said["short"].startswith("Case short: the series for FLAIR has a file that cannot be read")
+    assert said["mixed"].startswith("Case mixed: its series are of different patients")
     assert {file.name[:6] for file in (raw / "imagesTr").iterdir()} == {"p001_1"}
 
 

@@ -15,7 +15,7 @@ VOXELS = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(SHAPE)
 
 
 def test_series_are_found_at_any_depth_by_patient_study_and_number(tmp_path):
-    write_series(tmp_path / "x", VOXELS, STEPS, PatientID="b", SeriesDescription="late")
+    write_series(tmp_path / "x", VOXELS, STEPS, PatientID="b", SeriesDescription="la\x1bte")
     write_series(tmp_path / "y" / "deep", VOXELS, STEPS, PatientID="a", SeriesNumber=2, StudyInstanceUID="1.2.3")
     write_series(tmp_path / "z", VOXELS, STEPS, PatientID="a", SeriesNumber=1, StudyInstanceUID="1.2.3")
     found = find_series(tmp_path)
