@@ -175,7 +175,7 @@ def _look_up(
 ) -> CacheEntry | None:
     """An entry that has all that is asked for."""
     try:
-        entry = cache.get(digest, case, store.image_state(case))
+        entry = cache.get(digest, case, store.image_state(case), arrays)
     except (BadCase, OSError):
         return None
     whole = entry is not None and entry.scalars.keys() >= set(scalars) and entry.arrays.keys() >= set(arrays)

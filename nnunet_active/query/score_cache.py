@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,13 +51,16 @@ class ScoreCache:
         """The cache of a configuration below ``nnUNet_preprocessed/DatasetXXX``."""
         return cls(Path(dataset_folder) / "active" / "scores" / f"{plans}__{configuration}")
 
-    def get(self, digest: str, case: str, state: tuple[int, int]) -> CacheEntry | None:
+    def get(
+        self, digest: str, case: str, state: tuple[int, int], wanted: Collection[str] | None = None
+    ) -> CacheEntry | None:
         """The entry of a case, or None.
 
         Args:
             digest: of the network (:attr:`nnunet_active.nnunet.inference.Window.digest`).
             case: its identifier.
             state: of its image file, from :meth:`nnunet_active.data.cases.CaseStore.image_state`.
+            wanted: names of the arrays to read; None: all.
         """
         file = self._file(digest, case)
         try:
@@ -65,7 +68,8 @@ class ScoreCache:
                 if content["format"].item() != FORMAT or tuple(content["state"].tolist()) != tuple(state):
                     return None
                 names, values = content["scalar_names"].tolist(), content["scalar_values"].tolist()
-                arrays = {name[6:]: content[name] for name in content.files if name.startswith("array_")}
+                there = {name[6:] for name in content.files if name.startswith("array_")}
+                arrays = {name: content[f"array_{name}"] for name in (there if wanted is None else there & {*wanted})}
                 scalars = dict(zip(names, map(float, values), strict=True))
         except Exception:  # zip, zlib and NumPy raise quite different things for a damaged file: it is made again
             return None

@@ -50,6 +50,13 @@ def test_later_scores_join_the_earlier_ones_unless_the_image_changed(cache):
     assert cache.get(A, "x", changed).scalars == {"mutual_information": 0.7} and cache.get(A, "x", STATE) is None
 
 
+def test_of_many_arrays_only_those_that_are_wanted_are_read(cache):
+    cache.add(A, "x", STATE, SCALARS, {**arrays(), "class_mean": np.ones((2, 2))})
+    entry = cache.get(A, "x", STATE, ["class_mean", "unknown"])
+    assert entry.scalars.keys() == SCALARS.keys() and list(entry.arrays) == ["class_mean"]
+    assert cache.get(A, "x", STATE, []).arrays == {}
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"nonsense"])
 def test_a_damaged_entry_is_as_good_as_none_and_is_replaced(cache, content):
     cache.add(A, "x", STATE, SCALARS, arrays())
