@@ -36,19 +36,22 @@ class DicomVolume:
         places: dict[Path, list[int]] = {}
         for index, plane in enumerate(self.planes):
             places.setdefault(plane.file, []).append(index)
-        slices: dict[int, np.ndarray] = {}
+        # one slice after the other into its place: a CT of a whole body is large
+        whole = all(plane.slope == 1 and plane.intercept.is_integer() for plane in self.planes)
+        volume = np.empty(self.grid.shape, dtype=np.int32 if whole else np.float32)
         for file, indices in places.items():
             frames = _pixels(file)
+            if frames.dtype.kind not in "iu" or frames.dtype.itemsize > 2:
+                volume = volume.astype(np.float32, copy=False)
             for index in indices:
                 plane = self.planes[index]
                 if plane.frame >= len(frames) or frames.shape[1:] != plane.shape:
                     raise BadCase(f"has a file whose pixels are not those of its header ({file.name}); copy it again")
-                slices[index] = _rescaled(frames[plane.frame], plane)
-        volume = np.stack([slices[index] for index in range(len(slices))])
+                volume[index] = frames[plane.frame] * np.float64(plane.slope) + plane.intercept
         if volume.dtype.kind == "f":
-            return volume.astype(np.float32)
+            return volume
         fits = volume.min() >= np.iinfo(np.int16).min and volume.max() <= np.iinfo(np.int16).max
-        return volume.astype(np.int16 if fits else np.int32)
+        return volume.astype(np.int16) if fits else volume
 
 
 def _pixels(file: Path) -> np.ndarray:
@@ -63,12 +66,6 @@ def _pixels(file: Path) -> np.ndarray:
     ) as error:  # pydicom and the decoders raise quite different things; their texts may quote the header
         raise BadCase(f"has a file that cannot be read ({file.name}: {type(error).__name__}); copy it again") from error
     return pixels[None] if pixels.ndim == 2 else pixels
-
-
-def _rescaled(pixels: np.ndarray, plane: DicomPlane) -> np.ndarray:
-    if pixels.dtype.kind in "iu" and plane.slope == 1 and float(plane.intercept).is_integer():
-        return pixels.astype(np.int64) + int(plane.intercept)
-    return pixels.astype(np.float64) * plane.slope + plane.intercept
 
 
 def stack_planes(planes: Sequence[DicomPlane]) -> DicomVolume:
