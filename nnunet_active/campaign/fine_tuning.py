@@ -20,6 +20,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "interpolated": {"interpolation": 0.5},
     "three_quarters": {"interpolation": 0.75},
     "held_out": {"interpolation": "held_out"},
+    "guarded": {"interpolation": "guarded"},
 }
 """Named sets of :class:`FineTuning` arguments; their values are our choice. ``plain`` is the papers' recipe."""
 
@@ -30,7 +31,11 @@ REMOVED = {"lr_factor": 1, "warmup_epochs": 0, "anchor": 0}
 HELD_OUT = "held_out"
 """The value of ``interpolation`` that leaves it to the held-out cases."""
 
-UNTIL_CHOSEN = 0.75
+GUARDED = "guarded"
+"""The value of ``interpolation`` that leaves it to the labels as they come."""
+
+UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
+"""Alpha until somebody has chosen it."""
 
 FEWEST = 2
 """Held-out cases below which nothing can be chosen by them: there is no standard error."""
@@ -46,7 +51,8 @@ class FineTuning:
     Attributes:
         ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
         interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
-            held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`).
+            held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`); `GUARDED`: new labels do, before they are
+            trained on (:mod:`~nnunet_active.training.guarded_choice`).
         compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
 
     Raises:
@@ -58,7 +64,7 @@ class FineTuning:
     compare: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("ema_epochs", *([] if self.chosen_by_held_out else ["interpolation"])):
+        for name in ("ema_epochs", *([] if self.is_chosen else ["interpolation"])):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise CampaignError(f"The fine-tuning setting {name} is {value!r}; give a number.")
@@ -78,9 +84,14 @@ class FineTuning:
         return self.interpolation == HELD_OUT
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether the interpolation is chosen in the training."""
+        return isinstance(self.interpolation, str) and self.interpolation in UNTIL_CHOSEN
+
+    @property
     def first_interpolation(self) -> float:
-        """Alpha at the beginning, and where nobody is held out to choose it."""
-        return UNTIL_CHOSEN if self.chosen_by_held_out else self.interpolation
+        """Alpha at the beginning, and where there is nobody to choose it."""
+        return UNTIL_CHOSEN[self.interpolation] if self.is_chosen else self.interpolation
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> FineTuning:
@@ -112,6 +123,8 @@ class FineTuning:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
         if self.chosen_by_held_out:
             said.append("held-out cases choose how far from the source to the fine-tuned the weights that predict are")
+        elif self.is_chosen:
+            said.append("new labels open the way from the source to the fine-tuned weights")
         elif self.interpolation != 1:
             said.append(
                 f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"

@@ -15,6 +15,7 @@ from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison_table import FILE
+from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
@@ -42,7 +43,7 @@ class FineTunedMixin:
     adaptation: Adaptation | None = None
     session: QuerySession | None = None
     watch: SourceWatch | None = None
-    choice: HeldOutChoice | None = None
+    choice: HeldOutChoice | GuardedChoice | None = None
     trained_on: tuple[str, ...] = ()
     _validated: ExitStack
 
@@ -82,8 +83,9 @@ class FineTunedMixin:
         details = own_details(checkpoint)
         self.adaptation.resume(details)
         self.trained_on = tuple(details.get("labelled", ()))
-        if self.watch is not None:
-            self.watch.trained_on = set(self.trained_on)
+        for follower in (self.watch, self.choice):
+            if isinstance(follower, SourceWatch | GuardedChoice):
+                follower.trained_on = set(self.trained_on)
 
     def _adapt(self, report: TransferReport) -> None:
         """Follow the weights from here on; the network is the source network."""
@@ -103,7 +105,7 @@ class FineTunedMixin:
         )
 
     def _compare(self) -> None:
-        choosing = self.fine_tuning.chosen_by_held_out and self.adaptation.interpolation != 1
+        choosing = self.fine_tuning.is_chosen and self.adaptation.interpolation != 1
         if not (self.fine_tuning.compare or choosing):
             return
         session = self.session
@@ -113,13 +115,19 @@ class FineTunedMixin:
         if self.fine_tuning.compare:
             self.watch = SourceWatch(session, self.adaptation, self._window, comparison)
         if choosing:
-            self.choice = HeldOutChoice(session, self.adaptation, self._window, comparison)
+            chooses = HeldOutChoice if self.fine_tuning.chosen_by_held_out else GuardedChoice
+            self.choice = chooses(session, self.adaptation, self._window, comparison)
 
     def _begin_comparison(self) -> None:
         if self.choice is not None:
             self.choice.begin()
         if self.watch is not None and self.current_epoch == 0:
             self.watch.begin()
+
+    def _compare_on_new_labels(self) -> None:
+        for judge in (self.choice, self.watch):
+            if judge is not None:
+                judge.new_labels(self.current_epoch)
 
     def _choose_interpolation(self) -> None:
         if self.choice is not None:

@@ -70,6 +70,9 @@ class HeldOutChoice:
                 f"fine-tuned. The val of the fold in splits_final.json holds cases out."
             )
 
+    def new_labels(self, epoch: int) -> None:
+        """Nothing: only held-out cases choose."""
+
     def choose(self, epoch: int) -> None:
         """Measure the candidates and take one; nothing happens before the first epoch, and where too few cases are held out.
 

@@ -280,8 +280,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         if waiting:
             self._stop_for_labels(waiting)
         self.session.prepare_known_slices(self.current_epoch)
-        if self.watch is not None:
-            self.watch.new_labels(self.current_epoch)
+        self._compare_on_new_labels()
 
     def _window(self) -> SlidingWindow:
         return self.session.window(self.network, self.device, self.inference_allowed_mirroring_axes)

@@ -16,6 +16,12 @@ from nnunet_active.training.weights import Weights, live_weights
 from nnunet_active.util.errors import ActiveError
 
 
+def judging(session: QuerySession, cases: Iterable[str]) -> list[str]:
+    """Those whose label somebody drew: one that is the prediction as it was speaks for the network that made it."""
+    known = session.campaign.ingested
+    return [case for case in cases if not is_accepted(known.get(case, {}))]
+
+
 class SourceWatch:
     """Compares the source network with the adapted one at the right moments. All ranks call every method in the same order.
 
@@ -55,14 +61,14 @@ class SourceWatch:
             return
         except (KeyError, TypeError, ValueError):
             return  # of another trainer: nothing is known of the cases that it was trained on
-        new = self.judging(case for case in self.session.labelled(0) if case not in trained_on)
+        new = judging(self.session, (case for case in self.session.labelled(0) if case not in trained_on))
         if new and fits:
             self._measure(PREQUENTIAL, new, epoch, len(trained_on), weights)
             self._tell(0, self.comparison.gain(PREQUENTIAL))
 
     def after_round(self, epoch: int) -> None:
         """Before a query of a training that is under way, and at its end: the held-out cases."""
-        cases = self.judging(self.session.held_out(epoch))
+        cases = judging(self.session, self.session.held_out(epoch))
         if epoch > 0 and cases:
             number, labelled = self.session.trained_on(epoch)
             self._measure(HELD_OUT, cases, epoch, labelled)
@@ -71,9 +77,9 @@ class SourceWatch:
     def new_labels(self, epoch: int) -> None:
         """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before, asked for or not."""
         new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
-        judging = self.judging(new)
-        if judging and epoch > 0 and not self.session.held_out(epoch):  # at epoch 0 both networks are the same
-            self._measure(PREQUENTIAL, judging, epoch, len(self.trained_on))
+        cases = judging(self.session, new)
+        if cases and epoch > 0 and not self.session.held_out(epoch):  # at epoch 0 both networks are the same
+            self._measure(PREQUENTIAL, cases, epoch, len(self.trained_on))
             self._tell(epoch, self.comparison.gain(PREQUENTIAL))
         self.trained_on.update(new)
 
@@ -83,11 +89,6 @@ class SourceWatch:
             self.after_round(epoch)
         else:
             self._tell(epoch, self.comparison.gain(PREQUENTIAL))
-
-    def judging(self, cases: Iterable[str]) -> list[str]:
-        """Those whose label somebody drew: one that is the prediction as it was speaks for the network that made it."""
-        known = self.session.campaign.ingested
-        return [case for case in cases if not is_accepted(known.get(case, {}))]
 
     def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
         window = self.window()

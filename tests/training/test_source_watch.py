@@ -12,6 +12,7 @@ from tiny_training import campaign_of, output_folder, run_with_kill, start, trai
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.training.source_comparison import Comparison
+from nnunet_active.training.source_watch import judging
 
 
 @pytest.fixture
@@ -238,4 +239,4 @@ def test_a_label_that_is_the_accepted_prediction_judges_no_network(nnunet_folder
     accepted, edited, never_handed_out = target.store.identifiers()[:3]
     trainer.session.campaign.record_label(accepted, {"changed_voxels": 0})
     trainer.session.campaign.record_label(edited, {"changed_voxels": 7})
-    assert trainer.watch.judging([accepted, edited, never_handed_out]) == [edited, never_handed_out]
+    assert judging(trainer.session, [accepted, edited, never_handed_out]) == [edited, never_handed_out]

@@ -1,0 +1,141 @@
+r"""How far from the source to the fine-tuned weights? A gate that labels open: closed, until labels show that leaving the source pays.
+
+The cases that a network was not trained on judge it: each whose label has just come in, before it is trained on (prequential
+evaluation, Dawid 1984), and those that are held out. With D(alpha, i) the Dice of case i by the weights w0 + alpha (v - w0)
+(:mod:`~nnunet_active.training.adaptation`) and n such cases,
+
+    d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i d_i(alpha) / (n + 1),
+
+a mean that is shrunk as if one more case had shown no gain. Of alpha in {0.5, 0.75, 1} the one with the largest m is taken, if that m
+is above `MARGIN`; else the weights stay at `FLOOR` of the way; and at 0, the source network, where even that harms (m below `-HARM`).
+
+Where the requests do not stand for the pool (a strategy that asks for the largest tumours), neither does the gate's answer.
+Source: our own rule; margin and floor from ``benchmarks/results/interpolation_*.csv`` (see ``docs/measured.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from nnunet_active.nnunet.inference import Window
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.comparison_table import HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
+from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.training.source_watch import judging
+from nnunet_active.training.weights import live_weights
+
+FLOOR = 0.25
+OPEN = (0.5, 0.75, 1.0)
+MARGIN = 0.05
+HARM = 0.01
+
+
+def shrunk_gains(dice: pd.DataFrame) -> pd.Series:
+    """m(alpha) of the formula above.
+
+    Args:
+        dice: a row per case, a column per alpha; the column 0 is the source network.
+
+    >>> shrunk_gains(pd.DataFrame({0.0: [0.5, 0.7], 0.25: [0.8, 0.7]})).round(2).to_dict()
+    {0.0: 0.0, 0.25: 0.1}
+    """
+    return dice.rsub(dice[0.0], axis=0).mul(-1).sum() / (len(dice) + 1)
+
+
+def gate(dice: pd.DataFrame) -> float:
+    """The alpha that the rule above takes; `FLOOR` without any case.
+
+    >>> gate(pd.DataFrame({0.0: [0.5] * 3, 0.25: [0.6] * 3, 0.5: [0.7] * 3, 0.75: [0.8] * 3, 1.0: [0.6] * 3}))
+    0.75
+    """
+    gains = shrunk_gains(dice)
+    best = gains[list(OPEN)].idxmax()  # of equals the first, which is nearer to the source
+    if gains[best] > MARGIN:
+        return float(best)
+    return 0.0 if gains[FLOOR] < -HARM else FLOOR
+
+
+class GuardedChoice:
+    """Sets the interpolation of a training. All ranks call every method in the same order.
+
+    Args:
+        session: the campaign's side of the training.
+        adaptation: the weights.
+        window: makes a window on the network of ``adaptation``.
+        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
+    """
+
+    def __init__(
+        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
+    ) -> None:
+        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+        self.trained_on: set[str] = set()
+        """Cases that the network was trained on; those of a continued training are in its checkpoint."""
+        self._source = weights_digest(adaptation.source)
+
+    def begin(self) -> None:
+        """Say how it begins."""
+        self.session.log(
+            f"The gate to the fine-tuned weights is closed: predictions are by weights {FLOOR:.0%} of the way, until cases that the "
+            f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round"
+            f"{', and the held-out ones' if self.session.held_out(0) else ''}."
+        )
+
+    def new_labels(self, epoch: int) -> None:
+        """Measure every alpha on the cases that are trained on from ``epoch`` on, and were not before."""
+        new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
+        cases = judging(self.session, new)
+        if epoch > 0 and cases:
+            self._measure(epoch, cases, PREQUENTIAL)
+        self.trained_on.update(new)
+
+    def choose(self, epoch: int) -> None:
+        """Take the alpha that the cases so far speak for; nothing happens before the first epoch.
+
+        Args:
+            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
+        """
+        if epoch == 0:
+            return
+        if cases := self.session.held_out(epoch):
+            self._measure(epoch, cases, HELD_OUT)
+        dice = self._dice(epoch)
+        chosen = self.adaptation.interpolation = gate(dice)
+        gains = shrunk_gains(dice).drop(0.0)
+        told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())
+        why = f"{len(dice)} cases that the network was not trained on gain, by how far the weights go: {told}"
+        if not len(dice):
+            why = "no case has come in that the network was not trained on"
+        self.session.log(f"Gate: {why}. Predictions are by {chosen:g} from here on.")
+        self.session.event(
+            epoch, "interpolation", chosen=chosen, cases=len(dice), gains={f"{a:g}": g for a, g in gains.items()}
+        )
+
+    def _measure(self, epoch: int, cases: list[str], kind: str) -> None:
+        number, labelled = self.session.trained_on(epoch)
+        with self.adaptation.replaced(self.adaptation.source):
+            self.comparison.measure(self.window(), Measured(SOURCE, self._source), cases, kind)
+        before = self.adaptation.interpolation
+        try:
+            for alpha in (FLOOR, *OPEN):
+                self.adaptation.interpolation = alpha
+                with self.adaptation.predicting():
+                    fingerprint = weights_digest(live_weights(self.adaptation.network))
+                    network = Measured(f"alpha {alpha:g}", fingerprint, number, epoch, labelled)
+                    self.comparison.measure(self.window(), network, cases, kind)
+        finally:
+            self.adaptation.interpolation = before
+
+    def _dice(self, epoch: int) -> pd.DataFrame:
+        """A row per case, a column per alpha: new cases of earlier epochs, held-out ones by the network of now."""
+        rows = self.comparison.table
+        of_source = rows["model"] == SOURCE
+        # a run that was killed and goes on has measured the cases of this epoch already, and chose without them
+        earlier = (rows["kind"] == PREQUENTIAL) & (of_source | (rows["epoch"] < epoch))
+        now = (rows["kind"] == HELD_OUT) & (of_source | (rows["epoch"] == epoch))
+        models = [SOURCE, *(f"alpha {alpha:g}" for alpha in (FLOOR, *OPEN))]
+        return dice_by_case(rows[earlier | now], models).set_axis([0.0, FLOOR, *OPEN], axis=1)

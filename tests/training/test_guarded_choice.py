@@ -1,0 +1,137 @@
+"""The gate that labels open: the rule against its formula, and whole trainings."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_target import make_target
+from tiny_training import (
+    assert_equal_weights,
+    campaign_of,
+    checkpoint_of,
+    fresh_target,
+    output_folder,
+    run_with_kill,
+    start,
+    trainer_of,
+)
+
+from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.training.guarded_choice import FLOOR, HARM, MARGIN, OPEN, gate, shrunk_gains
+from nnunet_active.training.weights import copy_weights, interpolate
+
+ALPHAS = (0.0, FLOOR, *OPEN)
+SETTINGS = {"fine_tuning": recipe("guarded")}
+
+
+def table(*rows: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=ALPHAS, dtype=float)
+
+
+def test_without_any_case_the_gate_stays_at_the_floor():
+    assert gate(table()) == FLOOR
+
+
+def test_a_gain_below_the_margin_leaves_the_gate_closed():
+    assert gate(table(*[[0.5, 0.52, 0.53, 0.54, 0.5]] * 9)) == FLOOR
+
+
+def test_one_case_with_a_large_gain_has_to_make_up_for_one_that_shows_none():
+    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN - 0.001, 0.5])) == FLOOR
+    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN + 0.001, 0.5])) == 0.75
+
+
+def test_where_even_the_floor_harms_the_source_network_predicts():
+    assert gate(table([0.8, 0.8 - 2 * HARM - 0.001, 0.7, 0.6, 0.5])) == 0.0
+
+
+@given(st.lists(st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=5, max_size=5), max_size=9))
+def test_the_rule_is_that_of_the_formula(rows):
+    values = np.array(rows, dtype=float).reshape(-1, 5)
+    mean = {a: sum(values[:, k] - values[:, 0]) / (len(values) + 1) for k, a in enumerate(ALPHAS)}
+    found = shrunk_gains(table(*rows))
+    assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
+    chosen = gate(table(*rows))
+    if chosen in OPEN:
+        assert mean[chosen] > MARGIN - 1e-9 and mean[chosen] >= max(mean[a] for a in OPEN) - 1e-9
+    else:
+        assert max(mean[a] for a in OPEN) <= MARGIN + 1e-9
+        assert (chosen == 0) == (mean[FLOOR] < -HARM) or abs(mean[FLOOR] + HARM) < 1e-9
+
+
+def interpolations(target, fold: int | str = 0) -> list[dict]:
+    lines = (output_folder(target, fold=fold) / "active_log.jsonl").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["event"] == "interpolation"]
+
+
+def dictated(monkeypatch, alpha: float) -> None:
+    """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice: alpha)
+
+
+def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", **SETTINGS)
+    trainer_of(target, fold="all").run_training()
+    first, second = (one.requested for one in campaign_of(target, "all").rounds)
+    rows = pd.read_csv(output_folder(target, fold="all") / "comparison.csv", dtype={"case": str})
+    alphas = rows[rows["model"].str.startswith("alpha")]
+    assert set(alphas["case"]) == set(second) and not set(first) & set(second)
+    assert set(alphas["model"]) == {f"alpha {a:g}" for a in (FLOOR, *OPEN)}
+    assert (alphas["labelled"] == len(first)).all()
+    before, end = interpolations(target, "all")
+    assert (before["cases"], before["chosen"]) == (0, FLOOR)  # as the second query is due, no label judges yet
+    assert end["cases"] == len(second)
+
+
+def test_held_out_cases_judge_too(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, **SETTINGS)
+    trainer_of(target).run_training()
+    val = set(campaign_of(target).val)
+    assert val and [entry["cases"] for entry in interpolations(target)] == [len(val), len(val) + 1]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.75])
+def test_the_final_checkpoint_is_as_far_from_the_source_as_the_gate_says(nnunet_folders, monkeypatch, alpha):
+    target = make_target(nnunet_folders)
+    start(target, **SETTINGS)
+    dictated(monkeypatch, alpha)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    expected = interpolate(trainer.adaptation.source, copy_weights(trainer.network), alpha)
+    checkpoint = checkpoint_of(target)
+    assert_equal_weights({name: checkpoint["network_weights"][name] for name in expected}, expected)
+    assert checkpoint["nnunet_active"]["interpolation"] == alpha
+
+
+def test_a_killed_run_opens_the_gate_as_one_that_was_not(tmp_path, monkeypatch):
+    ends = []
+    for kill in (None, 1, 2):
+        target = fresh_target(tmp_path / str(kill), monkeypatch)
+        start(target, **SETTINGS)
+        run_with_kill(target, kill)
+        last = interpolations(target)[-1]
+        ends.append((campaign_of(target).requested(), last["chosen"], last["cases"], last["gains"]))
+        weights = checkpoint_of(target)["network_weights"]
+        if kill is None:
+            expected = weights
+        assert_equal_weights(weights, expected)
+    assert ends[1:] == ends[:1] * 2
+
+
+def test_the_user_is_told_that_the_gate_is_closed_and_why_it_opens(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target, fold="all", **SETTINGS)
+    trainer_of(target, fold="all").run_training()
+    said = capsys.readouterr().out
+    assert "The gate to the fine-tuned weights is closed: predictions are by weights 25% of the way" in said
+    assert (
+        "Gate: no case has come in that the network was not trained on. Predictions are by 0.25 from here on." in said
+    )
+    assert "Gate: 1 cases that the network was not trained on gain" in said
