@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nnunet_active.training.guarded_choice import gate
 from nnunet_active.training.held_out_choice import ALPHAS, nearest_within_one_standard_error
 
 KEY = ["dataset", "fold", "arm", "seed"]
@@ -92,6 +93,24 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
     return fixed
 
 
+def guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """Change of Dice against the source, after every round: of the alpha that the gate takes, and of 0.75; one row per arm."""
+    lines = []
+    for key, run in table.groupby(KEY):
+        dice, told = (run.pivot(index="labels", columns="alpha", values=name) for name in ("dice", "next_dice"))
+        for labels, values in dice.iterrows():
+            seen = told[told.index < labels].dropna()
+            alpha = gate(seen)
+            changes = {"guarded": values[alpha] - values[0.0], "three_quarters": values[0.75] - values[0.0]}
+            lines.append(dict(zip(KEY, key, strict=True)) | {"labels": labels, "alpha": alpha} | changes)
+    found = pd.DataFrame(lines)
+    ways = found.groupby(["dataset", "arm"])[["guarded", "three_quarters"]]
+    worse = found.assign(**{way: found[way] < -0.005 for way in ("guarded", "three_quarters")})
+    counted = worse.groupby(["dataset", "arm"])[["guarded", "three_quarters"]].sum()
+    parts = {"mean": ways.mean(), "worst": ways.min(), "worse": counted, "networks": ways.count()}
+    return pd.concat(parts, axis=1)
+
+
 def held_out(cases: pd.DataFrame, number: int, draws: int = 300) -> pd.DataFrame:
     """Dice on the test cases that were not drawn: for every fixed alpha, and for the one that ``--recipe held_out`` would choose.
 
@@ -123,6 +142,7 @@ def main() -> None:
     parser.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--choose", action="store_true", help="only read the CSV and show what the next cases tell")
+    parser.add_argument("--gate", action="store_true", help="also show what the recipe guarded would have done")
     parser.add_argument("--labels", nargs="+", type=int, help="only the rounds with so many labels (default: all)")
     parser.add_argument("--held-out", nargs="+", type=int, default=[], metavar="K", help="what K held-out cases tell")
     args = parser.parse_args()
@@ -145,6 +165,8 @@ def main() -> None:
     means = table.groupby(["dataset", "labels", "alpha"])["dice"].agg(["mean", "std", "count"]).unstack("alpha")
     print(means["mean"].round(3).to_string())
     print(choose(table).round(3).to_string())
+    if args.gate:
+        print(guarded(table).round(3).to_string())
     cases_told = pd.read_csv(by_case) if args.held_out else None
     for number in args.held_out:
         told = held_out(cases_told, number)

@@ -32,6 +32,8 @@ FLOOR = 0.25
 OPEN = (0.5, 0.75, 1.0)
 MARGIN = 0.05
 HARM = 0.01
+STANDS_FOR_THE_POOL = ("foreground_random", "random")
+"""Strategies whose requests are drawn from the pool."""
 
 
 def shrunk_gains(dice: pd.DataFrame) -> pd.Series:
@@ -84,6 +86,13 @@ class GuardedChoice:
             f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round"
             f"{', and the held-out ones' if self.session.held_out(0) else ''}."
         )
+
+        asked = self.session.campaign.settings.strategy
+        if asked not in STANDS_FOR_THE_POOL:
+            self.session.log(
+                f"WARNING: cases that {asked} asks for need not stand for the pool, and then neither does what they say of the gate; "
+                f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
+            )
 
     def new_labels(self, epoch: int) -> None:
         """Measure every alpha on the cases that are trained on from ``epoch`` on, and were not before."""

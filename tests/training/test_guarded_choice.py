@@ -134,4 +134,5 @@ def test_the_user_is_told_that_the_gate_is_closed_and_why_it_opens(nnunet_folder
     assert (
         "Gate: no case has come in that the network was not trained on. Predictions are by 0.25 from here on." in said
     )
+    assert "WARNING: cases that mmacts asks for need not stand for the pool" in said
     assert "Gate: 1 cases that the network was not trained on gain" in said
