@@ -28,6 +28,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import measuring
 import numpy as np
 from measuring import run_measured
 
@@ -239,6 +240,7 @@ def measure(size: str, classes: int, model: Path, scratch: Path) -> dict[str, di
 
 def growth(file: Path | None, sizes: list[str], all_classes: list[int]) -> None:
     """All sizes and classes, three ways each; prints the table of ratios."""
+    measuring.SAMPLE_SECONDS = 0.25  # looking more often would take a good part of one core
     rows: list[dict] = []
 
     def note(size: str, classes: int, way: str, one: dict) -> None:
