@@ -64,9 +64,7 @@ def density_of_cases(
             known.write(cache)
     if not cases:
         raise EmptyPool("No image of the pool can be read.")
-    signatures = np.stack([known.by_digest[known.seen[case][1]] for case in cases])
-    del known  # of a large pool the signatures are hundreds of megabytes
-    neighbours, radius = neighbours_in_pool(signatures)
+    neighbours, radius = neighbours_in_pool([known.by_digest[known.seen[case][1]] for case in cases])
     if added:
         histogram = density.neighbour_histogram(neighbours)
         several = ", ".join(f"{n}: {c}" for n, c in histogram.items())

@@ -11,6 +11,8 @@ sum over thousands of bins; so there
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
@@ -22,21 +24,21 @@ MOST_BINS = 512
 _ROWS = 256  # of a block: 20 MB for 10,000 cases
 
 
-def neighbours_in_pool(signatures: np.ndarray) -> tuple[np.ndarray, float]:
+def neighbours_in_pool(signatures: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
     """How many cases of the pool lie within the radius of each, itself among them.
 
     Args:
-        signatures: (n, M, bins), from :func:`~nnunet_active.scoring.density.case_signature`.
+        signatures: n of (M, bins), from :func:`~nnunet_active.scoring.density.case_signature`.
 
     Returns:
         (n,) int64, and the radius in the images' intensity unit; the density is the first over n.
     """
     n = len(signatures)
     if n <= MOST_EXACT:
-        distances = pairwise_distances(signatures)
+        distances = pairwise_distances(np.stack(signatures))
         radius = default_radius(distances)
         return neighbour_counts(distances, radius), radius
-    flat = merged_bins(signatures)
+    flat = np.concatenate([merged_bins(one[None]) for one in signatures])  # one by one: together they may be gigabytes
     drawn = np.sort(np.random.default_rng(0).choice(n, MOST_EXACT, replace=False))
     radius = default_radius(pairwise_distances(flat[drawn][:, None]))
     counts = np.ones(n, dtype=np.int64)
