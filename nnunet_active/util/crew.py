@@ -200,8 +200,8 @@ class Crew(Ranks):
         return job
 
     def _claimed(self, job: str, items: Sequence[str]) -> Iterator[str]:
-        """The items that fall to this process: whoever asks first gets the next one."""
-        while (index := self.store.add(f"{job}_next", 1) - 1) < len(items):
+        """The items that fall to this process, until the command ends: whoever asks first gets the next one."""
+        while not self.store.check(["end"]) and (index := self.store.add(f"{job}_next", 1) - 1) < len(items):
             self._hold(job, [*self._held, items[index]])
             yield items[index]
 
@@ -270,15 +270,17 @@ class Crew(Ranks):
         self.store.set(key, str(len(parts)))
 
     def _get(self, key: str, forget: bool = False) -> bytes | None:
+        """None: it is not there, or the leader has forgotten it while this process was reading it."""
         if not self.store.check([key]):
             return None
-        parts = [f"{key}_part_{number}" for number in range(int(self.store.get(key)))]
-        if parts and not self.store.check(parts):
-            return None
-        content = b"".join(self.store.get(one) for one in parts)
+        content = []
+        for number in range(int(self.store.get(key))):
+            if not self.store.check([f"{key}_part_{number}"]):  # the store would wait for it
+                return None
+            content.append(self.store.get(f"{key}_part_{number}"))
         if forget:
             self._forget(key)
-        return content
+        return b"".join(content)
 
     def _forget(self, key: str) -> None:
         for number in range(int(self.store.get(key))):

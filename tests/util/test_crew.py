@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -22,9 +23,15 @@ first_of: dict[str, threading.Event] = {}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(module, "PULSE", 0.05)
-    monkeypatch.setattr(module, "DEAD_AFTER", 0.5)
     monkeypatch.setattr(module, "_LOOK", 0.01)
     done_by.clear()
+
+
+@pytest.fixture
+def soon_dead(monkeypatch):
+    """Only where somebody dies: on a busy machine the living are silent for as long."""
+    monkeypatch.setattr(module, "DEAD_AFTER", 0.5)
+    monkeypatch.setattr(module, "_FAREWELL", 0.2)
 
 
 @dataclass
@@ -138,7 +145,7 @@ def test_a_slow_item_holds_nobody_up():
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_item_of_one_that_dies_is_done_by_the_leader():
+def test_the_item_of_one_that_dies_is_done_by_the_leader(soon_dead):
     with crew() as (leader, ends, said):
         assert list(leader.each(FirstOfOthers(fate="killed"), ITEMS)) == ITEMS
         leader.end(0)
@@ -154,7 +161,7 @@ def test_one_that_cannot_go_on_ends_the_command_with_its_reason():
     assert ends == {1: 1}
 
 
-def test_without_a_leader_the_others_end():
+def test_without_a_leader_the_others_end(soon_dead):
     store = distributed.HashStore()
     with Crew(store, 0, 2, print):
         pass
@@ -189,3 +196,26 @@ def test_one_that_comes_late_finds_no_old_work():
         with Crew(store, 1, 2, print) as late:
             assert late.help() == 0
     assert sum(done_by.values()) == len(ITEMS)
+
+
+def test_work_that_is_forgotten_while_it_is_read_is_as_good_as_done():
+    class ForgottenMeanwhile(distributed.HashStore):
+        def get(self, key):
+            found = super().get(key)
+            if key == "job_1_part_0":
+                self.delete_key("job_1_part_1")
+            return found
+
+    store = ForgottenMeanwhile()
+    store.set_timeout(timedelta(seconds=1))
+    with Crew(store, 0, 2, print) as one:
+        one._put("job_1", bytes(module._PART + 1))
+        assert one._get("job_1") is None
+
+
+def test_once_the_command_has_ended_nobody_takes_another_item():
+    with Crew(distributed.HashStore(), 0, 1, print) as leader:
+        claimed = leader._claimed("job_1", ITEMS)
+        assert next(claimed) == ITEMS[0]
+        leader.end(1)
+        assert list(claimed) == []
