@@ -18,7 +18,7 @@ from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder
 from nnunet_active.scoring.ensemble import Disagreement
-from nnunet_active.scoring.statistics import CaseScores, ScoreAccumulator
+from nnunet_active.scoring.statistics import NOT_FINITE, CaseScores, ScoreAccumulator
 
 T = TypeVar("T")
 SHARES_OF_ROOM = (1.0, 0.25, 0.05)
@@ -123,10 +123,14 @@ class Window(ABC):
 
     @contextlib.contextmanager
     def slabs(self, image: np.ndarray, share: float = 1.0) -> Iterator[Iterator[Slab]]:
-        """The slabs of the prediction of a preprocessed image (M, Z, Y, X) float32, which together are its :meth:`logits`."""
+        """The slabs of the prediction of a preprocessed image (M, Z, Y, X) float32, which together are its :meth:`logits`.
+
+        Raises:
+            ValueError: infinite output, at which nnU-Net's own predictor stops as well.
+        """
         prepared = self.prepare(image, self.side_by_side(False), share)
         with self.streams(prepared) as streams:
-            yield (Slab(self.merged(slabs), *slabs[0][1:]) for slabs in zip(*streams, strict=True))
+            yield (Slab(self.merged(_finite(slabs)), *slabs[0][1:]) for slabs in zip(*streams, strict=True))
 
     def score(
         self,
@@ -224,6 +228,12 @@ class Window(ABC):
                 n, rows = part.shape[-3:-1]
                 whole[..., slab.first : slab.first + n, slab.row : slab.row + rows, :] = part
         return whole
+
+
+def _finite(slabs: Sequence[Slab]) -> Sequence[Slab]:
+    if any(bool(slab.logits.isinf().any()) for slab in slabs):
+        raise ValueError(NOT_FINITE)
+    return slabs
 
 
 def _with_room(work: Callable[[float], T]) -> T:

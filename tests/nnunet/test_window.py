@@ -9,6 +9,7 @@ import torch
 from tiny_window import CPU, REGIONS, Case, image
 from torch import nn
 
+from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.statistics import score_logits
@@ -88,6 +89,18 @@ def test_an_output_that_is_not_a_number_is_refused():
     x[0, 3, 3, 3] = np.nan
     with pytest.raises(ValueError, match="NaN or infinite"):
         Case().window.score(x, 1.0)
+
+
+def test_a_label_map_stops_at_what_half_precision_cannot_hold_as_nnunet_does():
+    case, other = Case(), Case(seed=1)
+    with torch.no_grad():
+        case.network.decoder.seg_layers[-1].bias[1] = 1e6
+    with pytest.raises(RuntimeError, match="Encountered inf"):
+        case.window.logits(image())
+    for window in (case.window, EnsembleWindow([other.window, case.window])):
+        for ask in (window.predicted_classes, window.label_map):
+            with pytest.raises(ValueError, match="NaN or infinite"):
+                ask(image())
 
 
 def test_a_network_without_encoder_or_decoder_is_scored_without_an_embedding():
