@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 
 import torch
 
 from nnunet_active.util.errors import BadCase
+from nnunet_active.util.launched import processes_on_machine
 
 SHARE = 0.5
 """Of the free memory; the rest is for the network's own work and for what is computed from the logits (our choice)."""
+
+# Of Linux' control groups, of the second and of the first version: where they are, the limit, what is used, and what of it is only
+# kept of files that were read
+_GROUPS = (
+    ("", Path("/sys/fs/cgroup"), "memory.max", "memory.current", ("inactive_file", "active_file")),
+    (
+        "memory",
+        Path("/sys/fs/cgroup/memory"),
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+)
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -23,13 +38,38 @@ def free_memory(device: torch.device) -> int | None:
     except OSError:  # not Linux
         return None
     kilobytes = {line.partition(":")[0]: line.split()[1] for line in lines}.get("MemAvailable")
-    return None if kilobytes is None else 1024 * int(kilobytes)
+    return None if kilobytes is None else min([1024 * int(kilobytes), *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """What a container, or a job of a cluster, leaves to its processes of the machine's memory: one number for every limit."""
+    try:
+        mine = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return
+    for _, controllers, name in mine:
+        for controller, root, limit, used, kept in _GROUPS:
+            if controller not in controllers.split(","):
+                continue
+            group = PurePosixPath(name.lstrip("/"))
+            for folder in (root / group, *(root / parent for parent in group.parents)):
+                try:
+                    most, now = (int((folder / file).read_text()) for file in (limit, used))
+                    facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                except (OSError, ValueError):  # not there, or the limit is "max": none
+                    continue
+                yield max(0, most - now + sum(int(facts.get(one, 0)) for one in kept))
 
 
 def room_for_logits(device: torch.device) -> int | None:
-    """Bytes that the buffers of the passes over an image may take on a device; None: no limit is known."""
+    """Bytes that the buffers of the passes over an image may take on a device; None: no limit is known.
+
+    Several processes of one command on this machine share its memory; of several GPUs each has its own.
+    """
     free = free_memory(device)
-    return None if free is None else int(SHARE * free)
+    places = torch.cuda.device_count() if device.type == "cuda" else 1
+    sharing = -(-processes_on_machine() // max(1, places))
+    return None if free is None else int(SHARE * free / sharing)
 
 
 def require_memory(logits: int) -> None:

@@ -23,6 +23,11 @@ def number_of_process() -> int:
     return (_number("RANK") or 0) if processes_of_command() > 1 else 0
 
 
+def processes_on_machine() -> int:
+    """How many of them are on this machine, as far as is known."""
+    return max(1, _number("LOCAL_WORLD_SIZE") or 1) if processes_of_command() > 1 else 1
+
+
 def number_on_machine() -> int:
     """Which of those on this machine this is, from 0."""
     return (_number("LOCAL_RANK") or 0) if processes_of_command() > 1 else 0

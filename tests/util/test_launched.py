@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from nnunet_active.util.launched import number_of_process, number_on_machine, processes_of_command
+from nnunet_active.util.launched import (
+    number_of_process,
+    number_on_machine,
+    processes_of_command,
+    processes_on_machine,
+)
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
@@ -17,6 +22,12 @@ def numbers(monkeypatch, environment: dict[str, str]) -> tuple[int, int, int]:
 
 def test_what_torchrun_says_is_believed(monkeypatch):
     assert numbers(monkeypatch, TORCHRUN) == (4, 3, 1)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert processes_on_machine() == 1
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert processes_on_machine() == 2
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert processes_on_machine() == 1
 
 
 @pytest.mark.parametrize(
