@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.campaign.slice_request import SliceRequest
-from nnunet_active.query.pool_scoring import PoolScores
 from nnunet_active.scoring.modality import ModalityElection
 from nnunet_active.strategies.base import Selection
+
+if TYPE_CHECKING:  # whoever scores imports PyTorch; these tables are read without it, too
+    from nnunet_active.query.pool_scoring import PoolScores
 
 
 def score_table(scored: PoolScores, selection: Selection, class_names: Sequence[str]) -> pd.DataFrame:
@@ -88,8 +90,7 @@ def election_details(elections: Mapping[str, ModalityElection], channel_names: S
 
 def describe_round(made: Round) -> list[str]:
     """What was asked for and why, in a few lines."""
-    selection = made.selection()
-    scores = made.scores()
+    selection, scores = made.selection(), made.scores()
     lines = [
         f"Query {made.number} before epoch {made.epoch}: '{selection['strategy']}' chose {len(made.requested)} of "
         f"{selection['candidates']} cases in {selection['seconds']} s"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.query.query_tables import stands_out
-from nnunet_active.query.selector import Proposal
 from nnunet_active.rounds.time_budget import SliceMinutes
+
+if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
+    from nnunet_active.query.selector import Proposal
 
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""

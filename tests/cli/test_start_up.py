@@ -68,6 +68,12 @@ def test_what_a_finished_training_knows_is_read_without_them(target):
     assert loaded.isdisjoint(FOR_ANY_IMAGE) and "case_1" in said  # the scores are a table, for pandas
 
 
+def test_why_a_case_was_chosen_is_said_without_what_networks_need(target):
+    request(start(), "case_1")
+    loaded, said = loaded_by("explain", "case_1", "-d", "902")
+    assert loaded.isdisjoint(FOR_ANY_IMAGE) and said.startswith("case_1 was asked for")
+
+
 @pytest.mark.parametrize("command", ["next", "status"])
 def test_while_labels_are_awaited_only_what_reads_images_is_loaded(target, command):
     campaign = start()
