@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     cases = SeriesTable.read(args.table, raw.channel_names).cases()
     series = {(one.study, one.uid): one for one in find_series(args.scans).series}
     content = read_dataset_json(raw.folder / "dataset.json").content
-    files, _ = find_label_files(args.folder, cases, raw.file_ending)
+    files, others = find_label_files(args.folder, cases, raw.file_ending)
     if not files:
         raise MissingInput(f"{args.folder} holds no label map that is named after a case of {args.table}.")
     problems = 0
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
         except ActiveError as error:
             problems += 1
             print(f"Not written: {error}")
+    if others:
+        print(f"{len(others)} more label map(s) are named after no case of {args.table}, {others[0].name} first.")
     print(f"{len(files) - problems} written, {problems} set aside. The files have the headers of their patients.")
     return 1 if problems else 0
 
@@ -73,7 +75,7 @@ def _export(case: str, file: Path, raw, content: dict, series: DicomSeries | Non
     from nnunet_active.annotation.label_colours import labels_of
     from nnunet_active.data.dataset_json import class_masks
     from nnunet_active.data.dicom_export import write_dicom_seg
-    from nnunet_active.data.geometry import Geometry
+    from nnunet_active.data.dicom_import import holds_the_same
     from nnunet_active.data.image_checks import image_reader
     from nnunet_active.data.label_reader import read_label
     from nnunet_active.util.errors import BadCase
@@ -86,9 +88,16 @@ def _export(case: str, file: Path, raw, content: dict, series: DicomSeries | Non
     if fault := series.fault():
         raise BadCase(f"Case {case}: the series for {name} {fault}.")
     image = raw.cases[case].images[0]
-    grid, there = series.volume().grid, Geometry.of_file(image)
-    if there.size != grid.size or not there.fits(grid):
-        raise BadCase(f"Case {case}: {image} does not lie where the series for {name} lies; import it again.")
+    volume = series.volume()
+    try:
+        same = holds_the_same(image, volume.read(), volume.grid)
+    except BadCase as error:
+        raise BadCase(f"Case {case}: the series for {name} {error}.") from error
+    if not same:  # the table may be that of other patients, whose cases have the same names
+        raise BadCase(
+            f"Case {case}: {image} is not the image that the series for {name} holds; name the table and the scans by which it was "
+            f"imported."
+        )
     reader = image_reader({"image_reader_writer": content.get("overwrite_image_reader_writer") or "SimpleITKIO"})
     voxels = read_label(case, file, image, content, reader, raw.file_ending).voxels
     colours = {label.name: label.colour for label in labels_of(content)}

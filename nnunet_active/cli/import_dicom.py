@@ -67,9 +67,19 @@ def run(args: argparse.Namespace) -> int:
         check_apart("--table", args.table, nnunet_paths.known_roots())
     table = SeriesTable.read(args.table, channels) if there else SeriesTable.empty(channels)
     found = find_series(args.folder)
-    added = table.add(found.series, patterns)
+    if there:  # somebody may have changed it meanwhile
+        table = SeriesTable.read(args.table, channels)
+    asked = table.cases()
+    importer = DicomCases(raw, channels, ending, found.series)
+    in_use = importer.names()
+    added = table.add(found.series, patterns, in_use)
     again = f"nnunet_active import-dicom FOLDER -d {args.dataset} --table"
     _list(found, table)
+    if in_use and not there:
+        print(
+            f"{raw.name} has {len(in_use)} case(s) already. If they come from these scans, name the table by which they were imported: "
+            f"a new one does not know them, and would bring them again under other names."
+        )
     if args.table is None:
         print(f"Nothing is written. Next: {again} FILE writes this as a table to check.")
         return 0
@@ -80,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
             f"and run the same command again to import what they say."
         )
         return 0
-    result = DicomCases(raw, channels, ending, found.series).write(
-        SeriesTable.read(args.table, channels).cases(), print
-    )
-    if added:
+    if added:  # before the import, which takes long: somebody may go on with the table meanwhile
         table.write(args.table)
-        print(f"{added} series are new in {args.table}; check them, and run the same command again.")
+    try:
+        result = importer.write(asked, print)
+    finally:
+        if added:
+            print(f"{added} series are new in {args.table}; check them, and run the same command again.")
     for case, sentences in result.notes.items():
         print(*(f"Note: {case}, {sentence}" for sentence in sentences), sep="\n")
     print(f"{len(result.written)} cases written, {len(result.there)} were there, {len(result.problems)} set aside.")

@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     token = args.token or ("" if local else secrets.token_urlsafe(16))
     # two servers of one campaign would give one case to two annotators
     with hold(service.served.folder / FOLDER), open_socket(args.host, args.port) as listening:
+        service = AnnotationService(service.served)  # a server that has just ended may have given out more cases
         if args.free and (freed := service.claims.free()):
             print(f"Taken back: {', '.join(freed)}")
         address = f"http://{_in_address(args.host)}:{listening.getsockname()[1]}" + (f"/{token}" if token else "")

@@ -6,6 +6,7 @@ Only voxels and where they lie are written.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,12 @@ class DicomCases:
             log(f"{case} is written.")
         return result
 
+    def names(self) -> list[str]:
+        """The cases that the data set has, whoever made them."""
+        end = re.compile(rf"([^.].*)_\d{{4}}{re.escape(self.ending)}")
+        files = self.images.iterdir() if self.images.is_dir() else ()
+        return sorted({match[1] for file in files if (match := end.fullmatch(file.name))})
+
     def _file(self, case: str, channel: int) -> Path:
         return self.images / f"{case}_{channel:04d}{self.ending}"
 
@@ -133,7 +140,7 @@ class DicomCases:
                 except BadCase as error:
                     raise BadCase(f"Case {case}: the series for {self.channels[number]} {error}.") from error
                 if target.exists():  # of a run that was killed between two channels, or somebody else's
-                    if not _is_same(target, voxels, one.volume().grid):
+                    if not holds_the_same(target, voxels, one.volume().grid):
                         raise BadCase(f"Case {case}: {target} is there and holds another image; it is not replaced.")
                     continue
                 new.append((temporary / target.name, target))
@@ -170,7 +177,8 @@ def _put(made: Path, target: Path) -> None:
         os.rename(made, target)
 
 
-def _is_same(file: Path, voxels: np.ndarray, grid: Geometry) -> bool:
+def holds_the_same(file: Path, voxels: np.ndarray, grid: Geometry) -> bool:
+    """Whether an image file has exactly these voxels (Z, Y, X) on this grid."""
     try:
         image = sitk.ReadImage(str(file))
     except RuntimeError:

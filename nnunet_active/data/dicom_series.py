@@ -30,6 +30,7 @@ class DicomSeries:
         description: what the scanner's user called it; for people.
         planes: its images.
         copies: images that were there twice, with the same UID; each is taken once.
+        mixed: whether its images have several patients' IDs.
     """
 
     patient: str
@@ -40,6 +41,7 @@ class DicomSeries:
     description: str = ""
     planes: list[DicomPlane] = field(default_factory=list)
     copies: int = 0
+    mixed: bool = False
     _volume: DicomVolume | str | None = None
 
     def volume(self) -> DicomVolume:
@@ -56,6 +58,8 @@ class DicomSeries:
         """Why it is no volume; empty where it is one."""
         if self._volume is None:
             try:
+                if self.mixed:
+                    raise BadCase("has images with different patients' IDs; keep those of one patient in the folder")
                 self._volume = stack_planes(self.planes)
             except BadCase as error:
                 self._volume = str(error)
@@ -120,19 +124,23 @@ def find_series(folder: Path) -> FoundSeries:
         if not one.planes:
             found.others += 1
             continue
-        key = (one.patient, one.study, one.uid)
+        key = (one.study, one.uid)
         series = by_uid.setdefault(key, replace(one, planes=[]))
         numbers.setdefault(key, number)
         there = taken.setdefault(key, set())
         new = [plane for plane in one.planes if plane.instance not in there]
         series.copies += len(one.planes) - len(new)
         series.planes += new
+        if series.patient != one.patient:
+            series.mixed = True
         there.update(plane.instance for plane in new)
     if not by_uid:
         raise MissingInput(
             f"{folder} holds no DICOM images, at any depth; name the folder to which they were exported."
         )
-    found.series = [by_uid[key] for key in sorted(by_uid, key=lambda k: (k[0], by_uid[k].date, k[1], numbers[k], k[2]))]
+    found.series = [
+        by_uid[key] for key in sorted(by_uid, key=lambda k: (by_uid[k].patient, by_uid[k].date, k[0], numbers[k], k[1]))
+    ]
     return found
 
 

@@ -6,7 +6,7 @@ It is also the table of pseudonyms, since it holds the patients' IDs beside the 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -81,17 +81,19 @@ class SeriesTable:
         return cls(rows, channels)
 
     def write(self, file: Path) -> None:
-        """Replace the file in one step; only its owner may read it."""
-        with atomic_file(file) as temporary:
+        """Replace the file in one step; only its owner may read it, at any moment."""
+        with atomic_file(file, private=True) as temporary:
             temporary.write_text(csv_text(self.rows), encoding="utf-8", newline="\n")
-        file.chmod(0o600)
 
-    def add(self, found: Sequence[DicomSeries], patterns: Mapping[str, re.Pattern]) -> int:
+    def add(
+        self, found: Sequence[DicomSeries], patterns: Mapping[str, re.Pattern], in_use: Collection[str] = ()
+    ) -> int:
         """Add the series that are not in the table; a study that is new gets a name for its case and proposals for its channels.
 
         Args:
             found: series, in order of patients and studies.
             patterns: channel -> what the description of its series matches, in place of the channel's name.
+            in_use: cases of the data set; a patient who is new gets the name of none of them, whichever table they came from.
 
         Returns:
             How many were added.
@@ -105,7 +107,7 @@ class SeriesTable:
         for (patient, study), series in studies.items():
             before = self.rows[self.rows["study_uid"] == study]
             proposed = {} if len(before) else propose_channels(series, self.channels, patterns)
-            case = before["case"].iloc[0] if len(before) else self._name(patient)
+            case = before["case"].iloc[0] if len(before) else self._name(patient, in_use)
             rows = [_row(one, case, proposed.get(one.uid, ""), patient) for one in series]
             self.rows = pd.concat([self.rows, pd.DataFrame(rows, columns=list(_COLUMNS))], ignore_index=True)
         return len(new)
@@ -128,12 +130,14 @@ class SeriesTable:
             f"nothing where the series is not wanted."
         )
 
-    def _name(self, patient: str) -> str:
+    def _name(self, patient: str, in_use: Collection[str]) -> str:
         """``p001_2``: the second study of the first patient."""
+        others = [match for case in in_use if (match := _PSEUDONYM.fullmatch(case))]
         taken = [(_PSEUDONYM.fullmatch(case), who) for case, who in self.rows[["case", "patient_id"]].to_numpy()]
         own = [match for match, who in taken if match and who == patient]
-        number = int(own[0][1]) if own else max((int(match[1]) for match, _ in taken if match), default=0) + 1
-        study = max((int(match[2]) for match, _ in taken if match and int(match[1]) == number), default=0) + 1
+        every = [*(match for match, _ in taken if match), *others]
+        number = int(own[0][1]) if own else max((int(match[1]) for match in every), default=0) + 1
+        study = max((int(match[2]) for match in every if int(match[1]) == number), default=0) + 1
         return f"p{number:03d}_{study}"
 
 

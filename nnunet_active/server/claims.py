@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import RLock
@@ -19,14 +19,15 @@ _WORKING, _SENT, _TAKEN = "working", "sent", "taken"
 
 @dataclass
 class _Claim:
-    """Of one case: the annotator's name, and how far it is."""
+    """Of one case: the annotator's name, how far it is, and the round that asked for the case."""
 
     client: str
     state: str = _WORKING
+    round: int = 0
 
 
 class Claims:
-    """The claims of a campaign, kept in its folder.
+    """The claims of a campaign, kept in its folder. A claim ends when a later round asks for the case again.
 
     Args:
         folder: of the campaign.
@@ -40,7 +41,7 @@ class Claims:
             advice = "delete it, and nobody has a case"
             self._claims = read_state(self._file, dict[str, _Claim], "the list of who has which case", advice)
 
-    def next(self, client: str, waiting: Sequence[str]) -> str | None:
+    def next(self, client: str, look: Callable[[], Mapping[str, int]]) -> str | None:
         """Give an annotator a case; None: nothing is left for this one.
 
         The first case that nobody has; where there is none, the one of the annotator's own that was given out longest ago. Annotators
@@ -48,18 +49,20 @@ class Claims:
 
         Args:
             client: how the annotator's program calls itself.
-            waiting: cases that wait for a label, in order of preference.
+            look: says which cases wait for a label, in order of preference, each with the round that asked for it. Called while no
+                label is noted as sent: a case whose label comes in at this moment is not given out again.
         """
         with self._lock:
-            free = [case for case in waiting if case not in self._claims or self._claims[case].state == _TAKEN]
-            own = [case for case, one in self._claims.items() if one == _Claim(client) and case in waiting]
+            waiting = look()
+            free = [case for case, number in waiting.items() if self._is_free(case, number)]
+            own = [case for case, one in self._claims.items() if one == _Claim(client, round=waiting.get(case, -1))]
             if free:
                 case = free[0]
             elif own and client not in NAMELESS:
                 case = own[0]
             else:
                 return None
-            self._set(case, _Claim(client))
+            self._set(case, _Claim(client, round=waiting[case]))
             return case
 
     def holder(self, case: str) -> str | None:
@@ -67,16 +70,24 @@ class Claims:
         with self._lock:
             return self._claims[case].client if case in self._claims else None
 
-    def sent(self, case: str, client: str, taken: bool) -> None:
+    def claim(self, case: str, client: str, number: int) -> str:
+        """The annotator who has a waiting case, which the round ``number`` asked for; where nobody has it, ``client`` from now on."""
+        with self._lock:
+            if self._is_free(case, number):
+                self._set(case, _Claim(client, round=number))
+            return self._claims[case].client
+
+    def sent(self, case: str, client: str, number: int, taken: bool) -> None:
         """A label was accepted.
 
         Args:
             case: of which.
             client: whose.
+            number: of the round that asked for it.
             taken: whether the campaign counts it already; else it waits for whoever holds the campaign.
         """
         with self._lock:
-            self._set(case, _Claim(client, _TAKEN if taken else _SENT))
+            self._set(case, _Claim(client, _TAKEN if taken else _SENT, number))
 
     def free(self) -> list[str]:
         """Take all cases back that somebody has and has sent no label of; returns them."""
@@ -85,6 +96,10 @@ class Claims:
             self._claims = {case: one for case, one in self._claims.items() if case not in freed}
             self._write()
             return freed
+
+    def _is_free(self, case: str, number: int) -> bool:
+        one = self._claims.get(case)
+        return one is None or one.state == _TAKEN or one.round < number
 
     def _set(self, case: str, claim: _Claim) -> None:
         self._claims.pop(case, None)  # the newest comes last

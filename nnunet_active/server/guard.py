@@ -60,6 +60,8 @@ class Guard:
         host = re.sub(r":\d*$", "", headers.get(b"host", b"").decode("latin-1").lower())
         if self.hosts and host not in self.hosts:
             raise HTTPException(421, "This server does not answer to that name.")
+        if b"origin" in headers:  # only web pages say so, and a browser sends some of their requests without asking us
+            raise HTTPException(403, "Web pages are not answered here; take the MONAI Label module of 3D Slicer.")
         if not self.token:
             return scope["path"]
         first, _, rest = scope["path"].removeprefix("/").partition("/")

@@ -36,6 +36,7 @@ class ServedCase:
         channel: its name.
         prediction: as it was handed over, in the archive.
         waits: whether its label, or that of slices of it, is still waited for.
+        round: number of the last round that asked for it.
         slices: those to label; None: the whole scan.
     """
 
@@ -43,6 +44,7 @@ class ServedCase:
     channel: str
     prediction: Path
     waits: bool
+    round: int
     slices: SliceRequest | None = None
 
 
@@ -94,7 +96,9 @@ class ServedCampaign:
                 slices = campaign.waiting_slices().get(case) if case in one.slices else None
                 images = raw.cases[case].images
                 found.pop(case, None)
-                found[case] = ServedCase(images[index], channels[index], prediction, case in waiting, slices)
+                found[case] = ServedCase(
+                    images[index], channels[index], prediction, case in waiting, one.number, slices
+                )
         return found
 
     def labels(self) -> list[Label]:

@@ -68,11 +68,10 @@ class AnnotationService:
         """
         if strategy != STRATEGY:
             raise UnknownName(f"There is no strategy {strategy[:50]!r} here; take {STRATEGY!r}.")
-        cases = self.served.cases()
-        case = self.claims.next(client, [name for name, one in cases.items() if one.waits])
+        case = self.claims.next(client, self._waiting)
         if case is None:
             return {}
-        one = cases[case]
+        one = self.case(case)
         shown = {} if one.slices is None else {"PatientID": f"{case}: {one.slices.words()} only"}
         ending = next(ending for ending in SPATIAL_ENDINGS if one.image.name.lower().endswith(ending))
         return {
@@ -83,6 +82,9 @@ class AnnotationService:
             "strategy": {STRATEGY: {"client_id": client}},
             **shown,
         }
+
+    def _waiting(self) -> dict[str, int]:
+        return {name: one.round for name, one in self.served.cases().items() if one.waits}
 
     def datastore(self) -> dict[str, Any]:
         """The cases that wait, as the module wants to see them."""
@@ -127,22 +129,23 @@ class AnnotationService:
         where = (self.served.dataset, self.served.fold, self.served.folder)
         with self._taking:
             case = self.case(name)
-            self._check_holder(name, client, case.waits)
+            self._check_holder(name, client, case)
             try:
                 received = receive(where, name, case.image, sent, file_name, segments)
             except ActiveError as error:
                 raise type(error)(without_folders(str(error))) from error
-            self.claims.sent(name, client, received.taken)
+            self.claims.sent(name, client, case.round, received.taken)
         notes = [without_folders(note) for note in received.notes]
         return {"image": name, "label": name, "taken": received.taken, "notes": notes}
 
-    def _check_holder(self, name: str, client: str, waits: bool) -> None:
-        holder = self.claims.holder(name)
+    def _check_holder(self, name: str, client: str, case: ServedCase) -> None:
+        """Whoever sends a label of a case that nobody has gets it, so that nobody else does meanwhile."""
+        holder = self.claims.claim(name, client, case.round) if case.waits else self.claims.holder(name)
         if holder is not None and holder != client:
             raise CampaignError(
                 f"Case {name} was given to {_called(holder)}, so that no label of it is taken from {_called(client)}."
             )
-        if holder is None and not waits:
+        if holder is None:
             raise CampaignError(f"Case {name} has its label already; correct it in the hand-off folder.")
 
 

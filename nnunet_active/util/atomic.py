@@ -116,8 +116,13 @@ def _fsync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path; on success it replaces ``path`` in one step, on any error it is removed."""
+def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; on success it replaces ``path`` in one step, on any error it is removed.
+
+    Args:
+        path: the file.
+        private: only its owner may read it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=".tmp")
@@ -130,7 +135,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         # mkstemp makes files that only their owner can read; a shared campaign needs the usual permissions
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
+        os.chmod(temporary, 0o600 if private else 0o666 & ~umask)
         os.replace(temporary, path)
         _fsync_folder(path.parent)
     finally:

@@ -10,6 +10,8 @@ from tiny_dicom import write_series
 from tiny_spaces import DIRECTIONS, SHAPE, affine
 
 from nnunet_active.cli.main import main
+from nnunet_active.data.dicom_series import find_series
+from nnunet_active.data.dicom_table import SeriesTable
 from nnunet_active.data.label_reader import read_label
 
 pytest.importorskip("highdicom")
@@ -56,6 +58,21 @@ def test_what_cannot_go_back_is_named_and_the_others_go(raw, tmp_path, capsys):
     assert call(tmp_path) == 1
     shown = capsys.readouterr().out
     assert "Not written: Case p002_1: the series for CT is not among the scans" in shown and "1 written, 1 set" in shown
+
+
+def test_nothing_goes_to_another_patient_whose_table_has_the_same_name_for_a_case(raw, tmp_path, capsys):
+    write_series(tmp_path / "elsewhere", VOXELS[::-1], STEPS, PatientID="other")
+    series = find_series(tmp_path / "elsewhere").series
+    table = SeriesTable.empty(["CT"])
+    table.add(series, {})
+    table.write(tmp_path / "t.csv")
+    (tmp_path / "scans").rename(tmp_path / "scans_before")
+    (tmp_path / "elsewhere").rename(tmp_path / "scans")
+    assert call(tmp_path) == 1
+    shown = capsys.readouterr().out
+    assert "is not the image that the series for CT holds; name the table and the scans by which" in shown
+    assert "1 more label map(s) are named after no case of" in shown and "p002_1.nii.gz first" in shown
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_patients_headers_are_not_written_into_a_data_set(raw, tmp_path, capsys):

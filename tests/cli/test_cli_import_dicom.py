@@ -10,6 +10,7 @@ from tiny_dicom import write_series
 from tiny_spaces import DIRECTIONS, SHAPE, affine
 
 from nnunet_active.cli.main import main
+from nnunet_active.data.dicom_import import DicomCases
 
 STEPS = affine(DIRECTIONS["oblique"])
 DATASET = {"channel_names": {"0": "T1", "1": "FLAIR"}, "labels": {"background": 0, "core": 1}, "file_ending": ".nii.gz"}
@@ -90,6 +91,36 @@ def test_series_that_came_later_are_added_to_the_table_first(raw, scans, tmp_pat
     assert f"3 series are new in {table}; check them" in capsys.readouterr().out
     assert call(scans, "-d", 905, "--table", table) == 1
     assert "Case p001_2 has no series for T1" in capsys.readouterr().out
+
+
+def test_another_table_gives_no_patient_the_name_of_a_case_that_is_there(raw, scans, tmp_path, capsys):
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    for _ in range(2):
+        assert call(scans / "1", "-d", 905, "--table", first) == 0
+    for number, words in enumerate(("T1", "FLAIR"), 1):
+        said = {"SeriesDescription": words, "StudyInstanceUID": "1.9", "PatientID": "other"}
+        write_series(tmp_path / "other" / str(number), VOXELS[0], STEPS, **said)
+    capsys.readouterr()
+    for _ in range(2):
+        assert call(tmp_path / "other", "-d", 905, "--table", second) == 0
+    shown = capsys.readouterr().out
+    assert "Dataset905_Dicom has 1 case(s) already. If they come from these scans, name the table" in shown
+    assert "1 cases written, 0 were there, 0 set aside" in shown
+    assert {file.name[:6] for file in (raw / "imagesTr").iterdir()} == {"p001_1", "p002_1"}
+
+
+def test_what_somebody_changes_in_the_table_during_an_import_stays(raw, scans, tmp_path, monkeypatch):
+    table = tmp_path / "series.csv"
+    call(scans / "1", "-d", 905, "--table", table)
+    write = DicomCases.write
+
+    def write_while_somebody_edits(self, cases, log):
+        table.write_text(table.read_text().replace("localizer", "my words"))
+        return write(self, cases, log)
+
+    monkeypatch.setattr(DicomCases, "write", write_while_somebody_edits)
+    assert call(scans, "-d", 905, "--table", table) == 0
+    assert table.read_text().count("my words") == 2
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,15 @@ def test_what_is_there_is_neither_read_nor_written_again(raw, scans):
     assert file.read_bytes() == b"somebody's"
 
 
+def test_the_cases_that_the_data_set_has_are_known_whoever_made_them(raw, scans):
+    importer = DicomCases(raw, CHANNELS, ".nii.gz", [])
+    assert importer.names() == []
+    bring(raw, scans)
+    for name in ("old_0000.nii.gz", "old_0001.nii.gz", "other_0000.nrrd", ".p009_1_0000.nii.gz"):
+        (raw / "imagesTr" / name).touch()
+    assert importer.names() == ["old", "p001_1"]
+
+
 def test_a_file_of_somebody_elses_is_not_replaced_and_nothing_is_put_beside_it(raw, scans):
     file = raw / "imagesTr" / "p001_1_0001.nii.gz"
     file.parent.mkdir()

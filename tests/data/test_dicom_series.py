@@ -51,6 +51,13 @@ def test_patients_without_an_id_are_told_apart_by_their_studies(tmp_path):
     assert len({one.patient for one in find_series(tmp_path).series}) == 2
 
 
+def test_a_series_whose_images_have_several_patients_ids_is_of_no_use(tmp_path):
+    files = write_series(tmp_path / "x", VOXELS, STEPS)
+    change(files[4], PatientID="somebody else")
+    (series,) = find_series(tmp_path).series
+    assert series.fault() == "has images with different patients' IDs; keep those of one patient in the folder"
+
+
 def test_a_folder_without_images_is_said(tmp_path):
     with pytest.raises(MissingInput, match="holds no DICOM images"):
         find_series(tmp_path)

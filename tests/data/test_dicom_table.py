@@ -83,6 +83,14 @@ def test_what_a_person_changed_is_read_back_and_a_later_scan_of_the_patient_is_t
     assert read.add(find_series(tmp_path / "scans").series, {}) == 0
 
 
+def test_a_new_patient_gets_no_name_that_the_data_set_has_from_another_table(tmp_path):
+    write(tmp_path, "1.1", "bob", "T1", "FLAIR")
+    write(tmp_path, "1.2", "bob", "T1", "FLAIR")
+    table = SeriesTable.empty(CHANNELS)
+    table.add(find_series(tmp_path).series, {}, ["p001_1", "p003_2", "BRATS_4"])
+    assert list(table.cases()) == ["p004_1", "p004_2"]
+
+
 def test_semicolons_of_a_spreadsheet_program_are_read(tmp_path):
     write(tmp_path / "scans", "1.1", "bob", "T1", "FLAIR")
     table = filled(tmp_path / "scans")

@@ -47,6 +47,14 @@ def test_a_page_in_a_browser_cannot_call_a_local_server_by_another_name():
         assert caller.get("/info/", headers={"host": host}).status_code == 421, host
 
 
+def test_a_web_page_gets_no_answer_also_where_it_knows_the_right_name():
+    caller = client(hosts=["localhost"])
+    said = {"host": "localhost:8000", "content-type": "text/plain"}
+    assert caller.post("/small", content=b"{}", headers=said).status_code == 200
+    for origin in ("https://evil.example", "null"):
+        assert caller.post("/small", content=b"{}", headers={**said, "origin": origin}).status_code == 403
+
+
 def test_bodies_are_limited_also_where_their_length_is_not_told(monkeypatch):
     monkeypatch.setattr(guard, "SMALL", 100)
     monkeypatch.setattr(guard, "LARGE", 1000)

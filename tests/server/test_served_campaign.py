@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_of_a_case_that_is_asked_for_slices_only_these_hold_the_prediction(targe
     served = served_campaign(target, "case_3").served
     case = served.cases()["case_3"]
     file = tmp_path / "a.seg.nrrd"
-    asked = type(case)(case.image, case.channel, case.prediction, True, SliceRequest("z", (5, 7)))
+    asked = replace(case, slices=SliceRequest("z", (5, 7)))
     file.write_bytes(served.prediction("case_3", asked))
     found = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
     expected = np.zeros_like(found)
@@ -89,4 +90,4 @@ def test_a_round_that_is_handed_over_while_the_server_runs_is_served(target):
         campaign.extend(1)
     ask(campaign, "case_2")
     hand_out(target, campaign, target.root / "second")
-    assert list(service.served.cases()) == ["case_3", "case_2"]
+    assert {case: one.round for case, one in service.served.cases().items()} == {"case_3": 1, "case_2": 2}

@@ -62,6 +62,15 @@ def test_a_label_is_taken_from_whoever_has_the_case_and_may_be_corrected_by_the_
     assert service.next_sample(STRATEGY, "ann")["id"] == "case_1"
 
 
+def test_a_case_that_nobody_was_given_is_that_of_whoever_first_sends_a_label_of_it_also_where_it_is_refused(
+    service, tmp_path
+):
+    with pytest.raises(BadCase):
+        service.submit("case_3", "ann", sent(tmp_path, truth(3)), "x.nii.gz", ["oedema", "liver"])
+    assert service.next_sample(STRATEGY, "bob")["id"] == "case_1"
+    assert service.submit("case_3", "ann", sent(tmp_path, truth(3)), "x.nii.gz", NAMES)["taken"]
+
+
 def test_a_case_that_has_its_label_from_elsewhere_is_not_taken_from_anybody(service, target, tmp_path):
     service.submit("case_3", "ann", sent(tmp_path, truth(3)), "x.nii.gz", NAMES)
     service.claims._claims.clear()

@@ -31,6 +31,13 @@ def leftovers(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
+def test_a_private_file_is_nobody_elses_to_read(tmp_path):
+    for private, mode in ((True, 0), (False, 0o044)):
+        with atomic_file(tmp_path / "a", private=private) as temporary:
+            temporary.write_text("x")
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) & 0o044 == mode
+
+
 def write_for_ever(folder: Path) -> None:
     for number in itertools.count():
         write_json(folder / "state.json", {"number": number, "fill": FILL})
