@@ -86,7 +86,6 @@ class GuardedChoice:
             f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round"
             f"{', and the held-out ones' if self.session.held_out(0) else ''}."
         )
-
         asked = self.session.campaign.settings.strategy
         if asked not in STANDS_FOR_THE_POOL:
             self.session.log(
@@ -110,7 +109,7 @@ class GuardedChoice:
         """
         if epoch == 0:
             return
-        if cases := self.session.held_out(epoch):
+        if cases := judging(self.session, self.session.held_out(epoch)):
             self._measure(epoch, cases, HELD_OUT)
         dice = self._dice(epoch)
         chosen = self.adaptation.interpolation = gate(dice)

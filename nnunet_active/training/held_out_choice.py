@@ -26,6 +26,7 @@ from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import HELD_OUT, dice_by_case
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.training.source_watch import judging
 from nnunet_active.training.weights import live_weights
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -63,7 +64,7 @@ class HeldOutChoice:
 
     def begin(self) -> None:
         """Say so where there are too few cases to choose by."""
-        if (number := len(self.session.held_out(0))) < FEWEST:
+        if (number := len(judging(self.session, self.session.held_out(0)))) < FEWEST:
             self.session.log(
                 f"WARNING: the interpolation was to be chosen by held-out cases, but {number} labelled cases are held out and it "
                 f"takes {FEWEST}; predictions are by weights {self.adaptation.interpolation:.0%} of the way from the source to the "
@@ -79,7 +80,7 @@ class HeldOutChoice:
         Args:
             epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
         """
-        cases = self.session.held_out(epoch)
+        cases = judging(self.session, self.session.held_out(epoch))
         if epoch == 0 or len(cases) < FEWEST:
             return
         number, labelled = self.session.trained_on(epoch)

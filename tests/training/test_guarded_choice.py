@@ -136,3 +136,14 @@ def test_the_user_is_told_that_the_gate_is_closed_and_why_it_opens(nnunet_folder
     )
     assert "WARNING: cases that mmacts asks for need not stand for the pool" in said
     assert "Gate: 1 cases that the network was not trained on gain" in said
+
+
+def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, **SETTINGS)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    for case in trainer.session.campaign.val:
+        trainer.session.campaign.record_label(case, {"changed_voxels": 0})
+    trainer.run_training()
+    assert [entry["cases"] for entry in interpolations(target)] == [0, 1]  # a new label alone

@@ -160,3 +160,14 @@ def test_a_killed_run_chooses_as_one_that_was_not(tmp_path, monkeypatch):
         assert_equal_weights(
             *(one["nnunet_active"].get("trained_weights", one["network_weights"]) for one in (checkpoint, ends[0][2]))
         )
+
+
+def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, **SETTINGS)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    for case in trainer.session.campaign.val:
+        trainer.session.campaign.record_label(case, {"changed_voxels": 0})
+    trainer.run_training()
+    assert chosen_of(target) == [] and trainer.adaptation.interpolation == 0.75
