@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import secrets
 
 from nnunet_active.cli.arguments import add_dataset, add_fold, plain, whole
@@ -58,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     waiting = check_served(service, commands.annotate())
     if args.token is not None and len(args.token) < 8:
         raise ActiveError("--token needs at least 8 characters.")
+    if args.token is not None and not re.fullmatch(r"[\w.~-]+", args.token, re.ASCII):
+        raise ActiveError("--token becomes a part of the address; use letters, digits, '-' and '_' alone.")
     local = args.host in LOCAL
     token = args.token or ("" if local else secrets.token_urlsafe(16))
     # two servers of one campaign would give one case to two annotators

@@ -7,13 +7,13 @@ Nothing of a patient's header is kept or told.
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nnunet_active.data.dicom_contours import STRUCTURE_SET, fill_structure_set
+from nnunet_active.data.dicom_planes import INSTALL, without_warnings
 from nnunet_active.data.dicom_seg import SEGMENTATIONS, place_segmentation
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.segments import Segment
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SAID = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(66\.[47]|481\.3)(?![.\d])")
 _UNKNOWN = 0xFFFFFFFF  # a length that is told by an end mark
-_MISSING = 'is a DICOM file; pip install "nnunet_active[dicom]" brings what reads it'
+_MISSING = f"is a DICOM file; {INSTALL} brings what reads it"
 
 
 def is_dicom_label(file: Path) -> bool:
@@ -57,8 +57,7 @@ def read_dicom_label(file: Path, image: Geometry, what: str) -> tuple[np.ndarray
     except ImportError:
         raise BadCase(f"{what} {_MISSING}.") from None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote what is in the header
+        with without_warnings():
             content = pydicom.dcmread(file)
             _check_whole(content)
             kind = content.get("SOPClassUID", pydicom.uid.UID(""))

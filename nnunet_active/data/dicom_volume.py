@@ -98,7 +98,7 @@ def _check_alike(planes: Sequence[DicomPlane]) -> None:
     first = planes[0]
     if any(plane.origin is None or plane.directions is None or plane.steps is None for plane in planes):
         raise BadCase(
-            "does not say where its images lie (as photographs, projections and screenshots do); choose another"
+            "does not say where its images lie (photographs, projections and screenshots do not); choose another"
         )
     shapes = sorted({plane.shape for plane in planes})
     if len(shapes) > 1:
@@ -117,7 +117,7 @@ def _axes(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Along a row and along a column, at right angles to the last digit."""
     lengths = np.linalg.norm(directions, axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(directions[0] @ directions[1]) > 0.01:
-        raise BadCase("has directions that are no right angle (ImageOrientationPatient); export it again")
+        raise BadCase("has rows and columns that are not at right angles (ImageOrientationPatient); export it again")
     along = directions[0] / lengths[0]
     down = directions[1] - (directions[1] @ along) * along
     return along, down / np.linalg.norm(down)
@@ -127,7 +127,7 @@ def _step(planes: Sequence[DicomPlane], places: np.ndarray) -> float:
     """Mm from slice to slice."""
     if len(planes) == 1:
         if not planes[0].thickness or planes[0].thickness <= 0:
-            raise BadCase("has one image, whose thickness is not said; choose another")
+            raise BadCase("has one image only, and does not say how thick its slice is; choose another")
         return planes[0].thickness
     steps = np.diff(places)
     _check_once(planes, steps)

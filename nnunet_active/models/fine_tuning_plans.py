@@ -55,11 +55,15 @@ def as_stock_plans(plans: dict, where: str) -> dict:
     stock = deepcopy({key: value for key, value in plans.items() if key != _INFO})
     try:
         for configured in stock["configurations"].values():
-            architecture = configured["architecture"]
-            if "." not in str(architecture["network_class_name"]):
-                configured["architecture"] = stock_architecture(_as_described(architecture))
-            spacing = configured["spacing"]
-            configured["spacing"] = None if spacing is None or None in spacing else spacing
+            # one that inherits need not repeat what the other one says
+            whole = not configured.get("inherits_from")
+            if whole or "architecture" in configured:
+                architecture = configured["architecture"]
+                if "." not in str(architecture["network_class_name"]):
+                    configured["architecture"] = stock_architecture(_as_described(architecture))
+            if whole or "spacing" in configured:
+                spacing = configured["spacing"]
+                configured["spacing"] = None if spacing is None or None in spacing else spacing
     except IncompatibleSource as error:
         raise IncompatibleSource(f"{where}: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:

@@ -121,7 +121,6 @@ def _add_writing(app: FastAPI, service: AnnotationService) -> None:
 
 
 def _submit(service: AnnotationService, case: str, sent: UploadFile, given: dict) -> dict[str, Any]:
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "sent"
         with file.open("wb") as content:
@@ -160,7 +159,6 @@ def _segments(given: dict) -> list[str] | None:
 
 def _attached(name: str) -> str:
     """The client finds the ending in this header; names of cases hold no quotation marks."""
-
     return f"attachment; filename*=utf-8''{quote(name)}" if not name.isascii() else f'attachment; filename="{name}"'
 
 

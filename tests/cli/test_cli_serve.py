@@ -110,6 +110,8 @@ def test_a_mistake_is_one_sentence(target, capsys):
     served_campaign(target, "case_3")
     assert main(["serve", "-d", "902", "--token", "short"]) == 2
     assert "--token needs at least 8 characters." in capsys.readouterr().err
+    assert main(["serve", "-d", "902", "--token", "secret?token#1"]) == 2
+    assert "--token becomes a part of the address; use letters, digits" in capsys.readouterr().err
     assert main(["serve", "-d", "902", "--host", "192.0.2.1"]) == 2
     assert "Nothing can listen at 192.0.2.1" in capsys.readouterr().err
 

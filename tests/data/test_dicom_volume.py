@@ -133,7 +133,7 @@ def test_one_image_has_the_thickness_of_its_slice(files):
     assert volume(files[:1]).grid.size == (*SHAPE[:0:-1], 1)
     np.testing.assert_allclose(volume(files[:1]).grid.spacing, (0.7812345, 1.1, 3.3), atol=1e-6)
     change(files[0], SliceThickness=None)
-    assert "has one image, whose thickness is not said" in refused(files[:1])
+    assert "has one image only, and does not say how thick its slice is" in refused(files[:1])
 
 
 def test_a_file_that_was_copied_in_part_is_named_without_its_header(files):

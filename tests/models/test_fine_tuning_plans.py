@@ -49,6 +49,14 @@ def test_short_names_become_classes_and_no_resampling_is_no_spacing():
     assert as_stock_plans(fine_tuning_plans(), "it")["configurations"] == tiny_source.plans()["configurations"]
 
 
+def test_a_configuration_that_inherits_need_not_say_everything_itself():
+    plans = fine_tuning_plans(short("ResEncL", None))
+    more = {"inherits_from": "3d_fullres", "batch_size": 4}
+    plans["configurations"]["3d_large"] = dict(more)
+    stock = as_stock_plans(plans, "it")["configurations"]
+    assert stock["3d_large"] == more and "." in stock["3d_fullres"]["architecture"]["network_class_name"]
+
+
 def test_plans_of_other_models_stay_as_they_are():
     plans = tiny_source.plans()
     assert as_stock_plans(plans, "it") is plans
