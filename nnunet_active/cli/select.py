@@ -227,6 +227,10 @@ def _part(args: argparse.Namespace) -> Part | None:
         if args.num_parts > 1:
             raise CampaignError(f"-num_parts {args.num_parts} goes with -part_id I, from 0 to {args.num_parts - 1}.")
         return None
+    if processes_of_command() > 1:
+        raise CampaignError(
+            "-part_id goes without torchrun, which shares the whole pool out; leave one of the two away."
+        )
     if args.part_id >= args.num_parts:
         raise CampaignError(f"-part_id {args.part_id} is not one of {args.num_parts} parts; they are counted from 0.")
     return Part(args.part_id, args.num_parts)

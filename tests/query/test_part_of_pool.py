@@ -4,12 +4,13 @@ import pytest
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.cli.main import main
+from nnunet_active.cli.main import build_parser, main
+from nnunet_active.cli.select import _part
 from nnunet_active.query.part_of_pool import Part
 from nnunet_active.query.pool_scoring import ScoringWork
 from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.target_preparation import SelectOptions
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
 
 SELECT = ["select", "-d", "902", "-c", "3d_fullres", "-n", "2", "-np", "1", "-device", "cpu", "--strategy"]
@@ -60,6 +61,14 @@ def test_a_part_has_its_own_share_and_no_other(target, passes):
 def test_a_part_that_is_none_is_refused(target, capsys, flags, said):
     assert main([*SELECT, "entropy", *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_part_is_not_scored_by_one_process_of_torchruns_while_the_others_wait(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    args = build_parser(SELECT).parse_args([*SELECT, "entropy", "-num_parts", "2", "-part_id", "0"])
+    with pytest.raises(CampaignError, match="-part_id goes without torchrun"):
+        _part(args)
 
 
 def test_plans_are_made_by_the_first_part_alone(target):

@@ -35,9 +35,9 @@ def target(made, nnunet_folders, monkeypatch):
 
 
 def step(fold="0", **where):
-    before = time.time()
+    before = time.process_time()  # of a busy machine the clock tells little
     found = next_step(Workspace(NAME, fold, **where))
-    assert time.time() - before < 5
+    assert time.process_time() - before < 5
     assert json.loads(json.dumps(found.to_json()))["kind"] == found.kind
     return found
 
