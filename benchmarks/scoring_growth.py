@@ -242,12 +242,21 @@ def growth(file: Path | None, sizes: list[str], all_classes: list[int]) -> None:
     """All sizes and classes, three ways each; prints the table of ratios."""
     measuring.SAMPLE_SECONDS = 0.25  # looking more often would take a good part of one core
     rows: list[dict] = []
+    run = time.strftime("%Y-%m-%d %H:%M")  # ratios hold within one run
 
     def note(size: str, classes: int, way: str, one: dict) -> None:
         figures = {"cpu_s": one["cpu"], "wall_s": one["wall"], "peak_mib": one["peak"]}
         voxels, entropy = int(np.prod(SIZES[size])), one.get("mean_entropy", "")
         rows.append(
-            {"size": size, "voxels": voxels, "classes": classes, "way": way, **figures, "mean_entropy": entropy}
+            {
+                "run": run,
+                "size": size,
+                "voxels": voxels,
+                "classes": classes,
+                "way": way,
+                **figures,
+                "mean_entropy": entropy,
+            }
         )
         write_csv(file, rows)
 

@@ -147,6 +147,21 @@ def test_the_table_of_slices_is_the_benchmarks() -> None:
                 assert compared == found.replace("-", "−"), (name, begins)
 
 
+def test_how_scoring_grows_is_the_benchmarks() -> None:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "scoring_growth.csv")
+    large = {key: ways.set_index("way") for key, ways in rows[rows["size"] == "large"].groupby("classes")}
+
+    def beside(column: str) -> str:
+        return ", ".join(f"{ways.loc['score', column] / ways.loc['forward', column]:.2f}" for ways in large.values())
+
+    most = large[118]
+    begun = rows[(rows["size"] == "tiny") & (rows["run"] == most["run"].iloc[0])].iloc[0]  # the start of a process
+    published = [most.loc["score", name] / (most.loc["predict", name] - begun[name]) for name in ("cpu_s", "peak_mib")]
+    assert ", ".join(map(str, large)) == "2, 16, 118"
+    assert f"scoring / sliding window {beside('cpu_s')} in time and {beside('peak_mib')} in memory" in PAGE
+    assert f"`nnUNetv2_predict` with 118 {published[0]:.2f} and {published[1]:.2f}" in PAGE
+
+
 def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
     checks = json.loads((ROOT / "benchmarks" / "results" / "gpu_h100.json").read_text())["checks"]
     found = {check["check"]: {row["what"]: row["value"] for row in check["rows"]} for check in checks}
