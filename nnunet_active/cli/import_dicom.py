@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"{added} series are new in {args.table}; check them, and run the same command again.")
     for case, sentences in result.notes.items():
         print(*(f"Note: {case}, {sentence}" for sentence in sentences), sep="\n")
-    print(f"{len(result.written)} cases written, {len(result.there)} were there, {len(result.problems)} set aside.")
+    print(f"{len(result.written)} case(s) written, {len(result.there)} were there, {len(result.problems)} set aside.")
     print("Next:", Commands(dataset, "").next())
     return 1 if result.problems or found.damaged else 0
 

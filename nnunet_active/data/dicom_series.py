@@ -95,7 +95,7 @@ class FoundSeries:
 
 
 def _shown(words: str) -> str:
-    """For a terminal: no line breaks, no control characters."""
+    """For a terminal, and for a cell of a table: no blanks around it, no line breaks, no control characters."""
     return "".join(one for one in " ".join(words.split()) if one.isprintable())
 
 
@@ -151,7 +151,7 @@ def _read(file: Path) -> tuple[DicomSeries, int] | None:
         return None
     is_image = "Rows" in header and header.get("Modality") not in ("SEG", "RTDOSE")
     planes = planes_of(header, file) if is_image else []
-    patient, study = str(header.get("PatientID") or ""), str(header.get("StudyInstanceUID", ""))
+    patient, study = _shown(str(header.get("PatientID") or "")), str(header.get("StudyInstanceUID", ""))
     date, modality = (str(header.get(name) or "") for name in ("StudyDate", "Modality"))
     words = _shown(str(header.get("SeriesDescription") or header.get("ProtocolName") or ""))
     uid, number = str(header.get("SeriesInstanceUID", "")), int(header.get("SeriesNumber") or 0)

@@ -65,13 +65,13 @@ def test_the_table_is_written_checked_by_a_person_and_imported(raw, scans, tmp_p
     assert call(scans, "-d", 905, "--table", table) == 1
     shown = capsys.readouterr().out
     assert "Case p001_2: the series for T1 lacks 1 slice(s)" in shown
-    assert "1 cases written, 0 were there, 1 set aside.\nNext: nnunet_active next -d 905\n" in shown
+    assert "1 case(s) written, 0 were there, 1 set aside.\nNext: nnunet_active next -d 905\n" in shown
     assert not any(secret in shown for secret in SECRETS)
     for number in range(2):
         image = sitk.ReadImage(str(raw / "imagesTr" / f"p001_1_000{number}.nii.gz"))
         np.testing.assert_array_equal(sitk.GetArrayFromImage(image), VOXELS[(number + 1) % 2])
     assert call(scans, "-d", 905, "--table", table) == 1
-    assert "0 cases written, 1 were there, 1 set aside" in capsys.readouterr().out
+    assert "0 case(s) written, 1 were there, 1 set aside" in capsys.readouterr().out
 
 
 def test_a_wrong_series_for_a_channel_is_told(raw, scans, tmp_path, capsys):
@@ -105,7 +105,7 @@ def test_another_table_gives_no_patient_the_name_of_a_case_that_is_there(raw, sc
         assert call(tmp_path / "other", "-d", 905, "--table", second) == 0
     shown = capsys.readouterr().out
     assert "Dataset905_Dicom has 1 case(s) already. If they come from these scans, name the table" in shown
-    assert "1 cases written, 0 were there, 0 set aside" in shown
+    assert "1 case(s) written, 0 were there, 0 set aside" in shown
     assert {file.name[:6] for file in (raw / "imagesTr").iterdir()} == {"p001_1", "p002_1"}
 
 

@@ -51,6 +51,12 @@ def test_patients_without_an_id_are_told_apart_by_their_studies(tmp_path):
     assert len({one.patient for one in find_series(tmp_path).series}) == 2
 
 
+def test_blanks_around_an_id_make_no_other_patient_and_blanks_alone_are_none(tmp_path):
+    for number, patient in enumerate(("bob", " bob", "\t")):
+        write_series(tmp_path / str(number), VOXELS, STEPS, PatientID=patient, StudyInstanceUID=f"1.{number}")
+    assert [one.patient for one in find_series(tmp_path).series] == ["1.2", "bob", "bob"]
+
+
 def test_a_series_whose_images_have_several_patients_ids_is_of_no_use(tmp_path):
     files = write_series(tmp_path / "x", VOXELS, STEPS)
     change(files[4], PatientID="somebody else")
