@@ -15,7 +15,7 @@ from torch import distributed, multiprocessing
 def _rank(rank: int, work: Callable[[int, Path], None], folder: Path, world: int) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world, timeout=timedelta(seconds=60)
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world, timeout=timedelta(minutes=5)
     )
     work(rank, folder)
     (folder / f"done_{rank}").touch()

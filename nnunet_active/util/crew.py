@@ -69,7 +69,7 @@ class Crew(Ranks):
         store: a store of torch.distributed's.
         number: of this process, from 0; 0 leads.
         size: number of processes.
-        log: where the leader tells of what goes wrong.
+        log: where the leader tells of what goes wrong, or the next one that the leader is gone.
     """
 
     def __init__(self, store: distributed.Store, number: int, size: int, log: Log) -> None:
@@ -148,14 +148,19 @@ class Crew(Ranks):
                     last = newest
                     self._help_with(f"job_{newest}")
                 elif not self._lives(0):
-                    raise CrewBroken(_LEADER_GONE)
+                    raise self._leaderless()
                 else:
                     time.sleep(_LOOK)
             code = int(self.store.get("end"))
             self.store.set(f"left_{self.number}", "")
         except RuntimeError as error:  # the store has gone with the process that kept it
-            raise CrewBroken(_LEADER_GONE) from error
+            raise self._leaderless() from error
         return code
+
+    def _leaderless(self) -> CrewBroken:
+        if self.number == 1:  # else the leader alone speaks
+            self.log(_LEADER_GONE)
+        return CrewBroken(_LEADER_GONE)
 
     def end(self, code: int) -> None:
         """Tell the others that the command has ended, and with which code; they get a moment to hear it."""

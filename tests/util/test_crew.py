@@ -161,12 +161,17 @@ def test_one_that_cannot_go_on_ends_the_command_with_its_reason():
     assert ends == {1: 1}
 
 
-def test_without_a_leader_the_others_end(soon_dead):
-    store = distributed.HashStore()
-    with Crew(store, 0, 2, print):
+def test_without_a_leader_the_others_end_and_one_of_them_says_why(soon_dead):
+    store, said = distributed.HashStore(), []
+    with Crew(store, 0, 3, print):
         pass
-    with Crew(store, 1, 2, print) as helper, pytest.raises(CrewBroken, match="that leads this command is gone"):
-        helper.help()
+    for number in (1, 2):
+        with (
+            Crew(store, number, 3, said.append) as helper,
+            pytest.raises(CrewBroken, match="leads this command is gone"),
+        ):
+            helper.help()
+    assert len(said) == 1 and "the same command goes on where it was" in said[0]
 
 
 def test_work_that_cannot_be_sent_is_done_by_the_leader_alone():
