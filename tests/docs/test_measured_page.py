@@ -113,53 +113,42 @@ def test_what_the_readme_promises_is_what_the_default_recipe_reached() -> None:
         assert cells == [*shown, f"{full.mean():.2f}" if len(full) else ""], pair
 
 
-def _slices(name: str, unit: str, share: str = "") -> pd.DataFrame:
+def _slices(name: str, arm: str, unit: str, share: str = "") -> pd.DataFrame:
     """Rows of one arm of ``benchmarks/slices.py`` by seed: whole scans, or as many slices (``all``), or a third of them."""
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"slices_{name}.csv")
-    rows = rows[(rows["unit"] == unit) & (rows["labels"] > 0) & (rows["arm"] == "foreground_random:one_off")]
+    rows = rows[rows["labels"] > 0]
     if unit == "slice":
-        rows = rows[rows["labels"] == (rows["labels"].max() if share == "all" else rows["labels"].min())]
-    return rows.set_index("seed").sort_index()
+        budgets = rows.loc[rows["unit"] == "slice", "labels"]
+        rows = rows[rows["labels"] == (budgets.max() if share == "all" else budgets.min())]
+    return rows[(rows["unit"] == unit) & (rows["arm"] == arm)].set_index("seed").sort_index()
 
 
 def test_the_table_of_slices_is_the_benchmarks() -> None:
-    table = _table(PAGE, "labelled | ")
+    table, random = _table(PAGE, "labelled | "), "foreground_random:one_off"
     head = PAGE[PAGE.index("| labelled | ") :].splitlines()[0]
-    for column, name in enumerate(("diseased", "glioma")):
-        whole = _slices(name, "case")
+    arms = {
+        "3 whole scans": (random, "case"),
+        "the same, by mmacts": ("mmacts:one_off", "case"),
+        "as many slices, three a scan": (random, "slice", "all"),
+        "a third of these, one a scan": (random, "slice"),
+        "as many, `slices=centre`": (f"{random}:slices=centre", "slice", "all"),
+        "as many, `slices=random`": (f"{random}:slices=random", "slice", "all"),
+    }
+    assert set(table) == {*arms, "minutes: whole, as many, a third"}
+    for column, name in enumerate(("diseased", "hearts", "glioma", "hippocampus")):
         source = _source(pd.read_csv(ROOT / "benchmarks" / "results" / f"slices_{name}.csv"))
-        assert f"{source:.3f}" in head.split("|")[2 + column]
-        rows = {
-            "3 whole scans": whole,
-            "as many slices": _slices(name, "slice", "all"),
-            "a third": _slices(name, "slice"),
-        }
-        minutes = [float(part) for part in table["minutes"][column].split(", ")]
-        for (begins, arm), expected in zip(rows.items(), minutes, strict=True):
-            (cells,) = (cells for first, cells in table.items() if first.startswith(begins))
-            shown, _, compared = cells[column].partition("; ")
-            assert shown == f"{arm['dice'].mean():.3f} ± {arm['dice'].std():.3f}", (name, begins)
-            assert round(arm["minutes"].mean()) == expected
-            if compared:
-                gains = (arm["dice"] - whole["dice"]).dropna()
-                p = stats.ttest_rel(arm["dice"].loc[gains.index], whole["dice"].loc[gains.index]).pvalue
-                found = f"{gains.mean():+.3f}, {(gains > 0).sum()} of {len(gains)}, p = {p:.2f}"
-                assert compared == found.replace("-", "−"), (name, begins)
-
-
-def test_how_scoring_grows_is_the_benchmarks() -> None:
-    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "scoring_growth.csv")
-    large = {key: ways.set_index("way") for key, ways in rows[rows["size"] == "large"].groupby("classes")}
-
-    def beside(column: str) -> str:
-        return ", ".join(f"{ways.loc['score', column] / ways.loc['forward', column]:.2f}" for ways in large.values())
-
-    most = large[118]
-    begun = rows[(rows["size"] == "tiny") & (rows["run"] == most["run"].iloc[0])].iloc[0]  # the start of a process
-    published = [most.loc["score", name] / (most.loc["predict", name] - begun[name]) for name in ("cpu_s", "peak_mib")]
-    assert ", ".join(map(str, large)) == "2, 16, 118"
-    assert f"scoring / sliding window {beside('cpu_s')} in time and {beside('peak_mib')} in memory" in PAGE
-    assert f"`nnUNetv2_predict` with 118 {published[0]:.2f} and {published[1]:.2f}" in PAGE
+        assert f"({source:.3f})" in head.split("|")[2 + column]
+        whole = _slices(name, *arms["3 whole scans"])
+        for first, arm in arms.items():
+            rows = _slices(name, *arm)
+            shown = f"{rows['dice'].mean():.3f} ± {rows['dice'].std():.3f}" if len(rows) else ""
+            if len(rows) and arm[1] == "slice":
+                gains = (rows["dice"] - whole["dice"]).dropna()
+                p = stats.ttest_rel(rows["dice"].loc[gains.index], whole["dice"].loc[gains.index]).pvalue
+                shown += f" ({(gains > 0).sum()} of {len(gains)}; {p:.2f})"
+            assert table[first][column] == shown, (name, first)
+        spent = [_slices(name, random, *of)["minutes"].mean() for of in (("case",), ("slice", "all"), ("slice",))]
+        assert table["minutes: whole, as many, a third"][column] == ", ".join(f"{m:.0f}" for m in spent)
 
 
 def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
