@@ -145,7 +145,7 @@ def test_the_table_of_slices_is_the_benchmarks() -> None:
             if len(rows) and arm[1] == "slice":
                 gains = (rows["dice"] - whole["dice"]).dropna()
                 p = stats.ttest_rel(rows["dice"].loc[gains.index], whole["dice"].loc[gains.index]).pvalue
-                shown += f" ({(gains > 0).sum()} of {len(gains)}; {p:.2f})"
+                shown += f" ({(gains > 0).sum()} of {len(gains)}; {p:.{2 if p >= 0.01 else 3}f})"
             assert table[first][column] == shown, (name, first)
         spent = [_slices(name, random, *of)["minutes"].mean() for of in (("case",), ("slice", "all"), ("slice",))]
         assert table["minutes: whole, as many, a third"][column] == ", ".join(f"{m:.0f}" for m in spent)
