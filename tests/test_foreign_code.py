@@ -11,8 +11,11 @@ ALLOWED = {
     "nnunet/safe_checkpoint:_load_trusted": "after --trust-checkpoint",
     "training/checkpoints:restamp": "of a file that this very process wrote a moment ago",
     "util/ranks:decide": "of its own pickle",
+    "util/crew:_collect": "of the processes of this very command, through their store",
+    "util/crew:_help_with": "of the processes of this very command, through their store",
     "doctor/doctor_probe:probe_trainer": "of its own pickle",
     "nnunet/plain_pickle:read_properties": "makes numbers, texts and arrays only",
+    "nnunet/checkpoint_record:_without_weights": "makes numbers, texts and arrays only, and nothing of PyTorch",
     "strategies/registry:_load_file": "the user names the file",
 }
 READERS = {
@@ -28,7 +31,8 @@ READERS = {
     "torch.load",
     "np.load",
     "numpy.load",
-    "_Plain",
+    "PlainUnpickler",
+    "_WithoutTensors",
     "eval",
     "exec",
     "exec_module",

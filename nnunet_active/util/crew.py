@@ -6,6 +6,9 @@ puts its result back. Each process counts a pulse up, too: the item of one that 
 
 There is no collective operation, in which one process that dies stops all, and no wait that ends by itself, so that the leader may
 preprocess for hours; and it makes no difference whether the processes compute on CPUs or on GPUs.
+
+What the store holds is trusted: whoever reaches its port could run code here. So it belongs into a network of one's own, as everything
+that torch.distributed does.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from tiny_dataset import write_image
 from tiny_target import make_target, truth
 
@@ -23,11 +22,10 @@ class Prophet:
     def __init__(self, predictions: dict[str, np.ndarray], images: dict[str, bytes]) -> None:
         self.predictions, self.images, self.asked = predictions, images, 0
 
-    def logits(self, image: np.ndarray) -> torch.Tensor:
+    def label_map(self, image: np.ndarray) -> np.ndarray:
         self.asked += 1
         case = next(case for case, content in self.images.items() if content == image.tobytes())
-        classes = torch.from_numpy(self.predictions[case].astype(np.int64))
-        return torch.nn.functional.one_hot(classes, 3).movedim(-1, 0).float()
+        return self.predictions[case]
 
 
 @pytest.fixture
