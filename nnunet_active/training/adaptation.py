@@ -98,6 +98,26 @@ class Adaptation:
         finally:
             put_weights(self.network, kept)
 
+    @contextmanager
+    def at(self, alpha: float, weights: Weights | None = None) -> Iterator[None]:
+        """The network with another interpolation, for a while. Not to be entered while the network predicts.
+
+        Args:
+            alpha: how far from the source.
+            weights: the end of that way; None: the weights of now.
+        """
+        if weights is not None:
+            way = weights if alpha == 1 else interpolate(self.source, weights, alpha, self._free)
+            with self.replaced(way):
+                yield
+            return
+        before, self.interpolation = self.interpolation, alpha
+        try:
+            with self.predicting():
+                yield
+        finally:
+            self.interpolation = before
+
     def restart(self, optimizer: Optimizer) -> None:
         """Begin again from the source weights, with an optimizer that remembers nothing."""
         put_weights(self.network, self.source)

@@ -120,7 +120,7 @@ class FineTunedMixin:
 
     def _begin_comparison(self) -> None:
         if self.choice is not None:
-            self.choice.begin()
+            self.choice.begin(self.current_epoch)
         if self.watch is not None and self.current_epoch == 0:
             self.watch.begin()
 

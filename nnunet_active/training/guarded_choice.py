@@ -23,6 +23,7 @@ from nnunet_active.nnunet.inference import Window
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
+from nnunet_active.training.earlier_training import EarlierTraining, earlier_training
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.source_watch import judging
@@ -79,8 +80,10 @@ class GuardedChoice:
         """Cases that the network was trained on; those of a continued training are in its checkpoint."""
         self._source = weights_digest(adaptation.source)
 
-    def begin(self) -> None:
-        """Say how it begins."""
+    def begin(self, epoch: int) -> None:
+        """At the start of a training: say how it begins, and let the labels since an earlier training judge that one's network."""
+        if epoch > 0:
+            return
         self.session.log(
             f"The gate to the fine-tuned weights is closed: predictions are by weights {FLOOR:.0%} of the way, until cases that the "
             f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round"
@@ -93,11 +96,16 @@ class GuardedChoice:
                 f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
             )
 
+        earlier = earlier_training(self.comparison.file.parent, self.adaptation.source, self.session.log)
+        if earlier is not None:
+            new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
+            self._measure(0, new, PREQUENTIAL, earlier)
+
     def new_labels(self, epoch: int) -> None:
         """Measure every alpha on the cases that are trained on from ``epoch`` on, and were not before."""
         new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
         cases = judging(self.session, new)
-        if epoch > 0 and cases:
+        if epoch > 0:
             self._measure(epoch, cases, PREQUENTIAL)
         self.trained_on.update(new)
 
@@ -109,8 +117,7 @@ class GuardedChoice:
         """
         if epoch == 0:
             return
-        if cases := judging(self.session, self.session.held_out(epoch)):
-            self._measure(epoch, cases, HELD_OUT)
+        self._measure(epoch, judging(self.session, self.session.held_out(epoch)), HELD_OUT)
         dice = self._dice(epoch)
         chosen = self.adaptation.interpolation = gate(dice)
         gains = shrunk_gains(dice).drop(0.0)
@@ -123,20 +130,18 @@ class GuardedChoice:
             epoch, "interpolation", chosen=chosen, cases=len(dice), gains={f"{a:g}": g for a, g in gains.items()}
         )
 
-    def _measure(self, epoch: int, cases: list[str], kind: str) -> None:
-        number, labelled = self.session.trained_on(epoch)
+    def _measure(self, epoch: int, cases: list[str], kind: str, earlier: EarlierTraining | None = None) -> None:
+        """Every alpha of the network of now, or of an earlier training's."""
+        if not cases:
+            return
+        number, labelled = self.session.trained_on(epoch) if earlier is None else (0, len(earlier.labelled))
         with self.adaptation.replaced(self.adaptation.source):
             self.comparison.measure(self.window(), Measured(SOURCE, self._source), cases, kind)
-        before = self.adaptation.interpolation
-        try:
-            for alpha in (FLOOR, *OPEN):
-                self.adaptation.interpolation = alpha
-                with self.adaptation.predicting():
-                    fingerprint = weights_digest(live_weights(self.adaptation.network))
-                    network = Measured(f"alpha {alpha:g}", fingerprint, number, epoch, labelled)
-                    self.comparison.measure(self.window(), network, cases, kind)
-        finally:
-            self.adaptation.interpolation = before
+        for alpha in (FLOOR, *OPEN):
+            with self.adaptation.at(alpha, None if earlier is None else earlier.trained):
+                fingerprint = weights_digest(live_weights(self.adaptation.network))
+                network = Measured(f"alpha {alpha:g}", fingerprint, number, epoch, labelled)
+                self.comparison.measure(self.window(), network, cases, kind)
 
     def _dice(self, epoch: int) -> pd.DataFrame:
         """A row per case, a column per alpha: new cases of earlier epochs, held-out ones by the network of now."""

@@ -62,7 +62,7 @@ class HeldOutChoice:
     ) -> None:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
 
-    def begin(self) -> None:
+    def begin(self, epoch: int) -> None:
         """Say so where there are too few cases to choose by."""
         if (number := len(judging(self.session, self.session.held_out(0)))) < FEWEST:
             self.session.log(
@@ -85,21 +85,16 @@ class HeldOutChoice:
             return
         number, labelled = self.session.trained_on(epoch)
         names = {alpha: f"alpha {alpha:g}" for alpha in ALPHAS}
-        before = self.adaptation.interpolation
-        try:
-            for alpha, model in names.items():
-                self.adaptation.interpolation = alpha
-                with self.adaptation.predicting():
-                    fingerprint = weights_digest(live_weights(self.adaptation.network))
-                    network = Measured(model, fingerprint, number, epoch, labelled)
-                    self.comparison.measure(self.window(), network, cases, HELD_OUT)
-        finally:
-            self.adaptation.interpolation = before
+        for alpha, model in names.items():
+            with self.adaptation.at(alpha):
+                fingerprint = weights_digest(live_weights(self.adaptation.network))
+                network = Measured(model, fingerprint, number, epoch, labelled)
+                self.comparison.measure(self.window(), network, cases, HELD_OUT)
         dice = dice_by_case(self.comparison.held_out(number, epoch), list(names.values())).set_axis(ALPHAS, axis=1)
         if len(dice) < FEWEST:
             self.session.log(
                 f"WARNING: {len(dice)} of the held-out cases show any class of the target, too few to choose the interpolation by; it "
-                f"stays at {before:g}."
+                f"stays at {self.adaptation.interpolation:g}."
             )
             return
         chosen = self.adaptation.interpolation = nearest_within_one_standard_error(dice)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from nnunet_active.data.label_agreement import is_accepted
-from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
-from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
 from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
+from nnunet_active.training.earlier_training import earlier_training
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.weights import Weights, live_weights
-from nnunet_active.util.errors import ActiveError
 
 
 def judging(session: QuerySession, cases: Iterable[str]) -> list[str]:
@@ -46,25 +45,11 @@ class SourceWatch:
         self.comparison.begin()
         if self.session.held_out(0):
             return
-        file = next((self.folder / name for name in (FINAL, PREVIOUS) if (self.folder / name).is_file()), None)
-        if file is None:
-            return
-        try:
-            checkpoint = load_checkpoint(file, str(file))
-            weights, trained_on = network_weights(checkpoint, str(file)), set(own_details(checkpoint)["labelled"])
-            epoch = int(checkpoint["current_epoch"])
-            fits = all(weights[name].shape == tensor.shape for name, tensor in self.adaptation.source.items())
-        except ActiveError as error:
-            self.session.log(
-                f"WARNING: the network of the training before is not compared with the source network: {error}"
-            )
-            return
-        except (KeyError, TypeError, ValueError):
-            return  # of another trainer: nothing is known of the cases that it was trained on
-        new = judging(self.session, (case for case in self.session.labelled(0) if case not in trained_on))
-        if new and fits:
-            self._measure(PREQUENTIAL, new, epoch, len(trained_on), weights)
-            self._tell(0, self.comparison.gain(PREQUENTIAL))
+        if earlier := earlier_training(self.folder, self.adaptation.source, self.session.log):
+            new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
+            if new:
+                self._measure(PREQUENTIAL, new, earlier.epoch, len(earlier.labelled), earlier.predicting)
+                self._tell(0, self.comparison.gain(PREQUENTIAL))
 
     def after_round(self, epoch: int) -> None:
         """Before a query of a training that is under way, and at its end: the held-out cases."""

@@ -21,6 +21,7 @@ from tiny_training import (
     trainer_of,
 )
 
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.training.guarded_choice import FLOOR, HARM, MARGIN, OPEN, gate, shrunk_gains
 from nnunet_active.training.weights import copy_weights, interpolate
@@ -87,6 +88,24 @@ def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet
     before, end = interpolations(target, "all")
     assert (before["cases"], before["chosen"]) == (0, FLOOR)  # as the second query is due, no label judges yet
     assert end["cases"] == len(second)
+
+
+def test_labels_that_came_in_between_two_trainings_judge_the_network_of_the_first(nnunet_folders, monkeypatch):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    start(target, fold="all", budget=1, oracle="folder", strategy="random", stride=9, epochs=10, **SETTINGS)
+    monkeypatch.setattr(Campaign, "query_due", lambda campaign, epoch: False)  # a training on what is labelled
+    for case, seed in (("", 0), ("case_3", 3)):
+        if case:
+            target.label(case, seed)
+            target.preprocess()
+        trainer = trainer_of(target, fold="all")
+        trainer.num_epochs = 1
+        trainer.run_training()
+    assert [entry["cases"] for entry in interpolations(target, "all")] == [0, 1]
+    rows = pd.read_csv(output_folder(target, fold="all") / "comparison.csv", dtype={"case": str})
+    alphas = rows[rows["model"].str.startswith("alpha")]
+    assert set(alphas["case"]) == {"case_3"} and set(alphas["labelled"]) == {2}
+    assert alphas["network"].nunique() == 1 + len(OPEN)
 
 
 def test_held_out_cases_judge_too(nnunet_folders):

@@ -1,0 +1,55 @@
+"""The network that an earlier training of the same fold left behind: it has not seen the labels that came in since."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
+from nnunet_active.training.weights import Weights
+from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.log import Log
+
+
+@dataclass(frozen=True)
+class EarlierTraining:
+    """What its checkpoint says.
+
+    Attributes:
+        predicting: the weights that predict.
+        trained: those that were trained on, or their average: the end of the way from the source.
+        labelled: cases that it was trained on.
+        epoch: epochs that it was trained for.
+    """
+
+    predicting: Weights
+    trained: Weights
+    labelled: frozenset[str]
+    epoch: int
+
+
+def earlier_training(folder: Path, source: Weights, log: Log) -> EarlierTraining | None:
+    """The earlier training of a fold's folder; None: there is none, or none of this package with this network.
+
+    Args:
+        folder: where the fold's checkpoints are.
+        source: weights of the source network; those of the earlier one have to be of the same shapes.
+        log: is told of a checkpoint that cannot be read.
+    """
+    file = next((folder / name for name in (FINAL, PREVIOUS) if (folder / name).is_file()), None)
+    if file is None:
+        return None
+    try:
+        checkpoint = load_checkpoint(file, str(file))
+        predicting, details = network_weights(checkpoint, str(file)), own_details(checkpoint)
+        labelled, epoch = frozenset(details["labelled"]), int(checkpoint["current_epoch"])
+        trained = details.get("averaged_weights") or details.get("trained_weights") or predicting
+        predicting, trained = ({name: weights[name] for name in source} for weights in (predicting, trained))
+        fits = all(tensor.shape == predicting[name].shape == trained[name].shape for name, tensor in source.items())
+    except ActiveError as error:
+        log(f"WARNING: the network of the training before is not compared with the source network: {error}")
+        return None
+    except (KeyError, TypeError, ValueError):
+        return None  # of another trainer: nothing is known of the cases that it was trained on
+    return EarlierTraining(predicting, trained, labelled, epoch) if fits else None
