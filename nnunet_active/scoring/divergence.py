@@ -6,12 +6,10 @@ strategy that needs ``prediction_gap`` gets it. With regions (sigmoid heads): th
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from nnunet_active.scoring.statistics import NOT_FINITE
+from nnunet_active.scoring.statistics import mean_over_voxels
 
 
 def _log_probabilities(logits: Tensor, regions: bool) -> Tensor:
@@ -60,7 +58,4 @@ class Divergence:
         """
         if not self._voxels:
             raise ValueError("no voxel was compared")
-        total = float(self._total)
-        if not math.isfinite(total):
-            raise ValueError(NOT_FINITE)
-        return max(0.0, total / self._voxels)
+        return mean_over_voxels(self._total, self._voxels)

@@ -8,13 +8,12 @@ The members are passed through side by side, slab by slab: of none of them is a 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from nnunet_active.scoring.statistics import NOT_FINITE, voxel_entropy
+from nnunet_active.scoring.statistics import mean_over_voxels, voxel_entropy
 
 
 def _mean_probabilities(members: Sequence[Tensor], regions: bool) -> Tensor:
@@ -92,7 +91,4 @@ class Disagreement:
         """
         if not self._voxels:
             raise ValueError("an ensemble needs at least one member")
-        total = float(self._total)
-        if not math.isfinite(total):
-            raise ValueError(NOT_FINITE)
-        return max(0.0, total / self._voxels)
+        return mean_over_voxels(self._total, self._voxels)

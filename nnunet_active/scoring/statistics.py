@@ -60,6 +60,18 @@ SLAB_VOXELS = 2**18  # what is computed of every voxel then stays in the process
 _TOTALS = ("entropy", "margin", "max_probability", "soft_weight", "soft_entropy")
 
 
+def mean_over_voxels(total: Tensor | float, voxels: int) -> float:
+    """A sum over voxels of what is never negative (a divergence, a mutual information), as their mean; rounding below 0 is 0.
+
+    Raises:
+        ValueError: the sum is NaN or infinite.
+    """
+    value = float(total)
+    if not math.isfinite(value):
+        raise ValueError(NOT_FINITE)
+    return max(0.0, value / voxels)
+
+
 @dataclass(frozen=True)
 class CaseScores:
     """All statistics of one case.

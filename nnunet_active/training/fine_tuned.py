@@ -13,6 +13,7 @@ from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.alpha_choice import AlphaChoice
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.guarded_choice import GuardedChoice
@@ -43,7 +44,7 @@ class FineTunedMixin:
     adaptation: Adaptation | None = None
     session: QuerySession | None = None
     watch: SourceWatch | None = None
-    choice: HeldOutChoice | GuardedChoice | None = None
+    choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
     _validated: ExitStack
 

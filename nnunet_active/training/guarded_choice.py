@@ -19,17 +19,18 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from nnunet_active.nnunet.inference import Window
+from nnunet_active.campaign.fine_tuning import GUARDED, UNTIL_CHOSEN
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.alpha_choice import AlphaChoice, model_at
 from nnunet_active.training.comparison_table import HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
 from nnunet_active.training.earlier_training import EarlierTraining, earlier_training
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.source_watch import judging
-from nnunet_active.training.weights import live_weights
 
-FLOOR = 0.25
+FLOOR = UNTIL_CHOSEN[GUARDED]
 OPEN = (0.5, 0.75, 1.0)
 MARGIN = 0.05
 HARM = 0.01
@@ -62,20 +63,13 @@ def gate(dice: pd.DataFrame) -> float:
     return 0.0 if gains[FLOOR] < -HARM else FLOOR
 
 
-class GuardedChoice:
-    """Sets the interpolation of a training. All ranks call every method in the same order.
-
-    Args:
-        session: the campaign's side of the training.
-        adaptation: the weights.
-        window: makes a window on the network of ``adaptation``.
-        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
-    """
+class GuardedChoice(AlphaChoice):
+    """Sets the interpolation of a training by the rule above; see :class:`~nnunet_active.training.alpha_choice.AlphaChoice`."""
 
     def __init__(
         self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
     ) -> None:
-        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+        super().__init__(session, adaptation, window, comparison)
         self.trained_on: set[str] = set()
         """Cases that the network was trained on; those of a continued training are in its checkpoint."""
         self._source = weights_digest(adaptation.source)
@@ -95,7 +89,6 @@ class GuardedChoice:
                 f"WARNING: cases that {asked} asks for need not stand for the pool, and then neither does what they say of the gate; "
                 f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
             )
-
         earlier = earlier_training(self.comparison.file.parent, self.adaptation.source, self.session.log)
         if earlier is not None:
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
@@ -110,11 +103,7 @@ class GuardedChoice:
         self.trained_on.update(new)
 
     def choose(self, epoch: int) -> None:
-        """Take the alpha that the cases so far speak for; nothing happens before the first epoch.
-
-        Args:
-            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
-        """
+        """Take the alpha that the cases so far speak for; see :meth:`AlphaChoice.choose`."""
         if epoch == 0:
             return
         self._measure(epoch, judging(self.session, self.session.held_out(epoch)), HELD_OUT)
@@ -134,14 +123,9 @@ class GuardedChoice:
         """Every alpha of the network of now, or of an earlier training's."""
         if not cases:
             return
-        number, labelled = self.session.trained_on(epoch) if earlier is None else (0, len(earlier.labelled))
         with self.adaptation.replaced(self.adaptation.source):
             self.comparison.measure(self.window(), Measured(SOURCE, self._source), cases, kind)
-        for alpha in (FLOOR, *OPEN):
-            with self.adaptation.at(alpha, None if earlier is None else earlier.trained):
-                fingerprint = weights_digest(live_weights(self.adaptation.network))
-                network = Measured(f"alpha {alpha:g}", fingerprint, number, epoch, labelled)
-                self.comparison.measure(self.window(), network, cases, kind)
+        self.measure_alphas(epoch, cases, kind, (FLOOR, *OPEN), earlier)
 
     def _dice(self, epoch: int) -> pd.DataFrame:
         """A row per case, a column per alpha: new cases of earlier epochs, held-out ones by the network of now."""
@@ -150,5 +134,5 @@ class GuardedChoice:
         # a run that was killed and goes on has measured the cases of this epoch already, and chose without them
         earlier = (rows["kind"] == PREQUENTIAL) & (of_source | (rows["epoch"] < epoch))
         now = (rows["kind"] == HELD_OUT) & (of_source | (rows["epoch"] == epoch))
-        models = [SOURCE, *(f"alpha {alpha:g}" for alpha in (FLOOR, *OPEN))]
+        models = [SOURCE, *map(model_at, (FLOOR, *OPEN))]
         return dice_by_case(rows[earlier | now], models).set_axis([0.0, FLOOR, *OPEN], axis=1)

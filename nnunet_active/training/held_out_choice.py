@@ -14,20 +14,13 @@ itself is what predicts. How well that works with two to seven cases: ``docs/mea
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.fine_tuning import FEWEST
-from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.nnunet.window import Window
-from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.alpha_choice import AlphaChoice, model_at
 from nnunet_active.training.comparison_table import HELD_OUT, dice_by_case
-from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.source_watch import judging
-from nnunet_active.training.weights import live_weights
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -47,20 +40,8 @@ def nearest_within_one_standard_error(dice: pd.DataFrame) -> float:
     return float((behind.mean() <= allowed + 1e-12).idxmax())
 
 
-class HeldOutChoice:
-    """Sets the interpolation of a training. All ranks call every method in the same order.
-
-    Args:
-        session: the campaign's side of the training.
-        adaptation: the weights.
-        window: makes a window on the network of ``adaptation``.
-        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
-    """
-
-    def __init__(
-        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
-    ) -> None:
-        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+class HeldOutChoice(AlphaChoice):
+    """Sets the interpolation of a training by the rule above; see :class:`~nnunet_active.training.alpha_choice.AlphaChoice`."""
 
     def begin(self, epoch: int) -> None:
         """Say so where there are too few cases to choose by."""
@@ -71,26 +52,14 @@ class HeldOutChoice:
                 f"fine-tuned. The val of the fold in splits_final.json holds cases out."
             )
 
-    def new_labels(self, epoch: int) -> None:
-        """Nothing: only held-out cases choose."""
-
     def choose(self, epoch: int) -> None:
-        """Measure the candidates and take one; nothing happens before the first epoch, and where too few cases are held out.
-
-        Args:
-            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
-        """
+        """Measure the candidates and take one, unless too few cases are held out; see :meth:`AlphaChoice.choose`."""
         cases = judging(self.session, self.session.held_out(epoch))
         if epoch == 0 or len(cases) < FEWEST:
             return
-        number, labelled = self.session.trained_on(epoch)
-        names = {alpha: f"alpha {alpha:g}" for alpha in ALPHAS}
-        for alpha, model in names.items():
-            with self.adaptation.at(alpha):
-                fingerprint = weights_digest(live_weights(self.adaptation.network))
-                network = Measured(model, fingerprint, number, epoch, labelled)
-                self.comparison.measure(self.window(), network, cases, HELD_OUT)
-        dice = dice_by_case(self.comparison.held_out(number, epoch), list(names.values())).set_axis(ALPHAS, axis=1)
+        self.measure_alphas(epoch, cases, HELD_OUT, ALPHAS)
+        rows = self.comparison.held_out(self.session.trained_on(epoch)[0], epoch)
+        dice = dice_by_case(rows, list(map(model_at, ALPHAS))).set_axis(ALPHAS, axis=1)
         if len(dice) < FEWEST:
             self.session.log(
                 f"WARNING: {len(dice)} of the held-out cases show any class of the target, too few to choose the interpolation by; it "

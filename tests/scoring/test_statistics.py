@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from nnunet_active.scoring.statistics import SCALARS, CaseScores, ScoreAccumulator, score_logits, voxel_entropy
+from nnunet_active.scoring.statistics import (
+    SCALARS,
+    CaseScores,
+    ScoreAccumulator,
+    mean_over_voxels,
+    score_logits,
+    voxel_entropy,
+)
 
 FOREGROUND = torch.tensor([0.5, 0.1, 0.0, 0.8], dtype=torch.float64)
 GOLDEN = 0.37965814  # mmActS E2
@@ -337,3 +344,10 @@ def test_a_voxel_of_highest_entropy_falls_into_the_last_bin():
 
 def test_the_names_of_the_scalars_are_those_of_the_table():
     assert tuple(score_logits(torch.zeros(2, 2, 2, 2), 1.0).scalars) == SCALARS
+
+
+def test_a_mean_over_voxels_is_never_negative_and_never_of_something_infinite():
+    assert mean_over_voxels(torch.tensor(6.0), 4) == 1.5
+    assert mean_over_voxels(-1e-9, 4) == 0
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        mean_over_voxels(float("nan"), 4)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +13,7 @@ from tiny_training import (
     campaign_of,
     checkpoint_of,
     fresh_target,
+    interpolations_of,
     output_folder,
     run_with_kill,
     start,
@@ -65,11 +64,6 @@ def test_the_rule_is_that_of_the_formula(rows):
         assert (chosen == 0) == (mean[FLOOR] < -HARM) or abs(mean[FLOOR] + HARM) < 1e-9
 
 
-def interpolations(target, fold: int | str = 0) -> list[dict]:
-    lines = (output_folder(target, fold=fold) / "active_log.jsonl").read_text().splitlines()
-    return [entry for line in lines if (entry := json.loads(line))["event"] == "interpolation"]
-
-
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
     monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice: alpha)
@@ -85,7 +79,7 @@ def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet
     assert set(alphas["case"]) == set(second) and not set(first) & set(second)
     assert set(alphas["model"]) == {f"alpha {a:g}" for a in (FLOOR, *OPEN)}
     assert (alphas["labelled"] == len(first)).all()
-    before, end = interpolations(target, "all")
+    before, end = interpolations_of(target, "all")
     assert (before["cases"], before["chosen"]) == (0, FLOOR)  # as the second query is due, no label judges yet
     assert end["cases"] == len(second)
 
@@ -101,7 +95,7 @@ def test_labels_that_came_in_between_two_trainings_judge_the_network_of_the_firs
         trainer = trainer_of(target, fold="all")
         trainer.num_epochs = 1
         trainer.run_training()
-    assert [entry["cases"] for entry in interpolations(target, "all")] == [0, 1]
+    assert [entry["cases"] for entry in interpolations_of(target, "all")] == [0, 1]
     rows = pd.read_csv(output_folder(target, fold="all") / "comparison.csv", dtype={"case": str})
     alphas = rows[rows["model"].str.startswith("alpha")]
     assert set(alphas["case"]) == {"case_3"} and set(alphas["labelled"]) == {2}
@@ -113,7 +107,7 @@ def test_held_out_cases_judge_too(nnunet_folders):
     start(target, **SETTINGS)
     trainer_of(target).run_training()
     val = set(campaign_of(target).val)
-    assert val and [entry["cases"] for entry in interpolations(target)] == [len(val), len(val) + 1]
+    assert val and [entry["cases"] for entry in interpolations_of(target)] == [len(val), len(val) + 1]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.75])
@@ -135,7 +129,7 @@ def test_a_killed_run_opens_the_gate_as_one_that_was_not(tmp_path, monkeypatch):
         target = fresh_target(tmp_path / str(kill), monkeypatch)
         start(target, **SETTINGS)
         run_with_kill(target, kill)
-        last = interpolations(target)[-1]
+        last = interpolations_of(target)[-1]
         ends.append((campaign_of(target).requested(), last["chosen"], last["cases"], last["gains"]))
         weights = checkpoint_of(target)["network_weights"]
         if kill is None:
@@ -165,4 +159,4 @@ def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_
     for case in trainer.session.campaign.val:
         trainer.session.campaign.record_label(case, {"changed_voxels": 0})
     trainer.run_training()
-    assert [entry["cases"] for entry in interpolations(target)] == [0, 1]  # a new label alone
+    assert [entry["cases"] for entry in interpolations_of(target)] == [0, 1]  # a new label alone

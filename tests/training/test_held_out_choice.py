@@ -16,6 +16,7 @@ from tiny_training import (
     campaign_of,
     checkpoint_of,
     fresh_target,
+    interpolations_of,
     output_folder,
     run_with_kill,
     start,
@@ -65,8 +66,7 @@ def test_the_rule_is_that_of_the_formula(rows):
 
 
 def chosen_of(target) -> list[float]:
-    lines = (output_folder(target) / "active_log.jsonl").read_text().splitlines()
-    return [entry["chosen"] for line in lines if (entry := json.loads(line))["event"] == "interpolation"]
+    return [entry["chosen"] for entry in interpolations_of(target)]
 
 
 def dictated(monkeypatch, alpha: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,12 @@ def fresh_target(folder: Path, monkeypatch: pytest.MonkeyPatch, **options) -> Ta
 def output_folder(target: Target, name: str = "nnUNetTrainerMmActS", fold: int | str = 0) -> Path:
     """Where a training writes."""
     return target.results / NAME / f"{name}__{PLANS}__{target.configuration}" / f"fold_{fold}"
+
+
+def interpolations_of(target: Target, fold: int | str = 0) -> list[dict]:
+    """Every choice of an interpolation that its log tells of."""
+    lines = (output_folder(target, fold=fold) / "active_log.jsonl").read_text().splitlines()
+    return [entry for line in lines if (entry := json.loads(line))["event"] == "interpolation"]
 
 
 def checkpoint_of(target: Target, name: str = "nnUNetTrainerMmActS", file: str = "checkpoint_final.pth") -> dict:

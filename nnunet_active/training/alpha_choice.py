@@ -1,0 +1,67 @@
+"""What every way of choosing the interpolation in a training shares: the networks at several alpha, measured on cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.window import Window
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.earlier_training import EarlierTraining
+from nnunet_active.training.session import QuerySession
+from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.training.weights import live_weights
+
+
+def model_at(alpha: float) -> str:
+    """What the network at an alpha is called in ``comparison.csv``."""
+    return f"alpha {alpha:g}"
+
+
+class AlphaChoice:
+    """Sets the interpolation of a training. All ranks call every method in the same order.
+
+    Args:
+        session: the campaign's side of the training.
+        adaptation: the weights.
+        window: makes a window on the network of ``adaptation``.
+        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
+    """
+
+    def __init__(
+        self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
+    ) -> None:
+        self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+
+    def begin(self, epoch: int) -> None:
+        """As a training begins, or goes on at ``epoch``."""
+
+    def new_labels(self, epoch: int) -> None:
+        """As the cases that are trained on from ``epoch`` on are known, before the first step on them."""
+
+    def choose(self, epoch: int) -> None:
+        """Take an alpha; nothing happens before the first epoch.
+
+        Args:
+            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
+        """
+        raise NotImplementedError
+
+    def measure_alphas(
+        self, epoch: int, cases: list[str], kind: str, alphas: Iterable[float], earlier: EarlierTraining | None = None
+    ) -> None:
+        """Dice of the network of now, or of an earlier training's, at every alpha.
+
+        Args:
+            epoch: what the rows say.
+            cases: held-out or newly labelled ones.
+            kind: ``held_out`` or ``prequential``.
+            alphas: how far from the source.
+            earlier: whose weights; None: those of now.
+        """
+        number, labelled = self.session.trained_on(epoch) if earlier is None else (0, len(earlier.labelled))
+        for alpha in alphas:
+            with self.adaptation.at(alpha, None if earlier is None else earlier.trained):
+                fingerprint = weights_digest(live_weights(self.adaptation.network))
+                network = Measured(model_at(alpha), fingerprint, number, epoch, labelled)
+                self.comparison.measure(self.window(), network, cases, kind)
