@@ -19,14 +19,16 @@ def run(args: argparse.Namespace) -> int:
     """Print one table: a row per requested case."""
     from nnunet_active.campaign.status import campaign_status, format_status
     from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
-    from nnunet_active.rounds.answer import newest_answer
+    from nnunet_active.rounds.answer import newest_answer, newest_certificate
     from nnunet_active.rounds.trained_models import trainings_of
     from nnunet_active.workspace import Workspace
 
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
-    status, said = campaign_status(campaign), newest_answer(trainings_of(campaign, results_root()))
+    trainings = trainings_of(campaign, results_root())
+    status, answer, bound = campaign_status(campaign), newest_answer(trainings), newest_certificate(trainings)
     if args.json:
-        print(json.dumps({"answer": said, **status}, indent=2))
+        print(json.dumps({"answer": answer, "certificate": bound, **status}, indent=2))
     else:
-        print(*([said, ""] if said else []), format_status(status), sep="\n")
+        said = [sentence for sentence in (answer, bound) if sentence]
+        print(*([*said, ""] if said else []), format_status(status), sep="\n")
     return 0

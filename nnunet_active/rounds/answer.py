@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.rounds.trained_models import Training, trainings_of
+from nnunet_active.rounds.trained_models import Training
+from nnunet_active.training.certificate_table import CERTIFICATE_FILE, certificate_of, read_certificate
 from nnunet_active.training.comparison_table import (
     ADAPTED,
     FILE,
@@ -92,18 +92,23 @@ def newest_answer(trainings: Iterable[Training]) -> str:
     return "" if first is None else f"{first.sentence} {first.advice}".strip()
 
 
-def answers(campaign: Campaign, results: Path) -> list[Answer]:
-    """One for each training of the campaign that could measure itself, the newest first.
+def newest_certificate(trainings: Iterable[Training]) -> str:
+    """By how much the newest training that could tell can differ from the source on unlabelled cases; empty where none could.
 
     Args:
-        campaign: an opened campaign.
-        results: ``nnUNet_results``.
+        trainings: as for :func:`newest_answer`.
     """
-    return answers_of(trainings_of(campaign, results))
+    files = (training.checkpoint.parent / CERTIFICATE_FILE for training in trainings)
+    found = (certificate_of(read_certificate(file)) for file in files if file.is_file())
+    return next((certificate.sentence for certificate in found if certificate is not None), "")
 
 
 def answers_of(trainings: Iterable[Training]) -> list[Answer]:
-    """The same of trainings that were found already."""
+    """One for each training that could measure itself, in their order.
+
+    Args:
+        trainings: as for :func:`newest_answer`.
+    """
     found: dict[Path, Answer] = {}
     for training in trainings:
         folder = training.checkpoint.parent

@@ -8,8 +8,10 @@ from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.certificate_table import CERTIFICATE_FILE
 from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
 from nnunet_active.training.earlier_training import earlier_training
+from nnunet_active.training.pool_certificate import MOST_CERTIFIED, PoolCertificate, TwoNetworks, drawn_cases
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.weights import Weights, live_weights
@@ -69,11 +71,37 @@ class SourceWatch:
         self.trained_on.update(new)
 
     def end(self, epoch: int) -> None:
-        """After the last epoch."""
+        """After the last epoch: also what can be said of the unlabelled cases."""
         if self.session.held_out(epoch):
             self.after_round(epoch)
         else:
             self._tell(epoch, self.comparison.gain(PREQUENTIAL))
+        self._certify(epoch)
+
+    def _certify(self, epoch: int) -> None:
+        """By how much the two networks can differ on cases that nobody labelled."""
+        session, comparison, adaptation = self.session, self.comparison, self.adaptation
+        unlabelled = session.unlabelled(epoch)
+        number = min(MOST_CERTIFIED, epoch)
+        cases = drawn_cases(session.store.identifiers(), unlabelled, number, session.campaign.settings.seed)
+        with adaptation.predicting():
+            name = weights_digest(live_weights(adaptation.network))
+        networks = TwoNetworks(
+            self.window(),
+            lambda: adaptation.replaced(adaptation.source),
+            adaptation.predicting,
+            (name, self._source),
+            epoch,
+            session.trained_on(epoch)[1],
+        )
+        file = self.folder / CERTIFICATE_FILE
+        certificate = PoolCertificate(file, session.store, comparison.labels, comparison.ranks, session.log)
+        if (found := certificate.measure(networks, cases, len(unlabelled))) is None:
+            return
+        session.log(
+            f"{found.sentence} They differ most in {found.furthest}: mean Jaccard distance {found.distance:.3f}."
+        )
+        session.event(epoch, "certificate", cases=found.cases, pool=found.pool, bound=found.bound)
 
     def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
         window = self.window()

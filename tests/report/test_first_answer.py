@@ -6,6 +6,7 @@ from tiny_source import source_model, write_trained
 
 from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.report_page import collect, render
+from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
 from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, SOURCE
 
 
@@ -43,3 +44,14 @@ def test_before_a_training_nothing_is_said_and_one_that_measured_nothing_says_so
     train(setting, None)
     assert "is not known yet" in first_answer(setting.campaign, setting.results)["sentence"]
     assert "no validation can tell" in page(setting)
+
+
+def test_the_bound_on_unlabelled_cases_is_on_the_page(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    train(setting, {"a": (0.8, 0.85)})
+    assert first_answer(setting.campaign, setting.results)["certificate"] == ""
+    folder = setting.results / NAME / "nnUNetTrainerActive__nnUNetActivePlans__3d_fullres" / "fold_0"
+    row = ("a", "s", 9, 1, 1, "x", "core", 0.25)
+    pd.DataFrame([row], columns=CERTIFICATE_COLUMNS).to_csv(folder / "certificate.csv", index=False)
+    text = page(setting)
+    assert "On 1 unlabelled case, the adapted model" in text and "by at most 0.250" in text

@@ -7,8 +7,9 @@ import pytest
 from tiny_rounds import start, trained
 
 from nnunet_active.cli.main import main
-from nnunet_active.rounds.answer import answers, newest_answer
+from nnunet_active.rounds.answer import answers_of, newest_answer, newest_certificate
 from nnunet_active.rounds.trained_models import trainings_of
+from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
 from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
 
 
@@ -33,7 +34,7 @@ def measure(target, campaign, *tables: pd.DataFrame, **how) -> None:
 
 def sentence(target, campaign, *tables) -> str:
     measure(target, campaign, *tables)
-    (answer,) = answers(campaign, target.results)
+    (answer,) = answers_of(trainings_of(campaign, target.results))
     return f"{answer.sentence} {answer.advice}".strip()
 
 
@@ -68,17 +69,17 @@ def test_where_nothing_is_held_out_new_labels_judge_before_they_are_trained_on(t
 
 def test_labels_and_cases_are_listed_and_a_training_of_an_earlier_campaign_says_nothing(target, campaign):
     measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
-    (answer,) = answers(campaign, target.results)
+    (answer,) = answers_of(trainings_of(campaign, target.results))
     assert answer.labels.loc["core", "adapted"] == 0.9 and list(answer.cases.index) == ["a"]
     measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
     trained(target, labelled=["a_case_that_this_campaign_never_knew"])
-    assert answers(campaign, target.results) == []
+    assert answers_of(trainings_of(campaign, target.results)) == []
 
 
 @pytest.mark.parametrize("content", ["", "case,dice\n", "\x00\x01"])
 def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content):
     (trained(target, labelled=campaign.labelled()).parent / "comparison.csv").write_text(content)
-    assert answers(campaign, target.results) == []
+    assert answers_of(trainings_of(campaign, target.results)) == []
 
 
 def test_next_and_status_begin_with_it(target, campaign, capsys):
@@ -93,3 +94,20 @@ def test_next_and_status_begin_with_it(target, campaign, capsys):
         assert capsys.readouterr().out.splitlines()[0] == said
         assert main([command, "-d", "902", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["answer"] == said
+
+
+def certify(target, campaign, distance: float, **how) -> None:
+    folder = trained(target, labelled=campaign.labelled(), **how).parent
+    rows = [("a", "s", 9, 1, 5, case, "core", distance) for case in ("x", "y")]
+    pd.DataFrame(rows, columns=CERTIFICATE_COLUMNS).to_csv(folder / "certificate.csv", index=False)
+
+
+def test_status_says_by_how_much_the_unlabelled_cases_can_differ(target, campaign, capsys):
+    assert newest_certificate(trainings_of(campaign, target.results)) == ""
+    certify(target, campaign, 0.25)
+    said = newest_certificate(trainings_of(campaign, target.results))
+    assert said.startswith("On 2 of 5 unlabelled cases") and "at most 0.250" in said
+    assert main(["status", "-d", "902"]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == [said, ""]
+    assert main(["status", "-d", "902", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["certificate"] == said

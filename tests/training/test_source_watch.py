@@ -55,17 +55,17 @@ def test_the_source_network_is_run_once_on_a_held_out_case_and_a_second_look_cos
     trainer = trainer_of(target)
     trainer.initialize()
     watch, val = trainer.watch, len(campaign_of(target).val)
-    watch.end(2)
+    watch.after_round(2)
     assert len(passes) == val  # nothing was trained yet: the adapted network is the source network, and that is known
     with torch.no_grad():
         next(trainer.network.parameters()).add_(0.1)
-    watch.end(2)
+    watch.after_round(2)
     assert len(passes) == 2 * val
     comparison = trainer.watch.comparison
     comparison.table = Comparison(
         comparison.file, comparison.store, comparison.labels
     ).table  # as another process finds it
-    watch.end(2)
+    watch.after_round(2)
     assert len(passes) == 2 * val
 
 
@@ -144,6 +144,7 @@ def test_compare_off_compares_nothing(nnunet_folders):
     start(target, epochs=2, fine_tuning={"compare": False})
     trainer_of(target).run_training()
     assert not (output_folder(target) / "comparison.csv").exists()
+    assert not (output_folder(target) / "certificate.csv").exists()
 
 
 def test_labels_that_came_in_between_two_trainings_are_compared_before_the_second(nnunet_folders, capsys, monkeypatch):
@@ -240,3 +241,40 @@ def test_a_label_that_is_the_accepted_prediction_judges_no_network(nnunet_folder
     trainer.session.campaign.record_label(accepted, {"changed_voxels": 0})
     trainer.session.campaign.record_label(edited, {"changed_voxels": 7})
     assert judging(trainer.session, [accepted, edited, never_handed_out]) == [edited, never_handed_out]
+
+
+def test_a_training_ends_with_what_it_can_have_changed_on_unlabelled_cases(nnunet_folders, capsys, passes):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=4)
+    start(target, oracle="folder", strategy="random", budget=1, stride=9, epochs=2)
+    trainer = trainer_of(target)
+    trainer.initialize()
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.zero_()
+    trainer.watch.end(2)
+    made = len(passes)
+    table = pd.read_csv(output_folder(target) / "certificate.csv", dtype={"case": str})
+    assert table["case"].nunique() == 2 and table["pool"].unique().tolist() == [4]  # two epochs pay for two cases
+    assert set(table["case"]) <= set(trainer.session.unlabelled(2)) and table["distance"].max() > 0
+    assert "On 2 of 4 unlabelled cases, the adapted model's mean IoU can differ" in capsys.readouterr().out
+    trainer.watch.end(2)
+    assert len(passes) == made
+    event = json.loads((output_folder(target) / "active_log.jsonl").read_text().splitlines()[-1])
+    assert event["event"] == "certificate" and event["bound"] == pytest.approx(
+        table.groupby("case")["distance"].mean().mean()
+    )
+
+
+def test_a_kill_before_the_certificate_is_made_up_for(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=4)
+    start(target, oracle="folder", strategy="random", budget=1, stride=9, epochs=1)
+    file = output_folder(target) / "certificate.csv"
+    trainer = trainer_of(target)
+    with pytest.raises(SystemExit):
+        trainer.run_training()  # waits for the label that it asked for
+    target.label(campaign_of(target).waiting()[0])
+    trainer_of(target, resume=True).run_training()
+    made = file.read_text()
+    file.unlink()
+    trainer_of(target, resume=True).run_training()
+    assert file.read_text() == made

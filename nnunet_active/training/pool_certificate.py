@@ -1,0 +1,168 @@
+"""By how much can adapting have changed the results on the cases that nobody labelled? Both networks predict them; no label is opened.
+
+The distances of their label maps bound it (:mod:`~nnunet_active.scoring.jaccard`). ``certificate.csv`` holds them, one network's at a
+time. The label maps are those of the preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import class_masks
+from nnunet_active.nnunet.window import Window
+from nnunet_active.scoring.jaccard import jaccard_distance
+from nnunet_active.training.certificate_table import (
+    CERTIFICATE_COLUMNS,
+    Certificate,
+    certificate_of,
+    read_certificate,
+)
+from nnunet_active.util.errors import BadCase
+from nnunet_active.util.log import Log
+from nnunet_active.util.ranks import Ranks
+from nnunet_active.util.tables import write_csv
+
+MOST_CERTIFIED = 40
+"""Cases that are looked at; of fewer epochs than that, one per epoch, so that two passes are paid for by an epoch of training."""
+
+CASES_AT_ONCE = 8
+"""Cases per process between two writes of the table."""
+
+
+def drawn_cases(cases: Sequence[str], unlabelled: Sequence[str], number: int, seed: int) -> list[str]:
+    """So many of the unlabelled cases, at random; as labels come in, the others stay drawn.
+
+    Args:
+        cases: all stored cases, sorted.
+        unlabelled: some of them.
+        number: how many; fewer if there are no more.
+        seed: of the campaign.
+    """
+    candidates = set(unlabelled)
+    order = np.random.default_rng(seed).permutation(len(cases))
+    return [cases[index] for index in order if cases[index] in candidates][:number]
+
+
+@dataclass(frozen=True)
+class TwoNetworks:
+    """The networks that are compared, one and the same module with other weights.
+
+    Attributes:
+        window: on the module.
+        source: a context in which it is the source network.
+        adapted: a context in which it is the one that predicts.
+        names: fingerprints of adapted and source weights.
+        epoch: epochs that the adapted one was trained for.
+        labelled: cases that it was trained on.
+    """
+
+    window: Window
+    source: Callable[[], AbstractContextManager]
+    adapted: Callable[[], AbstractContextManager]
+    names: tuple[str, str]
+    epoch: int
+    labelled: int
+
+    @property
+    def are_the_same(self) -> bool:
+        """Whether nothing can differ."""
+        return self.names[0] == self.names[1]
+
+
+@dataclass(frozen=True)
+class _Distances:
+    """Mean Jaccard distance by label of one case, or why there is none; see :class:`~nnunet_active.util.ranks.Work`."""
+
+    networks: TwoNetworks
+    store: CaseStore
+    labels: dict
+
+    def load(self, case: str) -> np.ndarray | str:
+        """The preprocessed image."""
+        try:
+            return self.store.load_image(case)
+        except (BadCase, OSError, ValueError, RuntimeError) as error:
+            return str(error)
+
+    def do(self, case: str, loaded: np.ndarray | str) -> dict[str, float] | str:
+        """Two passes."""
+        if isinstance(loaded, str):
+            return loaded
+        maps = []
+        try:
+            for weights in (self.networks.source, self.networks.adapted):
+                with weights():
+                    maps.append(class_masks(self.networks.window.label_map(loaded), self.labels))
+        except (
+            BadCase,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # the training has ended well: it must not fail now
+            return str(error)
+        return {name: jaccard_distance(mask, maps[1][name]) for name, mask in maps[0].items()}
+
+
+class PoolCertificate:
+    """``certificate.csv`` of a training: what was measured, and what still has to be.
+
+    Args:
+        file: where it is; need not exist.
+        store: the preprocessed cases.
+        labels: ``labels`` of the target's ``dataset.json``.
+        ranks: processes of a distributed training; all call every method in the same order.
+        log: is told of cases that cannot be predicted.
+    """
+
+    def __init__(self, file: Path, store: CaseStore, labels: dict, ranks: Ranks, log: Log) -> None:
+        self.file, self.store, self.labels, self.ranks, self.log = Path(file), store, labels, ranks, log
+
+    def measure(self, networks: TwoNetworks, cases: Sequence[str], pool: int) -> Certificate | None:
+        """Measure what is not known yet of these two networks on these cases; None where there is no case.
+
+        Rows of other networks and cases go. After a kill, what was written is not computed again.
+
+        Args:
+            networks: whose predictions to compare; where both are the same, nothing is predicted.
+            cases: unlabelled ones.
+            pool: unlabelled cases in all.
+        """
+        table = self.ranks.decide(lambda: read_certificate(self.file))
+        same = (table["network"] == networks.names[0]) & (table["source"] == networks.names[1])
+        table = table[same & table["case"].isin(cases)].assign(pool=pool)
+        todo = sorted(set(cases) - set(table["case"]))
+        step = CASES_AT_ONCE * self.ranks.world
+        for start in range(0, len(todo), step):
+            table = self._add(table, networks, self._distances(networks, todo[start : start + step]), pool)
+            self.ranks.decide(lambda rows=table: write_csv(self.file, rows))
+        if table.empty:
+            self.ranks.decide(lambda: self.file.unlink(missing_ok=True))
+        return certificate_of(table)
+
+    def _distances(self, networks: TwoNetworks, cases: Sequence[str]) -> dict[str, dict[str, float]]:
+        if networks.are_the_same:
+            nothing = dict.fromkeys(class_masks(np.zeros(1, np.int16), self.labels), 0.0)
+            return dict.fromkeys(cases, nothing)
+        found = self.ranks.each(_Distances(networks, self.store, self.labels), cases)
+        for case, outcome in found.items():
+            if isinstance(outcome, str):
+                self.log(f"WARNING: {case} is left out of the comparison of the unlabelled cases ({outcome}).")
+        return {case: outcome for case, outcome in found.items() if not isinstance(outcome, str)}
+
+    @staticmethod
+    def _add(table: pd.DataFrame, networks: TwoNetworks, found: dict[str, dict[str, float]], pool: int) -> pd.DataFrame:
+        about = (*networks.names, networks.epoch, networks.labelled, pool)
+        rows = [
+            (*about, case, label, value)
+            for case, by_label in sorted(found.items())
+            for label, value in by_label.items()
+        ]
+        parts = [part for part in (table, pd.DataFrame(rows, columns=CERTIFICATE_COLUMNS)) if not part.empty]
+        return pd.concat(parts, ignore_index=True) if parts else table
