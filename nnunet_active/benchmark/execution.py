@@ -156,7 +156,7 @@ def _adaptation(job: Job) -> dict[str, Any]:
     if shared_density.is_file() and not (folder / "active" / density).exists():
         copy_file(shared_density, folder / "active" / density)
     if not (campaign_folder / "campaign.json").is_file():
-        write_splits(folder, spec.fold, spec.train, spec.val or spec.test)
+        write_splits(folder, spec.fold, spec.train, spec.val)  # who is tested on holds nothing out: it must not judge
         start_campaign(Place.of(spec.dataset, spec.configuration, spec.plans, str(spec.fold)), settings)
     context = {
         "digests": job.digests,
@@ -186,7 +186,7 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
         trainer.legs = legs
         trainer.measure_pseudo_labels = lambda weights: _measure_pool(job, weights)
         if leg is not None:
-            trainer.load_checkpoint(str(leg.checkpoint))
+            trainer.go_on_from(leg)
         try:
             trainer.run_training()
         except LegReused:
@@ -278,6 +278,8 @@ def _result(
                 "foreground": evaluations.evaluator.foreground(labelled, campaign.known_slices(one.epoch)),
                 "cases": evaluations.of(leg.key, leg.checkpoint),
                 "pseudo_labels": leg.facts.get("pseudo_labels", []),
+                "interpolation": (choice := leg.facts.get("interpolation", {})).get("chosen"),
+                "judged": choice.get("by_case", []),
             }
         )
     seconds = {

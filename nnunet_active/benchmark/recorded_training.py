@@ -15,6 +15,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunet_active.benchmark.legs import Leg, LegCache
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.scoring.encoder import unwrap
+from nnunet_active.training.comparison_table import FILE
+from nnunet_active.util.atomic import copy_file
 
 
 class LegReused(BaseException):
@@ -88,6 +90,7 @@ class RecordedTraining:
             "seconds": seconds,
             "weights": weights_digest(unwrap(self.network).state_dict()),
             **({} if self._judged is None else {"pseudo_labels": self._judged}),
+            **({} if self.choice is None else {"interpolation": self.choice.latest}),
         }
         self._judged = None
         self.legs.add(history, self._save_whole, facts)
@@ -99,6 +102,16 @@ class RecordedTraining:
             super().save_checkpoint(str(file))
         finally:
             self.current_epoch += 1
+        if (comparison := Path(self.output_folder) / FILE).is_file():
+            copy_file(comparison, file.parent / FILE)
+
+    def go_on_from(self, leg: Leg) -> None:
+        """As ``--c``, from the end of a leg, whichever run trained it: with its network, and with what was measured until then."""
+        comparison = Path(self.output_folder) / FILE
+        comparison.unlink(missing_ok=True)
+        if (leg.folder / FILE).is_file():
+            copy_file(leg.folder / FILE, comparison)
+        self.load_checkpoint(str(leg.checkpoint))
 
     def _history(self) -> list[list[str]]:
         return [cases for _, cases in self._labelled_so_far(self.current_epoch)]

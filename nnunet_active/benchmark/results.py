@@ -15,7 +15,7 @@ from nnunet_active.benchmark.plan import RunSpec
 from nnunet_active.util.tables import read_csv, write_csv
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
-ROWS, CASES, PSEUDO_LABELS = "results.csv", "cases.csv", "pseudo_labels.csv"
+ROWS, CASES, PSEUDO_LABELS, JUDGED = "results.csv", "cases.csv", "pseudo_labels.csv", "judged.csv"
 _RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size", "unit")
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
 
@@ -51,6 +51,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             "foreground_share": one["foreground"] / max(1, result["pool_foreground"]),
             "test_cases": len(spec.test),
             "weights": one["weights"],
+            "interpolation": one.get("interpolation"),
             **seconds,
             "overhead_share": round(result["seconds"]["overhead"] / trained, 4) if trained else None,
             "lr": settings.get("initial_lr"),
@@ -92,6 +93,12 @@ def pseudo_label_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     return _detail_rows(result, "pseudo_labels")
 
 
+def judged_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per round and case by which the recipe ``guarded`` chose: how it was judged, its Dice at every alpha, what was chosen."""
+    chosen = {one["round"]: one.get("interpolation") for one in result["rounds"]}
+    return [{**row, "chosen": chosen[row["round"]]} for row in _detail_rows(result, "judged")]
+
+
 def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
     spec = RunSpec.from_json(result["spec"])
     common = {"run": result["run"], "arm": spec.arm, "recipe": spec.recipe, "fold": spec.fold, "seed": spec.seed}
@@ -103,11 +110,11 @@ def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, Path]:
-    """``results.csv`` and ``cases.csv``, each in one step, and ``pseudo_labels.csv`` where a run made any."""
+    """``results.csv`` and ``cases.csv``, each in one step; ``pseudo_labels.csv`` and ``judged.csv`` where there are any."""
     results = sorted(results, key=_order)
-    for name, make in ((ROWS, rows_of), (CASES, case_rows), (PSEUDO_LABELS, pseudo_label_rows)):
+    for name, make in ((ROWS, rows_of), (CASES, case_rows), (PSEUDO_LABELS, pseudo_label_rows), (JUDGED, judged_rows)):
         table = pd.DataFrame([row for result in results for row in make(result)])
-        if name != PSEUDO_LABELS or not table.empty:
+        if name in (ROWS, CASES) or not table.empty:
             write_csv(root / name, table)
     return root / ROWS, root / CASES
 

@@ -53,6 +53,8 @@ class FineTuning:
         interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
             held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`); `GUARDED`: new labels do, before they are
             trained on (:mod:`~nnunet_active.training.guarded_choice`).
+        cross_fit: with `GUARDED`, short trainings before the training let the labelled cases judge as well
+            (:mod:`~nnunet_active.training.cross_fit`); None: they do.
         compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
 
     Raises:
@@ -61,6 +63,7 @@ class FineTuning:
 
     ema_epochs: float = 0.0
     interpolation: float | str = 1.0
+    cross_fit: bool | None = None
     compare: bool = True
 
     def __post_init__(self) -> None:
@@ -75,8 +78,13 @@ class FineTuning:
                 f"The fine-tuning setting interpolation is {self.interpolation}; it must be above 0 (the source network) and at "
                 f"most 1 (the fine-tuned one)."
             )
-        if not isinstance(self.compare, bool):
-            raise CampaignError(f"The fine-tuning setting compare is {self.compare!r}; it is true or false.")
+        for name in ("compare", *(["cross_fit"] if self.cross_fit is not None else [])):
+            if not isinstance(value := getattr(self, name), bool):
+                raise CampaignError(f"The fine-tuning setting {name} is {value!r}; it is true or false.")
+        if self.cross_fit is not None and self.interpolation != GUARDED:
+            raise CampaignError(
+                "The fine-tuning setting cross_fit goes with the recipe guarded alone; take it out, or take --recipe guarded."
+            )
 
     @property
     def chosen_by_held_out(self) -> bool:
@@ -87,6 +95,11 @@ class FineTuning:
     def is_chosen(self) -> bool:
         """Whether the interpolation is chosen in the training."""
         return isinstance(self.interpolation, str) and self.interpolation in UNTIL_CHOSEN
+
+    @property
+    def is_cross_fitted(self) -> bool:
+        """Whether cross-fit networks judge."""
+        return self.interpolation == GUARDED and self.cross_fit is not False
 
     @property
     def first_interpolation(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
@@ -32,6 +33,8 @@ class AlphaChoice:
         self, session: QuerySession, adaptation: Adaptation, window: Callable[[], Window], comparison: Comparison
     ) -> None:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
+        self.latest: dict[str, Any] = {}
+        """What was chosen last, and why; empty: nothing yet."""
 
     def begin(self, epoch: int) -> None:
         """As a training begins, or goes on at ``epoch``."""
@@ -47,15 +50,20 @@ class AlphaChoice:
         """
         raise NotImplementedError
 
+    def note(self, epoch: int, **choice: Any) -> None:
+        """Keep a choice, in the log file as well."""
+        self.latest = choice
+        self.session.event(epoch, "interpolation", **choice)
+
     def measure_alphas(
         self, epoch: int, cases: list[str], kind: str, alphas: Iterable[float], earlier: EarlierTraining | None = None
     ) -> None:
-        """Dice of the network of now, or of an earlier training's, at every alpha.
+        """Dice of the network of now, of an earlier training's or of a cross-fit one, at every alpha.
 
         Args:
             epoch: what the rows say.
             cases: held-out or newly labelled ones.
-            kind: ``held_out`` or ``prequential``.
+            kind: ``held_out``, ``prequential`` or ``cross_fit``.
             alphas: how far from the source.
             earlier: whose weights; None: those of now.
         """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FILE = "comparison.csv"
 COLUMNS = ["kind", "round", "epoch", "labelled", "model", "network", "case", "reference", "label", "dice"]
-HELD_OUT, PREQUENTIAL = "held_out", "prequential"
+HELD_OUT, PREQUENTIAL, CROSS_FIT = "held_out", "prequential", "cross_fit"
 SOURCE, ADAPTED = "source", "adapted"
 CONFIDENCE = 0.95
 NOTICEABLE = 0.01

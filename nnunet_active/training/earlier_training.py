@@ -14,7 +14,7 @@ from nnunet_active.util.log import Log
 
 @dataclass(frozen=True)
 class EarlierTraining:
-    """What its checkpoint says.
+    """What its checkpoint says; or what is known of a cross-fit network, which has none.
 
     Attributes:
         predicting: the weights that predict.

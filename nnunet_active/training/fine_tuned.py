@@ -16,6 +16,7 @@ from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.alpha_choice import AlphaChoice
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison_table import FILE
+from nnunet_active.training.cross_fit import CrossFit
 from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.schedule import RoundSchedule
@@ -124,6 +125,8 @@ class FineTunedMixin:
             self.choice.begin(self.current_epoch)
         if self.watch is not None and self.current_epoch == 0:
             self.watch.begin()
+        if isinstance(self.choice, GuardedChoice) and self.current_epoch == 0:
+            CrossFit(self, self.choice).run()
 
     def _compare_on_new_labels(self) -> None:
         for judge in (self.choice, self.watch):

@@ -1,8 +1,10 @@
 r"""How far from the source to the fine-tuned weights? A gate that labels open: closed, until labels show that leaving the source pays.
 
 The cases that a network was not trained on judge it: each whose label has just come in, before it is trained on (prequential
-evaluation, Dawid 1984), and those that are held out. With D(alpha, i) the Dice of case i by the weights w0 + alpha (v - w0)
-(:mod:`~nnunet_active.training.adaptation`) and n such cases,
+evaluation, Dawid 1984), those that are held out, and those that cross-fit networks left out
+(:mod:`~nnunet_active.training.cross_fit`). A case that was judged in several ways counts once: held out before prequential before
+cross-fit, since the later network is nearer to the one that predicts. With D(alpha, i) the Dice of case i by the weights
+w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`) and n such cases,
 
     d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i d_i(alpha) / (n + 1),
 
@@ -24,7 +26,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.alpha_choice import AlphaChoice, model_at
-from nnunet_active.training.comparison_table import HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
+from nnunet_active.training.comparison_table import CROSS_FIT, HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
 from nnunet_active.training.earlier_training import EarlierTraining, earlier_training
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
@@ -36,6 +38,7 @@ MARGIN = 0.05
 HARM = 0.01
 STANDS_FOR_THE_POOL = ("foreground_random", "random")
 """Strategies whose requests are drawn from the pool."""
+_MODELS = [SOURCE, *map(model_at, (FLOOR, *OPEN))]
 
 
 def shrunk_gains(dice: pd.DataFrame) -> pd.Series:
@@ -72,7 +75,7 @@ class GuardedChoice(AlphaChoice):
         super().__init__(session, adaptation, window, comparison)
         self.trained_on: set[str] = set()
         """Cases that the network was trained on; those of a continued training are in its checkpoint."""
-        self._source = weights_digest(adaptation.source)
+        self.source = weights_digest(adaptation.source)
 
     def begin(self, epoch: int) -> None:
         """At the start of a training: say how it begins, and let the labels since an earlier training judge that one's network."""
@@ -80,8 +83,8 @@ class GuardedChoice(AlphaChoice):
             return
         self.session.log(
             f"The gate to the fine-tuned weights is closed: predictions are by weights {FLOOR:.0%} of the way, until cases that the "
-            f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round"
-            f"{', and the held-out ones' if self.session.held_out(0) else ''}."
+            f"network was not trained on show a gain of more than {MARGIN} Dice. Such cases are the new ones of each later round, "
+            f"those that cross-fitting leaves out{', and the held-out ones' if self.session.held_out(0) else ''}."
         )
         asked = self.session.campaign.settings.strategy
         if asked not in STANDS_FOR_THE_POOL:
@@ -92,47 +95,72 @@ class GuardedChoice(AlphaChoice):
         earlier = earlier_training(self.comparison.file.parent, self.adaptation.source, self.session.log)
         if earlier is not None:
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
-            self._measure(0, new, PREQUENTIAL, earlier)
+            self.measure(0, new, PREQUENTIAL, earlier)
 
     def new_labels(self, epoch: int) -> None:
         """Measure every alpha on the cases that are trained on from ``epoch`` on, and were not before."""
         new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
         cases = judging(self.session, new)
         if epoch > 0:
-            self._measure(epoch, cases, PREQUENTIAL)
+            self.measure(epoch, cases, PREQUENTIAL)
         self.trained_on.update(new)
 
     def choose(self, epoch: int) -> None:
         """Take the alpha that the cases so far speak for; see :meth:`AlphaChoice.choose`."""
         if epoch == 0:
             return
-        self._measure(epoch, judging(self.session, self.session.held_out(epoch)), HELD_OUT)
-        dice = self._dice(epoch)
+        self.measure(epoch, judging(self.session, self.session.held_out(epoch)), HELD_OUT)
+        kinds = self.evidence(epoch)
+        dice = pd.concat(kinds.values())
         chosen = self.adaptation.interpolation = gate(dice)
         gains = shrunk_gains(dice).drop(0.0)
         told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())
-        why = f"{len(dice)} cases that the network was not trained on gain, by how far the weights go: {told}"
+        whose = "their" if len(kinds[CROSS_FIT]) else "the"
+        why = f"{len(dice)} cases that {whose} network was not trained on gain, by how far the weights go: {told}"
         if not len(dice):
             why = "no case has come in that the network was not trained on"
         self.session.log(f"Gate: {why}. Predictions are by {chosen:g} from here on.")
-        self.session.event(
-            epoch, "interpolation", chosen=chosen, cases=len(dice), gains={f"{a:g}": g for a, g in gains.items()}
-        )
+        by_case = [
+            {"case": case, "kind": kind, **{f"{alpha:g}": value for alpha, value in row.items()}}
+            for kind, table in kinds.items()
+            for case, row in table.iterrows()
+        ]
+        gained = {f"{a:g}": g for a, g in gains.items()}
+        self.note(epoch, chosen=chosen, cases=len(dice), gains=gained, by_case=by_case)
 
-    def _measure(self, epoch: int, cases: list[str], kind: str, earlier: EarlierTraining | None = None) -> None:
-        """Every alpha of the network of now, or of an earlier training's."""
+    def measure(self, epoch: int, cases: list[str], kind: str, earlier: EarlierTraining | None = None) -> None:
+        """Every alpha of the network of now, of an earlier training's or of a cross-fit one."""
         if not cases:
             return
         with self.adaptation.replaced(self.adaptation.source):
-            self.comparison.measure(self.window(), Measured(SOURCE, self._source), cases, kind)
+            self.comparison.measure(self.window(), Measured(SOURCE, self.source), cases, kind)
         self.measure_alphas(epoch, cases, kind, (FLOOR, *OPEN), earlier)
 
-    def _dice(self, epoch: int) -> pd.DataFrame:
-        """A row per case, a column per alpha: new cases of earlier epochs, held-out ones by the network of now."""
+    def evidence(self, epoch: int) -> dict[str, pd.DataFrame]:
+        """A row per case, a column per alpha, by how a case was judged: held-out ones by the network of now, new ones of earlier
+        epochs, and those that a cross-fit network left out. No case is there twice."""
         rows = self.comparison.table
-        of_source = rows["model"] == SOURCE
-        # a run that was killed and goes on has measured the cases of this epoch already, and chose without them
-        earlier = (rows["kind"] == PREQUENTIAL) & (of_source | (rows["epoch"] < epoch))
-        now = (rows["kind"] == HELD_OUT) & (of_source | (rows["epoch"] == epoch))
-        models = [SOURCE, *map(model_at, (FLOOR, *OPEN))]
-        return dice_by_case(rows[earlier | now], models).set_axis([0.0, FLOOR, *OPEN], axis=1)
+        of_source, kind = rows["model"] == SOURCE, rows["kind"]
+        found, known = {}, set()
+        for name, counts in (
+            (HELD_OUT, of_source | (rows["epoch"] == epoch)),
+            # a run that was killed and goes on has measured the cases of this epoch already, and chose without them
+            (PREQUENTIAL, of_source | (rows["epoch"] < epoch)),
+            (CROSS_FIT, kind == CROSS_FIT),
+        ):
+            table = dice_by_case(rows[(kind == name) & counts], _MODELS).set_axis([0.0, FLOOR, *OPEN], axis=1)
+            found[name] = table[~table.index.isin(known)]
+            known.update(table.index)
+        return found
+
+    def knows(self, cases: list[str]) -> bool:
+        """Whether cross-fit networks have judged all of these cases."""
+        rows = self.comparison.table
+        models = rows[rows["kind"] == CROSS_FIT].groupby("case")["model"].agg(set).to_dict()
+        return all(models.get(case, set()) >= set(_MODELS) for case in cases)
+
+    def judged_without_cross_fit(self) -> int:
+        """Cases that are held out, and labelled ones that the network of an earlier training has judged."""
+        rows = self.comparison.table
+        new = set(rows[(rows["kind"] == PREQUENTIAL) & (rows["model"] == _MODELS[-1])]["case"])
+        return len({*judging(self.session, self.session.held_out(0)), *(new & set(self.session.labelled(0)))})

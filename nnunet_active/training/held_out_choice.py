@@ -76,4 +76,4 @@ class HeldOutChoice(AlphaChoice):
             self.session.log(
                 "That is the source network itself: the held-out cases do not show that fine-tuning helps."
             )
-        self.session.event(epoch, "interpolation", chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})
+        self.note(epoch, chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})

@@ -92,12 +92,13 @@ class QuerySession:
         """Read what rank 0 wrote."""
         self.campaign.refresh()
 
-    def seed(self, epoch: int) -> None:
+    def seed(self, epoch: int, *more: int) -> None:
         """Begin an epoch from a state that depends on the seed and the epoch alone, so that a resumed run repeats itself.
 
-        This covers everything that is drawn in the main process; augmentation workers (nnUNet_n_proc_DA > 0) draw on their own.
+        ``more`` numbers make it another state, for what is trained beside. This covers everything that is drawn in the main process;
+        augmentation workers (nnUNet_n_proc_DA > 0) draw on their own.
         """
-        entropy = [self.campaign.settings.seed, epoch, self.ranks.rank]
+        entropy = [self.campaign.settings.seed, epoch, self.ranks.rank, *more]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - nnU-Net and batchgenerators draw from the legacy generator

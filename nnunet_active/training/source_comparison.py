@@ -27,7 +27,6 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.training.comparison_table import (
     COLUMNS,
     HELD_OUT,
-    PREQUENTIAL,
     SOURCE,
     Gain,
     gain_of,
@@ -84,18 +83,25 @@ class Comparison:
         old = (self.table["kind"] == HELD_OUT) & (self.table["model"] != SOURCE)
         self.table = self.table[~old].reset_index(drop=True)
 
+    def forget(self, kind: str) -> None:
+        """Drop all rows of a kind."""
+        of_kind = self.table["kind"] == kind
+        if of_kind.any():
+            self.table = self.table[~of_kind].reset_index(drop=True)
+            self.ranks.decide(self._write)
+
     def measure(self, window: Window, network: Measured, cases: Sequence[str], kind: str) -> None:
         """Measure a network on cases with a known label; what is known of this network already is not computed again.
 
         Args:
             window: predicts by the network.
             network: what is known of it.
-            cases: held-out cases, or newly labelled ones that it was not trained on.
-            kind: ``held_out`` or ``prequential``.
+            cases: held-out cases, or labelled ones that it was not trained on.
+            kind: ``held_out``, ``prequential`` or ``cross_fit``.
         """
         same = self.table[self.table["network"] == network.fingerprint]
         known = dict(iter(same.groupby(["case", "reference"])))
-        folder = self.known if kind == PREQUENTIAL else self.store.folder
+        folder = self.store.folder if kind == HELD_OUT else self.known
         found: dict[str, tuple[str, dict[str, float | None]]] = {}
         for part in self.ranks.gather(
             {case: self._dice(window, case, folder, known) for case in self.ranks.mine(sorted(cases))}

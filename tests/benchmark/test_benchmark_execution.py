@@ -15,8 +15,9 @@ from tiny_benchmark import job_of, tiny_benchmark
 from nnunet_active.benchmark.configuration import SOURCE, Arm, Recipe, parse_arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.recorded_training import RecordedTraining
-from nnunet_active.benchmark.results import pseudo_label_rows, rows_of
+from nnunet_active.benchmark.results import judged_rows, pseudo_label_rows, rows_of
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import CampaignError
 
@@ -208,3 +209,36 @@ def test_a_run_of_slices_that_is_done_again_takes_its_legs_from_the_first(nnunet
     first, second = (execute(job_of(benchmark, arm.name)) for arm in arms)
     assert [one["leg"] for one in first["rounds"]] == [one["leg"] for one in second["rounds"]]
     assert second["seconds"]["trained_here"] == 0
+
+
+def guarded(cases: int = 2) -> dict:
+    return {"recipes": (Recipe("guarded", fine_tuning=recipe("guarded")),), "budget": 2 * cases, "query_size": cases}
+
+
+def test_what_the_gate_saw_is_kept_and_nobody_who_is_tested_on_judges(nnunet_folders: Path):
+    job = job_of(tiny_benchmark(nnunet_folders, **guarded(1)), "random")
+    result = execute(job)
+    first, second = result["rounds"]
+    assert (first["interpolation"], first["judged"]) == (0.25, [])
+    (judge,) = second["judged"]
+    assert judge["case"] == second["requested"][0] and judge["kind"] == "prequential"
+    assert set(judge) == {"case", "kind", "0", "0.25", "0.5", "0.75", "1"}
+    assert [row["chosen"] for row in judged_rows(result)] == [second["interpolation"]]
+    assert not {judge["case"]} & set(job.spec.test)
+
+
+def test_a_run_that_takes_over_trained_legs_takes_over_what_judged_them(nnunet_folders: Path):
+    arms = (Arm("random"), Arm("random", name="the same again"))
+    benchmark = tiny_benchmark(nnunet_folders, arms=arms, **guarded())
+    first, second = (execute(job_of(benchmark, arm.name)) for arm in arms)
+    assert {row["kind"] for row in first["rounds"][0]["judged"]} == {"cross_fit"}
+    assert [len(one["judged"]) for one in first["rounds"]] == [2, 4]
+    assert [one["judged"] for one in second["rounds"]] == [one["judged"] for one in first["rounds"]]
+    job = job_of(tiny_benchmark(nnunet_folders, "pieces", arms=arms, **guarded()), "random")
+    execute(job)
+    job.result_file.unlink()
+    shutil.rmtree(job.folder)
+    shutil.rmtree(job.root / "legs" / first["rounds"][-1]["leg"])  # another run made the first leg, this one the second
+    again = execute(job)
+    assert outcome(again) == outcome(first)
+    assert [one["judged"] for one in again["rounds"]] == [one["judged"] for one in first["rounds"]]

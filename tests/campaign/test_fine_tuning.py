@@ -46,11 +46,20 @@ def test_every_recipe_is_valid_survives_json_and_is_a_copy(name):
         ({"interpolation": 0}, "above 0"),
         ({"interpolation": 1.5}, "at most 1"),
         ({"compare": 1}, "compare is 1"),
+        ({"interpolation": "guarded", "cross_fit": 1}, "cross_fit is 1"),
+        ({"interpolation": 0.5, "cross_fit": False}, "cross_fit goes with the recipe guarded alone"),
+        ({"cross_fit": True}, "take --recipe guarded"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(options, said):
     with pytest.raises(CampaignError, match=said):
         FineTuning.of(options)
+
+
+def test_the_recipe_guarded_is_cross_fitted_unless_that_is_switched_off():
+    assert FineTuning.of(recipe("guarded")).is_cross_fitted
+    assert not FineTuning.of({**recipe("guarded"), "cross_fit": False}).is_cross_fitted
+    assert not any(FineTuning.of(recipe(name)).is_cross_fitted for name in RECIPES if name != "guarded")
 
 
 def test_a_campaign_of_an_earlier_version_with_the_neutral_values_of_what_is_gone_opens_unchanged():

@@ -86,7 +86,8 @@ def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet
 
 def test_labels_that_came_in_between_two_trainings_judge_the_network_of_the_first(nnunet_folders, monkeypatch):
     target = make_target(nnunet_folders, labelled=2, unlabelled=2)
-    start(target, fold="all", budget=1, oracle="folder", strategy="random", stride=9, epochs=10, **SETTINGS)
+    alone = {"fine_tuning": {**recipe("guarded"), "cross_fit": False}}
+    start(target, fold="all", budget=1, oracle="folder", strategy="random", stride=9, epochs=10, **alone)
     monkeypatch.setattr(Campaign, "query_due", lambda campaign, epoch: False)  # a training on what is labelled
     for case, seed in (("", 0), ("case_3", 3)):
         if case:

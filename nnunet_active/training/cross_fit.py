@@ -1,0 +1,208 @@
+r"""Cross-fitting: before a training begins, short trainings that each leave labelled cases out, so that these can judge the recipe.
+
+A network says nothing about the cases that it was trained on. So the labelled cases are divided into folds; for each fold a network is
+trained from the source weights on all other labelled cases, and its Dice at every alpha is measured on those of the fold: d_i(alpha) of
+:mod:`~nnunet_active.training.guarded_choice` for every labelled case, also where no second round brings cases that are new.
+
+Folds: one case each up to `LEAVE_ONE_OUT`, from then on two halves; cases of one patient (``--groups``) stay on one side. A fold's
+network is trained as the real one is, with the trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the
+first round (at least 1); its learning rates run through those of the round at twice the speed. There are no pseudo-labels yet. It has
+seen less, so that it rather errs on the side of the source. Afterwards all is as it was: the training that follows is the same to the
+bit.
+
+Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on; the folds and their length are our choice.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nnunet_active.data.partly_labelled import read_label_map
+from nnunet_active.data.patients import Patients
+from nnunet_active.training.adaptation import Adaptation
+from nnunet_active.training.comparison_table import CROSS_FIT
+from nnunet_active.training.earlier_training import EarlierTraining
+from nnunet_active.training.guarded_choice import GuardedChoice
+from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.training.schedule import RoundSchedule
+from nnunet_active.training.source_watch import judging
+from nnunet_active.training.weights import Weights, copy_weights, put_weights
+from nnunet_active.util.atomic import write_json
+
+LEAVE_ONE_OUT = 3
+"""Cases (or patients) up to which each is a fold of its own."""
+ENOUGH = 3
+"""Cases that judge without cross-fitting from which on it is left away."""
+RECORD = "cross_fit.json"
+"""What the rows of `comparison.csv` were made from; they count for nothing else."""
+_STEPS = 5  # from then on it is known how long it takes
+
+
+def folds_of(cases: Sequence[str], patients: Patients, seed: int) -> list[list[str]]:
+    """Who is left out together; empty where nobody can be.
+
+    >>> folds_of(["a", "b", "c"], Patients(), 0)
+    [['a'], ['b'], ['c']]
+    """
+    groups = list(patients.cases_of(cases).values())
+    if len(groups) < 2:
+        return []
+    if len(groups) <= LEAVE_ONE_OUT:
+        return groups
+    order = random.Random(f"cross-fit {seed}").sample(groups, len(groups))
+    return [sorted(case for group in order[start::2] for case in group) for start in range(2)]
+
+
+class CrossFit:
+    """The cross-fit networks of one training. All ranks call every method in the same order.
+
+    Args:
+        trainer: an active trainer whose network is the source network, before its first epoch.
+        choice: is told of what they show.
+    """
+
+    def __init__(self, trainer: Any, choice: GuardedChoice) -> None:
+        self.trainer, self.choice, self.session = trainer, choice, trainer.session
+        self.first_round = self.session.round_epochs(0, trainer.num_epochs)[1]
+        self.epochs = max(1, self.first_round // 2)
+        self._told = False
+
+    def run(self) -> None:
+        """Train and measure what is not known yet, unless there is no need, or nothing to be had."""
+        session, labelled = self.session, self.session.labelled(0)
+        able = set(judging(session, labelled))
+        folds = folds_of(labelled, session.campaign.settings.patients, session.campaign.settings.seed)
+        if why := self._why_not(folds, able):
+            session.log(f"Cross-fit: none, {why}.")
+            self._begin({})
+            return
+        self._begin(self._made_from(folds))
+        missing = [n for n, fold in enumerate(folds) if not self.choice.knows(sorted(able & set(fold)))]
+        if not missing:
+            return
+        session.log(
+            f"Cross-fit: {len(missing)} extra trainings of {self.epochs} epochs each come before this one (its first round has "
+            f"{self.first_round}). Each leaves labelled cases out, which then say how far to leave the source."
+        )
+        self.trainer.save_here()
+        began = time.perf_counter()
+        for number in missing:
+            rest = sorted(set(labelled) - set(folds[number]))
+            with untouched(self.trainer):
+                weights = self._train(number, rest, len(missing))
+            network = EarlierTraining(weights, weights, frozenset(rest), self.epochs)
+            self.choice.measure(self.epochs, sorted(able & set(folds[number])), CROSS_FIT, network)
+        seconds = time.perf_counter() - began
+        session.log(f"Cross-fit: done in {seconds / 60:.1f} minutes.")
+        session.event(0, "cross_fit", folds=folds, trained=len(missing), epochs=self.epochs, seconds=seconds)
+
+    def _why_not(self, folds: list[list[str]], able: set[str]) -> str:
+        if not self.trainer.fine_tuning.is_cross_fitted:
+            return "it is switched off"
+        if len(able) < 2 or not folds:
+            return "it takes two labelled cases, of two patients, one to train on and one to judge"
+        known = self.choice.judged_without_cross_fit()
+        return f"{known} cases judge without it" if known >= ENOUGH else ""
+
+    def _made_from(self, folds: list[list[str]]) -> dict[str, Any]:
+        """All that decides the networks and their Dice."""
+        trainer, settings = self.trainer, self.session.campaign.settings
+        return {
+            "folds": folds,
+            "labels": self.session.ranks.decide(lambda: {case: self._digest(case) for fold in folds for case in fold}),
+            "source": self.choice.source,
+            "epochs": [self.epochs, self.first_round, trainer.num_epochs],
+            "iterations": trainer.num_iterations_per_epoch,
+            "lr": trainer.initial_lr,
+            "seed": settings.seed,
+            "restart": trainer.restart,
+            "ema_epochs": trainer.fine_tuning.ema_epochs,
+        }
+
+    def _digest(self, case: str) -> str:
+        label = np.ascontiguousarray(read_label_map(self.session.known_slices.folder, case)[0])
+        return hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
+
+    def _begin(self, made_from: dict[str, Any]) -> None:
+        """Rows that were made from anything else are forgotten; first these, so that a kill leaves none that seem to be ours."""
+        file = Path(self.trainer.output_folder) / RECORD
+        if made_from and self.session.ranks.decide(lambda: _read(file)) == made_from:
+            return
+        self.choice.comparison.forget(CROSS_FIT)
+        if made_from:
+            self.session.ranks.decide(lambda: write_json(file, made_from))
+
+    def _train(self, number: int, cases: list[str], trainings: int) -> Weights:
+        """The weights of a network that was trained on ``cases``, or their average where the recipe averages."""
+        trainer, session = self.trainer, self.session
+        put_weights(trainer.network, trainer.adaptation.source)
+        trainer.do_split = lambda: (cases, cases)
+        session.seed(0, number + 1)
+        wrapped = trainer.network
+        trainer.network = wrapped.module if trainer.is_ddp else wrapped  # as it is when the trainer itself asks
+        trainer.optimizer, schedule = trainer.configure_optimizers()
+        trainer.network = wrapped
+        if trainer.restart == "source":
+            schedule = RoundSchedule(schedule, trainer.num_epochs, lambda epoch: (0, self.first_round))
+        trainer.lr_scheduler, trainer.grad_scaler = schedule, copy.deepcopy(trainer.grad_scaler)
+        way = Adaptation(trainer.network, trainer.adaptation.decay)
+        way.attach(trainer.optimizer)
+        trainer.set_deep_supervision_enabled(trainer.enable_deep_supervision)
+        trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
+        began, steps = time.perf_counter(), 0
+        for epoch in range(self.epochs):
+            session.seed(epoch, number + 1)
+            trainer.network.train()
+            trainer.lr_scheduler.step(epoch * self.first_round / self.epochs)
+            for _ in range(trainer.num_iterations_per_epoch):
+                trainer.train_step(next(trainer.dataloader_train))
+                steps += 1
+                if steps == _STEPS and not self._told:
+                    each = (time.perf_counter() - began) / steps
+                    minutes = each * trainings * self.epochs * trainer.num_iterations_per_epoch / 60
+                    session.log(f"Cross-fit: about {minutes:.1f} minutes, at {each:.2f} seconds a step.")
+                    self._told = True
+        with way.predicting():
+            return copy_weights(trainer.network)
+
+
+@contextmanager
+def untouched(trainer: Any) -> Iterator[None]:
+    """Whatever is trained in here, the trainer is afterwards as it was before, and draws the same random numbers next."""
+    network = trainer.network
+    weights, mode = copy_weights(network), network.training
+    names = ("optimizer", "lr_scheduler", "grad_scaler", "inference_allowed_mirroring_axes", "_loaded_cases")
+    kept = {name: getattr(trainer, name) for name in names}
+    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 - as nnU-Net draws
+    try:
+        with torch.random.fork_rng([trainer.device] if trainer.device.type == "cuda" else []):
+            yield
+    finally:
+        finish_loaders(trainer)
+        vars(trainer).pop("do_split", None)
+        for name, value in kept.items():
+            setattr(trainer, name, value)
+        put_weights(network, weights)
+        network.train(mode)
+        for parameter in network.parameters():
+            parameter.grad = None
+        random.setstate(drawn[0])
+        np.random.set_state(drawn[1])  # noqa: NPY002
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
