@@ -20,13 +20,11 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.data.patients import Patients
@@ -34,9 +32,9 @@ from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import CROSS_FIT
 from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.guarded_choice import GuardedChoice
-from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.source_watch import judging
+from nnunet_active.training.untouched import untouched
 from nnunet_active.training.weights import Weights, copy_weights, put_weights
 from nnunet_active.util.atomic import write_json
 
@@ -175,30 +173,6 @@ class CrossFit:
                     self._told = True
         with way.predicting():
             return copy_weights(trainer.network)
-
-
-@contextmanager
-def untouched(trainer: Any) -> Iterator[None]:
-    """Whatever is trained in here, the trainer is afterwards as it was before, and draws the same random numbers next."""
-    network = trainer.network
-    weights, mode = copy_weights(network), network.training
-    names = ("optimizer", "lr_scheduler", "grad_scaler", "inference_allowed_mirroring_axes", "_loaded_cases")
-    kept = {name: getattr(trainer, name) for name in names}
-    drawn = random.getstate(), np.random.get_state()  # noqa: NPY002 - as nnU-Net draws
-    try:
-        with torch.random.fork_rng([trainer.device] if trainer.device.type == "cuda" else []):
-            yield
-    finally:
-        finish_loaders(trainer)
-        vars(trainer).pop("do_split", None)
-        for name, value in kept.items():
-            setattr(trainer, name, value)
-        put_weights(network, weights)
-        network.train(mode)
-        for parameter in network.parameters():
-            parameter.grad = None
-        random.setstate(drawn[0])
-        np.random.set_state(drawn[1])  # noqa: NPY002
 
 
 def _read(file: Path) -> Any:

@@ -11,9 +11,10 @@ import torch
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as stock
 from ranks_of_a_test import on_ranks
 from tiny_target import NAME, PLANS, make_target
-from tiny_training import campaign_of, start
+from tiny_training import campaign_of, fresh_target, start
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.query.pool_scoring import ScoringWork
@@ -21,6 +22,7 @@ from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
+from nnunet_active.training.comparison_table import read_comparison
 from nnunet_active.util.log import silent
 
 CPU = torch.device("cpu")
@@ -92,3 +94,21 @@ def test_two_processes_train_one_network_ask_once_and_share_the_scoring(target, 
     saved = torch.load(checkpoint, weights_only=False)
     assert saved["nnunet_active"]["labelled"] == sorted(asked)
     assert weights_digest(saved["network_weights"]) == first["weights"]
+
+
+def test_two_processes_share_the_judging_of_cross_fit_networks_and_train_on_as_without(tmp_path, monkeypatch):
+    results = {}
+    for name in ("on", "off"):
+        target = fresh_target(tmp_path / name, monkeypatch, labelled=5, unlabelled=0)
+        fine_tuning = {**recipe("guarded"), "cross_fit": name == "on"}
+        budget = {"budget": 2, "query_size": 2, "one_off": True}
+        start(target, "0", "retrospective", **budget, epochs=2, strategy="random", fine_tuning=fine_tuning)
+        work = tmp_path / name / "work"
+        work.mkdir()
+        on_ranks(train, work)
+        results[name] = [pickle.loads((work / f"rank_{rank}").read_bytes()) for rank in range(2)]
+        folder = target.results / NAME / f"OnCpus__{PLANS}__3d_fullres" / "fold_0"
+        rows = read_comparison(folder / "comparison.csv")
+        rows = rows[rows["kind"] == "cross_fit"]
+        assert sorted(set(rows["case"])) == (results[name][0]["split"][0] if name == "on" else [])
+    assert len({one["weights"] for pair in results.values() for one in pair}) == 1
