@@ -107,10 +107,8 @@ class RecordedTraining:
 
     def go_on_from(self, leg: Leg) -> None:
         """As ``--c``, from the end of a leg, whichever run trained it: with its network, and with what was measured until then."""
-        comparison = Path(self.output_folder) / FILE
-        comparison.unlink(missing_ok=True)
         if (leg.folder / FILE).is_file():
-            copy_file(leg.folder / FILE, comparison)
+            copy_file(leg.folder / FILE, Path(self.output_folder) / FILE)
         self.load_checkpoint(str(leg.checkpoint))
 
     def _history(self) -> list[list[str]]:

@@ -44,7 +44,7 @@ ENOUGH = 3
 """Cases that judge without cross-fitting from which on it is left away."""
 RECORD = "cross_fit.json"
 """What the rows of `comparison.csv` were made from; they count for nothing else."""
-_STEPS = 5  # from then on it is known how long it takes
+_STEPS = 5  # that say how long it takes; the very first does not count, which compiles and warms up
 
 
 def folds_of(cases: Sequence[str], patients: Patients, seed: int) -> list[list[str]]:
@@ -102,7 +102,7 @@ class CrossFit:
             network = EarlierTraining(weights, weights, frozenset(rest), self.epochs)
             self.choice.measure(self.epochs, sorted(able & set(folds[number])), CROSS_FIT, network)
         seconds = time.perf_counter() - began
-        session.log(f"Cross-fit: done in {seconds / 60:.1f} minutes.")
+        session.log(f"Cross-fit: done in {_long(seconds)}.")
         session.event(0, "cross_fit", folds=folds, trained=len(missing), epochs=self.epochs, seconds=seconds)
 
     def _why_not(self, folds: list[list[str]], able: set[str]) -> str:
@@ -166,13 +166,19 @@ class CrossFit:
             for _ in range(trainer.num_iterations_per_epoch):
                 trainer.train_step(next(trainer.dataloader_train))
                 steps += 1
-                if steps == _STEPS and not self._told:
-                    each = (time.perf_counter() - began) / steps
-                    minutes = each * trainings * self.epochs * trainer.num_iterations_per_epoch / 60
-                    session.log(f"Cross-fit: about {minutes:.1f} minutes, at {each:.2f} seconds a step.")
+                if steps == 1:
+                    began = time.perf_counter()
+                if steps == 1 + _STEPS and not self._told:
+                    each = (time.perf_counter() - began) / _STEPS
+                    whole = each * trainings * self.epochs * trainer.num_iterations_per_epoch
+                    session.log(f"Cross-fit: about {_long(whole)} in all, at {each:.2f} seconds a step.")
                     self._told = True
         with way.predicting():
             return copy_weights(trainer.network)
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _read(file: Path) -> Any:

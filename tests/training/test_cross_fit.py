@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -53,7 +54,7 @@ def test_scans_of_one_patient_are_left_out_together():
 
 def test_with_one_round_every_labelled_case_is_judged_by_a_network_that_has_not_seen_it(nnunet_folders, capsys):
     target = make_target(nnunet_folders)
-    start(target, fold="all", **ON)
+    start(target, fold="all", **ON, iterations=3)
     trainer = trainer_of(target, fold="all")
     trainer.run_training()
     labelled = trainer.session.labelled(0)
@@ -68,6 +69,7 @@ def test_with_one_round_every_labelled_case_is_judged_by_a_network_that_has_not_
     assert end["cases"] == 3 and {row["kind"] for row in end["by_case"]} == {"cross_fit"}
     said = capsys.readouterr().out
     assert "Cross-fit: 3 extra trainings of 2 epochs each come before this one (its first round has 4)." in said
+    assert re.search(r"Cross-fit: about \d+ s in all, at \d+\.\d\d seconds a step\.", said)
 
 
 def test_a_network_is_trained_on_nothing_that_it_judges(nnunet_folders, monkeypatch):
