@@ -49,6 +49,7 @@ ADAPTERS = {
     "demo/predict_and_measure",
     "demo/source_training",
     "doctor/doctor_probe",
+    "nnunet/guarded_predictor",
     "nnunet/inference",
     "nnunet/networks",
     "nnunet/stock_folds",

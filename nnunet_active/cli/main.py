@@ -29,6 +29,7 @@ COMMANDS = {
     "pseudo": "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted",
     "report": "Write one HTML file: where the campaign stands, what was asked for and why, pictures, agreement, settings",
     "strategies": "List the query strategies with what they need, their cost and their paper",
+    "predict": "Predict as nnUNetv2_predict does, with a guard for scans in which the adapted model loses a class",
     "export": "Write a trained model as a stock nnU-Net model folder or zip, usable without this package",
     "export-dicom": "Write predictions as DICOM segmentations of the series that import-dicom imported",
     "summarize-source": "For the owner of a source model: sum up its scans as a few centroids and covariances, without any image",

@@ -1,0 +1,72 @@
+"""``nnunet_active predict``: nnUNetv2_predict with a guard for scans in which an adapted model loses a class."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_active.cli.arguments import (
+    add_checkpoint,
+    add_configuration,
+    add_dataset,
+    add_device,
+    add_plans,
+    device_of,
+    fold,
+    plain,
+    real,
+    whole,
+)
+from nnunet_active.commands import trainer_for
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of ``nnUNetv2_predict``, which mean the same here."""
+    parser.add_argument("-i", dest="images", type=Path, required=True, help="folder of images, CASE_0000 and so on")
+    parser.add_argument("-o", dest="output", type=Path, required=True, help="folder for the label maps and guard.csv")
+    add_dataset(parser)
+    add_configuration(parser)
+    add_plans(parser, of_campaign=True)
+    parser.add_argument(
+        "-tr",
+        dest="trainer",
+        type=plain("-tr"),
+        default=trainer_for("mmacts"),
+        help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
+    )
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", type=fold(), default=["0"], help="folds: numbers or 'all' (default: 0)"
+    )
+    add_checkpoint(parser)
+    add_device(parser)
+    parser.add_argument("-step_size", type=real("-step_size", most=1, positive=True), default=0.5, help="default: 0.5")
+    parser.add_argument("-npp", type=whole("-npp", 0, 1024), default=3, help="processes that preprocess (default: 3)")
+    parser.add_argument("-nps", type=whole("-nps", 0, 1024), default=3, help="processes that export (default: 3)")
+    for flag, text in (
+        ("--disable_tta", "no mirroring"),
+        ("--save_probabilities", "also write class probabilities"),
+        ("--continue_prediction", "leave what is there"),
+        ("--disable_progress_bar", "no progress bar"),
+        ("--not_on_device", "keep the results off the GPU, for large images"),
+        ("--verbose", "say more"),
+    ):
+        parser.add_argument(flag, action="store_true", help=text)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, and say which cases the guard predicted again."""
+    from nnunet_active.training.guarded_prediction import PredictOptions, predict_guarded
+
+    device = device_of(args.device, print)
+    names = ("images", "output", "dataset", "configuration", "plans", "trainer", "folds", "checkpoint", "step_size")
+    given = {name: getattr(args, name) for name in (*names, "npp", "nps", "save_probabilities", "verbose")}
+    options = PredictOptions(
+        **given,
+        device=device,
+        mirroring=not args.disable_tta,
+        overwrite=not args.continue_prediction,
+        progress=not args.disable_progress_bar,
+        on_device=not args.not_on_device,
+    )
+    print(*predict_guarded(options), sep="\n")
+    return 0

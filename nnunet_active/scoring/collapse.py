@@ -1,0 +1,52 @@
+r"""Has a class vanished from the prediction of an adapted network, where the source network was sure of it?
+
+With p the probability of class c by the source network and m its mask, the soft Dice confidence (arXiv:2402.10665) is
+
+    SDC(c) = 2 \sum p m / (\sum p + \sum m),
+
+and with V_0(c) and V(c) the volumes that the source and the adapted network predict, c has collapsed if V(c) < `SHARE` V_0(c) and
+SDC(c) > `SURE`. (Our own rule; judged by ``benchmarks/guard.py``.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_active.scoring.groups import sum_by_group
+from nnunet_active.scoring.statistics import slabs
+from nnunet_active.scoring.voxels import Softmax, two_heads
+from nnunet_active.scoring.voxels import regions as region_voxels
+
+SHARE = 0.5
+SURE = 0.8
+
+
+@torch.inference_mode()
+def volumes_and_confidence(logits: Tensor, regions: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Of every head the predicted voxels (C,) int64, and the soft Dice confidence (C,) float64, 0 where nothing is predicted.
+
+    Args:
+        logits: (C, Z, Y, X) of any float dtype, on any device; never copied as a whole.
+        regions: sigmoid heads instead of a softmax.
+    """
+    heads = len(logits)
+    of_voxels = region_voxels if regions else two_heads if heads == 2 else Softmax(heads, logits.device)
+    volume, sure, mass = torch.zeros((3, heads), dtype=torch.float64)
+    for part in slabs(logits):
+        found = of_voxels(logits[:, part].reshape(heads, -1))
+        volume += (found.predicted.sum(1) if regions else sum_by_group(found.label, None, heads)).cpu()
+        sure += (found.sure if regions else sum_by_group(found.label, found.highest.double(), heads)).cpu()
+        mass += found.mass.cpu()
+    confidence = torch.where(volume > 0, 2 * sure / (mass + volume).clamp(min=1), 0.0)
+    return volume.long().numpy(), confidence.numpy()
+
+
+def collapsed(volume: np.ndarray, source_volume: np.ndarray, source_confidence: np.ndarray) -> np.ndarray:
+    """Which classes have, (C,) bool, by the rule above; all arguments (C,).
+
+    >>> collapsed(np.array([40, 0, 0]), np.array([100, 100, 0]), np.array([0.9, 0.7, 0.0]))
+    array([ True, False, False])
+    """
+    return (volume < SHARE * source_volume) & (source_confidence > SURE)

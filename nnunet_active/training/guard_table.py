@@ -1,0 +1,59 @@
+"""``guard.csv`` beside guarded predictions: one row per case and class, written as each case is predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nnunet_active.nnunet.guarded_predictor import Verdict
+from nnunet_active.util.tables import read_csv, write_csv
+
+GUARD_FILE = "guard.csv"
+GUARD_COLUMNS = ["case", "label", "source_voxels", "source_confidence", "adapted_voxels", "collapsed"]
+
+
+class GuardTable:
+    """The table of one folder of predictions.
+
+    Args:
+        folder: of the predictions.
+        names: of the network's heads.
+        regions: whether all of these are foreground; else the first is the background.
+        goes_on: keep the rows of an earlier, interrupted prediction.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str], regions: bool, goes_on: bool = False) -> None:
+        self.file, self.first, self.names = Path(folder) / GUARD_FILE, 0 if regions else 1, names
+        self.table = pd.DataFrame(columns=GUARD_COLUMNS)
+        if goes_on and self.file.is_file():
+            self.table = read_csv(self.file, dtype={"case": str, "label": str})[GUARD_COLUMNS]
+
+    def add(self, case: str, verdict: Verdict) -> None:
+        """Keep what was found in a case."""
+        rows = pd.DataFrame(
+            {
+                "case": case,
+                "label": list(self.names),
+                "source_voxels": verdict.source_volume,
+                "source_confidence": verdict.source_confidence.round(5),
+                "adapted_voxels": verdict.volume,
+                "collapsed": verdict.collapsed,
+            }
+        ).iloc[self.first :]
+        before = self.table[self.table["case"] != case]
+        self.table = rows if before.empty else pd.concat([before, rows], ignore_index=True)
+        write_csv(self.file, self.table)
+
+    def lines(self) -> list[str]:
+        """What the guard did, for people."""
+        found = self.table[self.table["collapsed"].astype(bool)]
+        total, touched = self.table["case"].nunique(), found["case"].unique()
+        if not len(touched):
+            return [
+                f"Guard: no class collapsed in {total} cases; every prediction is nnUNetv2_predict's. See {self.file}."
+            ]
+        said = [f"  {case}: {', '.join(rows['label'])}" for case, rows in found.groupby("case", sort=False)]
+        head = f"Guard: in {len(touched)} of {total} cases a class collapsed, so they were predicted nearer to the source network:"
+        return [head, *said, f"Look at these first; volumes are in {self.file}."]

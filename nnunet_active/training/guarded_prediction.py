@@ -1,0 +1,151 @@
+"""``nnunet_active predict``: predictions of an adapted model, guarded by the source network that it came from."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
+from nnunet_active.nnunet.networks import head_names
+from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
+from nnunet_active.training.guard_table import GUARD_FILE, GuardTable
+from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
+from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.outputs import check_output_folder
+from nnunet_active.workspace import Workspace
+
+_ARGUMENTS = "predict_from_raw_data_args.json"
+"""nnU-Net writes it into every folder of predictions."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """The flags of ``nnUNetv2_predict``.
+
+    Attributes:
+        images, output: folders.
+        dataset: number or name.
+        configuration: nnU-Net configuration.
+        plans: plans identifier; None: the campaign's, or the default one.
+        trainer: class name.
+        folds: numbers as text, or ``all``.
+        checkpoint: file name.
+        device: where to predict.
+        step_size: of the sliding window, as a share of the patch.
+        mirroring: test-time augmentation.
+        save_probabilities, overwrite, npp, nps, progress, on_device, verbose: as nnU-Net's.
+    """
+
+    images: Path
+    output: Path
+    dataset: str
+    configuration: str
+    plans: str | None
+    trainer: str
+    folds: Sequence[str]
+    checkpoint: str
+    device: torch.device
+    step_size: float = 0.5
+    mirroring: bool = True
+    save_probabilities: bool = False
+    overwrite: bool = True
+    npp: int = 3
+    nps: int = 3
+    progress: bool = True
+    on_device: bool = True
+    verbose: bool = False
+
+
+def predict_guarded(options: PredictOptions) -> list[str]:
+    """Predict a folder of images; returns what the guard did, for people.
+
+    Raises:
+        MissingInput: model, source network or images are not there, or the model is none of ours.
+        ActiveError: the source network does not fit the model.
+    """
+    workspaces = [
+        Workspace(dataset_name(options.dataset), fold, options.configuration, options.plans) for fold in options.folds
+    ]
+    first = workspaces[0]
+    name = f"{options.trainer}__{first.plans_name}__{options.configuration}"
+    model = results_root() / first.dataset / name
+    files = [model / f"fold_{fold}" / options.checkpoint for fold in options.folds]
+    contents = [check_is_adapted(file) for file in files]
+    predictor = _predictor(options)
+    with contextlib.redirect_stdout(io.StringIO()):
+        predictor.initialize_from_trained_model_folder(str(model), tuple(options.folds), options.checkpoint)
+    plans, dataset_json = predictor.plans_manager.plans, predictor.dataset_json
+    _check_folders(options, dataset_json["file_ending"])
+    weights: list[NearerWeights] = []
+    sources = {}
+    for workspace, file, content in zip(workspaces, files, contents, strict=True):
+        try:
+            source = workspace.source
+        except MissingInput as error:
+            raise MissingInput(f"{error} To predict without a guard, {STOCK}.") from error
+        weights.append(nearer_weights(content, str(file), source, plans, dataset_json))
+        sources[source.origin] = weights[-1].source
+    options.output.mkdir(parents=True, exist_ok=True)
+    if not any(one.differ for one in weights):
+        _predict(predictor, options)
+        return [
+            f"Guard: this model predicts by weights {NEAR:.0%} of the way from the source or nearer, so there was nothing to do."
+        ]
+    regions = predictor.label_manager.has_regions
+    table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite)
+    predictor.guard([*sources.values()], [one.nearer for one in weights], table.add)
+    _predict(predictor, options)
+    return table.lines()
+
+
+def _check_folders(options: PredictOptions, ending: str) -> None:
+    """There are images, and no label or other file would be lost."""
+    images = options.images
+    if not images.is_dir():
+        raise MissingInput(f"{images} was not found; -i names the folder of the images.")
+    first = f"_0000{ending}"
+    cases = [file.name.removesuffix(first) for file in images.glob(f"*{first}")]
+    if not cases:
+        raise MissingInput(f"{images} holds no image CASE{first}, which the model needs; name another folder with -i.")
+    if options.overwrite:
+        names = [GUARD_FILE, *(f"{case}{ending}" for case in cases)]
+        check_output_folder(
+            options.output, lambda folder: (folder / _ARGUMENTS).is_file(), names, "a folder of predictions"
+        )
+
+
+def _predictor(options: PredictOptions) -> GuardedPredictor:
+    """With as many threads as nnUNetv2_predict takes."""
+    torch.set_num_threads(multiprocessing.cpu_count() if options.device.type == "cpu" else 1)
+    with contextlib.redirect_stdout(io.StringIO()):  # it explains a flag that nobody set
+        return GuardedPredictor(
+            tile_step_size=options.step_size,
+            use_gaussian=True,
+            use_mirroring=options.mirroring,
+            perform_everything_on_device=options.on_device,
+            device=options.device,
+            verbose=options.verbose,
+            verbose_preprocessing=options.verbose,
+            allow_tqdm=options.progress,
+        )
+
+
+def _predict(predictor: GuardedPredictor, options: PredictOptions) -> None:
+    """As nnUNetv2_predict does it: without further processes where none are wanted."""
+    places, how = (str(options.images), str(options.output)), {"save_probabilities": options.save_probabilities}
+    if options.npp == 0 and options.nps == 0:
+        predictor.predict_from_files_sequential(*places, overwrite=options.overwrite, **how)
+        return
+    predictor.predict_from_files(
+        *places,
+        overwrite=options.overwrite,
+        num_processes_preprocessing=options.npp,
+        num_processes_segmentation_export=options.nps,
+        **how,
+    )

@@ -1,0 +1,93 @@
+"""Weights nearer to the source than those that an adapted model predicts with, from its checkpoint and the source network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nnunet_active.campaign.fine_tuning import GUARDED, UNTIL_CHOSEN
+from nnunet_active.models.source_model import SourceModel, carry_over
+from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.training.checkpoints import own_details
+from nnunet_active.training.weights import Weights, interpolate
+from nnunet_active.util.errors import ActiveError, MissingInput
+
+NEAR = UNTIL_CHOSEN[GUARDED]
+"""How far from the source the nearer weights are: where the gate of ``guarded`` begins."""
+
+STOCK = "predict with nnUNetv2_predict"
+
+
+@dataclass(frozen=True)
+class NearerWeights:
+    """State dicts of networks for the target.
+
+    Attributes:
+        source: w0, the source network as it was carried over.
+        nearer: w0 + a (w - w0) with the smaller of `NEAR` and the alpha of the model.
+        alpha: how far from the source the model itself predicts.
+    """
+
+    source: Weights
+    nearer: Weights
+    alpha: float
+
+    @property
+    def differ(self) -> bool:
+        """Whether the model is further from the source than that."""
+        return self.alpha > NEAR
+
+
+def check_is_adapted(file: Path) -> dict:
+    """Content of a checkpoint of one of our trainers.
+
+    Raises:
+        MissingInput: it is not there, or another trainer wrote it.
+        ActiveError: it cannot be read without running code from it.
+    """
+    if not file.is_file():
+        raise MissingInput(
+            f"{file} was not found; train that fold to its end, or name another fold (-f) or checkpoint (-chk)."
+        )
+    content = load_checkpoint(file, str(file), advice=f"if you trust where it comes from, {STOCK}")
+    if not own_details(content):
+        raise MissingInput(
+            f"{file} was not written by a trainer of this package, so no source network is known to guard its predictions; {STOCK}."
+        )
+    return content
+
+
+def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, dataset_json: dict) -> NearerWeights:
+    """The weights for the guard.
+
+    Args:
+        content: of the checkpoint; see :func:`check_is_adapted`.
+        where: how messages call it.
+        source: the source network.
+        plans, dataset_json: of the adapted model.
+
+    Raises:
+        ActiveError: the source says nothing about the target's labels, or is another one than the model was adapted from.
+    """
+    weights, details = network_weights(content, where), own_details(content)
+    network = build_network(plans, source.configuration, dataset_json)
+    report = carry_over(network, source, plans, dataset_json)
+    if not report.head_trained:
+        raise ActiveError(
+            f"The source network {source.origin} has no output for the labels of {where}, so it cannot guard a prediction; {STOCK}."
+        )
+    own = network.state_dict()
+    free = report.head if None in report.heads.indices else ()
+    alpha = float(details.get("interpolation", 1.0))
+    trained = details.get("averaged_weights") or details.get("trained_weights")
+    expected = interpolate(own, trained, alpha, free) if trained and 0 < alpha < 1 else {}
+    fits = own.keys() == weights.keys() and all(own[name].shape == weights[name].shape for name in own)
+    if not fits or not all(torch.allclose(weights[name], tensor, atol=1e-5) for name, tensor in expected.items()):
+        raise ActiveError(
+            f"{where} was not adapted from the source network {source.origin}, which is there now; {STOCK}."
+        )
+    share = min(1.0, NEAR / alpha) if alpha > 0 else 1.0
+    return NearerWeights(own, interpolate(own, weights, share, free), alpha)

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+import pytest
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point
+
+from nnunet_active.cli import predict
+from nnunet_active.cli.main import main
+
+
+def test_every_flag_is_one_of_nnunetv2_predict(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["nnUNetv2_predict", "-h"])
+    with pytest.raises(SystemExit):
+        predict_entry_point()
+    stock = set(re.findall(r"(?<![\w-])--?[a-zA-Z_]+", capsys.readouterr().out))
+    parser = argparse.ArgumentParser()
+    predict.add_arguments(parser)
+    ours = {flag for action in parser._actions for flag in action.option_strings} - {"-h", "--help"}
+    assert len(ours) == 18 and ours <= stock
+
+
+@pytest.mark.parametrize(
+    "flags", [["-step_size", "2"], ["-step_size", "0"], ["-npp", "-1"], ["-f", "first"], ["-tr", "../x"]]
+)
+def test_a_value_that_makes_no_sense_is_one_sentence(nnunet_folders, tmp_path, capsys, flags):
+    assert main(["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "2d", *flags]) == 2
+    assert flags[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_data_set_that_is_not_there_is_named(nnunet_folders, tmp_path, capsys):
+    assert main(["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "2d", "-device", "cpu"]) == 2
+    assert "902" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from tiny_source import source_model, write_trained
+from tiny_target import NAME, PLANS, Target, make_target
+from tiny_training import fresh_target, start, trainer_of
+
+from nnunet_active.cli.main import main
+from nnunet_active.models.source_model import read_source_model
+from nnunet_active.scoring import collapse
+from nnunet_active.training.weights import interpolate
+
+CASES = ["case_0", "case_1", "case_2"]
+TRAINER = "nnUNetTrainerMmActS"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Target:
+    root = tmp_path_factory.mktemp("predict")
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (root / variable).mkdir()
+            patch.setenv(variable, str(root / variable))
+        return make_target(root, labelled=1, unlabelled=2)
+
+
+@pytest.fixture(autouse=True)
+def folders(tiny, monkeypatch) -> None:
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tiny.root / variable))
+
+
+def adapted_weights(source: dict, lost: bool) -> dict:
+    """A little beside the source; ``lost``: all but background is gone."""
+    weights = {name: tensor * 1.01 for name, tensor in source.items()}
+    for name in [name for name in weights if "seg_layers" in name and name.endswith("bias") and lost]:
+        weights[name] = torch.tensor([30.0, 0.0, 0.0])
+    return weights
+
+
+def train(tiny: Target, folder: Path, weights: dict, trainer: str = TRAINER, **changes) -> Path:
+    """A model folder with these weights."""
+    kept = tiny.preprocessed / "active" / "source" / f"{PLANS}__{tiny.configuration}"
+    source = read_source_model(kept, tiny.configuration)
+    plans = json.loads((tiny.preprocessed / f"{PLANS}.json").read_text())
+    model = source_model()
+    object.__setattr__(model, "plans", plans)
+    object.__setattr__(model, "weights", weights or source.weights)
+    return write_trained(model, folder / f"{trainer}__{PLANS}__{tiny.configuration}", **changes)
+
+
+def source_weights(tiny: Target) -> dict:
+    return read_source_model(tiny.model).weights
+
+
+def stock(model: Path, images: Path, output: Path) -> Path:
+    """What nnUNetv2_predict does, without further processes."""
+    output.mkdir()
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), ("0",))
+    predictor.predict_from_files_sequential(str(images), str(output), save_probabilities=True)
+    return output
+
+
+def predict(tiny: Target, output: Path, *flags: str, processes: str = "0") -> int:
+    where = [
+        "-i",
+        str(tiny.raw / "imagesTr"),
+        "-o",
+        str(output),
+        "-d",
+        "902",
+        "-c",
+        tiny.configuration,
+        "-device",
+        "cpu",
+    ]
+    how = ["-npp", processes, "-nps", processes, "--save_probabilities", "--disable_progress_bar"]
+    return main(["predict", *where, *how, *flags])
+
+
+def label_map(folder: Path, case: str) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(folder / f"{case}.nii.gz"))
+
+
+def assert_same_files(ours: Path, theirs: Path) -> None:
+    names = {file.name for file in theirs.iterdir()}
+    assert {file.name for file in ours.iterdir()} == names | {"guard.csv"}
+    for name in names - {"predict_from_raw_data_args.json"}:
+        if not name.endswith(".pkl"):
+            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    one, other = (json.loads((folder / "predict_from_raw_data_args.json").read_text()) for folder in (ours, theirs))
+    output = "output_folder_or_list_of_truncated_output_files"
+    assert one.pop(output) == str(ours) and other.pop(output) == str(theirs) and one == other
+
+
+def test_where_no_class_collapses_every_file_is_that_of_nnunetv2_predict(tiny, tmp_path, capsys):
+    weights = adapted_weights(source_weights(tiny), lost=False)
+    model = train(tiny, tiny.results / NAME, weights, nnunet_active={"labelled": ["case_0"]})
+    assert predict(tiny, tmp_path / "ours") == 0
+    assert_same_files(tmp_path / "ours", stock(model, tiny.raw / "imagesTr", tmp_path / "stock"))
+    with np.load(tmp_path / "ours" / "case_0.npz") as content:
+        assert content["probabilities"].std((1, 2, 3)).max() > 0.005, "a constant prediction would equal too much"
+    table = pd.read_csv(tmp_path / "ours" / "guard.csv")
+    assert table["case"].unique().tolist() == CASES and not table["collapsed"].any()
+    assert (table["source_voxels"] > 0).any() and "no class collapsed in 3 cases" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_case_whose_class_collapsed_is_predicted_nearer_to_the_source(tiny, tmp_path, capsys, monkeypatch, processes):
+    monkeypatch.setattr(collapse, "SURE", 0.0)
+    before = source_weights(tiny)
+    lost = adapted_weights(before, lost=True)
+    train(tiny, tiny.results / NAME, lost, nnunet_active={"labelled": ["case_0"]})
+    nearer = train(tiny, tmp_path / "nearer", interpolate(before, lost, 0.25))
+    assert predict(tiny, tmp_path / "ours", processes=processes) == 0
+    table = pd.read_csv(tmp_path / "ours" / "guard.csv")
+    assert table["adapted_voxels"].tolist() == [0] * len(table)
+    touched = table[table["collapsed"]]["case"].unique().tolist()
+    assert touched == CASES  # a random source predicts something everywhere
+    theirs = stock(nearer, tiny.raw / "imagesTr", tmp_path / "stock")
+    for case in CASES:
+        np.testing.assert_array_equal(label_map(tmp_path / "ours", case), label_map(theirs, case))
+    assert "in 3 of 3 cases a class collapsed" in capsys.readouterr().out
+
+
+def test_an_interrupted_prediction_goes_on(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(collapse, "SURE", 0.0)
+    train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), True), nnunet_active={"labelled": []})
+    output = tmp_path / "ours"
+    assert predict(tiny, output) == 0
+    kept = label_map(output, "case_0")
+    whole = (output / "guard.csv").read_text()
+    (output / "case_1.nii.gz").unlink()
+    pd.read_csv(output / "guard.csv").query("case != 'case_1'").to_csv(output / "guard.csv", index=False)
+    written = (output / "case_0.nii.gz").stat().st_mtime_ns
+    assert predict(tiny, output, "--continue_prediction") == 0
+    assert (output / "case_0.nii.gz").stat().st_mtime_ns == written and (label_map(output, "case_0") == kept).all()
+    assert sorted((output / "guard.csv").read_text().splitlines()) == sorted(whole.splitlines())
+
+
+def test_a_model_near_to_its_source_is_predicted_by_the_stock_pass_alone(tiny, tmp_path, capsys):
+    details = {"labelled": ["case_0"], "interpolation": 0.25}
+    train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), True), nnunet_active=details)
+    assert predict(tiny, tmp_path / "ours") == 0
+    assert "there was nothing to do" in capsys.readouterr().out
+    assert (tmp_path / "ours" / "case_0.nii.gz").is_file() and not (tmp_path / "ours" / "guard.csv").exists()
+
+
+def test_what_cannot_be_guarded_is_one_sentence_and_nothing_is_written(tiny, tmp_path, capsys):
+    output = tmp_path / "ours"
+    train(tiny, tiny.results / NAME, {}, trainer="nnUNetTrainer")
+    assert predict(tiny, output, "-tr", "nnUNetTrainer") == 2
+    assert "predict with nnUNetv2_predict" in capsys.readouterr().err
+    train(tiny, tiny.results / NAME, {}, nnunet_active={"labelled": ["case_0"]})
+    assert predict(tiny, output, "-f", "3") == 2
+    assert "fold_3" in capsys.readouterr().err
+    assert predict(tiny, output, "-i", str(tmp_path)) == 2
+    assert "holds no image" in capsys.readouterr().err
+    assert predict(tiny, output, "-i", str(tmp_path / "nowhere")) == 2
+    assert "was not found" in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_no_label_is_ever_replaced(tiny, capsys):
+    train(tiny, tiny.results / NAME, {}, nnunet_active={"labelled": ["case_0"]})
+    labels = tiny.raw / "labelsTr"
+    before = (labels / "case_0.nii.gz").read_bytes()
+    assert predict(tiny, labels) == 2
+    assert "nothing is written there" in capsys.readouterr().err
+    assert (labels / "case_0.nii.gz").read_bytes() == before and len([*labels.iterdir()]) == 1
+
+
+def test_it_predicts_with_what_our_trainer_saved(tmp_path, monkeypatch, capsys):
+    target = fresh_target(tmp_path / "trained", monkeypatch)
+    start(target, epochs=2, fine_tuning={"interpolation": 0.75, "ema_epochs": 2.0})
+    trainer_of(target).run_training()
+    assert predict(target, tmp_path / "ours") == 0
+    assert "Guard:" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "ours" / "guard.csv")
+    assert table["case"].nunique() == len([*(target.raw / "imagesTr").glob("*_0000.nii.gz")])
