@@ -15,7 +15,7 @@ from tiny_benchmark import job_of, tiny_benchmark
 from nnunet_active.benchmark.configuration import SOURCE, Arm, Recipe, parse_arm
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.recorded_training import RecordedTraining
-from nnunet_active.benchmark.results import judged_rows, pseudo_label_rows, rows_of
+from nnunet_active.benchmark.results import judged_rows, pseudo_label_rows, rows_of, write_tables
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.strategies.registry import available_strategies
@@ -224,6 +224,9 @@ def test_what_the_gate_saw_is_kept_and_nobody_who_is_tested_on_judges(nnunet_fol
     assert judge["case"] == second["requested"][0] and judge["kind"] == "prequential"
     assert set(judge) == {"case", "kind", "0", "0.25", "0.5", "0.75", "1"}
     assert [row["chosen"] for row in judged_rows(result)] == [second["interpolation"]]
+    write_tables(job.root, [result])
+    (row,) = pd.read_csv(job.root / "judged.csv").to_dict("records")
+    assert row["case"] == judge["case"] and row["0.75"] == pytest.approx(judge["0.75"])
     assert not {judge["case"]} & set(job.spec.test)
 
 

@@ -52,14 +52,16 @@ def test_rows_hold_all_that_is_needed_to_do_the_run_again(nnunet_folders: Path):
     assert np.all(times >= 0)
 
 
-def test_unfinished_runs_are_left_out_and_no_table_of_pseudo_labels_is_written_without_any(nnunet_folders: Path):
+def test_unfinished_runs_are_left_out_and_no_table_of_pseudo_labels_or_judges_is_written_without_any(
+    nnunet_folders: Path,
+):
     benchmark = tiny_benchmark(nnunet_folders)
     (job,) = (job for job in benchmark.open_jobs() if job.spec.arm == "source")
     execute(job)
     found = finished(benchmark.root, benchmark.runs)
     assert [result["spec"]["arm"] for result in found] == ["source"]
     write_tables(benchmark.root, found)
-    assert not (benchmark.root / "pseudo_labels.csv").exists()
+    assert not any((benchmark.root / name).exists() for name in ("pseudo_labels.csv", "judged.csv"))
 
 
 def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_compared(nnunet_folders: Path):

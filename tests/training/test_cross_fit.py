@@ -87,12 +87,20 @@ def test_a_network_is_trained_on_nothing_that_it_judges(nnunet_folders, monkeypa
         judged.append(set(cases))
         measure(choice, epoch, cases, kind, earlier)
 
-    trainer.get_tr_and_val_datasets = made
+    rates, step = [], trainer.train_step
+
+    def stepped(batch):
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+        return step(batch)
+
+    trainer.get_tr_and_val_datasets, trainer.train_step = made, stepped
     monkeypatch.setattr(GuardedChoice, "measure", measured)
     trainer.run_training()
     labelled = set(trainer.session.labelled(0))
     assert read == [[labelled - left_out] * 2 for left_out in judged[:3]] + [[labelled] * 2]
     assert set.union(*judged[:3]) == labelled
+    of_the_training = rates[-8::2]  # four epochs of two steps, after three networks of two epochs
+    assert rates[:-8] == [rate for rate in of_the_training[::2] for _ in range(2)] * 3
 
 
 EVERYONE = {"confident_fraction": 1.0, "nearer_fraction": 1.0, "allow_empty": True, "labelled_fraction": 0.5}

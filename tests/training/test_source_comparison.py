@@ -10,7 +10,7 @@ from tiny_target import make_target, truth
 
 from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
-from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, SOURCE
+from nnunet_active.training.comparison_table import ADAPTED, CROSS_FIT, HELD_OUT, SOURCE
 from nnunet_active.training.source_comparison import Comparison, Measured
 
 
@@ -64,6 +64,15 @@ def test_of_a_partly_labelled_case_only_the_labelled_voxels_count(nnunet_folders
     found = comparison.table.set_index("label")["dice"]
     both = [np.count_nonzero(truth(0)[[i]] == 1) for i in (5, 7)]
     assert found["oedema"] == pytest.approx(2 * both[1] / (both[0] + 2 * both[1])) and found["core"] == 1
+
+
+def test_rows_of_a_kind_are_forgotten_in_the_file_too_and_others_stay(measured):
+    comparison, window, file = measured
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
+    comparison.measure(window, Measured("alpha 1", "def"), ["case_1"], CROSS_FIT)
+    comparison.forget(CROSS_FIT)
+    for table in (comparison.table, pd.read_csv(file)):
+        assert set(table["kind"]) == {HELD_OUT} and len(table) == 2
 
 
 def test_no_network_is_run_twice_on_a_case_also_by_another_process(measured):
