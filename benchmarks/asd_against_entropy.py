@@ -22,11 +22,16 @@ import os
 import tempfile
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 from workspace import ENDING, PLANS, Workspace, test_data
+
+if TYPE_CHECKING:
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.nnunet.inference import SlidingWindow
 
 PAIRS = {
     "glioma": ("Dataset203_GliomaSource", "Dataset204_GliomaTarget", None),
@@ -54,14 +59,33 @@ def score_pair(pair: str, configuration: str, raw: Path, work: Path) -> pd.DataF
     kept = work / f"{pair}_{configuration}.csv"
     if kept.is_file():
         return pd.read_csv(kept, index_col="case")
-    import blosc2
+    from nnunet_active.scoring.statistics import score_logits
+
+    store, window = prepare_pair(pair, configuration, raw, work)
+    rows = {}
+    for case in store.labelled_identifiers():
+        logits = window.logits(store.load_image(case))
+        row = score_logits(logits, float(np.prod(store.spacing(case)))).scalars
+        truth = truth_of(store, case)
+        row["true_error"] = 1 - mean_dice(logits.argmax(0).numpy(), truth, logits.shape[0])
+        row["true_voxels"] = float((truth > 0).sum())
+        rows[case] = row
+        print(
+            f"{pair} {case}: error {row['true_error']:.3f}, {row['foreground_voxels']:.0f} voxels predicted", flush=True
+        )
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.to_csv(kept, index_label="case")
+    return table
+
+
+def prepare_pair(pair: str, configuration: str, raw: Path, work: Path) -> tuple[CaseStore, SlidingWindow]:
+    """The preprocessed target, and the source network as it is carried over to it."""
     import torch
 
     from nnunet_active.data.cases import CaseStore
     from nnunet_active.models.source_model import carry_over, read_source_model
     from nnunet_active.nnunet.inference import SlidingWindow
     from nnunet_active.nnunet.networks import build_network
-    from nnunet_active.scoring.statistics import score_logits
 
     source_name, target, most = PAIRS[pair]
     model = test_data() / "models" / source_name / f"nnUNetTrainer__nnUNetPlans__{configuration}"
@@ -82,21 +106,14 @@ def score_pair(pair: str, configuration: str, raw: Path, work: Path) -> pd.DataF
     source = read_source_model(model)
     network = build_network(plans, configuration, dataset_json)
     carry_over(network, source, plans, dataset_json)
-    window = SlidingWindow(network.eval(), plans, configuration, dataset_json, torch.device("cpu"))
-    rows = {}
-    for case in store.labelled_identifiers():
-        logits = window.logits(store.load_image(case))
-        row = score_logits(logits, float(np.prod(store.spacing(case)))).scalars
-        truth = np.asarray(blosc2.open(str(store.folder / f"{case}_seg.b2nd"), mode="r")[:])[0]
-        row["true_error"] = 1 - mean_dice(logits.argmax(0).numpy(), np.maximum(truth, 0), logits.shape[0])
-        row["true_voxels"] = float((truth > 0).sum())
-        rows[case] = row
-        print(
-            f"{pair} {case}: error {row['true_error']:.3f}, {row['foreground_voxels']:.0f} voxels predicted", flush=True
-        )
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.to_csv(kept, index_label="case")
-    return table
+    return store, SlidingWindow(network.eval(), plans, configuration, dataset_json, torch.device("cpu"))
+
+
+def truth_of(store: CaseStore, case: str) -> np.ndarray:
+    """Its label map (Z, Y, X), 0 outside the scan."""
+    import blosc2
+
+    return np.maximum(np.asarray(blosc2.open(str(store.folder / f"{case}_seg.b2nd"), mode="r")[:])[0], 0)
 
 
 def mean_dice(predicted: np.ndarray, truth: np.ndarray, classes: int) -> float:

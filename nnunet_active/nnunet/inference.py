@@ -173,13 +173,13 @@ class SlidingWindow(Window):
     ) -> Iterator[list[SlabStream]]:
         """See :meth:`Window.streams`."""
         with self._predicting():
-            others = [self.stream(prepared, axis) for axis in self.mirror_axes] if members else []
+            others = [self.stream(prepared, (axis,)) for axis in self.mirror_axes] if members else []
             yield [self.stream(prepared, recorders=recorders), *others]
 
     def stream(
-        self, prepared: PreparedImage, flip: int | None = None, recorders: Sequence[Recorder] = ()
+        self, prepared: PreparedImage, flip: tuple[int, ...] = (), recorders: Sequence[Recorder] = ()
     ) -> SlabStream:
-        """One pass; every window mirrored along an axis before the network and back after it, as nnU-Net mirrors."""
+        """One pass; every window mirrored along these axes before the network and back after it, as nnU-Net mirrors."""
         patch = tuple(self._predictor.configuration_manager.patch_size)
         gaussian = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=prepared.image.device)
         return SlabStream(self.network, prepared.image, prepared.layout, gaussian, self.device, flip, recorders)

@@ -44,7 +44,7 @@ class SlabStream:
         layout: how to work it off.
         gaussian: nnU-Net's weights of a window, of the patch's shape, where the image lies.
         device: where the network is; mixed precision on a GPU, as nnU-Net does it.
-        flip: spatial axis of the network along which each window is mirrored before the network, and back after it.
+        flip: spatial axes of the network along which each window is mirrored before the network, and back after it.
         recorders: what listens to this pass, and to no other one of the same network; no window counts twice.
     """
 
@@ -55,7 +55,7 @@ class SlabStream:
         layout: Layout,
         gaussian: Tensor,
         device: torch.device,
-        flip: int | None = None,
+        flip: tuple[int, ...] = (),
         recorders: Sequence[Recorder] = (),
     ) -> None:
         self.network, self.image, self.layout, self.gaussian = network, image, layout, gaussian
@@ -82,10 +82,10 @@ class SlabStream:
                     sums.add(window, prediction.to(self.image.device).mul_(self.gaussian), self.gaussian)
 
     def _predict(self, patches: Tensor) -> Tensor:
-        if self.flip is None:
+        if not self.flip:
             return self.network(patches)
-        axis = (self.flip + 2,)
-        return torch.flip(self.network(torch.flip(patches, axis)), axis)
+        axes = tuple(axis + 2 for axis in self.flip)
+        return torch.flip(self.network(torch.flip(patches, axes)), axes)
 
     def _listen(self, on: bool) -> None:
         for recorder in self.recorders:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window_layout import Layout
+from nnunet_active.scoring.agreement import Agreement, pairwise_dice
 from nnunet_active.scoring.arg_max import highest_head
 from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder
 from nnunet_active.scoring.ensemble import Disagreement
+from nnunet_active.scoring.packed_prediction import pack
 from nnunet_active.scoring.statistics import NOT_FINITE, CaseScores, ScoreAccumulator
 
 T = TypeVar("T")
@@ -150,7 +152,9 @@ class Window(ABC):
             embedding: array ``embedding`` (d,) float32.
             class_mean: array ``class_mean`` (C, d) float32, the embedding over each predicted class; needs ``embedding``.
             entropy_bins: array ``entropy_histogram`` (bins,) of so many bins; 0: none.
-            ensemble: column ``mutual_information``, in nats.
+            ensemble: column ``mutual_information``, in nats; array ``class_agreement`` (C,) float64, the members' mean pairwise Dice of
+                every head (1 for the background, and where one member has nobody to agree with); ``slices["prediction"]``, the
+                predicted classes, packed (:mod:`nnunet_active.scoring.packed_prediction`).
             source: column ``kl_source``, the mean voxel KL(source || this network) in nats; the source's own pass comes on top. Its
                 windows lie where this network's do.
 
@@ -166,7 +170,8 @@ class Window(ABC):
         prepared = self.prepare(image, passes, share)
         shape, heads = image.shape[1:], prepared.layout.heads
         scores = ScoreAccumulator(heads, self.regions, wanted.entropy_bins, shape)
-        disagreement, gap = Disagreement(self.regions), Divergence(self.regions)
+        disagreement, agreement, gap = Disagreement(self.regions), Agreement(self.regions), Divergence(self.regions)
+        predicted = _Whole(image.shape[1:])
         with contextlib.ExitStack() as stack:
             features = stack.enter_context(EmbeddingRecorder(self.network)) if wanted.embedding else None
             classes = stack.enter_context(ClassMeanRecorder(self.network, self.regions)) if wanted.class_mean else None
@@ -177,7 +182,10 @@ class Window(ABC):
                 logits = self.merged(slabs[: len(own)])
                 scores.update(logits, slabs[0].first, slabs[0].row)
                 if wanted.ensemble:
-                    disagreement.add([slab.logits for slab in slabs[: len(own)]])
+                    members = [slab.logits for slab in slabs[: len(own)]]
+                    disagreement.add(members)
+                    agreement.add(members)
+                    predicted.put(self._classes(logits), slabs[0])
                 if source is not None:
                     gap.add(source.merged(slabs[len(own) :]), logits)
         found = scores.result(wanted.voxel_mm3)
@@ -187,6 +195,10 @@ class Window(ABC):
             found.arrays["class_mean"] = classes.class_mean(found.arrays["class_volume"])
         if wanted.ensemble:
             found.scalars["mutual_information"] = disagreement.mutual_information()
+            of_classes = pairwise_dice(agreement.shared())
+            background = np.ones(heads - len(of_classes))
+            found.arrays["class_agreement"] = np.concatenate([background, of_classes])
+            found.slices["prediction"] = pack(predicted.whole)
         if source is not None:
             found.scalars["kl_source"] = gap.mean()
         return found
@@ -219,15 +231,30 @@ class Window(ABC):
         return highest_head(logits).to(torch.int16).cpu().numpy()
 
     def _predicted(self, image: np.ndarray, share: float, turn: Callable[[Tensor], np.ndarray]) -> np.ndarray:
-        whole: np.ndarray | None = None
+        predicted = _Whole(image.shape[1:])
         with self.slabs(image, share) as slabs:
             for slab in slabs:
-                part = turn(slab.logits)
-                if whole is None:
-                    whole = np.empty((*part.shape[:-3], *image.shape[1:]), dtype=part.dtype)
-                n, rows = part.shape[-3:-1]
-                whole[..., slab.first : slab.first + n, slab.row : slab.row + rows, :] = part
-        return whole
+                predicted.put(turn(slab.logits), slab)
+        return predicted.whole
+
+
+class _Whole:
+    """An array (..., Z, Y, X) that is put together from what slabs became.
+
+    Args:
+        shape: (Z, Y, X).
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.whole: np.ndarray | None = None
+
+    def put(self, part: np.ndarray, slab: Slab) -> None:
+        """Put in what became of a slab, (..., n, r, X)."""
+        if self.whole is None:
+            self.whole = np.empty((*part.shape[:-3], *self.shape), dtype=part.dtype)
+        n, rows = part.shape[-3:-1]
+        self.whole[..., slab.first : slab.first + n, slab.row : slab.row + rows, :] = part
 
 
 def _finite(slabs: Sequence[Slab]) -> Sequence[Slab]:

@@ -44,6 +44,8 @@ class WhatToScore:
         embedding: array ``embedding`` (n, d) float32.
         ensemble: the mutual information of the ensemble's members (of one network: of mirrored passes, at the cost of one more pass
             per axis): column ``mutual_information``, in nats.
+        agreement: array ``class_agreement`` (n, C), the pairwise Dice of the same members, and ``class_soft_dice`` (n, C), the soft Dice
+            confidence; the cache then also keeps the predicted classes (:mod:`nnunet_active.scoring.packed_prediction`).
         class_mean: the embeddings of the predicted classes: array ``class_mean`` (n, C, d) float32.
         entropy_histogram: array ``entropy_histogram`` (n, 64) int64: voxels by entropy, in equal bins from 0 to ln C.
         source: also compare with this network: column ``kl_source``, mean voxel KL(source || window) in nats; its pass comes on top.
@@ -51,6 +53,7 @@ class WhatToScore:
 
     embedding: bool = True
     ensemble: bool = False
+    agreement: bool = False
     class_mean: bool = False
     entropy_histogram: bool = False
     source: Window | None = None
@@ -94,6 +97,7 @@ def score_cases(
     array_names = ["class_volume"]
     array_names += [name for name, on in (("embedding", what.embedding), ("class_mean", what.class_mean)) if on]
     array_names += ["entropy_histogram"] if what.entropy_histogram else []
+    array_names += ["class_agreement", "class_soft_dice"] if what.agreement else []
 
     def known_now() -> dict[str, CacheEntry]:
         if cache is None:
@@ -153,9 +157,9 @@ class ScoringWork:
             return loaded
         (image, state, voxel), what = loaded, self.what
         kl_name, source = self.compared or ("kl_source", None)
-        bins = ENTROPY_BINS if what.entropy_histogram else 0
+        bins, members = ENTROPY_BINS if what.entropy_histogram else 0, what.ensemble or what.agreement
         try:
-            scores = self.window.score(image, voxel, what.embedding, what.class_mean, bins, what.ensemble, source)
+            scores = self.window.score(image, voxel, what.embedding, what.class_mean, bins, members, source)
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return _left_out(case, error)
         scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}

@@ -78,8 +78,8 @@ class CaseScores:
 
     Attributes:
         scalars: the columns of the module's table plus ``voxels`` (N), as Python floats.
-        arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks) and, where an embedding
-            was taken, ``embedding`` (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in
+        arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks), ``class_soft_dice`` (C,)
+            float64, each head's soft Dice confidence (0 where it is not predicted), and, where an embedding was taken, ``embedding`` (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in
             equal bins from 0 to its maximum, ln C (regions: C ln 2).
         slices: of every slice along each axis, see :mod:`nnunet_active.scoring.slice_sums`; as long as the case has slices, so never
             stacked over cases as ``arrays`` are.
@@ -192,7 +192,8 @@ class ScoreAccumulator:
         classes = slice(0 if self.regions else 1, None)
         per_class = np.stack([sums[name][classes] for name in ("volume", "entropy", "sure", "mass")])
         inside = sums["foreground"] if self.regions else per_class[:3].sum(1)
-        volume, entropy, sure, mass = per_class[:, per_class[0] > 0]
+        volume, entropy = per_class[:2, per_class[0] > 0]
+        soft_dice = 2 * sums["sure"] / np.maximum(sums["mass"] + sums["volume"], np.finfo(float).tiny)
         foreground, nothing = int(inside[0]), float("nan")
         weight = totals["soft_weight"]
         scalars = {
@@ -205,10 +206,10 @@ class ScoreAccumulator:
             "confidence": inside[2] / foreground if foreground else nothing,
             "mean_margin": totals["margin"] / self.voxels,
             "mean_max_probability": totals["max_probability"] / self.voxels,
-            "soft_dice_confidence": (2 * sure / (mass + volume)).mean() if len(volume) else nothing,
+            "soft_dice_confidence": soft_dice[classes][per_class[0] > 0].mean() if len(volume) else nothing,
             "voxels": self.voxels,
         }
-        arrays = {"class_volume": sums["volume"].astype(np.int64)}
+        arrays = {"class_volume": sums["volume"].astype(np.int64), "class_soft_dice": soft_dice}
         if self.entropy_bins:
             arrays["entropy_histogram"] = sums["histogram"].astype(np.int64)
         slices = {} if self._slices is None else self._slices.arrays()

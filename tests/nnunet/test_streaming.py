@@ -85,7 +85,7 @@ def test_windows_that_share_a_pass_give_the_same_within_single_precision(name):
 def test_a_mirrored_pass_mirrors_every_window_as_nnunet_does(name, axis):
     case, shape = Case(name), (18, 25, 20)
     plain = case.by_nnunet(image(shape))
-    mirrored = collect(case.window, case.window.prepare(image(shape), 1), shape, flip=axis)
+    mirrored = collect(case.window, case.window.prepare(image(shape), 1), shape, flip=(axis,))
     manager = case.window._predictor
     manager.use_mirroring, manager.allowed_mirroring_axes = True, (axis,)
     both = case.window.logits(image(shape))  # nnU-Net's mean of both

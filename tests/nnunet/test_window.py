@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import tiny_source
@@ -12,6 +14,7 @@ from torch import nn
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.scoring.divergence import Divergence
+from nnunet_active.scoring.packed_prediction import unpack
 from nnunet_active.scoring.statistics import score_logits
 
 
@@ -61,7 +64,7 @@ def test_the_scores_are_those_of_the_logits(name, labels):
     assert scores.scalars == pytest.approx(expected.scalars, nan_ok=True)
     assert scores.arrays["embedding"].shape == (8,)
     without = case.window.score(image(), 3.375, embedding=False)
-    assert without.scalars == scores.scalars and set(without.arrays) == {"class_volume"}
+    assert without.scalars == scores.scalars and set(without.arrays) == {"class_volume", "class_soft_dice"}
 
 
 def test_the_embedding_is_the_mean_over_the_windows_patches():
@@ -135,6 +138,40 @@ def test_everything_at_once_is_what_each_is_alone(name, labels):
     gap.add(other.window.logits(image()), case.window.logits(image()))
     assert scores.scalars["kl_source"] == pytest.approx(gap.mean(), rel=1e-6) and gap.mean() > 0
     assert case.window.score(image(), 1.0, source=case.window).scalars["kl_source"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "labels"), [("3d_fullres", None), ("2d", None), ("3d_fullres", REGIONS)])
+def test_members_that_are_passed_side_by_side_agree_as_their_whole_label_maps_do(name, labels):
+    case = Case(name, labels)
+    scores = case.window.score(image(), 1.0, ensemble=True)
+    predicted = case.window.predicted_classes(image())
+    assert np.array_equal(unpack(scores.slices["prediction"]), predicted)
+    maps = [predicted, *(mirrored(case.window, axis) for axis in case.window.mirror_axes)]
+    heads = len(scores.arrays["class_volume"])
+    masks = [m if m.dtype == bool else np.stack([m == c for c in range(heads)]) for m in maps]
+    for head in range(0 if labels else 1, heads):
+        pairs = [(a[head], b[head]) for a, b in itertools.combinations(masks, 2)]
+        found = [2 * (a & b).sum() / (a.sum() + b.sum()) if (a | b).any() else 1 for a, b in pairs]
+        assert scores.arrays["class_agreement"][head] == pytest.approx(np.mean(found))
+    assert labels or scores.arrays["class_agreement"][0] == 1
+
+
+def mirrored(window: SlidingWindow, axis: int) -> np.ndarray:
+    """Predicted classes of the pass that is mirrored along one axis."""
+    whole = None
+    with window._predicting():
+        for slab in window.stream(window.prepare(image(), 1), (axis,)):
+            part = window._classes(slab.logits)
+            whole = np.empty((*part.shape[:-3], *image().shape[1:]), part.dtype) if whole is None else whole
+            n, rows = part.shape[-3:-1]
+            whole[..., slab.first : slab.first + n, slab.row : slab.row + rows, :] = part
+    return whole
+
+
+def test_a_network_that_must_not_be_mirrored_agrees_with_itself():
+    case = Case()
+    case.window.mirror_axes = ()
+    assert case.window.score(image(), 1.0, ensemble=True).arrays["class_agreement"].tolist() == [1, 1, 1]
 
 
 def test_a_network_that_only_nnunet_would_compile_is_still_recorded(monkeypatch):

@@ -1,0 +1,115 @@
+r"""The Dice to expect of cases without a label, and how sure that is.
+
+Without labels: ``f(x, c) = s1 s2``, s1 the mean pairwise Dice of the members (:mod:`nnunet_active.scoring.agreement`), s2 the soft Dice
+confidence ``2 sum p m / (sum p + sum m)``. It ranks cases well and is far too high as a number.
+
+With labels it is put right by residuals ``r_i = Dice_i - f(x_i)`` of labelled cases, where Dice_i is that of a network which had not
+seen the case. Over n residuals and a pool U:
+
+* mean Dice of the pool: ``D = mean_U f + mean r``, with the interval ``D +- t_{n-1} sd(r) sqrt(1/n + 1/|U|)``, from `LABELS_NEEDED`
+  labels on (the difference estimator of survey sampling; it is right for any f where the labelled cases are a random sample)
+* a case: ``clip(f(x) + sum r / (n + 2), 0, 1)``; two labels that say nothing are taken to be there already (our choice).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LABELS_NEEDED = 3
+COVERAGE = 0.9
+SHRINKAGE = 2
+USUAL = 0.8
+"""Share of the cases that show a class from which on a case without it has probably lost it (our choice)."""
+
+
+@dataclass(frozen=True)
+class DiceEstimate:
+    """Mean Dice of a pool.
+
+    Attributes:
+        mean: the estimate; below `LABELS_NEEDED` labels the uncalibrated one, NaN where nothing is known.
+        low, high: where it lies with `COVERAGE`; NaN below `LABELS_NEEDED` labels.
+        labels: how many labelled cases it rests on.
+        uncalibrated: mean of f.
+    """
+
+    mean: float
+    low: float
+    high: float
+    labels: int
+    uncalibrated: float
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether there are enough labels."""
+        return self.labels >= LABELS_NEEDED
+
+
+def usual_classes(volume: np.ndarray) -> np.ndarray:
+    """Which classes at least `USUAL` of the cases show, (C,) bool, from predicted voxels (n, C)."""
+    return (np.asarray(volume) > 0).mean(0) >= USUAL if len(volume) else np.zeros(np.shape(volume)[1], dtype=bool)
+
+
+def quality(agreement: np.ndarray, confidence: np.ndarray, volume: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """f of every case and class, (n, C) float64; NaN where a class is neither predicted nor usual: then nobody expects it.
+
+    Args:
+        agreement: s1, (n, C).
+        confidence: s2, (n, C), 0 where nothing is predicted.
+        volume: predicted voxels, (n, C).
+        usual: (C,) bool, from :func:`usual_classes`.
+    """
+    found = np.asarray(agreement, dtype=np.float64) * np.asarray(confidence, dtype=np.float64)
+    return np.where((np.asarray(volume) > 0) | np.asarray(usual), found, np.nan)
+
+
+def mean_of_classes(values: np.ndarray) -> np.ndarray:
+    """Mean over the classes that count, (n,); NaN where none does."""
+    counts = np.isfinite(values)
+    total = np.where(counts, values, 0).sum(-1)
+    return np.divide(total, counts.sum(-1), out=np.full(total.shape, np.nan), where=counts.any(-1))
+
+
+def estimate_dice(pool: np.ndarray, known: np.ndarray, dice: np.ndarray) -> DiceEstimate:
+    """The mean Dice of a pool.
+
+    Args:
+        pool: f of every case of the pool, NaN where it is not known.
+        known: f of the labelled cases.
+        dice: their true Dice; a case with NaN in either does not count.
+
+    >>> found = estimate_dice([0.9, 0.8], [0.9, 0.8, 0.9], [0.7, 0.6, 0.7])
+    >>> round(found.mean, 3), round(found.high - found.low, 3)
+    (0.65, 0.0)
+    """
+    pool, residuals = _finite(pool), _finite(np.asarray(dice, dtype=float) - np.asarray(known, dtype=float))
+    uncalibrated, n = float(pool.mean()) if len(pool) else np.nan, len(residuals)
+    if n < LABELS_NEEDED or not len(pool):
+        return DiceEstimate(uncalibrated, np.nan, np.nan, n, uncalibrated)
+    from scipy.special import stdtrit  # not above: it takes a third of a second to import, for this one number
+
+    t = stdtrit(n - 1, (1 + COVERAGE) / 2)
+    half = t * residuals.std(ddof=1) * np.sqrt(1 / n + 1 / len(pool))
+    mean, low, high = np.clip(uncalibrated + residuals.mean() + np.array([0, -half, half]), 0, 1)
+    return DiceEstimate(float(mean), float(low), float(high), n, uncalibrated)
+
+
+def calibrated(values: np.ndarray, estimate: DiceEstimate) -> np.ndarray:
+    """The Dice to expect of every case: f of the network that predicts, moved towards the estimate of the mean.
+
+    Args:
+        values: f of the pool, (n,), by the network that predicts; the estimate may rest on another one's f.
+        estimate: of the same pool.
+    """
+    values = np.asarray(values, dtype=float)
+    if not estimate.calibrated or not np.isfinite(values).any():
+        return values
+    move = (estimate.mean - np.nanmean(values)) * estimate.labels / (estimate.labels + SHRINKAGE)
+    return np.clip(values + move, 0, 1)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=float)
+    return values[np.isfinite(values)]
