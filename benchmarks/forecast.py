@@ -4,7 +4,7 @@
 
 The case sets, source networks and the true error are those of ``asd_against_entropy.py``. Per case and class: ``s1``, the mean pairwise
 Dice over members (``scoring.agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored passes (``mirrors``),
-or passes with changed brightness and contrast (``intensity``, 2d and small 3-D images alone); ``s2``, the soft-Dice confidence of the
+or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft-Dice confidence of the
 plain pass; ``f0 = sqrt(s1 s2)``. A case has the mean over its classes. Beside them ASD and 1 - confidence.
 
 For each: Spearman's rank correlation with the true error, its 95 % interval (bootstrap over cases), the area under the risk-coverage
@@ -29,8 +29,6 @@ from workspace import test_data
 
 INTENSITY = ((0.8, 0.0), (1.25, 0.0), (1.0, -0.2), (1.0, 0.2))
 """Factor on a normalised image, and what is added to it."""
-SMALL = 2**17
-"""Voxels up to which a 3-D image also gets the passes of `INTENSITY`."""
 
 
 def arguments() -> argparse.Namespace:
@@ -68,10 +66,9 @@ def look_at(window, store, case: str, axes_only: bool) -> pd.DataFrame:
 
     image, truth = store.load_image(case), truth_of(store, case)
     dimensions = range(window.dimensions)
-    several = chain.from_iterable(combinations(dimensions, n) for n in dimensions if n)
-    several = [] if axes_only else [*several][len(dimensions) :] + [tuple(dimensions)]
-    flips = [(), *((axis,) for axis in dimensions), *several]
-    changed = INTENSITY if window.dimensions == 2 or image[0].size <= SMALL else ()
+    sizes = range(2 if axes_only else window.dimensions + 1)
+    flips = [*chain.from_iterable(combinations(dimensions, n) for n in sizes)]
+    changed = INTENSITY if window.dimensions == 2 else ()
     members = {"axes": [*range(1 + len(dimensions))], "mirrors": [*range(len(flips))]}
     if changed:
         members["intensity"] = [0, *range(len(flips), len(flips) + len(changed))]

@@ -24,6 +24,7 @@ COMMANDS = {
     "ingest": "Take finished labels back: check them, preprocess them, and add their cases to the training set",
     "next": "Say in one screen where a campaign stands, and print the exact command that comes next",
     "status": "Show the rounds of a campaign, the cases, and why each was chosen",
+    "forecast": "Say how good the predictions of the unlabelled cases will be, which will fail, and whether labels still pay",
     "explain": "Say in words and numbers why a case was chosen, or was not",
     "serve": "Serve the waiting cases to the MONAI Label module of 3D Slicer, and take its labels back",
     "pseudo": "Say which predictions for unlabelled cases are reliable, and make a data set of them where that is wanted",

@@ -20,15 +20,17 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign.status import campaign_status, format_status
     from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
     from nnunet_active.rounds.answer import newest_answer, newest_certificate
+    from nnunet_active.rounds.forecast_record import forecast_sentences
     from nnunet_active.rounds.trained_models import trainings_of
     from nnunet_active.workspace import Workspace
 
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
     trainings = trainings_of(campaign, results_root())
     status, answer, bound = campaign_status(campaign), newest_answer(trainings), newest_certificate(trainings)
+    forecast = forecast_sentences(campaign)
     if args.json:
-        print(json.dumps({"answer": answer, "certificate": bound, **status}, indent=2))
+        print(json.dumps({"answer": answer, "certificate": bound, "forecast": forecast, **status}, indent=2))
     else:
-        said = [sentence for sentence in (answer, bound) if sentence]
+        said = [sentence for sentence in (answer, bound, *forecast) if sentence]
         print(*([*said, ""] if said else []), format_status(status), sep="\n")
     return 0

@@ -10,6 +10,8 @@ import zlib
 
 import numpy as np
 
+from nnunet_active.scoring.jaccard import jaccard_distance
+
 
 def pack(predicted: np.ndarray) -> np.ndarray:
     """Predicted classes as bytes (n,) uint8.
@@ -41,21 +43,13 @@ def unpack(packed: np.ndarray) -> np.ndarray:
     return np.unpackbits(array, axis=0, count=heads).astype(bool) if heads else array
 
 
-def jaccard_distance(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
-    """1 - |A and B| / |A or B| of every foreground class of two predictions, (classes,) float64; 0 where both are empty.
-
-    By the triangle inequality no label can make the IoU of the two predictions differ by more than this (Kosub, arXiv 1612.02696).
+def class_distances(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndarray:
+    """The Jaccard distance (:mod:`~nnunet_active.scoring.jaccard`) of every foreground class of two predictions, (classes,) float64.
 
     Args:
         one, other: as :func:`unpack` gives them, of one shape.
         classes: foreground classes: label values 1 to ``classes``, or so many regions.
     """
     if one.dtype == bool:
-        masks = [(one[c], other[c]) for c in range(classes)]
-    else:
-        masks = [(one == c, other == c) for c in range(1, classes + 1)]
-    distances = np.zeros(classes)
-    for c, (a, b) in enumerate(masks):
-        if either := np.count_nonzero(a | b):
-            distances[c] = 1 - np.count_nonzero(a & b) / either
-    return distances
+        return np.array([jaccard_distance(one[c], other[c]) for c in range(classes)])
+    return np.array([jaccard_distance(one == c, other == c) for c in range(1, classes + 1)])

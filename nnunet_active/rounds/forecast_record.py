@@ -1,0 +1,92 @@
+"""``forecast.json``: what forecasts said, for the commands that only tell of it and for the next forecast. No network is run here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.util.atomic import write_json
+
+if TYPE_CHECKING:
+    from nnunet_active.data.cases import CaseStore
+    from nnunet_active.query.score_cache import ScoreCache
+
+FORECAST_FILE = "forecast.json"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far predictions moved from one network to the next.
+
+    Attributes:
+        distance: mean over cases and classes of the Jaccard distance; the mean IoU can have changed by no more.
+        cases: that both networks have predicted.
+        labels: that the earlier network was trained on.
+    """
+
+    distance: float
+    cases: int
+    labels: int
+
+
+def forecast_folder(campaign: Campaign) -> Path:
+    """Where a forecast keeps what it found; it may not exist yet."""
+    return campaign.folder / "forecast"
+
+
+def read_forecast(campaign: Campaign) -> dict[str, Any]:
+    """Content of the file; empty where there is none, or a damaged one: the command makes it anew."""
+    content: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((forecast_folder(campaign) / FORECAST_FILE).read_text(encoding="utf-8"))
+    whole = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("sentences", "networks"))
+    return content if whole else {}
+
+
+def write_forecast(campaign: Campaign, content: dict[str, Any], digest: str) -> None:
+    """Keep a forecast, and which networks made the ones before."""
+    networks = [one for one in earlier_networks(campaign) if one["digest"] != digest]
+    labels = len(campaign.labelled())
+    write_json(
+        forecast_folder(campaign) / FORECAST_FILE,
+        {**content, "labelled": campaign.labelled(), "networks": [*networks, {"digest": digest, "labels": labels}]},
+    )
+
+
+def forecast_sentences(campaign: Campaign) -> list[str]:
+    """The last forecast in a few sentences, with a word where labels have come since; empty without one."""
+    content = read_forecast(campaign)
+    sentences = [str(sentence) for sentence in content.get("sentences", [])]
+    if content and sorted(content.get("labelled", [])) != sorted(campaign.labelled()):
+        sentences.append("That forecast is older than the latest labels; nnunet_active forecast makes a new one.")
+    return sentences
+
+
+def earlier_networks(campaign: Campaign) -> list[dict[str, Any]]:
+    """``digest`` and ``labels`` (how many there were) of the networks that made forecasts, the last one last."""
+    found = read_forecast(campaign).get("networks", [])
+    return [one for one in found if isinstance(one, dict) and isinstance(one.get("digest"), str)]
+
+
+def moved_since(
+    earlier: Sequence[dict[str, Any]], digest: str, cache: ScoreCache, store: CaseStore, pool: Sequence[str], classes: int
+) -> Moved | None:
+    """How far the predictions of a network lie from those of the last forecast's other network, as far as the cache has both."""
+    from nnunet_active.scoring.packed_prediction import class_distances, unpack  # not above: NumPy takes its time
+
+    before = [one for one in earlier if one["digest"] != digest]
+    if not before:
+        return None
+    distances = []
+    for case in pool:
+        entries = [cache.get(one, case, store.image_state(case), ["prediction"]) for one in (before[-1]["digest"], digest)]
+        packed = [entry.arrays.get("prediction") for entry in entries if entry is not None]
+        if len(packed) == 2 and all(one is not None for one in packed):
+            distances.append(float(class_distances(*map(unpack, packed), classes).mean()))
+    labels = before[-1].get("labels", 0)
+    return Moved(sum(distances) / len(distances), len(distances), labels) if distances else None

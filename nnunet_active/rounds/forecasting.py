@@ -1,0 +1,222 @@
+"""A forecast: the Dice to expect of the unlabelled cases, which of them will probably fail, and whether the next labels will pay.
+
+Two networks are asked, each once per case (the score cache keeps it). The one that predicts ranks the cases. With the source network's
+quality of a case (:mod:`~nnunet_active.forecast.expected_dice`) true Dice is compared: the source has seen none of the cases, so that
+its quality means the same on labelled and on unlabelled ones; an adapted network's would be too high where it was trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nnunet_active.forecast.expected_dice import (
+    DiceEstimate,
+    calibrated,
+    estimate_dice,
+    mean_of_classes,
+    quality,
+    usual_classes,
+)
+from nnunet_active.forecast.outlook import Outlook, outlook
+from nnunet_active.models.source_model import head_is_trained
+from nnunet_active.nnunet.nnunet_paths import results_root
+from nnunet_active.nnunet.window import Window
+from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
+from nnunet_active.query.score_cache import ScoreCache
+from nnunet_active.rounds.asking_model import FoundModel, make_window
+from nnunet_active.rounds.forecast_record import Moved, earlier_networks, moved_since
+from nnunet_active.rounds.trained_models import Training, trainings_of
+from nnunet_active.rounds.unseen_dice import UnseenDice, unseen_dice
+from nnunet_active.util.errors import EmptyPool, MissingInput
+from nnunet_active.util.log import Log
+from nnunet_active.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was found.
+
+    Attributes:
+        workspace: of the data set.
+        training: of the network that predicts; None: the source network does.
+        digest: of that network.
+        cases: one row per unlabelled case, the worst first: ``expected`` Dice, ``agreement`` and ``confidence`` (means over the
+            classes that count), ``lost`` (classes that nearly all cases show and this one does not).
+        classes: expected Dice of every case and class, the same rows.
+        overall, by_class: mean Dice of the pool, and the same of every class.
+        outlook: whether the next labels will pay.
+        judged: labelled cases that the estimate rests on.
+        moved: how far the predictions lie from those of the last forecast's network; None: there was none.
+        passes: cases that had to be predicted now, by each network.
+        problems: case -> sentence.
+    """
+
+    workspace: Workspace
+    training: Training | None
+    digest: str
+    cases: pd.DataFrame
+    classes: pd.DataFrame
+    overall: DiceEstimate
+    by_class: dict[str, DiceEstimate]
+    outlook: Outlook
+    judged: tuple[str, ...] = ()
+    moved: Moved | None = None
+    passes: int = 0
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def make_forecast(workspace: Workspace, device: torch.device, trainer: str | None = None, log: Log = print) -> Forecast:
+    """Ask the networks, as far as the cache does not know, and put it together.
+
+    Args:
+        workspace: its cases are preprocessed; a campaign is not needed, but without one no label counts.
+        device: for the networks.
+        trainer: whose network predicts; None: the newest training of the fold, else the source network.
+        log: where to tell what happens.
+
+    Raises:
+        EmptyPool: every case has a label, or none can be predicted.
+        MissingInput: no network, or none that can segment this target yet.
+    """
+    training, pool = _training(workspace, trainer), _unlabelled(workspace)
+    if not pool:
+        raise EmptyPool(f"Every preprocessed case of {workspace.dataset} has a label: there is nothing to forecast.")
+    source = network = make_window(FoundModel((workspace.source,), "source"), workspace, device)
+    source_predicts = head_is_trained(workspace.source, workspace.plans, workspace.dataset_json)
+    if training is not None:
+        model = workspace.model(training.model_folder, training.fold, training.checkpoint.name)
+        network = make_window(FoundModel((model,), "own"), workspace, device)
+    elif not source_predicts:
+        raise MissingInput("The source network has no output layer for this target; a forecast takes a training first.")
+    unseen = UnseenDice.nothing() if workspace.found_campaign is None else unseen_dice(workspace, training, network, source)
+    judged = sorted(unseen.network.index)
+    asked = _Asked(workspace, log)
+    by_network = asked.ask(network, pool if network is not source else [*pool, *judged])
+    by_source = by_network if network is source else asked.ask(source, [*pool, *judged])
+    pool = [case for case in pool if case in by_network.table.index and case in by_source.table.index]
+    if not pool:
+        raise EmptyPool("No unlabelled case can be predicted (see the warnings).")
+    asked.cache.keep(source.digest)
+    asked.cache.prune()
+
+    names = workspace.class_names[0 if network.regions else 1 :]
+    by_class, overall = _estimates(_Quality.of(by_source, pool, source), pool, unseen, names, source_predicts)
+    mine = _Quality.of(by_network, pool, network)
+    overall, by_class = _shown(overall, mine.mean(pool)), {
+        name: _shown(one, mine.values(pool)[:, c]) for c, (name, one) in enumerate(by_class.items())
+    }
+    classes = pd.DataFrame(
+        {name: calibrated(mine.values(pool)[:, c], by_class[name]) for c, name in enumerate(names)}, index=pool
+    )
+    cases = pd.DataFrame(
+        {
+            "expected": calibrated(mine.mean(pool), overall),
+            "agreement": mine.mean(pool, "class_agreement"),
+            "confidence": mine.mean(pool, "class_soft_dice"),
+            "lost": [", ".join(np.array(names, dtype=object)[lost]) for lost in mine.lost(pool)],
+        },
+        index=pd.Index(pool, name="case"),
+    ).sort_values("expected", kind="stable")
+    digest = network.digest
+    earlier = [] if workspace.found_campaign is None else earlier_networks(workspace.campaign)
+    moved = moved_since(earlier, digest, asked.cache, workspace.store, pool, len(names))
+    gains = unseen.gains.to_numpy() if training is not None else np.empty(0)
+    return Forecast(
+        workspace, training, digest, cases, classes.loc[cases.index], overall, by_class, outlook(gains), tuple(judged),
+        moved, asked.passes, asked.problems,
+    )  # fmt: skip
+
+
+def _training(workspace: Workspace, trainer: str | None) -> Training | None:
+    """The newest finished training of the fold.
+
+    Raises:
+        MissingInput: the one that was named has trained nothing here.
+    """
+    found = [] if workspace.found_campaign is None else trainings_of(workspace.campaign, results_root())
+    found = [one for one in found if one.finished and not one.problem and one.fold == workspace.fold]
+    mine = [one for one in found if trainer in (None, one.trainer)]
+    if trainer is not None and not mine:
+        others = f"; trained: {', '.join(sorted({one.trainer for one in found}))}" if found else ""
+        raise MissingInput(f"{trainer} has not trained fold {workspace.fold} of this campaign to its end{others}.")
+    return mine[0] if mine else None
+
+
+def _unlabelled(workspace: Workspace) -> list[str]:
+    if workspace.found_campaign is None:
+        return workspace.store.pool_identifiers()
+    campaign, stored = workspace.campaign, set(workspace.store.identifiers())
+    known = {*campaign.labelled(), *campaign.held_out(), *campaign.val}
+    return sorted(({*workspace.candidates(), *campaign.waiting(), *campaign.declined} & stored) - known)
+
+
+class _Asked:
+    """Asks networks about cases, and counts."""
+
+    def __init__(self, workspace: Workspace, log: Log) -> None:
+        self.workspace, self.log = workspace, log
+        self.cache = ScoreCache.of(workspace.folder, workspace.plans_name, workspace.configuration)
+        self.passes, self.problems = 0, dict[str, str]()
+
+    def ask(self, window: Window, cases: list[str]) -> PoolScores:
+        """Whatever a query needs as well is noted too, so that it costs nothing then."""
+        what = WhatToScore(embedding=window.has_encoder, agreement=True)
+        scores = score_cases(window, self.workspace.store, cases, what, cache=self.cache, description="Forecasting")
+        for case, sentence in scores.problems.items():
+            if case not in self.problems:
+                self.log(f"WARNING: {sentence.replace('this query', 'the forecast')}")
+        self.passes, self.problems = self.passes + scores.forward_passes, self.problems | scores.problems
+        return scores
+
+
+@dataclass(frozen=True)
+class _Quality:
+    """What one network says of cases: arrays by name, (n, classes), without the background."""
+
+    row: dict[str, int]
+    arrays: dict[str, np.ndarray]
+    usual: np.ndarray
+
+    @classmethod
+    def of(cls, scores: PoolScores, pool: list[str], window: Window) -> _Quality:
+        first = 0 if window.regions else 1
+        names = ("class_agreement", "class_soft_dice", "class_volume")
+        arrays = {name: scores.arrays[name][:, first:] for name in names}
+        row = {case: i for i, case in enumerate(scores.table.index)}
+        return cls(row, arrays, usual_classes(arrays["class_volume"][[row[case] for case in pool]]))
+
+    def _of(self, cases: list[str], name: str) -> np.ndarray:
+        return self.arrays[name][[self.row[case] for case in cases]]
+
+    def values(self, cases: list[str]) -> np.ndarray:
+        return quality(*(self._of(cases, name) for name in self.arrays), self.usual)
+
+    def mean(self, cases: list[str], name: str | None = None) -> np.ndarray:
+        values = self.values(cases)
+        return mean_of_classes(values if name is None else np.where(np.isnan(values), np.nan, self._of(cases, name)))
+
+    def lost(self, cases: list[str]) -> np.ndarray:
+        return self.usual & (self._of(cases, "class_volume") == 0)
+
+
+def _estimates(
+    quality_by_source: _Quality, pool: list[str], unseen: UnseenDice, names: list[str], source_predicts: bool
+) -> tuple[dict[str, DiceEstimate], DiceEstimate]:
+    judged = [case for case in unseen.network.index if case in quality_by_source.row]
+    of_pool, known = (quality_by_source.values(cases) for cases in (pool, judged))
+    if not source_predicts:  # it says nothing; what remains is the mean Dice of the labelled cases
+        of_pool, known = np.ones_like(of_pool), np.ones_like(known)
+    dice = unseen.network.reindex(index=judged, columns=names).to_numpy(dtype=float)
+    by_class = {name: estimate_dice(of_pool[:, c], known[:, c], dice[:, c]) for c, name in enumerate(names)}
+    overall = estimate_dice(mean_of_classes(of_pool), mean_of_classes(known), mean_of_classes(dice))
+    return by_class, overall
+
+
+def _shown(estimate: DiceEstimate, values: np.ndarray) -> DiceEstimate:
+    """What is uncalibrated is that of the network that predicts."""
+    mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+    return replace(estimate, uncalibrated=mean, mean=estimate.mean if estimate.calibrated else mean)

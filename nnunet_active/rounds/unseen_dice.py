@@ -1,0 +1,143 @@
+"""Dice of labelled cases by networks that had not seen them: what trainings have measured already, and what can be measured now.
+
+A training writes into ``comparison.csv`` how its network did on held-out cases, on new labels before they were trained on, and on those
+that cross-fitting left out; the source network beside it. A case that was judged in several ways counts once, in that order. What a
+network has not seen and nobody has measured yet is predicted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from nnunet_active.data.label_agreement import is_accepted
+from nnunet_active.nnunet.checkpoint_record import checkpoint_record
+from nnunet_active.nnunet.window import Window
+from nnunet_active.rounds.forecast_record import forecast_folder
+from nnunet_active.rounds.trained_models import Training
+from nnunet_active.training.comparison_table import (
+    ADAPTED,
+    COLUMNS,
+    CROSS_FIT,
+    FILE,
+    HELD_OUT,
+    PREQUENTIAL,
+    SOURCE,
+    dice_by_label,
+    read_comparison,
+)
+from nnunet_active.training.known_slices import KnownSlices
+from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.workspace import Workspace
+
+DICE_FILE = "dice.csv"
+
+
+@dataclass(frozen=True)
+class UnseenDice:
+    """Dice by case (index) and label (columns), NaN where a label is neither there nor found; both tables have the same cases.
+
+    Attributes:
+        source: by the source network.
+        network: by the one that predicts, or by one that was trained alike and had not seen the case.
+    """
+
+    source: pd.DataFrame
+    network: pd.DataFrame
+
+    @classmethod
+    def nothing(cls) -> UnseenDice:
+        """Of no case."""
+        empty = pd.DataFrame(index=pd.Index([], name="case"), dtype=float)
+        return cls(empty, empty)
+
+    @property
+    def gains(self) -> pd.Series:
+        """Mean over labels of the one minus the other."""
+        return self.network.mean(axis=1) - self.source.mean(axis=1)
+
+
+def recorded_dice(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """What a ``comparison.csv`` says, one row per case and label, columns ``source`` and ``adapted``.
+
+    Args:
+        table: its content.
+        alpha: interpolation of the network that predicts; its own rows are taken where alphas were measured one by one.
+    """
+    found: list[pd.DataFrame] = []
+    known: set[str] = set()
+    for kind in (HELD_OUT, PREQUENTIAL, CROSS_FIT):
+        rows = table[table["kind"] == kind]
+        model = next((name for name in (f"alpha {alpha:g}", ADAPTED) if (rows["model"] == name).any()), None)
+        if alpha == 0 and not rows.empty:
+            model = SOURCE
+        if model is None:
+            continue
+        of_model = rows[rows["model"] == model]
+        if kind == HELD_OUT and model != SOURCE:
+            last = of_model.iloc[-1]
+            of_model = of_model[(of_model["round"] == last["round"]) & (of_model["epoch"] == last["epoch"])]
+        both = pd.concat([rows[rows["model"] == SOURCE], of_model.assign(model=ADAPTED)])
+        dice = dice_by_label(both, [SOURCE, ADAPTED])
+        dice = dice[~dice.index.get_level_values("case").isin(known)]
+        known.update(dice.index.get_level_values("case"))
+        found.append(dice)
+    if not found:
+        return pd.DataFrame(columns=[SOURCE, ADAPTED], index=pd.MultiIndex.from_tuples([], names=["case", "label"]))
+    return pd.concat(found)
+
+
+def unseen_dice(workspace: Workspace, training: Training | None, network: Window, source: Window) -> UnseenDice:
+    """Every labelled or held-out case of a campaign that can judge; labels that a person left as they were predicted judge nothing.
+
+    Args:
+        workspace: its campaign knows which labels may be looked at.
+        training: of the network that predicts; None: it is the source network.
+        network: the one that predicts.
+        source: the source network, or the same.
+    """
+    campaign = workspace.campaign
+    recorded = read_comparison(training.checkpoint.parent / FILE) if training is not None else None
+    alpha = 1.0 if training is None else _interpolation(training)
+    dice = [] if recorded is None else [recorded_dice(recorded, alpha)]
+    known = set(dice[0].index.get_level_values("case")) if dice else set()
+    labelled, held_out = campaign.labelled(), campaign.held_out()
+    seen = set() if training is None else set(labelled if training.labelled is None else training.labelled)
+    stored = set(workspace.store.labelled_identifiers())
+    able = {case for case in (*labelled, *held_out) if not is_accepted(campaign.ingested.get(case, {}))} & stored
+    slices = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
+    slices.prepare(labelled, held_out, campaign.known_slices())
+    labels = workspace.dataset_json["labels"]
+    comparison = Comparison(forecast_folder(campaign) / DICE_FILE, workspace.store, labels, known=slices.folder)
+    for kind, cases in ((HELD_OUT, held_out), (PREQUENTIAL, set(labelled) - set(held_out))):
+        new = sorted((able & set(cases)) - seen - known)
+        dice.append(_measured(comparison, network, source, new, kind))
+    table = pd.concat([part for part in dice if len(part)]) if any(map(len, dice)) else recorded_dice(_nothing(), 1)
+    names = [name for name in workspace.class_names if name in set(table.index.get_level_values("label"))]
+    by_model = [table[model].astype(float).unstack("label").reindex(columns=names) for model in (SOURCE, ADAPTED)]
+    return UnseenDice(*by_model)
+
+
+def _nothing() -> pd.DataFrame:
+    return pd.DataFrame(columns=COLUMNS)
+
+
+def _measured(
+    comparison: Comparison, network: Window, source: Window, cases: Sequence[str], kind: str
+) -> pd.DataFrame:
+    """Both networks on cases that neither has seen; what ``dice.csv`` knows of them is not predicted again."""
+    if not cases:
+        return recorded_dice(_nothing(), 1)
+    comparison.measure(source, Measured(SOURCE, source.digest), cases, kind)
+    if network is not source:
+        comparison.measure(network, Measured(ADAPTED, network.digest), cases, kind)
+    rows = comparison.table
+    rows = rows[(rows["kind"] == kind) & rows["case"].isin(cases)]
+    return recorded_dice(rows, 1 if network is not source else 0)
+
+
+def _interpolation(training: Training) -> float:
+    record = checkpoint_record(training.checkpoint).get("nnunet_active")
+    return float(record.get("interpolation", 1.0)) if isinstance(record, dict) else 1.0
