@@ -2,14 +2,15 @@
 
     python benchmarks/forecast.py glioma cardiac -c 2d --csv benchmarks/results/forecast.csv
 
-The case sets, source networks and the true error are those of ``asd_against_entropy.py``. Per case and class: ``s1``, the mean pairwise
-Dice over members (``scoring.agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored passes (``mirrors``),
-or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft-Dice confidence of the
-plain pass; ``f0 = sqrt(s1 s2)``. A case has the mean over its classes. Beside them ASD and 1 - confidence.
+The case sets, source networks and the true error are those of ``asd_against_entropy.py``. Per case and class: ``s1``, the mean
+pairwise Dice over members (``scoring.agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored passes
+(``mirrors``), or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft Dice confidence of the plain
+pass (``s2_mean``: of the mean of all mirrored passes); ``f0 = sqrt(s1 s2)``, which ranks a single class as ``f = s1 s2`` does. A case
+has the mean over its classes. Beside them ASD and 1 - confidence.
 
 For each: Spearman's rank correlation with the true error, its 95 % interval (bootstrap over cases), the area under the risk-coverage
-curve (AURC: mean over k of the mean error of the k cases that the quantity trusts most; of a random order it is the mean error), and the
-mean absolute difference between quantity and true Dice, where the quantity claims to be a Dice. ``--cases`` keeps the rows of every case.
+curve (AURC: mean over k of the mean error of the k cases that the quantity trusts most; of a random order the mean error), and the
+mean absolute difference between quantity and true Dice, where the quantity claims to be one. ``--cases`` keeps the rows of every case.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ def quantities(table: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:
     found = {name: rows[name] for name in rows.columns if name.startswith(("s1_", "s2"))}
     for name in [name for name in found if name.startswith("s1_")]:
         found[f"f0_{name.removeprefix('s1_')}"] = np.sqrt(rows[name] * rows["s2"])
+        found[f"f_{name.removeprefix('s1_')}"] = rows[name] * rows["s2"]
     by_case = pd.DataFrame(found).groupby(rows["case"]).mean()
     scalars = rows.groupby("case").first()
     scalars["true_error"] = 1 - rows.groupby("case")["dice"].mean().fillna(1.0)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "nnunet_active"
 
 FLOORS = (
-    {"util", "scoring"},
+    {"util", "scoring", "forecast"},
     {"nnunet", "strategies"},
     {"data", "commands"},
     {"models", "campaign", "annotation"},

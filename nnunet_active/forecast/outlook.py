@@ -6,7 +6,7 @@ With d_i the Dice of case i by the adapted network minus that by the source netw
 * mean d < `PAYS`: stop; labels have brought this recipe nothing so far
 * else: label on
 
-On 25 recorded campaigns (``benchmarks/forecast_stopping.py``) thresholds from 0.01 to 0.04 decide alike. What the next label alone will
+On 22 recorded campaigns (``benchmarks/forecast_stopping.py``) thresholds from 0 to 0.04 decided alike. What the next label alone will
 bring is not said: extrapolating a learning curve of three or four points (c - a / k) was no better than a guess there.
 """
 

@@ -44,8 +44,8 @@ class WhatToScore:
         embedding: array ``embedding`` (n, d) float32.
         ensemble: the mutual information of the ensemble's members (of one network: of mirrored passes, at the cost of one more pass
             per axis): column ``mutual_information``, in nats.
-        agreement: array ``class_agreement`` (n, C), the pairwise Dice of the same members, and ``class_soft_dice`` (n, C), the soft Dice
-            confidence; the cache then also keeps the predicted classes (:mod:`nnunet_active.scoring.packed_prediction`).
+        agreement: array ``class_agreement`` (n, C), the pairwise Dice of the same members, and ``class_soft_dice`` (n, C), the soft
+            Dice confidence; the cache then also keeps the predicted classes (:mod:`nnunet_active.scoring.packed_prediction`).
         class_mean: the embeddings of the predicted classes: array ``class_mean`` (n, C, d) float32.
         entropy_histogram: array ``entropy_histogram`` (n, 64) int64: voxels by entropy, in equal bins from 0 to ln C.
         source: also compare with this network: column ``kl_source``, mean voxel KL(source || window) in nats; its pass comes on top.

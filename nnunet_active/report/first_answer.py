@@ -9,6 +9,7 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.answer import NOT_KNOWN, Answer, answers_of, newest_certificate
+from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import trainings_of
 
 
@@ -22,16 +23,18 @@ def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
     Returns:
         ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None where it is not known), ``trained``
         (trainer and fold), ``labels`` and ``cases`` (name, Dice of the source model, of the adapted model, difference), and
-        ``others`` (trained, sentence) of the campaign's other trainings; ``certificate``, a sentence on the unlabelled cases, or empty.
+        ``others`` (trained, sentence) of the campaign's other trainings; ``certificate``, a sentence on the unlabelled cases, or empty;
+        ``forecast``, the sentences of the last forecast.
     """
     trainings = trainings_of(campaign, results)
     found, bound = answers_of(trainings), newest_certificate(trainings)
+    said = {"certificate": bound, "forecast": forecast_sentences(campaign)}
     nothing: dict[str, Any] = {"advice": "", "good": None, "trained": "", "labels": [], "cases": [], "others": []}
     if not found:
-        return {**nothing, "certificate": bound, "sentence": NOT_KNOWN if trainings else ""}
+        return {**nothing, **said, "sentence": NOT_KNOWN if trainings else ""}
     newest, *others = found
     return {
-        "certificate": bound,
+        **said,
         "sentence": newest.sentence,
         "advice": newest.advice,
         "good": not newest.gain.is_worse,

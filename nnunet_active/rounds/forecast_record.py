@@ -74,7 +74,12 @@ def earlier_networks(campaign: Campaign) -> list[dict[str, Any]]:
 
 
 def moved_since(
-    earlier: Sequence[dict[str, Any]], digest: str, cache: ScoreCache, store: CaseStore, pool: Sequence[str], classes: int
+    earlier: Sequence[dict[str, Any]],
+    digest: str,
+    cache: ScoreCache,
+    store: CaseStore,
+    pool: Sequence[str],
+    classes: int,
 ) -> Moved | None:
     """How far the predictions of a network lie from those of the last forecast's other network, as far as the cache has both."""
     from nnunet_active.scoring.packed_prediction import class_distances, unpack  # not above: NumPy takes its time
@@ -84,7 +89,9 @@ def moved_since(
         return None
     distances = []
     for case in pool:
-        entries = [cache.get(one, case, store.image_state(case), ["prediction"]) for one in (before[-1]["digest"], digest)]
+        entries = [
+            cache.get(one, case, store.image_state(case), ["prediction"]) for one in (before[-1]["digest"], digest)
+        ]
         packed = [entry.arrays.get("prediction") for entry in entries if entry is not None]
         if len(packed) == 2 and all(one is not None for one in packed):
             distances.append(float(class_distances(*map(unpack, packed), classes).mean()))

@@ -22,7 +22,10 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     lines = [head, "", *expected_sentences(forecast)]
     if len(forecast.by_class) > 1:
         lines += ["", *(f"  {name}: {_number(one)}" for name, one in forecast.by_class.items())]
-    lines += ["", "Cases that will most probably fail, the worst first" + ("" if forecast.overall.calibrated else _RANK) + ":"]
+    lines += [
+        "",
+        "Cases that will most probably fail, the worst first" + ("" if forecast.overall.calibrated else _RANK) + ":",
+    ]
     for case, row in forecast.cases.head(WORST).iterrows():
         lost = f"  no {row['lost']} predicted" if row["lost"] else ""
         mark = "!" if row["expected"] < FAILS or lost else " "
@@ -40,13 +43,13 @@ def expected_sentences(forecast: Forecast) -> list[str]:
     overall, there = forecast.overall, len(forecast.judged)
     if overall.calibrated:
         return [
-            f"Expected mean Dice of the unlabelled cases: {_number(overall)}, from {overall.labels} labelled cases that the network had "
-            f"not seen."
+            f"Expected mean Dice of the unlabelled cases: {_number(overall)}, from {overall.labels} labelled cases that the network "
+            f"had not seen."
         ]
     return [
-        f"The mean Dice of the unlabelled cases is not known yet: that takes {LABELS_NEEDED} labelled cases that the network has not "
-        f"seen, and there {'is' if there == 1 else 'are'} {there}. Without them it claims {overall.uncalibrated:.2f}, which is too high "
-        f"as a rule."
+        f"The mean Dice of the unlabelled cases is not known yet: it takes {LABELS_NEEDED} labelled cases that the network has not "
+        f"seen, and there {'is' if there == 1 else 'are'} {there}. Without them, it claims {overall.uncalibrated:.2f}, which is too "
+        f"high as a rule."
     ]
 
 

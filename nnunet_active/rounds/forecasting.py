@@ -92,7 +92,9 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
         network = make_window(FoundModel((model,), "own"), workspace, device)
     elif not source_predicts:
         raise MissingInput("The source network has no output layer for this target; a forecast takes a training first.")
-    unseen = UnseenDice.nothing() if workspace.found_campaign is None else unseen_dice(workspace, training, network, source)
+    unseen = (
+        UnseenDice.nothing() if workspace.found_campaign is None else unseen_dice(workspace, training, network, source)
+    )
     judged = sorted(unseen.network.index)
     asked = _Asked(workspace, log)
     by_network = asked.ask(network, pool if network is not source else [*pool, *judged])
@@ -106,9 +108,10 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
     names = workspace.class_names[0 if network.regions else 1 :]
     by_class, overall = _estimates(_Quality.of(by_source, pool, source), pool, unseen, names, source_predicts)
     mine = _Quality.of(by_network, pool, network)
-    overall, by_class = _shown(overall, mine.mean(pool)), {
-        name: _shown(one, mine.values(pool)[:, c]) for c, (name, one) in enumerate(by_class.items())
-    }
+    overall, by_class = (
+        _shown(overall, mine.mean(pool)),
+        {name: _shown(one, mine.values(pool)[:, c]) for c, (name, one) in enumerate(by_class.items())},
+    )
     classes = pd.DataFrame(
         {name: calibrated(mine.values(pool)[:, c], by_class[name]) for c, name in enumerate(names)}, index=pool
     )

@@ -14,6 +14,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
+from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.workspace import Workspace
@@ -30,7 +31,7 @@ class NextStep:
         why: sentences, the most important first.
         also: other commands that make sense now, each with a reason.
         state: numbers and names for scripts.
-        answer: whether the adapted model is better than the source model, where a training could tell.
+        answer: whether the adapted model is better than the source model, where a training could tell; then the last forecast.
     """
 
     kind: str
@@ -137,7 +138,8 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
     why = (head, *step.why)
-    return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, newest_answer(trainings))
+    answer = "\n".join(filter(None, [newest_answer(trainings), *forecast_sentences(campaign)]))
+    return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 
 
 def _size_of_select(campaign: Campaign, pool: int) -> int:

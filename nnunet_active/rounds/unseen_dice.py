@@ -124,9 +124,7 @@ def _nothing() -> pd.DataFrame:
     return pd.DataFrame(columns=COLUMNS)
 
 
-def _measured(
-    comparison: Comparison, network: Window, source: Window, cases: Sequence[str], kind: str
-) -> pd.DataFrame:
+def _measured(comparison: Comparison, network: Window, source: Window, cases: Sequence[str], kind: str) -> pd.DataFrame:
     """Both networks on cases that neither has seen; what ``dice.csv`` knows of them is not predicted again."""
     if not cases:
         return recorded_dice(_nothing(), 1)

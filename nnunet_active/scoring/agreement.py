@@ -1,7 +1,7 @@
 r"""How far several predictions of one case agree: the Dice of every pair of them, class by class.
 
-``s(c) = mean over the pairs i < j of 2 |A_i and A_j| / (|A_i| + |A_j|)`` with A_i the voxels that member i calls c; a pair in which both
-are empty counts 1, one in which one is empty 0 (Zenk et al., Medical Image Analysis 2025; theirs are several trained networks or
+``s(c) = mean over the pairs i < j of 2 |A_i and A_j| / (|A_i| + |A_j|)`` with A_i the voxels that member i calls c; a pair in which
+both are empty counts 1, one in which one is empty 0 (Zenk et al., Medical Image Analysis 2025; theirs are several trained networks or
 dropout). Members can be mirrored passes of one network, folds, or one network at several alpha.
 
 The members are passed through side by side, slab by slab: of none of them is a whole volume held, not even its label map.

@@ -79,8 +79,9 @@ class CaseScores:
     Attributes:
         scalars: the columns of the module's table plus ``voxels`` (N), as Python floats.
         arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks), ``class_soft_dice`` (C,)
-            float64, each head's soft Dice confidence (0 where it is not predicted), and, where an embedding was taken, ``embedding`` (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in
-            equal bins from 0 to its maximum, ln C (regions: C ln 2).
+            float64, each head's soft Dice confidence (0 where it is not predicted), and, where an embedding was taken, ``embedding``
+            (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in equal bins from 0 to its
+            maximum, ln C (regions: C ln 2).
         slices: of every slice along each axis, see :mod:`nnunet_active.scoring.slice_sums`; as long as the case has slices, so never
             stacked over cases as ``arrays`` are.
     """

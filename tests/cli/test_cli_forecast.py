@@ -66,6 +66,8 @@ def test_labels_calibrate_the_source_network_and_a_second_forecast_predicts_noth
     assert {**again, "predicted_now": 7} == first
     assert main(["status", "-d", "902"]) == 0
     assert "Expected mean Dice of the unlabelled cases" in capsys.readouterr().out
+    assert main(["next", "-d", "902"]) == 0
+    assert "Expected mean Dice of the unlabelled cases" in capsys.readouterr().out
 
 
 def test_an_adapted_network_is_judged_by_what_its_training_measured(target, capsys):

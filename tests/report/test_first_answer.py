@@ -6,6 +6,7 @@ from tiny_source import source_model, write_trained
 
 from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.report_page import collect, render
+from nnunet_active.rounds.forecast_record import write_forecast
 from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
 from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, SOURCE
 
@@ -55,3 +56,12 @@ def test_the_bound_on_unlabelled_cases_is_on_the_page(nnunet_folders):
     pd.DataFrame([row], columns=CERTIFICATE_COLUMNS).to_csv(folder / "certificate.csv", index=False)
     text = page(setting)
     assert "On 1 unlabelled case, the adapted model" in text and "by at most 0.250" in text
+
+
+def test_the_last_forecast_stands_on_the_first_screen(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    assert first_answer(setting.campaign, setting.results)["forecast"] == []
+    write_forecast(setting.campaign, {"sentences": ["Expected mean Dice: <0.7>."]}, "a")
+    text = page(setting)
+    assert "Expected mean Dice: &lt;0.7&gt;." in text
+    assert text.index("Expected mean Dice") < text.index("<span>Next:</span>")

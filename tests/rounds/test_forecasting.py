@@ -1,0 +1,89 @@
+"""What becomes a forecast; the whole way through the command is in test_cli_forecast.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tiny_rounds import copy_of, make_once, request, start, trained
+
+from nnunet_active.forecast.expected_dice import estimate_dice
+from nnunet_active.rounds.forecasting import make_forecast
+from nnunet_active.util.errors import EmptyPool
+from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("made"), labelled=4, unlabelled=4)
+
+
+@pytest.fixture
+def target(made, nnunet_folders):
+    return copy_of(made, nnunet_folders)
+
+
+def test_the_estimate_is_that_of_the_sources_quality_and_the_measured_dice(target):
+    campaign = start()
+    found = make_forecast(Workspace.of(campaign), CPU, log=silent)
+    assert found.training is None and found.judged == ("case_0", "case_1", "case_2", "case_3")
+    both = (found.cases["agreement"] * found.cases["confidence"]).sort_index()
+    assert found.overall.uncalibrated == pytest.approx(
+        both.mean(), abs=0.1
+    )  # the mean of products is not that of means
+    assert found.overall.labels == 4 and 0 <= found.overall.low <= found.overall.mean
+    shift = (found.overall.mean - found.overall.uncalibrated) * 4 / 6
+    assert found.cases["expected"].mean() == pytest.approx(found.overall.uncalibrated + shift, abs=1e-6)
+    assert list(found.cases.index) == list(found.classes.index) and found.cases["expected"].is_monotonic_increasing
+    assert set(found.by_class) == set(found.classes.columns)
+
+
+def test_cases_that_wait_for_a_label_belong_to_the_pool_and_one_that_cannot_be_read_is_set_aside(target):
+    campaign = start()
+    request(campaign, "case_4", others=["case_5"])
+    workspace = Workspace.of(campaign)
+    (workspace.store.pool_folder / "case_6.b2nd").write_bytes(b"not an image")
+    said: list[str] = []
+    found = make_forecast(workspace, CPU, log=said.append)
+    assert sorted(found.cases.index) == ["case_4", "case_5", "case_7"]
+    assert list(found.problems) == ["case_6"] and "left out of the forecast" in said[-1]
+
+
+def test_a_case_without_a_class_that_nearly_all_others_show_is_named_and_expected_to_fail_there(target, monkeypatch):
+    workspace = Workspace.of(start())
+    plain = make_forecast(workspace, CPU, log=silent)
+    monkeypatch.setattr("nnunet_active.forecast.expected_dice.USUAL", 0.0)  # so that every class is a usual one
+    found = make_forecast(workspace, CPU, log=silent)
+    counted = plain.classes.isna()
+    assert counted.any().any() == (found.cases["lost"] != "").any()
+    for case, names in found.cases["lost"].items():
+        for name in filter(None, names.split(", ")):
+            assert found.classes.loc[case, name] == found.classes[name].min()
+
+
+def test_an_adapted_network_ranks_and_the_source_network_calibrates(target):
+    campaign = start()
+    by_source = make_forecast(Workspace.of(campaign), CPU, log=silent)
+    trained(target, labelled=["case_0"], seed=11)
+    adapted = make_forecast(Workspace.of(campaign), CPU, log=silent)
+    assert adapted.training is not None and adapted.digest != by_source.digest
+    assert adapted.judged == ("case_1", "case_2", "case_3") and adapted.outlook.cases == 3
+    assert adapted.overall.uncalibrated != by_source.overall.uncalibrated
+    assert adapted.moved is None  # nobody has written a forecast
+
+
+def test_where_everything_is_labelled_there_is_nothing_to_forecast(nnunet_folders):
+    from tiny_target import make_target
+
+    make_target(nnunet_folders, 2, 0)
+    with pytest.raises(EmptyPool, match="nothing to forecast"):
+        make_forecast(Workspace("Dataset902_TinyTarget", "0", "3d_fullres"), CPU, log=silent)
+
+
+def test_estimates_are_numbers_that_json_takes(target):
+    found = make_forecast(Workspace.of(start()), CPU, log=silent)
+    assert isinstance(found.overall.mean, float)
+    assert isinstance(estimate_dice(np.array([0.5]), np.array([]), np.array([])).mean, float)
