@@ -24,7 +24,12 @@ def test_the_status_is_printed_for_people_and_as_json_for_scripts(campaign, data
     assert main(["status", "-d", dataset]) == 0
     assert capsys.readouterr().out == format_status(campaign_status(campaign)) + "\n"
     assert main(["status", "-d", dataset, "-f", "0", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"answer": "", "certificate": "", **campaign_status(campaign)}
+    assert json.loads(capsys.readouterr().out) == {
+        "answer": "",
+        "certificate": "",
+        "forecast": [],
+        **campaign_status(campaign),
+    }
 
 
 def test_reading_writes_nothing(campaign, capsys):
