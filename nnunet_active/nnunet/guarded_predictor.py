@@ -17,7 +17,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor
 
-from nnunet_active.scoring.collapse import collapsed, volumes_and_confidence
+from nnunet_active.scoring.collapse import collapsed, predicted_volumes, volumes_and_confidence
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class GuardedPredictor(nnUNetPredictor):
         if not self._nearer:
             return logits
         regions = self.label_manager.has_regions
-        volume, _ = volumes_and_confidence(logits, regions)
+        volume = predicted_volumes(logits, regions)
         with self._weights(self._source, mirroring=False):
             before = volumes_and_confidence(super().predict_logits_from_preprocessed_data(data), regions)
         verdict = Verdict(*before, volume, collapsed(volume, *before))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.scoring.arg_max import highest_head
 from nnunet_active.scoring.groups import sum_by_group
 from nnunet_active.scoring.statistics import slabs
 from nnunet_active.scoring.voxels import Softmax, two_heads
@@ -24,13 +25,24 @@ SURE = 0.8
 
 
 @torch.inference_mode()
-def volumes_and_confidence(logits: Tensor, regions: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Of every head the predicted voxels (C,) int64, and the soft Dice confidence (C,) float64, 0 where nothing is predicted.
+def predicted_volumes(logits: Tensor, regions: bool = False) -> np.ndarray:
+    """Of every head the predicted voxels, (C,) int64.
 
     Args:
-        logits: (C, Z, Y, X) of any float dtype, on any device; never copied as a whole.
+        logits: (C, Z, Y, X) of any float dtype, on any device.
         regions: sigmoid heads instead of a softmax.
     """
+    heads = len(logits)
+    volume = torch.zeros(heads, dtype=torch.float64)
+    for part in slabs(logits):
+        flat = logits[:, part].reshape(heads, -1)
+        volume += ((flat > 0).sum(1) if regions else sum_by_group(highest_head(flat), None, heads)).cpu()
+    return volume.long().numpy()
+
+
+@torch.inference_mode()
+def volumes_and_confidence(logits: Tensor, regions: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The same, and the soft Dice confidence (C,) float64, 0 where nothing is predicted; see :func:`predicted_volumes`."""
     heads = len(logits)
     of_voxels = region_voxels if regions else two_heads if heads == 2 else Softmax(heads, logits.device)
     volume, sure, mass = torch.zeros((3, heads), dtype=torch.float64)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_active.scoring.collapse import collapsed, volumes_and_confidence
+from nnunet_active.scoring.collapse import collapsed, predicted_volumes, volumes_and_confidence
 
 
 @pytest.mark.parametrize("heads", [2, 3, 5])
@@ -14,7 +14,7 @@ def test_volumes_and_confidence_are_those_of_the_formula(heads):
     mask = torch.nn.functional.one_hot(logits.argmax(0), heads).movedim(-1, 0)
     volume, confidence = volumes_and_confidence(logits)
     space = (1, 2, 3)
-    assert volume.tolist() == mask.sum(space).tolist()
+    assert volume.tolist() == predicted_volumes(logits).tolist() == mask.sum(space).tolist()
     assert confidence == pytest.approx((2 * (p * mask).sum(space) / (p.sum(space) + mask.sum(space))).numpy(), rel=1e-5)
 
 
@@ -22,7 +22,7 @@ def test_of_regions_each_head_is_a_mask_of_its_own():
     logits = torch.randn((2, 4, 5, 6), generator=torch.Generator().manual_seed(1))
     p, mask = logits.double().sigmoid(), logits > 0
     volume, confidence = volumes_and_confidence(logits, regions=True)
-    assert volume.tolist() == mask.sum((1, 2, 3)).tolist()
+    assert volume.tolist() == predicted_volumes(logits, regions=True).tolist() == mask.sum((1, 2, 3)).tolist()
     expected = 2 * (p * mask).sum((1, 2, 3)) / (p.sum((1, 2, 3)) + mask.sum((1, 2, 3)))
     assert confidence == pytest.approx(expected.numpy(), rel=1e-5)
 
