@@ -1,27 +1,33 @@
-"""Would a guard for single scans have helped? Judged on stored networks, nothing is predicted.
+"""Would a guard for single scans have helped? The networks of finished benchmarks, measured and judged.
 
-    python benchmarks/guard.py glioma=GLIOMA_CASES.csv hearts=HEARTS_CASES.csv ... [--csv FILE]
+    python benchmarks/guard.py measure NAME BENCHMARK_FOLDER ... --csv results/guard_cases.csv
+    python benchmarks/guard.py judge results/guard_cases.csv [--csv results/guard.csv]
 
-Each table has one row per network, alpha, test case and class: ``run``, ``labels``, ``alpha`` (0, 0.25, 0.5, 0.75, 1), ``case``,
-``class``, ``dice``, ``volume`` (voxels), ``sdc`` (soft Dice confidence). Where the network at alpha predicts a class with less than
-``ratio`` of the source's volume, and the source's confidence in it is above ``sure``, the guard takes the prediction at alpha 0.25.
+``measure`` predicts the test cases (of more than 40 every third) by the weights w0 + alpha (w - w0) at the end of every run of
+foreground_random whose checkpoint is still there: preprocessed arrays, no mirroring. It adds rows under the pair NAME: Dice, predicted
+voxels, soft Dice confidence ``sdc``.
 
-``ratio`` and ``sure`` are those with the highest mean change over the other pairs (leave one pair out; of equals the first of the
-grid), and 0.5 and 0.8, fixed.
+``judge``: where the network at alpha predicts a class with less than ``ratio`` of the source's volume, and the source's confidence in
+it is above ``sure``, the guard takes the prediction at alpha 0.25. Both thresholds are those of the command (``fixed``), and those with
+the highest mean change over the other pairs (leave one pair out; of equals the first of the grid).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-RATIOS, SURE = (0.5, 0.25, 0.75), (0.8, 0.0, 0.6, 0.9, 0.95)
-FIXED = (0.5, 0.8)
-FLOOR = 0.25
+from nnunet_active.scoring.collapse import SHARE, SURE
+
+FIXED = (SHARE, SURE)
+GRID = [*product((0.5, 0.25, 0.75), (0.8, 0.0, 0.6, 0.9, 0.95))]
+FLOOR, DEPLOYED = 0.25, (0.75, 1.0)
 CASE = ["run", "labels", "case"]
 
 
@@ -42,13 +48,13 @@ def change(cases: pd.DataFrame) -> float:
 
 def best_for(tables: list[pd.DataFrame], alpha: float) -> tuple[float, float]:
     """The thresholds that help these pairs most."""
-    return max(product(RATIOS, SURE), key=lambda how: sum(change(guarded(table, alpha, *how)) for table in tables))
+    return max(GRID, key=lambda how: sum(change(guarded(table, alpha, *how)) for table in tables))
 
 
 def judge(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per pair, alpha and way of choosing the thresholds."""
     rows = []
-    for (name, table), alpha in product(pairs.items(), (0.75, 1.0)):
+    for (name, table), alpha in product(pairs.items(), DEPLOYED):
         others = [other for key, other in pairs.items() if key != name]
         ways = {"fixed": FIXED, **({"other pairs": best_for(others, alpha)} if others else {})}
         for way, how in ways.items():
@@ -78,17 +84,85 @@ def judge(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
+    """Rows of every network of one benchmark."""
+    import torch
+
+    from nnunet_active.benchmark.case_metrics import Evaluator
+    from nnunet_active.benchmark.target import SharedTarget
+    from nnunet_active.data.label_agreement import compare
+    from nnunet_active.data.partly_labelled import read_label_map
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.nnunet.networks import head_names
+    from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
+    from nnunet_active.scoring.collapse import volumes_and_confidence
+    from nnunet_active.training.checkpoints import own_details
+    from nnunet_active.training.weights import interpolate
+
+    torch.set_num_threads(1)
+    plans, rows = next((root / "target").rglob("nnUNetActivePlans.json")), []
+    for file in sorted(root.glob("runs/*/result.json")):
+        result = json.loads(file.read_text())
+        spec, rounds = result["spec"], result.get("rounds") or [{}]
+        checkpoint = root / "legs" / rounds[-1].get("leg", "none") / "checkpoint.pth"
+        if not (spec["arm"].startswith("foreground_random") and checkpoint.is_file()):
+            continue
+        target = SharedTarget(raw, plans.parent.parent, plans.parent.name, spec["plans"], spec["configuration"])
+        cases = tuple(spec["test"])[:: 3 if len(spec["test"]) > 40 else 1]
+        test = Evaluator(target, cases, spec["device"], spec["tolerance_mm"])
+        content, source = load_checkpoint(checkpoint, str(checkpoint)), test.source().state_dict()
+        trained = own_details(content).get("trained_weights") or content["network_weights"]
+        heads = head_names(test.plans, test.dataset_json)
+        for alpha, case in product((0.0, FLOOR, *DEPLOYED), test.test):
+            network = test.network(source)
+            network.load_state_dict(interpolate({key: source[key] for key in trained}, trained, alpha), strict=False)
+            window = SlidingWindow(network, test.plans, spec["configuration"], test.dataset_json, test.device)
+            logits = window.logits(test.store.load_image(case))
+            confidence = dict(zip(heads, volumes_and_confidence(logits, window.regions)[1], strict=True))
+            label, predicted = np.asarray(read_label_map(test.store.folder, case)[0]), window.labels_of(logits)
+            found = compare(
+                label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0
+            )  # -1: cropped away
+            volume = found["volume_predicted_mm3"]
+            at = {"pair": name, "run": file.parent.name.rpartition("__")[2], "labels": len(rounds[-1]["labelled"])}
+            rows += [
+                {
+                    **at,
+                    "alpha": alpha,
+                    "case": case,
+                    "class": key,
+                    "dice": value,
+                    "volume": volume[key],
+                    "sdc": confidence[key],
+                }
+                for key, value in found["dice"].items()
+            ]
+    return pd.DataFrame(rows)
+
+
 def main() -> None:
-    """Print the table, and keep it if wanted."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("pairs", nargs="+", metavar="NAME=CSV")
-    parser.add_argument("--csv", type=Path)
+    """Measure, or print the judgement and keep it if wanted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("name")
+    one.add_argument("folders", nargs="+", type=Path)
+    one.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
+    one.add_argument("--csv", type=Path, required=True)
+    other = commands.add_parser("judge")
+    other.add_argument("cases", type=Path)
+    other.add_argument("--csv", type=Path)
     args = parser.parse_args()
-    files = dict(one.split("=", 1) for one in args.pairs)
-    table = judge({name: pd.read_csv(file, dtype={"case": str}) for name, file in files.items()})
-    print(table.round(4).to_string(index=False))
+    if args.command == "measure":
+        parts = [measure(args.name, folder, args.raw) for folder in args.folders]
+        before = [pd.read_csv(args.csv, dtype={"case": str})] if args.csv.is_file() else []
+        pd.concat([*before, *parts]).to_csv(args.csv, index=False, float_format="%.5f", lineterminator="\n")
+        return
+    table = pd.read_csv(args.cases, dtype={"case": str, "run": str})
+    found = judge(dict(iter(table.groupby("pair", sort=False))))
+    print(found.round(4).to_string(index=False))
     if args.csv:
-        table.to_csv(args.csv, index=False, float_format="%.5f")
+        found.to_csv(args.csv, index=False, float_format="%.5f", lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -177,3 +177,15 @@ def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
     query = training["query 2, 7 cases"] + (80 - 7) * a_case
     share = query / (40 * 250 * training["later epoch, a step"])
     assert table["query over 80 cases every 40 epochs of 250 steps"] == [f"{100 * share:.1f} % of the training"]
+
+
+def test_what_the_guard_changed_is_that_of_its_rows() -> None:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "guard.csv")
+    rows = rows[(rows["alpha"] == 0.75) & (rows["thresholds"] == "fixed")].set_index("pair")
+    text = PAGE[PAGE.index("**The guard of `predict`**") :].partition("\n\n")[0]
+    touched = rows[rows["touched"] > 0]
+    assert f"{rows['networks'].sum()} networks" in text and list(touched.index) == ["glioma", "diseased hearts"]
+    for pair, row in touched.iterrows():
+        assert f"{pair} {row['plain']:.3f} → {row['guard']:.3f}" in text
+    changed = f"Of {touched['touched'].sum()} predictions that it changed, {touched['better'].sum()} became better"
+    assert f"{changed}; the worst lost {-touched['worst'].min():.3f}." in text
