@@ -100,7 +100,7 @@ def guarded(table: pd.DataFrame) -> pd.DataFrame:
         dice, told = (run.pivot(index="labels", columns="alpha", values=name) for name in ("dice", "next_dice"))
         for labels, values in dice.iterrows():
             seen = told[told.index < labels].dropna()
-            alpha = gate(seen)
+            alpha = gate(seen, labels)
             changes = {"guarded": values[alpha] - values[0.0], "three_quarters": values[0.75] - values[0.0]}
             lines.append(dict(zip(KEY, key, strict=True)) | {"labels": labels, "alpha": alpha} | changes)
     found = pd.DataFrame(lines)

@@ -79,7 +79,7 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done() -> None:
             for _, run in rows[rows["arm"] == "foreground_random"].groupby(["fold", "seed"]):
                 dice, told = (run.pivot(index="labels", columns="alpha", values=kind) for kind in ("dice", "next_dice"))
                 for labels, values in dice.iterrows():
-                    alpha = gate(told[told.index < labels].dropna()) if recipe == "guarded" else 0.75
+                    alpha = gate(told[told.index < labels].dropna(), labels) if recipe == "guarded" else 0.75
                     changes.append(values[alpha] - values[0.0])
             found = np.array(changes)
             shown = f"{found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}"

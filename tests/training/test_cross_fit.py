@@ -24,7 +24,7 @@ from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.data.patients import Patients
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.cross_fit import CrossFit, folds_of
-from nnunet_active.training.guarded_choice import FLOOR, OPEN, GuardedChoice
+from nnunet_active.training.guarded_choice import FLOOR, FLOOR_OF_MANY, OPEN, GuardedChoice
 
 ONE_ROUND = {"budget": 3, "query_size": 3, "one_off": True, "epochs": 4, "strategy": "random", "stride": 1}
 ON = {**ONE_ROUND, "fine_tuning": recipe("guarded")}
@@ -60,11 +60,11 @@ def test_with_one_round_every_labelled_case_is_judged_by_a_network_that_has_not_
     labelled = trainer.session.labelled(0)
     rows = rows_of(target)
     assert sorted(set(rows["case"])) == labelled and len(labelled) == 3
-    assert set(rows["model"]) == {"source", *(f"alpha {a:g}" for a in (FLOOR, *OPEN))}
+    assert set(rows["model"]) == {"source", *(f"alpha {a:g}" for a in (FLOOR, FLOOR_OF_MANY, OPEN))}
     judging = rows[rows["model"] != "source"]
     assert set(judging["epoch"]) == {2} and set(judging["labelled"]) == {2}
     networks = judging.groupby("case")["network"].agg(set)
-    assert all(len(found) == 1 + len(OPEN) for found in networks) and len(set.union(*networks)) == 3 * (1 + len(OPEN))
+    assert all(len(found) == 3 for found in networks) and len(set.union(*networks)) == 3 * 3
     (end,) = interpolations_of(target, "all")
     assert end["cases"] == 3 and {row["kind"] for row in end["by_case"]} == {"cross_fit"}
     said = capsys.readouterr().out
@@ -115,7 +115,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_training_that_follows_is_the_one_without_cross_fit_to_the_bit(tmp_path, monkeypatch, way):
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice: 0.5)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled: 0.5)
     ends = []
     for name in ("on", "off"):
         target = fresh_target(tmp_path / name, monkeypatch)

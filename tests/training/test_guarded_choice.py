@@ -22,10 +22,19 @@ from tiny_training import (
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import recipe
-from nnunet_active.training.guarded_choice import FLOOR, HARM, MARGIN, OPEN, gate, shrunk_gains
+from nnunet_active.training.guarded_choice import (
+    FLOOR,
+    FLOOR_OF_MANY,
+    HARM,
+    MANY,
+    MARGIN,
+    OPEN,
+    gate,
+    shrunk_gains,
+)
 from nnunet_active.training.weights import copy_weights, interpolate
 
-ALPHAS = (0.0, FLOOR, *OPEN)
+ALPHAS = (0.0, FLOOR, FLOOR_OF_MANY, OPEN)
 SETTINGS = {"fine_tuning": recipe("guarded")}
 
 
@@ -34,39 +43,46 @@ def table(*rows: list[float]) -> pd.DataFrame:
 
 
 def test_without_any_case_the_gate_stays_at_the_floor():
-    assert gate(table()) == FLOOR
+    assert gate(table(), 1) == gate(table(), MANY - 1) == FLOOR
+
+
+def test_many_labelled_cases_raise_the_floor():
+    assert gate(table(), MANY) == FLOOR_OF_MANY
+    assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 9), 9) == FLOOR_OF_MANY
 
 
 def test_a_gain_below_the_margin_leaves_the_gate_closed():
-    assert gate(table(*[[0.5, 0.52, 0.53, 0.54, 0.5]] * 9)) == FLOOR
+    assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 5), 5) == FLOOR
 
 
 def test_one_case_with_a_large_gain_has_to_make_up_for_one_that_shows_none():
-    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN - 0.001, 0.5])) == FLOOR
-    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN + 0.001, 0.5])) == 0.75
+    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN - 0.001]), 2) == FLOOR
+    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN + 0.001]), 2) == OPEN
 
 
-def test_where_even_the_floor_harms_the_source_network_predicts():
-    assert gate(table([0.8, 0.8 - 2 * HARM - 0.001, 0.7, 0.6, 0.5])) == 0.0
+@pytest.mark.parametrize("labelled", [2, MANY])
+def test_where_even_the_floor_harms_the_source_network_predicts(labelled):
+    assert gate(table([0.8, 0.8 - 2 * HARM - 0.001, 0.7, 0.6]), labelled) == 0.0
 
 
-@given(st.lists(st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=5, max_size=5), max_size=9))
-def test_the_rule_is_that_of_the_formula(rows):
-    values = np.array(rows, dtype=float).reshape(-1, 5)
+@given(
+    st.lists(st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=4, max_size=4), max_size=9),
+    st.integers(1, 2 * MANY),
+)
+def test_the_rule_is_that_of_the_formula(rows, labelled):
+    values = np.array(rows, dtype=float).reshape(-1, 4)
     mean = {a: sum(values[:, k] - values[:, 0]) / (len(values) + 1) for k, a in enumerate(ALPHAS)}
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
-    chosen = gate(table(*rows))
-    if chosen in OPEN:
-        assert mean[chosen] > MARGIN - 1e-9 and mean[chosen] >= max(mean[a] for a in OPEN) - 1e-9
-    else:
-        assert max(mean[a] for a in OPEN) <= MARGIN + 1e-9
-        assert (chosen == 0) == (mean[FLOOR] < -HARM) or abs(mean[FLOOR] + HARM) < 1e-9
+    chosen, floor = gate(table(*rows), labelled), FLOOR_OF_MANY if labelled >= MANY else FLOOR
+    assert chosen in (0.0, floor, OPEN)
+    assert (chosen == OPEN) == (mean[OPEN] > MARGIN) or abs(mean[OPEN] - MARGIN) < 1e-9
+    assert chosen == OPEN or (chosen == 0) == (mean[floor] < -HARM) or abs(mean[floor] + HARM) < 1e-9
 
 
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice: alpha)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled: alpha)
 
 
 def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
@@ -77,7 +93,7 @@ def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet
     rows = pd.read_csv(output_folder(target, fold="all") / "comparison.csv", dtype={"case": str})
     alphas = rows[rows["model"].str.startswith("alpha")]
     assert set(alphas["case"]) == set(second) and not set(first) & set(second)
-    assert set(alphas["model"]) == {f"alpha {a:g}" for a in (FLOOR, *OPEN)}
+    assert set(alphas["model"]) == {f"alpha {a:g}" for a in ALPHAS[1:]}
     assert (alphas["labelled"] == len(first)).all()
     before, end = interpolations_of(target, "all")
     assert (before["cases"], before["chosen"]) == (0, FLOOR)  # as the second query is due, no label judges yet
@@ -100,7 +116,7 @@ def test_labels_that_came_in_between_two_trainings_judge_the_network_of_the_firs
     rows = pd.read_csv(output_folder(target, fold="all") / "comparison.csv", dtype={"case": str})
     alphas = rows[rows["model"].str.startswith("alpha")]
     assert set(alphas["case"]) == {"case_3"} and set(alphas["labelled"]) == {2}
-    assert alphas["network"].nunique() == 1 + len(OPEN)
+    assert alphas["network"].nunique() == len(ALPHAS) - 1
 
 
 def test_held_out_cases_judge_too(nnunet_folders):
