@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from nnunet_active.campaign.fine_tuning import GUARDED, UNTIL_CHOSEN
 from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
@@ -15,8 +14,8 @@ from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.weights import Weights, interpolate
 from nnunet_active.util.errors import ActiveError, MissingInput
 
-NEAR = UNTIL_CHOSEN[GUARDED]
-"""How far from the source the nearer weights are: where the gate of ``guarded`` begins."""
+NEAR = 0.25
+"""How far from the source the nearer weights are; the guard was judged with it (``benchmarks/guard.py``)."""
 
 STOCK = "predict with nnUNetv2_predict"
 
