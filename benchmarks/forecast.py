@@ -39,6 +39,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--raw", type=Path, help="folder with the target data sets (default: those of the test data)")
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
     parser.add_argument("--axes-only", action="store_true", help="no pass that is mirrored along several axes")
+    parser.add_argument("--cost", type=int, metavar="N", help="only time the passes over the first N cases")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--cases", type=Path)
     return parser.parse_args()
@@ -99,6 +100,22 @@ def look_at(window, store, case: str, axes_only: bool) -> pd.DataFrame:
     table["volume"] = scores.arrays["class_volume"][1:]
     table["dice"] = [dice(predicted == c, truth == c) for c in classes]
     return table.assign(**scores.scalars, passes=len(streams))
+
+
+def cost_of_pair(pair: str, args: argparse.Namespace, raw: Path, work: Path) -> pd.DataFrame:
+    """Processor time of a case by one network: what a query computes, and what a forecast does."""
+    store, window = prepare_pair(pair, args.configuration, raw, work)
+    rows = []
+    for case in store.labelled_identifiers()[: args.cost]:
+        image, seconds = store.load_image(case), []
+        for members in (False, True, False, True):  # the first time warms up
+            start = process_time()
+            window.score(image, 1.0, ensemble=members)
+            seconds.append(process_time() - start)
+        rows.append({"case": case, "scoring": seconds[2], "forecast": seconds[3]})
+    table = pd.DataFrame(rows)
+    at = {"pair": pair, "configuration": args.configuration, "cases": len(table), "passes": 1 + window.dimensions}
+    return pd.DataFrame([{**at, "ratio": table["forecast"].sum() / table["scoring"].sum()}])
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -175,6 +192,12 @@ def main() -> None:
     work = args.work or Path(tempfile.mkdtemp(prefix="forecast_"))
     work.mkdir(parents=True, exist_ok=True)
     raw = args.raw or test_data() / "nnUNet_raw"
+    if args.cost:
+        costs = pd.concat([cost_of_pair(pair, args, raw, work) for pair in args.pairs])
+        print(costs.round(2).to_string(index=False))
+        if args.csv:
+            costs.round(3).to_csv(args.csv, mode="a", header=not args.csv.exists(), index=False)
+        return
     for pair in args.pairs:
         cases = look_at_pair(pair, args, raw, work)
         table = evaluate(cases)

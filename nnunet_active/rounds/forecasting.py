@@ -1,8 +1,9 @@
 """A forecast: the Dice to expect of the unlabelled cases, which of them will probably fail, and whether the next labels will pay.
 
-Two networks are asked, each once per case (the score cache keeps it). The one that predicts ranks the cases. With the source network's
-quality of a case (:mod:`~nnunet_active.forecast.expected_dice`) true Dice is compared: the source has seen none of the cases, so that
-its quality means the same on labelled and on unlabelled ones; an adapted network's would be too high where it was trained.
+Two networks are asked, each once per case (the score cache keeps it). The one that predicts ranks the cases. True Dice is compared with
+the quality of a case (:mod:`~nnunet_active.forecast.expected_dice`) by a network that has seen none of the cases, so that it means the
+same on labelled and on unlabelled ones: by the network that predicts, where it has not seen enough of the labelled cases (held-out and
+new ones), else by the source network.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 
 from nnunet_active.forecast.expected_dice import (
+    LABELS_NEEDED,
     DiceEstimate,
     calibrated,
     estimate_dice,
@@ -95,18 +97,20 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
     unseen = (
         UnseenDice.nothing() if workspace.found_campaign is None else unseen_dice(workspace, training, network, source)
     )
-    judged = sorted(unseen.network.index)
+    by_itself = training is None or len(unseen.by_itself) >= LABELS_NEEDED
+    judged = sorted(unseen.by_itself if by_itself else unseen.network.index)
     asked = _Asked(workspace, log)
-    by_network = asked.ask(network, pool if network is not source else [*pool, *judged])
-    by_source = by_network if network is source else asked.ask(source, [*pool, *judged])
-    pool = [case for case in pool if case in by_network.table.index and case in by_source.table.index]
+    by_network = asked.ask(network, [*pool, *judged] if by_itself else pool)
+    by_judge = by_network if by_itself else asked.ask(source, [*pool, *judged])
+    pool = [case for case in pool if case in by_network.table.index and case in by_judge.table.index]
     if not pool:
         raise EmptyPool("No unlabelled case can be predicted (see the warnings).")
     asked.cache.keep(source.digest)
     asked.cache.prune()
 
     names = workspace.class_names[0 if network.regions else 1 :]
-    by_class, overall = _estimates(_Quality.of(by_source, pool, source), pool, unseen, names, source_predicts)
+    says_nothing = not (by_itself or source_predicts)
+    by_class, overall = _estimates(_Quality.of(by_judge, pool, network), pool, judged, unseen, names, says_nothing)
     mine = _Quality.of(by_network, pool, network)
     overall, by_class = (
         _shown(overall, mine.mean(pool)),
@@ -207,11 +211,11 @@ class _Quality:
 
 
 def _estimates(
-    quality_by_source: _Quality, pool: list[str], unseen: UnseenDice, names: list[str], source_predicts: bool
+    judge: _Quality, pool: list[str], judged: list[str], unseen: UnseenDice, names: list[str], says_nothing: bool
 ) -> tuple[dict[str, DiceEstimate], DiceEstimate]:
-    judged = [case for case in unseen.network.index if case in quality_by_source.row]
-    of_pool, known = (quality_by_source.values(cases) for cases in (pool, judged))
-    if not source_predicts:  # it says nothing; what remains is the mean Dice of the labelled cases
+    judged = [case for case in judged if case in judge.row]
+    of_pool, known = (judge.values(cases) for cases in (pool, judged))
+    if says_nothing:  # an untrained output layer; what remains is the mean Dice of the labelled cases
         of_pool, known = np.ones_like(of_pool), np.ones_like(known)
     dice = unseen.network.reindex(index=judged, columns=names).to_numpy(dtype=float)
     by_class = {name: estimate_dice(of_pool[:, c], known[:, c], dice[:, c]) for c, name in enumerate(names)}

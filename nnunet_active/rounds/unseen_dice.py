@@ -42,10 +42,12 @@ class UnseenDice:
     Attributes:
         source: by the source network.
         network: by the one that predicts, or by one that was trained alike and had not seen the case.
+        by_itself: cases that the network that predicts has not seen either.
     """
 
     source: pd.DataFrame
     network: pd.DataFrame
+    by_itself: frozenset[str] = frozenset()
 
     @classmethod
     def nothing(cls) -> UnseenDice:
@@ -117,7 +119,7 @@ def unseen_dice(workspace: Workspace, training: Training | None, network: Window
     table = pd.concat([part for part in dice if len(part)]) if any(map(len, dice)) else recorded_dice(_nothing(), 1)
     names = [name for name in workspace.class_names if name in set(table.index.get_level_values("label"))]
     by_model = [table[model].astype(float).unstack("label").reindex(columns=names) for model in (SOURCE, ADAPTED)]
-    return UnseenDice(*by_model)
+    return UnseenDice(*by_model, frozenset(by_model[0].index) - seen)
 
 
 def _nothing() -> pd.DataFrame:

@@ -72,6 +72,9 @@ def test_an_adapted_network_ranks_and_the_source_network_calibrates(target):
     assert adapted.training is not None and adapted.digest != by_source.digest
     assert adapted.judged == ("case_1", "case_2", "case_3") and adapted.outlook.cases == 3
     assert adapted.overall.uncalibrated != by_source.overall.uncalibrated
+    assert (
+        adapted.passes == 7
+    )  # three labelled cases that it has not seen are enough: the source network is not asked again
     assert adapted.moved is None  # nobody has written a forecast
 
 

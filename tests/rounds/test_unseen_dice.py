@@ -63,6 +63,7 @@ def test_what_a_training_has_not_seen_is_measured_now_and_only_once(made, nnunet
     )
     found = unseen_dice(workspace, training, network, source)
     assert list(found.network.index) == list(found.source.index) == ["case_1", "case_2"]
+    assert found.by_itself == {"case_1", "case_2"}
     assert not np.allclose(found.network, found.source) and np.isfinite(found.gains).all()
     network.label_map = source.label_map = None  # nobody asks again
     again = unseen_dice(workspace, training, network, source)
