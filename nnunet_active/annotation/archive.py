@@ -52,15 +52,21 @@ class Archive:
         store: the preprocessed images; knows the plans.
         dataset_json: labels and file ending.
         predict: maps a preprocessed image (M, Z, Y, X) float32 to logits (C, Z, Y, X).
+        temperature: that of the uncertainty maps; asked when a case is predicted.
     """
 
     def __init__(
-        self, folder: Path, store: CaseStore, dataset_json: dict, predict: Callable[[np.ndarray], Tensor]
+        self,
+        folder: Path,
+        store: CaseStore,
+        dataset_json: dict,
+        predict: Callable[[np.ndarray], Tensor],
+        temperature: Callable[[], float] = lambda: 1.0,
     ) -> None:
         self.folder = Path(folder)
         self.store = store
         self.dataset_json = dataset_json
-        self.predict = predict
+        self.predict, self.temperature = predict, temperature
         self.ending: str = dataset_json["file_ending"]
         self.reader = store.plans_manager.image_reader_writer_class
 
@@ -114,7 +120,9 @@ class Archive:
             raise BadCase(f"Case {name}: {error}") from error
         del image
         try:
-            label, uncertainty = to_original_space(name, logits, self.store, properties, self.dataset_json)
+            label, uncertainty = to_original_space(
+                name, logits, self.store, properties, self.dataset_json, self.temperature()
+            )
         except Exception as error:  # whatever the plans' own resampling functions make of their arguments
             said = f"{type(error).__name__}: {error}"
             raise BadCase(

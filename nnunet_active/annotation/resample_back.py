@@ -22,20 +22,20 @@ class _WithEntropy:
     nnU-Net could return all probabilities instead, which for many classes take several times the memory of its own prediction.
     """
 
-    def __init__(self, labels: LabelManager) -> None:
-        self._labels = labels
+    def __init__(self, labels: LabelManager, temperature: float) -> None:
+        self._labels, self._temperature = labels, temperature
         self.entropy: np.ndarray | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._labels, name)
 
     def convert_logits_to_segmentation(self, logits: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        self.entropy = entropy_map(torch.as_tensor(logits), self._labels.has_regions)
+        self.entropy = entropy_map(torch.as_tensor(logits), self._labels.has_regions, self._temperature)
         return self._labels.convert_logits_to_segmentation(logits)
 
 
 def to_original_space(
-    case: str, logits: Tensor, store: CaseStore, properties: dict, dataset_json: dict
+    case: str, logits: Tensor, store: CaseStore, properties: dict, dataset_json: dict, temperature: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Label map and uncertainty map on the voxels of the scan, as its reader orders them.
 
@@ -48,6 +48,7 @@ def to_original_space(
         store: knows the plans and the configuration.
         properties: what nnU-Net noted about the case.
         dataset_json: for the labels.
+        temperature: of the uncertainty map; the label map does not depend on it.
 
     Returns:
         (Z, Y, X) uint8 (uint16 if a label value needs it), and (Z, Y, X) float32.
@@ -56,7 +57,7 @@ def to_original_space(
         BadCase: the network's output holds NaN or infinite values.
     """
     plans = store.plans_manager
-    labels = _WithEntropy(plans.get_label_manager(dataset_json))
+    labels = _WithEntropy(plans.get_label_manager(dataset_json), temperature)
     segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
         logits.cpu(),
         plans,

@@ -14,13 +14,14 @@ STEP_NATS = 2.0**-14
 _LOWEST_LOG = math.log(1e-10)
 
 
-def entropy_map(logits: Tensor, regions: bool = False) -> np.ndarray:
+def entropy_map(logits: Tensor, regions: bool = False, temperature: float = 1.0) -> np.ndarray:
     """H(v) = -sum_c p_c ln p_c of the softmax; for regions the sum of the heads' binary entropies (the joint entropy of independent
     labels, our choice), as in ``scoring.statistics``. Slab by slab, so that no second copy of the logits is made.
 
     Args:
         logits: (C, Z, Y, X), any float type.
         regions: sigmoid heads instead of a softmax.
+        temperature: what the logits are divided by, of :mod:`nnunet_active.scoring.temperature`.
 
     Returns:
         (Z, Y, X) float32, rounded to steps of 2**-14 nats.
@@ -29,6 +30,8 @@ def entropy_map(logits: Tensor, regions: bool = False) -> np.ndarray:
     entropy = torch.empty(flat.shape[1])
     for start in range(0, flat.shape[1], SLAB_VOXELS):
         part = flat[:, start : start + SLAB_VOXELS].float()
+        if temperature != 1:
+            part = part / temperature
         if regions:
             p = torch.sigmoid(part)
             slab = (torch.special.entr(p) + torch.special.entr(torch.sigmoid(-part))).sum(0)

@@ -22,6 +22,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, check_records, hand_over
+from nnunet_active.rounds.map_temperature import fitted_temperature
 from nnunet_active.rounds.round_checks import check_round
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start, score_share
 from nnunet_active.rounds.round_table import Query
@@ -201,4 +202,11 @@ def _hand_over(prepared: Prepared, window: Window | None, place: HandOff, log: L
     def predict(image: np.ndarray) -> Tensor:
         return network().logits(image)
 
-    return hand_over(workspace, predict, place.folder, place.copy_images, log)
+    @cache
+    def temperature() -> float:
+        found = fitted_temperature(workspace.campaign, network().digest)
+        if found != 1:
+            log(f"Uncertainty maps are calibrated: the logits are divided by {found:.2f}, which a forecast has fitted.")
+        return found
+
+    return hand_over(workspace, predict, place.folder, place.copy_images, log, temperature)

@@ -32,7 +32,13 @@ def forecast_lines(forecast: Forecast) -> list[str]:
         lines.append(f"{mark} {case}  {row['expected']:.2f}{lost}")
     if (left := len(forecast.cases) - WORST) > 0:
         lines.append(f"  and {left} more (--json lists all)")
-    return [*lines, "", *outlook_sentences(forecast)]
+    return [*lines, "", *outlook_sentences(forecast), *_calibration(forecast)]
+
+
+def _calibration(forecast: Forecast) -> list[str]:
+    if forecast.temperature == 1:
+        return []
+    return [f"Uncertainty maps of this network are calibrated from now on (temperature {forecast.temperature:.2f})."]
 
 
 _RANK = " (the order counts, the numbers are too high)"
@@ -92,6 +98,7 @@ def forecast_json(forecast: Forecast) -> dict[str, Any]:
         "gain": {name: _or_none(getattr(outlook, name)) for name in ("gain", "low", "high", "cases")},
         "next_gain_at_most": None if moved is None else moved.distance,
         "cases": cases,
+        "temperature": forecast.temperature,
         "predicted_now": forecast.passes,
         "problems": forecast.problems,
         "sentences": [*expected_sentences(forecast), *outlook_sentences(forecast)],

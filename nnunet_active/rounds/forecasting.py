@@ -31,6 +31,7 @@ from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_case
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.rounds.asking_model import FoundModel, make_window
 from nnunet_active.rounds.forecast_record import Moved, earlier_networks, moved_since
+from nnunet_active.rounds.map_temperature import fit_map_temperature
 from nnunet_active.rounds.trained_models import Training, trainings_of
 from nnunet_active.rounds.unseen_dice import UnseenDice, unseen_dice
 from nnunet_active.util.errors import EmptyPool, MissingInput
@@ -53,6 +54,7 @@ class Forecast:
         outlook: whether the next labels will pay.
         judged: labelled cases that the estimate rests on.
         moved: how far the predictions lie from those of the last forecast's network; None: there was none.
+        temperature: of the network's uncertainty maps from now on; 1: as they were.
         passes: cases that had to be predicted now, by each network.
         problems: case -> sentence.
     """
@@ -67,6 +69,7 @@ class Forecast:
     outlook: Outlook
     judged: tuple[str, ...] = ()
     moved: Moved | None = None
+    temperature: float = 1.0
     passes: int = 0
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -134,7 +137,7 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
     gains = unseen.gains.to_numpy() if training is not None else np.empty(0)
     return Forecast(
         workspace, training, digest, cases, classes.loc[cases.index], overall, by_class, outlook(gains), tuple(judged),
-        moved, asked.passes, asked.problems,
+        moved, _temperature(workspace, network, digest, unseen), asked.passes, asked.problems,
     )  # fmt: skip
 
 
@@ -159,6 +162,15 @@ def _unlabelled(workspace: Workspace) -> list[str]:
     campaign, stored = workspace.campaign, set(workspace.store.identifiers())
     known = {*campaign.labelled(), *campaign.held_out(), *campaign.val}
     return sorted(({*workspace.candidates(), *campaign.waiting(), *campaign.declined} & stored) - known)
+
+
+def _temperature(workspace: Workspace, network: Window, digest: str, unseen: UnseenDice) -> float:
+    if workspace.found_campaign is None:
+        return 1.0
+    cases = set(unseen.by_itself)
+    if workspace.campaign.asks_for_slices:  # of the others some slices may be withheld
+        cases &= set(workspace.campaign.held_out())
+    return fit_map_temperature(workspace, network, digest, sorted(cases))
 
 
 class _Asked:

@@ -88,6 +88,7 @@ def hand_over(
     folder: Path | None = None,
     copy_images: bool = False,
     log: Log = print,
+    temperature: Callable[[], float] = lambda: 1.0,
 ) -> list[HandedOver]:
     """Write the hand-off folders of all waiting cases; files that somebody has edited stay as they are.
 
@@ -99,6 +100,7 @@ def hand_over(
             folder of its own in it.
         copy_images: copy the images instead of linking to them, for a folder that travels.
         log: where to tell what was done.
+        temperature: that of the uncertainty maps, asked when a case is predicted.
     """
     campaign, raw, store = workspace.campaign, workspace.raw, workspace.store
     done = []
@@ -127,7 +129,7 @@ def hand_over(
         report = write_handoff(
             place,
             [_case(query, raw, case, _asked(one, case, workspace)) for case in there],
-            Archive(campaign.predictions_folder(one.number), store, workspace.dataset_json, predict),
+            Archive(campaign.predictions_folder(one.number), store, workspace.dataset_json, predict, temperature),
             copy_images,
             log,
             fold=campaign.fold,

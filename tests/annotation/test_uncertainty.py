@@ -12,6 +12,11 @@ from nnunet_active.scoring.statistics import score_logits
 LOGITS = torch.randn(4, 5, 6, 7, generator=torch.Generator().manual_seed(0)) * 4
 
 
+def test_a_temperature_is_what_the_logits_are_divided_by():
+    assert np.array_equal(entropy_map(LOGITS, temperature=2.0), entropy_map(LOGITS / 2))
+    assert np.array_equal(entropy_map(LOGITS, True, 0.5), entropy_map(LOGITS * 2, True))
+
+
 @pytest.mark.parametrize("classes", [2, 3, 7])
 def test_equal_logits_have_the_entropy_of_a_fair_die(classes):
     assert np.allclose(entropy_map(torch.zeros(classes, 2, 2, 2)), math.log(classes), atol=STEP_NATS)

@@ -101,6 +101,19 @@ def test_the_next_network_is_compared_with_that_of_the_last_forecast(target, cap
     assert not math.isnan(content["next_gain_at_most"])
 
 
+def test_labels_that_the_network_has_not_seen_calibrate_the_uncertainty_maps_of_the_hand_off(target, capsys):
+    start(strategy="random", budget=1)
+    assert main(["select", "-d", "902", "-n", "1", "-device", "cpu", "-o", str(target.root / "before")]) == 0
+    assert "are calibrated" not in capsys.readouterr().out
+    content = forecast(capsys)
+    assert content["temperature"] != 1
+    again = forecast(capsys)
+    assert again["temperature"] == content["temperature"]
+    assert main(["select", "-d", "902", "-n", "1", "--more", "-device", "cpu", "-o", str(target.root / "after")]) == 0
+    out = capsys.readouterr().out
+    assert f"divided by {content['temperature']:.2f}" in out
+
+
 def test_a_trainer_that_has_trained_nothing_is_one_line(target, capsys):
     start()
     trained(target, labelled=["case_0"])

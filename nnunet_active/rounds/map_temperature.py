@@ -1,0 +1,93 @@
+"""The temperature of uncertainty maps: fitted by a forecast on labelled cases that the network has not seen, used by the hand-off.
+
+``temperature.json`` keeps one number for each network. Without enough such cases there is none, and maps are as the network gives them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.dataset_json import class_masks, ignore_value
+from nnunet_active.data.partly_labelled import read_label_map
+from nnunet_active.forecast.expected_dice import LABELS_NEEDED
+from nnunet_active.nnunet.window import Window
+from nnunet_active.rounds.forecast_record import forecast_folder
+from nnunet_active.scoring.temperature import fit_temperature
+from nnunet_active.util.atomic import write_json
+from nnunet_active.workspace import Workspace
+
+TEMPERATURES = "temperature.json"
+MOST_CASES = 10
+"""Cases that a temperature is fitted on."""
+VOXELS = 40_000
+"""Of each case, drawn at random: one number needs no more."""
+
+
+def fitted_temperature(campaign: Campaign, digest: str) -> float:
+    """The temperature of a network; 1 where none was fitted."""
+    value = _read(campaign).get(digest, {}).get("temperature", 1.0)
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else 1.0
+
+
+def fit_map_temperature(workspace: Workspace, window: Window, digest: str, cases: Sequence[str]) -> float:
+    """Fit it and keep it; on the same cases it is not fitted again.
+
+    Args:
+        workspace: its campaign may look at the labels of these cases, which are labelled as a whole.
+        window: the network.
+        digest: its fingerprint.
+        cases: labelled cases that it has not seen.
+
+    Returns:
+        The temperature; 1 with fewer than `LABELS_NEEDED` cases.
+    """
+    campaign, chosen = workspace.campaign, sorted(cases)[:MOST_CASES]
+    known = _read(campaign)
+    if known.get(digest, {}).get("cases") == chosen:
+        return fitted_temperature(campaign, digest)
+    if len(chosen) < LABELS_NEEDED:
+        return 1.0
+    found = fit_temperature([_sample(workspace, window, case) for case in chosen], window.regions)
+    write_json(
+        forecast_folder(campaign) / TEMPERATURES, {**known, digest: {"temperature": round(found, 4), "cases": chosen}}
+    )
+    return fitted_temperature(campaign, digest)
+
+
+def _read(campaign: Campaign) -> dict[str, Any]:
+    content: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads((forecast_folder(campaign) / TEMPERATURES).read_text(encoding="utf-8"))
+    return {k: v for k, v in content.items() if isinstance(v, dict)} if isinstance(content, dict) else {}
+
+
+def _sample(workspace: Workspace, window: Window, case: str) -> tuple[Tensor, Tensor]:
+    """Logits and truth of some labelled voxels, slab by slab."""
+    image, label = workspace.store.load_image(case), read_label_map(workspace.store.folder, case)[0]
+    labels = workspace.dataset_json["labels"]
+    labelled = (label >= 0) & (label != (-1 if (ignore := ignore_value(workspace.dataset_json)) is None else ignore))
+    places = np.flatnonzero(labelled)
+    rng = np.random.default_rng(0)
+    chosen = np.zeros(label.size, dtype=bool)
+    chosen[rng.choice(places, min(VOXELS, len(places)), replace=False)] = True
+    chosen = chosen.reshape(label.shape)
+    truth = np.stack([*class_masks(label, labels).values()]) if window.regions else label.astype(np.int64)
+    found: list[Tensor] = []
+    true: list[Tensor] = []
+    with window.slabs(image) as slabs:
+        for slab in slabs:
+            n, rows = slab.logits.shape[1:3]
+            box = (slice(slab.first, slab.first + n), slice(slab.row, slab.row + rows))
+            here = chosen[box]
+            found.append(slab.logits[:, torch.from_numpy(here).to(slab.logits.device)].float().cpu())
+            true.append(torch.from_numpy(np.ascontiguousarray(truth[(..., *box, slice(None))][..., here])))
+    return torch.cat(found, 1), torch.cat(true, -1)
