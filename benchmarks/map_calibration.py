@@ -2,9 +2,10 @@
 
     python benchmarks/map_calibration.py cardiac glioma -c 2d --csv benchmarks/results/map_calibration.csv
 
-The source networks and case sets of ``asd_against_entropy.py`` (at most 20 cases each), 40,000 random voxels of every case. Three (five)
-cases drawn at random fit the temperature (``scoring.temperature``, as ``forecast`` does); the expected calibration error (ECE, 15 bins of the highest probability) and the mean of -ln p of the truth are those of the other cases, before and after. ``all``:
-all voxels; ``near``: those where the truth is foreground or the network is less than 99 % sure of background, also 40,000 of every case.
+The source networks and case sets of ``asd_against_entropy.py`` (at most 20 cases each), 40,000 random voxels of every case. Three or
+five cases drawn at random fit the temperature (``scoring.temperature``, as ``forecast`` does). The expected calibration error (ECE, 15
+bins of the highest probability) and the mean of -ln p of the truth are those of the other cases, before and after. ``all``: all voxels;
+``near``: where the truth is foreground or the network is less than 99 % sure of background, again 40,000 of every case.
 """
 
 from __future__ import annotations
