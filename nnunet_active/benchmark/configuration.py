@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
+from nnunet_active.campaign.fine_tuning import FEWEST, FineTuning, default_recipe, recipe
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
@@ -77,7 +77,7 @@ class Configuration:
     Attributes:
         dataset, configuration, plans: the target, as nnU-Net names it.
         arms: what is compared.
-        recipes: ways of fine-tuning; every arm is run with every one.
+        recipes: ways of fine-tuning; every arm is run with every one. None given: the default of the unit.
         unit: what is asked for and counted, ``case`` or ``slice``.
         budget, query_size: cases, or slices, in all, and per query.
         per_case, slices, axis: see :class:`~nnunet_active.campaign.settings.Settings`; only with the unit ``slice``.
@@ -101,7 +101,7 @@ class Configuration:
     dataset: str
     configuration: str
     arms: tuple[Arm, ...]
-    recipes: tuple[Recipe, ...] = field(default_factory=lambda: (_recipe(DEFAULT_RECIPE),))
+    recipes: tuple[Recipe, ...] = ()
     plans: str = DEFAULT_PLANS
     budget: int = 3
     query_size: int = 1
@@ -126,12 +126,14 @@ class Configuration:
     axis: str = SLICE_AXES[0]
 
     def __post_init__(self) -> None:
+        if not self.recipes:
+            object.__setattr__(self, "recipes", (_recipe(default_recipe(self.unit)),))
         for what, names in (("arms", [arm.name for arm in self.arms]), ("recipes", [r.name for r in self.recipes])):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise CampaignError(f"Two {what} are called {double[0]}; give one of them another name.")
-        if not self.seeds or not self.folds or not self.recipes:
-            raise CampaignError("A benchmark needs at least one seed, one fold and one recipe.")
+        if not self.seeds or not self.folds:
+            raise CampaignError("A benchmark needs at least one seed and one fold.")
         if self.held_out < FEWEST and any(FineTuning.of(r.fine_tuning).chosen_by_held_out for r in self.recipes):
             raise CampaignError(f"A recipe lets held-out cases choose; set {FEWEST} or more aside (--held-out).")
         if self.unit == "case" and any(arm.of_slices for arm in self.arms):

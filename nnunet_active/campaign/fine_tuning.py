@@ -1,8 +1,8 @@
 """How the source network is fine-tuned beside the papers' plain recipe: settings, and sets of them that have a name.
 
 Every setting alone is off by default, and off means untouched: the recipe ``plain`` is the papers', bit for bit. What ``init`` takes
-where nothing is said is `DEFAULT_RECIPE`. The
-formulas are in the module that carries them out, :mod:`~nnunet_active.training.adaptation`, and in ``docs/fine-tuning.md``.
+where nothing is said is :func:`default_recipe`. The formulas are in the module that carries them out,
+:mod:`~nnunet_active.training.adaptation`, and in ``docs/fine-tuning.md``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,12 @@ UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
 FEWEST = 2
 """Held-out cases below which nothing can be chosen by them: there is no standard error."""
 
-DEFAULT_RECIPE = "three_quarters"
-"""As good as ``plain`` where adapting pays, and half the harm where it does not (``docs/measured.md``)."""
+DEFAULT_RECIPES = {"case": "three_quarters", "slice": "guarded"}
+"""By the unit of asking. Whole cases: as good as ``plain`` where adapting pays, and half the harm where it does not. Slices: never
+worse than the source by more than 0.005, and as good as the best fixed way (``docs/measured.md``)."""
+
+DEFAULT_RECIPE = DEFAULT_RECIPES["case"]
+"""Where nobody asks for slices."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +147,15 @@ class FineTuning:
                 f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"
             )
         return said
+
+
+def default_recipe(unit: str) -> str:
+    """What a campaign takes where nothing is said.
+
+    Args:
+        unit: ``case`` or ``slice``.
+    """
+    return DEFAULT_RECIPES[unit]
 
 
 def recipe(name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
 from nnunet_active.cli.arguments import (
     MOST_FOLDS,
     add_configuration,
@@ -68,9 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategies", nargs="+", metavar="ARM", help="what to compare: STRATEGY[:one_off][:pseudo][:OPTION=VALUE]"
     )
-    parser.add_argument(
-        "--recipes", nargs="+", help=f"ways of fine-tuning, as init has them (default: {DEFAULT_RECIPE})"
-    )
+    parser.add_argument("--recipes", nargs="+", help="ways of fine-tuning, as init has them and with its default")
     for name, kind, text in _DIRECT:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, type=kind(flag), help=text)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPES, RECIPES, default_recipe, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import (
     MOST,
@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
-        default=DEFAULT_RECIPE,
-        help=f"named way of fine-tuning; plain is the papers' (default: {DEFAULT_RECIPE})",
+        help="named way of fine-tuning; plain is the papers' "
+        f"(default: {DEFAULT_RECIPES['case']}, with --unit slice {DEFAULT_RECIPES['slice']})",
     )
     parser.add_argument(
         "--fine-tuning",
@@ -159,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
     of_slices = {"unit": "case", **slice_settings(args)}
     if percent and of_slices["unit"] == "slice":
         raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
+    named = recipe(args.recipe or default_recipe(of_slices["unit"]))
     settings = Settings(
         strategy=args.strategy,
         strategy_options=parse_options("--strategy-option", args.strategy_option),
@@ -172,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
         initial_lr=args.lr,
         modality=args.modality,
         wait=args.wait,
-        fine_tuning={**recipe(args.recipe), **parse_options("--fine-tuning", args.fine_tuning)},
+        fine_tuning={**named, **parse_options("--fine-tuning", args.fine_tuning)},
         pseudo_labels=_pseudo_labels(args.pseudo_labels),
         restart=args.restart_from,
         groups=Patients.given(args.groups).to_json() if args.groups is not None else {},

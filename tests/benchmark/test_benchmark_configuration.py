@@ -35,6 +35,13 @@ def test_a_file_and_flags_together(tmp_path: Path):
     assert read_configuration(file) == read
 
 
+@pytest.mark.parametrize(("unit", "recipe"), [("case", "three_quarters"), ("slice", "guarded")])
+def test_the_recipe_that_nobody_names_goes_by_the_unit(unit: str, recipe: str):
+    given = Configuration("Dataset901_X", "2d", (Arm("random"),), unit=unit)
+    assert [one.name for one in given.recipes] == [recipe]
+    assert Configuration.from_json(given.to_json()) == given
+
+
 @pytest.mark.parametrize("content", ["{", '{"arms": ["random"]}', '{"arms": ["random"], "budgte": 3}'])
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str):
     file = tmp_path / "benchmark.json"

@@ -106,6 +106,7 @@ def test_the_flags_become_the_settings(target):
     ("flags", "kept"),
     [
         ([], recipe(DEFAULT_RECIPE)),
+        (["--unit", "slice", "--add-ignore-label"], recipe("guarded")),
         (["--recipe", "plain"], {}),
         (["--fine-tuning", "interpolation=1"], {"interpolation": 1}),
     ],
