@@ -28,6 +28,7 @@ from asd_against_entropy import PAIRS, RESAMPLES, correlation, measures, prepare
 from scipy.stats import rankdata
 from workspace import test_data
 
+KEPT = ["pair", "configuration", "case", "class", "dice", "volume", "s2", "s1_axes", "s1_mirrors", "s1_intensity"]
 INTENSITY = ((0.8, 0.0), (1.25, 0.0), (1.0, -0.2), (1.0, 0.2))
 """Factor on a normalised image, and what is added to it."""
 
@@ -71,7 +72,9 @@ def look_at(window, store, case: str, axes_only: bool) -> pd.DataFrame:
     sizes = range(2 if axes_only else window.dimensions + 1)
     flips = [*chain.from_iterable(combinations(dimensions, n) for n in sizes)]
     changed = INTENSITY if window.dimensions == 2 else ()
-    members = {"axes": [*range(1 + len(dimensions))], "mirrors": [*range(len(flips))]}
+    members = {"axes": [*range(1 + len(dimensions))]}
+    if not axes_only:
+        members["mirrors"] = [*range(len(flips))]
     if changed:
         members["intensity"] = [0, *range(len(flips), len(flips) + len(changed))]
         members["mirrors+intensity"] = [*range(len(flips) + len(changed))]
@@ -202,7 +205,7 @@ def main() -> None:
         cases = look_at_pair(pair, args, raw, work)
         table = evaluate(cases)
         print(table.drop(columns=["pair", "configuration", "cases"]).round(3).to_string(index=False), flush=True)
-        for file, content in ((args.csv, table), (args.cases, cases)):
+        for file, content in ((args.csv, table), (args.cases, cases.reindex(columns=KEPT))):
             if file:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 content.round(4).to_csv(file, mode="a", header=not file.exists(), index=False)

@@ -175,3 +175,28 @@ def test_what_the_guard_changed_is_that_of_its_rows() -> None:
         assert f"{pair} {row['plain']:.3f} → {row['guard']:.3f}" in text
     changed = f"Of {touched['touched'].sum()} predictions that it changed, {touched['better'].sum()} became better"
     assert f"{changed}; the worst lost {-touched['worst'].min():.3f}." in text
+
+
+def test_what_a_forecast_is_worth_is_that_of_its_rows() -> None:
+    results = ROOT / "benchmarks" / "results"
+    text = PAGE[PAGE.index("## Forecast") : PAGE.index("## Cost")]
+    ranks = pd.read_csv(results / "forecast.csv").set_index(["quantity", "pair", "configuration"])["spearman"]["f_axes"]
+    hearts, glioma, control = ranks["cardiac"], ranks["glioma"]["2d"], ranks["hippocampus"]["3d_fullres"]
+    assert (
+        f"by {hearts['2d']:.2f} and {hearts['3d_fullres']:.2f} on hearts, {glioma:.2f} on glioma (`2d`) and {control:.2f}"
+        in text
+    )
+    rows = pd.read_csv(results / "forecast_calibration.csv")
+    rows = rows[rows["quality"] == "source"].set_index(["alpha", "labels", "pair"])["error"][0.75]
+    three, five = (rows[labels].round(2) for labels in (3, 5))
+    assert three["glioma"] == three["cardiac"] == 0.06 and f"and by {three['hippocampus']:.2f} on hippocampus" in text
+    assert f"by {five['glioma']:.2f}, {five['cardiac']:.2f} and {five['hippocampus']:.2f}" in text
+    judged = pd.read_csv(results / "forecast_calibration.csv").query("quality != 'none'")
+    assert f"at least {np.floor(100 * judged['coverage'].min()):.0f} % of the draws" in text
+    stops = pd.read_csv(results / "forecast_stopping.csv")
+    stop = stops.query("rule == 'gate' and labels == 4 and cases == 3 and threshold == 0.02").set_index("curves")
+    assert f"in {stop.loc['all', 'stopped']} of {stop.loc['all', 'of']} campaigns" in text
+    assert stop.loc["glioma", "stopped"] == stop.loc["all", "stopped"] and stop.loc["all", "lost"] == 0
+    assert f"stood {stop.loc['all', 'left_where_on']:.2f} above" in text
+    cost = pd.read_csv(results / "forecast_cost.csv").set_index("configuration")["ratio"]
+    assert f"{cost['2d']:.1f} scoring passes in `2d` and {cost['3d_fullres']:.1f} in 3-D" in text

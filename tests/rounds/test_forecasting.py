@@ -78,6 +78,24 @@ def test_an_adapted_network_ranks_and_the_source_network_calibrates(target):
     assert adapted.moved is None  # nobody has written a forecast
 
 
+def test_a_withheld_label_is_never_opened(nnunet_folders):
+    from tiny_target import make_target
+
+    make_target(nnunet_folders, 5, 0)
+    campaign = start(oracle="retrospective", budget=3)
+    request(campaign, "case_1", others=["case_2"])
+    with campaign.lock():
+        campaign.mark_labelled(["case_1"])
+    store = Workspace.of(campaign).store
+    known = {*campaign.labelled(), *campaign.held_out()}
+    withheld = sorted(set(store.identifiers()) - known)
+    assert "case_1" in known and len(withheld) >= 3
+    for case in withheld:
+        (store.folder / f"{case}_seg.b2nd").write_bytes(b"poison")
+    found = make_forecast(Workspace.of(campaign), CPU, log=silent)
+    assert set(found.judged) == known and sorted(found.cases.index) == withheld
+
+
 def test_where_everything_is_labelled_there_is_nothing_to_forecast(nnunet_folders):
     from tiny_target import make_target
 
