@@ -136,9 +136,20 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
     moved = moved_since(earlier, digest, asked.cache, workspace.store, pool, len(names))
     gains = unseen.gains.to_numpy() if training is not None else np.empty(0)
     return Forecast(
-        workspace, training, digest, cases, classes.loc[cases.index], overall, by_class, outlook(gains), tuple(judged),
-        moved, _temperature(workspace, network, digest, unseen), asked.passes, asked.problems,
-    )  # fmt: skip
+        workspace=workspace,
+        training=training,
+        digest=digest,
+        cases=cases,
+        classes=classes.loc[cases.index],
+        overall=overall,
+        by_class=by_class,
+        outlook=outlook(gains),
+        judged=tuple(judged),
+        moved=moved,
+        temperature=_temperature(workspace, network, digest, unseen),
+        passes=asked.passes,
+        problems=asked.problems,
+    )
 
 
 def _training(workspace: Workspace, trainer: str | None) -> Training | None:
