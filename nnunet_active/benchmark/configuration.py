@@ -147,7 +147,7 @@ class Configuration:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Configuration:
-        """Read back; arms may be given in shorthand, recipes by name.
+        """Read back; arms and recipes may be given in shorthand.
 
         Raises:
             CampaignError: an unknown key, or something that makes no sense.
@@ -214,7 +214,19 @@ def parse_arm(text: str) -> Arm:
 
 
 def _recipe(content: str | dict[str, Any]) -> Recipe:
-    return Recipe(content, recipe(content)) if isinstance(content, str) else Recipe(**content)
+    return _named_recipe(content) if isinstance(content, str) else Recipe(**content)
+
+
+def _named_recipe(text: str) -> Recipe:
+    """``RECIPE[:SETTING=VALUE ...]``; the name is the text."""
+    name, *settings = text.split(":")
+    fine_tuning = recipe(name)
+    for setting in settings:
+        key, sign, value = setting.partition("=")
+        if not sign:
+            raise CampaignError(f"'{setting}' in the recipe {text} is no SETTING=VALUE.")
+        fine_tuning[key] = _value(value)
+    return Recipe(text, fine_tuning)
 
 
 def _value(text: str) -> Any:

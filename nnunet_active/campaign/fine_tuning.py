@@ -34,6 +34,9 @@ HELD_OUT = "held_out"
 GUARDED = "guarded"
 """The value of ``interpolation`` that leaves it to the labels as they come."""
 
+MIX = "mix"
+"""The value of ``unlabelled`` that mixes labelled and unlabelled samples."""
+
 UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
 """Alpha until somebody has chosen it."""
 
@@ -59,6 +62,7 @@ class FineTuning:
             trained on (:mod:`~nnunet_active.training.guarded_choice`).
         cross_fit: with `GUARDED`, short trainings before the training let the labelled cases judge as well
             (:mod:`~nnunet_active.training.cross_fit`); None: they do.
+        unlabelled: `MIX`: unlabelled cases are trained on as well (:mod:`~nnunet_active.training.mixed_training`); empty: they are not.
         compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
 
     Raises:
@@ -68,6 +72,7 @@ class FineTuning:
     ema_epochs: float = 0.0
     interpolation: float | str = 1.0
     cross_fit: bool | None = None
+    unlabelled: str = ""
     compare: bool = True
 
     def __post_init__(self) -> None:
@@ -85,6 +90,10 @@ class FineTuning:
         for name in ("compare", *(["cross_fit"] if self.cross_fit is not None else [])):
             if not isinstance(value := getattr(self, name), bool):
                 raise CampaignError(f"The fine-tuning setting {name} is {value!r}; it is true or false.")
+        if self.unlabelled not in ("", MIX):
+            raise CampaignError(
+                f"The fine-tuning setting unlabelled is {self.unlabelled!r}; it can be {MIX}, or be left away."
+            )
         if self.cross_fit is not None and self.interpolation != GUARDED:
             raise CampaignError(
                 "The fine-tuning setting cross_fit goes with the recipe guarded alone; take it out, or take --recipe guarded."
@@ -138,6 +147,8 @@ class FineTuning:
         said = []
         if self.ema_epochs:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
+        if self.unlabelled:
+            said.append("unlabelled cases are trained on as well, mixed with labelled ones")
         if self.chosen_by_held_out:
             said.append("held-out cases choose how far from the source to the fine-tuned the weights that predict are")
         elif self.is_chosen:

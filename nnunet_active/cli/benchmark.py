@@ -67,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategies", nargs="+", metavar="ARM", help="what to compare: STRATEGY[:one_off][:pseudo][:OPTION=VALUE]"
     )
-    parser.add_argument("--recipes", nargs="+", help="ways of fine-tuning, as init has them and with its default")
+    parser.add_argument(
+        "--recipes",
+        nargs="+",
+        help="ways of fine-tuning, as init has them and with its default: RECIPE[:SETTING=VALUE]",
+    )
     for name, kind, text in _DIRECT:
         flag = f"--{name.replace('_', '-')}"
         parser.add_argument(flag, dest=name, type=kind(flag), help=text)

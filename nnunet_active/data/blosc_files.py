@@ -11,11 +11,16 @@ from pathlib import Path
 import blosc2
 import numpy as np
 
-__all__ = ["blosc2", "read_b2nd"]
+__all__ = ["blosc2", "open_b2nd", "read_b2nd"]
 
 blosc2.set_nthreads(1)
 
 
+def open_b2nd(file: Path) -> blosc2.NDArray:
+    """The array in a file, of which only what is asked for will be read; a damaged file raises whatever blosc2 makes of it."""
+    return blosc2.open(str(file), mode="r", dparams={"nthreads": 1})
+
+
 def read_b2nd(file: Path) -> np.ndarray:
-    """The array in a file, whole, as it is stored; a damaged file raises whatever blosc2 makes of it."""
-    return blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[:]
+    """The same array, whole, as it is stored."""
+    return open_b2nd(file)[:]

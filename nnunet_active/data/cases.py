@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,24 +100,18 @@ class CaseStore:
             BadCase: its file cannot be read.
         """
         file = self.image_file(case)
-        try:
-            if file.suffix == ".b2nd":
-                from nnunet_active.data.blosc_files import (
-                    read_b2nd,
-                )  # not above, as in plans_manager: which cases, not their voxels
+        with _reading(case, file):
+            return np.ascontiguousarray(_opened(file)[:], dtype=np.float32)
 
-                image = read_b2nd(file)
-            elif file.suffix == ".npy":
-                image = np.load(file)
-            else:
-                with np.load(file) as archive:  # members are read one by one: "seg" stays closed
-                    image = archive["data"]
-        except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
-            raise BadCase(
-                f"The preprocessed image of case {case} in {file.parent} cannot be read ({error}); "
-                f"delete the files {case}.* there and run nnunet_active preprocess again."
-            ) from error
-        return np.ascontiguousarray(image, dtype=np.float32)
+    def open_image(self, case: str) -> Any:
+        """The same image as it is stored, to be read in parts: a blosc2 array or a memory map; of ``CASE.npz`` the array itself.
+
+        Raises:
+            MissingInput, BadCase: as :meth:`load_image`.
+        """
+        file = self.image_file(case)
+        with _reading(case, file):
+            return _opened(file)
 
     def image_file(self, case: str) -> Path:
         """The file that :meth:`load_image` reads.
@@ -174,6 +168,30 @@ class CaseStore:
             f"Case {case} is neither in {self.folder} nor in {self.pool_folder}; run nnunet_active preprocess "
             f"-c {self.configuration} for this data set."
         )
+
+
+@contextlib.contextmanager
+def _reading(case: str, file: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
+        raise BadCase(
+            f"The preprocessed image of case {case} in {file.parent} cannot be read ({error}); "
+            f"delete the files {case}.* there and run nnunet_active preprocess again."
+        ) from error
+
+
+def _opened(file: Path) -> Any:
+    if file.suffix == ".b2nd":
+        from nnunet_active.data.blosc_files import (
+            open_b2nd,  # not above, as in plans_manager: which cases, not their voxels
+        )
+
+        return open_b2nd(file)
+    if file.suffix == ".npy":
+        return np.load(file, mmap_mode="r")
+    with np.load(file) as archive:  # members are read one by one: "seg" stays closed
+        return archive["data"]
 
 
 def image_digest(image: np.ndarray) -> str:

@@ -28,6 +28,12 @@ def missing_line(dataset_json: Mapping) -> str:
     return f'"{IGNORE}": {_next_value(dataset_json)}'
 
 
+def with_ignore_label(dataset_json: Mapping) -> dict:
+    """The content of a ``dataset.json`` with an ignore label: its own, or else a new one."""
+    labels = dataset_json["labels"]
+    return {**dataset_json, "labels": labels if IGNORE in labels else {**labels, IGNORE: _next_value(dataset_json)}}
+
+
 def require_ignore_value(dataset_json: Mapping, file: Path) -> int:
     """The declared ignore value.
 
@@ -71,11 +77,10 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
     for file, content in contents.items():
         if IGNORE in content["labels"]:
             continue
-        content["labels"] = {**content["labels"], IGNORE: _next_value(content)}
         kept = file.with_name(KEPT)
         if not kept.exists():
             copy_file(file, kept)
-        write_json(file, content)
+        write_json(file, with_ignore_label(content))
         changed.append(file)
     return changed
 

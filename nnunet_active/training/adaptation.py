@@ -17,11 +17,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nnunet_active.training.weights import Weights, copy_weights, interpolate, live_weights, put_weights
+from nnunet_active.training.weights import Weights, copy_weights, follow, interpolate, live_weights, put_weights
 
 
 class Adaptation:
@@ -61,14 +60,7 @@ class Adaptation:
             return
         self._optimizer = optimizer
         if self._average is not None:
-            optimizer.register_step_post_hook(lambda *_: self._follow())
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        smooth = [name for name, tensor in self._live.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self._average[n] for n in smooth], [self._live[n] for n in smooth], 1 - self.decay)
-        for name in self._live.keys() - set(smooth):
-            self._average[name].copy_(self._live[name])
+            optimizer.register_step_post_hook(lambda *_: follow(self._average, self._live, self.decay))
 
     @contextmanager
     def predicting(self) -> Iterator[None]:

@@ -19,6 +19,8 @@ from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.cross_fit import CrossFit
 from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
+from nnunet_active.training.loaders import finish_loader
+from nnunet_active.training.mixed_training import MixedTraining
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison
@@ -35,6 +37,7 @@ class FineTunedMixin:
         restart: ``never`` or ``source``.
         adaptation: the weights, from ``initialize`` on.
         session: the campaign's side, which knows the rounds, from ``initialize`` on.
+        mixing: the unlabelled side of the training; None without it.
         watch: compares with the source network; None where that is switched off.
         choice: chooses the interpolation; None where it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
@@ -44,9 +47,11 @@ class FineTunedMixin:
     restart: str
     adaptation: Adaptation | None = None
     session: QuerySession | None = None
+    mixing: MixedTraining | None = None
     watch: SourceWatch | None = None
     choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
+    dataloader_unlabelled: Any = None
     _validated: ExitStack
 
     def on_train_epoch_start(self) -> None:
@@ -54,7 +59,17 @@ class FineTunedMixin:
         self.adaptation.attach(self.optimizer)
         if self.restart == "source" and not isinstance(self.lr_scheduler, RoundSchedule):
             self.lr_scheduler = RoundSchedule(self.lr_scheduler, self.num_epochs, self._round_epochs)
+        if self.mixing is not None:
+            self.mixing.begin_epoch()
         super().on_train_epoch_start()
+
+    def train_step(self, batch: dict) -> dict:
+        """As the stock one; where unlabelled cases are trained on as well, with the loss of mixed samples in the same step."""
+        if self.mixing is None or self.dataloader_unlabelled is None:
+            return super().train_step(batch)
+        data = batch["data"].to(self.device, non_blocking=True)
+        with self.mixing.joining(data):
+            return super().train_step({**batch, "data": data})
 
     def on_validation_epoch_start(self) -> None:
         """Validate the weights that predict."""
@@ -65,6 +80,11 @@ class FineTunedMixin:
         """Go on with the weights that are trained on."""
         self._validated.close()
         super().on_validation_epoch_end(val_outputs)
+
+    def on_train_end(self) -> None:
+        """As the stock one, which ends the loaders that it knows."""
+        super().on_train_end()
+        finish_loader(self.dataloader_unlabelled)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """As the stock one, with the weights that predict."""
@@ -84,6 +104,8 @@ class FineTunedMixin:
         super().load_checkpoint(*given, **named)
         details = own_details(checkpoint)
         self.adaptation.resume(details)
+        if self.mixing is not None:
+            self.mixing.resume(details)
         self.trained_on = tuple(details.get("labelled", ()))
         for follower in (self.watch, self.choice):
             if isinstance(follower, SourceWatch | GuardedChoice):
@@ -105,6 +127,29 @@ class FineTunedMixin:
             free=report.head if None in report.heads.indices else (),
             interpolation=interpolation,
         )
+        if not self.fine_tuning.unlabelled:
+            return
+        if report.head_trained and None not in report.heads.indices:
+            self.mixing = MixedTraining(self)
+        else:
+            self.print_to_log_file(
+                "Fine-tuning: unlabelled cases are not trained on, for the source does not know all classes of this target and "
+                "cannot teach them."
+            )
+
+    @property
+    def _unlabelled(self) -> tuple[str, ...]:
+        return () if self.mixing is None else self.mixing.cases
+
+    def _prepare_mixing(self) -> None:
+        if self.mixing is not None:
+            self.mixing.prepare(self.current_epoch)
+
+    def _restart(self) -> None:
+        """Begin again from the source weights."""
+        self.adaptation.restart(self.optimizer)
+        if self.mixing is not None:
+            self.mixing.restart()
 
     def _compare(self) -> None:
         choosing = self.fine_tuning.is_chosen and self.adaptation.interpolation != 1

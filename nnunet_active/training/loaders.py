@@ -9,23 +9,28 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
+def finish_loader(loader: Any) -> None:
+    """End the worker processes of one loader, if it is one that has any."""
+    if isinstance(loader, (MultiThreadedAugmenter, NonDetMultiThreadedAugmenter)):
+        with contextlib.redirect_stdout(io.StringIO()):
+            loader._finish()
+
+
 def finish_loaders(trainer: nnUNetTrainer) -> None:
-    """End the worker processes of both loaders, if there are any, and forget the loaders.
+    """End the worker processes of all loaders, if there are any, and forget the loaders.
 
     The workers hold a copy of the list of cases, so that a changed training set needs new ones; and a process with living
     workers does not end.
     """
-    for name in ("dataloader_train", "dataloader_val"):
-        loader = getattr(trainer, name, None)
-        if isinstance(loader, (MultiThreadedAugmenter, NonDetMultiThreadedAugmenter)):
-            with contextlib.redirect_stdout(io.StringIO()):
-                loader._finish()
+    for name in ("dataloader_train", "dataloader_val", "dataloader_unlabelled"):
+        finish_loader(getattr(trainer, name, None))
         setattr(trainer, name, None)
 
 

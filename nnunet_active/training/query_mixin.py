@@ -32,6 +32,7 @@ from nnunet_active.training.semi_supervised import PseudoLabelling
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.training.trainer_schedule import set_schedule
+from nnunet_active.training.unlabelled_loader import unlabelled_loader
 from nnunet_active.training.validation_folder import set_validation_aside
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
@@ -173,6 +174,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             self._begin_comparison()
             if not self._labelled_now():
                 raise CampaignError("No case is labelled and none is left to ask for, so there is nothing to train on.")
+            self._prepare_mixing()
         super().on_train_start()
 
     def on_epoch_start(self) -> None:
@@ -182,12 +184,13 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             self._query()
             if self.restart == "source" and self.session.begins_round(self.current_epoch):
                 self.print_to_log_file("The round begins again from the source weights.")
-                self.adaptation.restart(self.optimizer)
+                self._restart()
             if self.pseudo is not None:
                 if self.current_epoch == self.pseudo.begins_at(self.current_epoch):
                     self._choose_interpolation()
                 with self.adaptation.predicting():
                     self.pseudo.update(self.current_epoch, self._window, self.save_here)
+            self._prepare_mixing()
         if self._trained_on() != self._loaded_cases:
             finish_loaders(self)
             self.dataloader_train, self.dataloader_val = self.get_dataloaders()
@@ -214,8 +217,10 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         return train, val
 
     def get_dataloaders(self) -> tuple:
-        """As the stock one; the workers end with this process."""
+        """As the stock one, beside a loader of unlabelled cases where these are trained on; the workers end with this process."""
         with ending_with_their_parent():
+            if self._unlabelled:
+                self.dataloader_unlabelled = unlabelled_loader(self, self._unlabelled, super().get_dataloaders)
             return super().get_dataloaders()
 
     def get_tr_and_val_datasets(self) -> tuple:
@@ -260,7 +265,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     def _trained_on(self) -> tuple:
         """What the loaders are made for."""
         held_out = self.session.held_out(self.current_epoch)
-        return self.session.labels(self.current_epoch), held_out, () if self.pseudo is None else self.pseudo.key
+        reliable = () if self.pseudo is None else self.pseudo.key
+        return self.session.labels(self.current_epoch), held_out, reliable, self._unlabelled
 
     def _query(self) -> None:
         self.session.seed(self.current_epoch)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import LATEST, describe_model, make_way, restamp
+from nnunet_active.training.mixed_training import MixedTraining
 from nnunet_active.training.session import QuerySession
 from nnunet_active.util.atomic import temporary_name
 
@@ -15,6 +16,7 @@ class SavingMixin:
 
     session: QuerySession | None
     adaptation: Adaptation | None
+    mixing: MixedTraining | None
 
     def save_checkpoint(self, filename: str) -> None:
         """As the stock one, in one step, and readable where this package is not installed."""
@@ -27,6 +29,8 @@ class SavingMixin:
             super().save_checkpoint(str(temporary))
         session, epoch = self.session, self.current_epoch
         details = {"labelled": session.labelled(epoch), "labels": session.labels(epoch), **self.adaptation.state()}
+        if self.mixing is not None:
+            details |= self.mixing.state()
         restamp(temporary, final, type(self), details)
         make_way(final)
 

@@ -41,6 +41,15 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 @torch.no_grad()
+def follow(average: Weights, live: Weights, decay: float) -> None:
+    """average <- d average + (1 - d) live, in place; what is no floating-point number is copied."""
+    smooth = [name for name, tensor in live.items() if tensor.is_floating_point()]
+    torch._foreach_lerp_([average[n] for n in smooth], [live[n] for n in smooth], 1 - decay)
+    for name in live.keys() - set(smooth):
+        average[name].copy_(live[name])
+
+
+@torch.no_grad()
 def interpolate(source: Mapping[str, Tensor], weights: Weights, alpha: float, free: Collection[str] = ()) -> Weights:
     """w0 + alpha (w - w0) for every tensor; those named in ``free``, and what is no floating-point number, are w itself.
 

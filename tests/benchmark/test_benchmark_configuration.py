@@ -42,6 +42,22 @@ def test_the_recipe_that_nobody_names_goes_by_the_unit(unit: str, recipe: str):
     assert Configuration.from_json(given.to_json()) == given
 
 
+def test_a_recipe_takes_settings_in_shorthand_and_is_called_by_it():
+    content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"]}
+    names = ["three_quarters", "three_quarters:unlabelled=mix", "plain:interpolation=0.25:ema_epochs=2"]
+    read = Configuration.from_json({**content, "recipes": names})
+    assert [one.name for one in read.recipes] == names
+    assert [one.fine_tuning for one in read.recipes] == [
+        {"interpolation": 0.75},
+        {"interpolation": 0.75, "unlabelled": "mix"},
+        {"interpolation": 0.25, "ema_epochs": 2},
+    ]
+    assert Configuration.from_json(read.to_json()) == read
+    for wrong in ("plain:mix", "plain:unlabelled=mixed", "nonsense:unlabelled=mix"):
+        with pytest.raises(CampaignError):
+            Configuration.from_json({**content, "recipes": [wrong]})
+
+
 @pytest.mark.parametrize("content", ["{", '{"arms": ["random"]}', '{"arms": ["random"], "budgte": 3}'])
 def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str):
     file = tmp_path / "benchmark.json"

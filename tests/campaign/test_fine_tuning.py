@@ -46,6 +46,8 @@ def test_every_recipe_is_valid_survives_json_and_is_a_copy(name):
         ({"interpolation": 0}, "above 0"),
         ({"interpolation": 1.5}, "at most 1"),
         ({"compare": 1}, "compare is 1"),
+        ({"unlabelled": "mixed"}, "unlabelled is 'mixed'; it can be mix"),
+        ({"unlabelled": True}, "unlabelled is True"),
         ({"interpolation": "guarded", "cross_fit": 1}, "cross_fit is 1"),
         ({"interpolation": 0.5, "cross_fit": False}, "cross_fit goes with the recipe guarded alone"),
         ({"cross_fit": True}, "take --recipe guarded"),
@@ -91,3 +93,11 @@ def test_the_average_reaches_back_over_the_epochs_asked_for():
     # the sum of d^k over all steps is the length of the memory in steps
     assert 1 / (1 - tuning.ema_decay(250)) == pytest.approx(4 * 250)
     assert FineTuning(ema_epochs=0.5).ema_decay(1) == 0.0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_unlabelled_pool_goes_with_every_recipe_and_is_told_of(name):
+    options = {**recipe(name), "unlabelled": "mix"}
+    mixed = FineTuning.of(json.loads(json.dumps(options)))
+    assert mixed.unlabelled and len(mixed.lines()) == len(RECIPES[name]) + 1
+    assert not FineTuning.of(recipe(name)).unlabelled

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from nnunet_active.data.blosc_files import blosc2, read_b2nd
+from nnunet_active.data.blosc_files import blosc2, open_b2nd, read_b2nd
 
 CODE = """
 import sys
@@ -22,6 +22,8 @@ def test_an_array_comes_back_as_it_was_stored(tmp_path):
     blosc2.asarray(array, urlpath=str(tmp_path / "case.b2nd"))
     found = read_b2nd(tmp_path / "case.b2nd")
     assert found.dtype == np.int16 and np.array_equal(found, array)
+    part = open_b2nd(tmp_path / "case.b2nd")[:, 1, :, 2:]
+    assert np.array_equal(part, array[:, 1, :, 2:])
 
 
 def test_a_training_works_with_one_thread_before_it_forks_its_loaders():

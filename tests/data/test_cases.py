@@ -88,6 +88,7 @@ def test_images_come_back_as_they_were_stored(store, case):
 def test_the_label_is_never_opened_to_load_an_image(store):
     (store.folder / "lab_seg.b2nd").write_bytes(b"poison")
     np.testing.assert_array_equal(store.load_image("lab"), IMAGE)
+    np.testing.assert_array_equal(store.open_image("lab")[:, 1:3, 2:4], IMAGE[:, 1:3, 2:4])
     with pytest.raises(Exception):  # noqa: B017 - whatever blosc2 raises
         nnUNetDatasetBlosc2(str(store.folder)).load_case("lab")
 
@@ -99,6 +100,7 @@ def test_the_older_npz_format_is_read_without_its_label(store):
     poison_member(store.folder / "old.npz", "seg.npy")
     assert store.labelled_identifiers() == ["old"]
     np.testing.assert_array_equal(store.load_image("old"), IMAGE)
+    np.testing.assert_array_equal(store.open_image("old")[:, 1], IMAGE[:, 1])
     with pytest.raises(ValueError), np.load(store.folder / "old.npz") as archive:
         archive["seg"]
 
@@ -116,6 +118,7 @@ def test_an_unpacked_npy_file_of_the_older_format_is_preferred_as_in_nnunet(stor
     save(nnUNetDatasetNumpy, store.folder, "old")
     np.save(store.folder / "old.npy", IMAGE + 1)
     np.testing.assert_array_equal(store.load_image("old"), IMAGE + 1)
+    np.testing.assert_array_equal(store.open_image("old")[:, 1], IMAGE[:, 1] + 1)
 
 
 def test_a_damaged_stored_image_is_named_with_what_to_do(store):

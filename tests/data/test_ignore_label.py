@@ -7,7 +7,13 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_active.data import ignore_label
 from nnunet_active.data.dataset_json import ignore_value
-from nnunet_active.data.ignore_label import KEPT, add_ignore_label, missing_line, require_ignore_value
+from nnunet_active.data.ignore_label import (
+    KEPT,
+    add_ignore_label,
+    missing_line,
+    require_ignore_value,
+    with_ignore_label,
+)
 from nnunet_active.util.errors import MissingInput
 
 PLAIN = {"labels": {"background": 0, "oedema": 1, "core": 2}, "file_ending": ".nii.gz", "channel_names": {"0": "T1"}}
@@ -94,3 +100,10 @@ def test_the_sentence_says_which_line_is_missing_and_which_flag_writes_it(tmp_pa
     for part in (str(tmp_path / "dataset.json"), '"ignore": 3', "--add-ignore-label"):
         assert part in str(error.value)
     assert ignore_value(PLAIN) is None and missing_line(PLAIN) == '"ignore": 3'
+
+
+@pytest.mark.parametrize("content", [PLAIN, REGIONS])
+def test_a_content_gets_the_label_once_and_keeps_all_else(content):
+    found = with_ignore_label(content)
+    assert found == {**content, "labels": {**content["labels"], "ignore": 3}} and "ignore" not in content["labels"]
+    assert with_ignore_label(found) == found

@@ -23,6 +23,7 @@ from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.trainers.nnUNetTrainerMmActS import nnUNetTrainerMmActS
 from nnunet_active.training.comparison_table import read_comparison
+from nnunet_active.training.mixed_training import STATE
 from nnunet_active.util.log import silent
 
 CPU = torch.device("cpu")
@@ -112,3 +113,16 @@ def test_two_processes_share_the_judging_of_cross_fit_networks_and_train_on_as_w
         rows = rows[rows["kind"] == "cross_fit"]
         assert sorted(set(rows["case"])) == (results[name][0]["split"][0] if name == "on" else [])
     assert len({one["weights"] for pair in results.values() for one in pair}) == 1
+
+
+def test_two_processes_learn_from_the_pool_and_stay_one_network(target, tmp_path):
+    fine_tuning = {"unlabelled": "mix"}
+    start(target, "0", "retrospective", budget=1, stride=1, epochs=1, strategy="random", fine_tuning=fine_tuning)
+    work = tmp_path / "work"
+    work.mkdir()
+    on_ranks(train, work)
+    first, second = (pickle.loads((work / f"rank_{rank}").read_bytes()) for rank in range(2))
+    assert first["weights"] == second["weights"]
+    checkpoint = target.results / NAME / f"OnCpus__{PLANS}__3d_fullres" / "fold_0" / "checkpoint_final.pth"
+    own = torch.load(checkpoint, weights_only=False)["nnunet_active"][STATE]
+    assert all(bool(tensor.isfinite().all()) for tensor in own["mean"].values()) and len(own["thresholds"]) == 3

@@ -5,7 +5,7 @@ import tiny_source
 import torch
 from torch import nn
 
-from nnunet_active.training.weights import copy_weights, live_weights, put_weights
+from nnunet_active.training.weights import copy_weights, follow, live_weights, put_weights
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -49,3 +49,9 @@ def test_buffers_belong_to_the_weights():
 def test_missing_weights_are_an_error():
     with pytest.raises(KeyError):
         put_weights(nn.Linear(1, 1), {"weight": torch.zeros(1, 1)})
+
+
+def test_an_average_follows_by_its_decay_and_takes_over_what_is_no_floating_point_number():
+    average = {"weight": torch.tensor([1.0, 2.0]), "seen": torch.tensor(3)}
+    follow(average, {"weight": torch.tensor([2.0, 0.0]), "seen": torch.tensor(8)}, 0.75)
+    assert average["weight"].tolist() == [1.25, 1.5] and int(average["seen"]) == 8
