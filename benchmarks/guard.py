@@ -84,8 +84,8 @@ def judge(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
-    """Rows of every network of one benchmark."""
+def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, FLOOR, *DEPLOYED)) -> pd.DataFrame:
+    """Rows of every network of one benchmark, at every alpha."""
     import torch
 
     from nnunet_active.benchmark.case_metrics import Evaluator
@@ -113,7 +113,7 @@ def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
         content, source = load_checkpoint(checkpoint, str(checkpoint)), test.source().state_dict()
         trained = own_details(content).get("trained_weights") or content["network_weights"]
         heads = head_names(test.plans, test.dataset_json)
-        for alpha, case in product((0.0, FLOOR, *DEPLOYED), test.test):
+        for alpha, case in product(alphas, test.test):
             network = test.network(source)
             network.load_state_dict(interpolate({key: source[key] for key in trained}, trained, alpha), strict=False)
             window = SlidingWindow(network, test.plans, spec["configuration"], test.dataset_json, test.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -58,6 +59,12 @@ def test_what_is_said_of_hearts_in_3d_is_the_benchmarks() -> None:
     assert f"the source reaches **{_source(rows):.3f}** and all ten labels **{full:.3f}**" in text
     for way, name in zip(THREE, ("foreground_random", "mmActS", "ASSFT"), strict=True):
         assert f"{_means(rows, way, 'plain').loc[5, 'mean']:.3f} by {name}" in text
+
+
+@pytest.fixture
+def benchmarks_gate(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("gate")
 
 
 def test_the_table_of_the_gate_is_what_the_recipe_would_have_done() -> None:
@@ -163,6 +170,24 @@ def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
     query = training["query 2, 7 cases"] + (80 - 7) * a_case
     share = query / (40 * 250 * training["later epoch, a step"])
     assert table["query over 80 cases every 40 epochs of 250 steps"] == [f"{100 * share:.1f} % of the training"]
+
+
+def test_the_table_of_the_trained_gate_is_that_of_its_rows(benchmarks_gate) -> None:
+    found = benchmarks_gate.summary(benchmarks_gate.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate.csv")))
+    found = found.set_index("pair")
+    pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
+    columns = {"guarded": "guarded", "three_quarters": "0.75", "interpolated": "0.5", "plain": "1"}
+    head = PAGE[PAGE.index("| slices, one query |") :].partition("\n")[0]
+    assert head == "| slices, one query | " + " | ".join(f"{p} ({found['source'][p]:.3f})" for p in pairs) + " |"
+    for way, cells in _table(PAGE, "slices, one query").items():
+        column = columns[way]
+        for pair, cell in zip(pairs, cells, strict=True):
+            row = found.loc[pair]
+            shown = f"{row[column]:.3f}, {row[column + ' worst']:+.3f}, {row[column + ' worse']} of {row['networks']}"
+            assert cell == shown.replace("-", "−"), (way, pair)
+    assert list(found["opened"][pairs]) == [5, 5, 4, 0] and found["guarded worse"].sum() == 0
+    best = found[list(columns.values())].max(axis=1)
+    assert (best - found["guarded"])[["hearts", "diseased hearts"]].max() < 0.006
 
 
 def test_what_the_guard_changed_is_that_of_its_rows() -> None:

@@ -1,0 +1,102 @@
+"""Does the gate of ``guarded`` open where it should? Judged on trained networks, at every alpha.
+
+    python benchmarks/gate.py measure NAME BENCHMARK_FOLDER --csv results/gate.csv
+    python benchmarks/gate.py judge results/gate.csv
+
+The folder is that of a benchmark with ``--recipes guarded`` (``slices.py ... --recipe guarded``) whose legs have their checkpoints; its
+training is that of every other interpolation to the bit. One row per network, alpha and case: Dice of a test case (``test``: mean over
+classes, preprocessed arrays, every third case where there are more than 40), or of a case that judged (``cross_fit``, ``prequential``).
+The rule is read from the package, so that ``judge`` says what today's gate would do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import guard
+import pandas as pd
+
+from nnunet_active.training.guarded_choice import gate
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FIXED = (0.25, 0.5, 0.75, 1.0)
+NETWORK = ["pair", "unit", "labels", "seed"]
+WORSE = 0.005
+
+
+def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
+    """Rows of every network of one benchmark."""
+    found = guard.measure(name, root, raw, ALPHAS)
+    test = found.groupby(["run", "alpha", "case"])["dice"].mean().reset_index()
+    rows = []
+    for run, cases in test.groupby("run"):
+        (file,) = root.glob(f"runs/*__{run}/result.json")
+        result = json.loads(file.read_text())
+        spec, last = result["spec"], result["rounds"][-1]
+        labels, unit = last["labels"], spec["settings"].get("unit", "case")
+        at = {"pair": name, "unit": unit, "labels": labels, "scans": len(last["labelled"]), "seed": spec["seed"]}
+        rows += [{**at, "kind": "test", **row} for row in cases.drop(columns="run").to_dict("records")]
+        for judged in last["judged"]:
+            dice = {float(alpha): value for alpha, value in judged.items() if alpha not in ("case", "kind")}
+            rows += [
+                {**at, "kind": judged["kind"], "case": judged["case"], "alpha": a, "dice": d} for a, d in dice.items()
+            ]
+    return pd.DataFrame(rows)
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per network: Dice of the source, of every fixed alpha, and of the alpha that the gate takes."""
+    found = []
+    for key, network in rows.groupby(NETWORK):
+        test = network[network["kind"] == "test"].groupby("alpha")["dice"].mean()
+        judged = network[network["kind"] != "test"].pivot_table(index="case", columns="alpha", values="dice")
+        alpha = gate(judged, int(network["scans"].iloc[0]))
+        fixed = {f"{a:g}": test[a] for a in FIXED}
+        found.append(
+            dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed
+        )
+    return pd.DataFrame(found)
+
+
+def summary(networks: pd.DataFrame) -> pd.DataFrame:
+    """Per pair and unit: mean Dice, worst change against the source, and how many networks lose more than `WORSE`, of every way."""
+    lines = []
+    for key, group in networks.groupby(NETWORK[:3]):
+        ways = group[["guarded", *(f"{a:g}" for a in FIXED)]]
+        change = ways.sub(group["source"], axis=0)
+        line = dict(zip(NETWORK[:3], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
+        line["opened"] = int((group["alpha"] == 0.75).sum())
+        for way in ways:
+            line |= {
+                way: ways[way].mean(),
+                f"{way} worst": change[way].min(),
+                f"{way} worse": int((change[way] < -WORSE).sum()),
+            }
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def main() -> None:
+    """Measure, or print what the gate would do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("name")
+    one.add_argument("folder", type=Path)
+    one.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
+    one.add_argument("--csv", type=Path, required=True)
+    commands.add_parser("judge").add_argument("csv", type=Path)
+    args = parser.parse_args()
+    if args.command == "judge":
+        print(summary(judge(pd.read_csv(args.csv))).round(4).to_string(index=False))
+        return
+    new = measure(args.name, args.folder, args.raw)
+    known = [pd.read_csv(args.csv)] if args.csv.exists() else []
+    pd.concat([*known, new]).to_csv(args.csv, index=False, float_format="%.5f")
+
+
+if __name__ == "__main__":
+    main()
