@@ -190,6 +190,17 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(benchmarks_gate) -> N
     assert (best - found["guarded"])[["hearts", "diseased hearts"]].max() < 0.006
 
 
+def test_what_mixing_gained_is_that_of_its_rows() -> None:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "mixing.csv")
+    dice = rows[rows["alpha"] == 0.75].pivot_table(index=["pair", "seed"], columns="setting", values="dice")
+    slices, scans = ((dice[f"{what}-mix"] - dice[what]).dropna() for what in ("s30", "w3"))
+    text = PAGE[PAGE.index("**The unlabelled pool**") :].partition("\n\n")[0]
+    assert f"{slices.mean():+.3f} with 30 slices (better in {(slices > 0).sum()} of {len(slices)})" in text
+    assert f"{scans.mean():+.3f} with three whole scans ({(scans > 0).sum()} of {len(scans)})" in text
+    both = pd.concat([slices, scans])
+    assert f"The worst draw lost {-both.min():.3f}, the best gained {both.max():.3f}" in text
+
+
 def test_what_the_guard_changed_is_that_of_its_rows() -> None:
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / "guard.csv")
     rows = rows[(rows["alpha"] == 0.75) & (rows["thresholds"] == "fixed")].set_index("pair")
