@@ -21,7 +21,7 @@ from nnunet_active.strategies import ScoredPool, get_strategy
 from nnunet_active.strategies.foreground_random import predicted_classes
 from nnunet_active.strategies.vectors import cluster, distance_to, neighbours, unit_rows
 
-DRAWS, UNIFORM, POWER, NEAREST = 200, 0.1, 4.0, 10
+DRAWS, HALVES, UNIFORM, POWER, NEAREST = 200, 100, 0.1, 4.0, 10
 ARRAYS = ("embedding", "class_volume", "class_mean")
 
 
@@ -60,6 +60,12 @@ def load(file: Path) -> ScoredPool:
         return ScoredPool(table, {name: stored[name] for name in ARRAYS})
 
 
+def only(pool: ScoredPool, cases: set[str]) -> ScoredPool:
+    """The pool without all other cases: a table that was stopped is whole for the cases that it has, drawn at random."""
+    kept = np.array([case in cases for case in pool.cases])
+    return ScoredPool(pool.scores[kept], {name: values[kept] for name, values in pool.arrays.items()})
+
+
 def by_class(pool: ScoredPool) -> np.ndarray:
     """Embeddings pooled over the predicted foreground, classes side by side, of length 1: (n, (C - 1) d).
 
@@ -88,15 +94,15 @@ def strata(
     pool: ScoredPool,
     patients: np.ndarray,
     labels: int = 1,
-    rng: np.random.Generator | None = None,
     power: float = POWER,
+    z: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Probability of every case, (n,), for each of the first ``labels`` picks.
+    """Probability of every case, (n,), for each of the first ``labels`` picks; ``z`` (n, d): other embeddings than :func:`by_class`.
 
     One scan per patient, its medoid (ties: the one nearer to the pool's centre); k-means into as many clusters as labels; in each a
     draw by typicality to the ``power`` among the plausible cases, with 10 % uniform.
     """
-    z = by_class(pool)
+    z = by_class(pool) if z is None else z
     to_centre = distance_to(z, z.mean(axis=0))
     candidates = []
     for patient in np.unique(patients):
@@ -104,8 +110,7 @@ def strata(
         apart = np.array([distance_to(z[own], z[i]).sum() for i in own]).round(9)
         candidates.append(own[np.lexsort((to_centre[own], apart))[0]])
     kept = np.array(candidates)
-    rng = np.random.default_rng(0) if rng is None else rng
-    label = cluster(z[kept], labels, rng, restarts=20)[0] if labels > 1 else np.zeros(len(kept), dtype=int)
+    label = cluster(z[kept], labels, np.random.default_rng(0), restarts=20)[0]
     good, picks = plausible(pool), []
     for which in np.argsort(-np.bincount(label), kind="stable"):
         members = kept[label == which]
@@ -133,6 +138,25 @@ def _often(name: str, pool: ScoredPool, **options) -> np.ndarray:
     return count.to_numpy() / DRAWS
 
 
+def of_halves(pool: ScoredPool, patients: np.ndarray) -> dict[str, np.ndarray]:
+    """How often each case is the first pick where a random half of the scans is the pool, (n,), by strategy.
+
+    One pick of one pool may be luck; these are 100 pools.
+    """
+    names = ("mmacts", "assft", "typiclust")
+    counts = {f"{name}, half pools": np.zeros(len(pool)) for name in (*names, "largest prediction", "strata")}
+    for draw in range(HALVES):
+        rng = np.random.default_rng(draw)
+        kept = np.sort(rng.permutation(len(pool))[: len(pool) // 2])
+        part = only(pool, {pool.cases[i] for i in kept})
+        for name in names:
+            picked = get_strategy(name).query(part, 1, rng).picks[0]
+            counts[f"{name}, half pools"][pool.cases.index(picked)] += 1
+        counts["largest prediction, half pools"][kept] += _one(part.column("foreground_voxels"))
+        counts["strata, half pools"][kept] += strata(part, patients[kept])[0]
+    return {name: count / HALVES for name, count in counts.items()}
+
+
 def first_picks(pool: ScoredPool, patients: np.ndarray) -> dict[str, np.ndarray]:
     """Probability of each case as the first pick, (n,), by strategy."""
     shown = predicted_classes(pool)
@@ -148,6 +172,8 @@ def first_picks(pool: ScoredPool, patients: np.ndarray) -> dict[str, np.ndarray]
         "plausible, at random": good / good.sum(),
         "strata": strata(pool, patients)[0],
         "strata, most typical": strata(pool, patients, power=1000.0)[0],
+        "strata, whole image": strata(pool, patients, z=unit_rows(pool.embedding()))[0],
+        **of_halves(pool, patients),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from first_picks import by_class, first_picks, load, patients_of, properties, typicality
+from first_picks import by_class, first_picks, load, only, patients_of, properties, typicality
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, spearmanr
 
@@ -148,7 +148,7 @@ def table_of_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     found = first[[*keys, "change"]].merge(again[[*keys, "change"]].rename(columns={"change": "again"}), "left", keys)
     parts = []
     for pool, group in found.rename(columns={"cases": "case"}).groupby("pool", sort=False):
-        seen = load(folder / f"scored_{pool}.npz")
+        seen = only(load(folder / f"scored_{pool}.npz"), set(group["case"]))
         picks = {f"p {name}": chance for name, chance in first_picks(seen, patients_of(seen)).items()}
         known = pd.concat([properties(seen), pd.DataFrame(picks, index=list(seen.cases))], axis=1)
         parts.append(group.merge(known, left_on="case", right_index=True))
