@@ -236,3 +236,39 @@ def test_what_a_forecast_is_worth_is_that_of_its_rows() -> None:
     assert f"stood {stop.loc['all', 'left_where_on']:.2f} above" in text
     cost = pd.read_csv(results / "forecast_cost.csv").set_index("configuration")["ratio"]
     assert f"{cost['2d']:.1f} scoring passes in `2d` and {cost['3d_fullres']:.1f} in 3-D" in text
+
+
+def test_the_table_of_first_picks_is_that_of_the_look_up_table() -> None:
+    results = ROOT / "benchmarks" / "results"
+    cases, picks, known, spread = (
+        pd.read_csv(results / f"value_of_labels_{name}.csv") for name in ("cases", "picks", "properties", "spread")
+    )
+    chance = picks[picks["alpha"] == 0.75].set_index(["strategy", "pool"])["p"]
+    table, head = _table(PAGE, "first pick |"), PAGE[PAGE.index("\n| first pick |") + 1 :].splitlines()[0]
+    for column, pool in enumerate(("diseased", "cine", "glioma_back", "hippocampus")):
+        own = cases[(cases["pool"] == pool) & (cases["alpha"] == 0.75)]
+        change = own["change"]
+        assert f"({len(own)} scans)" in head.split("|")[2 + column], pool
+        for first, cells in table.items():
+            if first == "any scan: change of Dice":
+                shown = f"{change.mean():+.3f} ± {change.std():.3f}"
+            elif first == "the best scan":
+                shown = f"{change.max():+.3f}"
+            else:
+                way = first.strip("`").replace("`, ", ", ")
+                q = own[f"p {way}"] / own[f"p {way}"].sum()
+                above = (q @ change - change.mean()) / change.std()
+                shown = f"{above:+.2f} ({max(chance[way, pool], 0.001):.{2 if chance[way, pool] >= 0.01 else 3}f})"
+            assert cells[column] == shown.replace("-", "−"), (first, pool)
+    mean = known[(known["pool"] == "mean") & (known["alpha"] == 0.75)].set_index("property")
+    section = PAGE[PAGE.index("benchmarks/value_of_labels.py") :].partition("\n## ")[0]
+    for name in ("typicality, whole image", "density"):
+        assert f"{mean.loc[name, 'rho']:+.2f}" in section and mean.loc[name, "p_holm"] < 0.002
+    half = spread[spread["alpha"] == 0.75]
+    assert f"{half['runs'].min():.0f} to {half['runs'].max():.0f} runs" in section
+    twice = half.dropna(subset="share_of_the_case").iloc[0]
+    assert f"{twice['share_of_the_case']:.2f} over {twice['twice']:.0f} scans" in section
+    strata = picks[(picks["strategy"] == "strata") & (picks["pool"] != "all")]
+    passed = (strata["above"] >= 0.3).groupby(strata["alpha"]).sum()
+    words = ("no pool", "one pool", "two pools", "three pools", "four pools")
+    assert f"{words[passed[0.75]]} with α = 0.75 and {words[passed[1.0]].split()[0]} with α = 1" in section
