@@ -14,7 +14,7 @@ from nnunet_active.util.errors import ActiveError, MissingInput
 
 PAPERS = (
     "random foreground_random entropy margin least_confidence bald cup stdr lamda mhpl aada clue badge coreset typiclust "
-    "ugtst clasp_pe mmacts assft weighted_sum rank_aggregation per_cluster"
+    "ugtst strata clasp_pe mmacts assft weighted_sum rank_aggregation per_cluster"
 )
 SOURCE = '''
     from nnunet_active.strategies import ScoreStrategy

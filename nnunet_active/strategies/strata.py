@@ -1,0 +1,139 @@
+"""Strata: a typical case, drawn at random, of each part of the pool that has no label yet."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
+from nnunet_active.strategies.foreground_random import predicted_classes
+from nnunet_active.strategies.pool import ScoredPool
+from nnunet_active.strategies.vectors import cluster, neighbours, unit_rows
+from nnunet_active.util.errors import ActiveError
+
+MAX_CLUSTERS = 500
+USUAL, VOLUMES = 0.8, (5, 95)
+NO_CLASSES = "No features of the predicted classes: typicality goes by the whole image."
+
+
+class StrataStrategy(QueryStrategy):
+    """Typical cases of parts without a label, drawn at random; outliers are left out.
+
+    1. Embeddings of length 1; candidates and labelled cases are clustered into min(m + b, 500) k-means clusters.
+    2. Each step takes the cluster with the fewest labelled or picked cases, the largest of these.
+    3. In it a case is drawn with q(x) = (1 - ``uniform``) t(x)^``power`` p(x) / sum + ``uniform`` / size, where
+       t(x) = 1 / mean distance to the min(10, size / 2) nearest candidates of the cluster, in the features of the predicted
+       classes (``class_mean``, side by side, length 1), and p(x) = 1 for a plausible prediction: every class that 80 % of the
+       pool show is there, and the volume lies between the pool's 5th and 95th percentile.
+
+    ``groups`` is a regular expression that finds the patient in a case identifier (its first group, else the whole match): one scan
+    of a patient is a candidate, the one nearest to the patient's others, and none of a patient with a label, as long as there are
+    others. Records: ``probability`` of each pick at its step (of a case not picked: at the first step), ``cluster`` and
+    ``cluster_size``, the cases that a pick stands for. utility = ln q + Gumbel noise, which draws with the probabilities q.
+    Paper: none; measured in ``docs/measured.md``. Cost: O(n (m + b) d + n^2 d / (m + b)).
+    """
+
+    name = "strata"
+    needs = frozenset({"predictions", "embedding"})
+    uses = frozenset({"class_mean"})
+    columns = ("foreground_voxels",)
+    paper = "-"
+    cost = "O(n (m + b) d + n^2 d / (m + b))"
+
+    def __init__(self, groups: str = "", power: float = 4.0, uniform: float = 0.1, neighbours: int = 10):
+        """Args: groups: see above; power: weight of typicality; uniform: share left to chance; neighbours: for typicality."""
+        if not 0 < uniform <= 1 or power < 0 or neighbours < 1:
+            raise ActiveError("strata: uniform has to lie in (0, 1], power at 0 or above, neighbours at 1 or above.")
+        try:
+            self.pattern = re.compile(groups)
+        except re.error as error:
+            raise ActiveError(f"strata: groups is '{groups}', which is no regular expression: {error}.") from error
+        self.groups, self.power, self.uniform, self.neighbours = groups, power, uniform, neighbours
+
+    def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        labelled = pool.labelled_embedding()
+        everything = unit_rows(np.concatenate([pool.embedding(), labelled]))
+        label = cluster(everything, min(len(labelled) + n, MAX_CLUSTERS), rng)[0]
+        own, size = label[: len(pool)], np.bincount(label)
+        explored = np.bincount(label[len(pool) :], minlength=len(size))
+        features = by_class(pool)
+        good, first = plausible(pool), self._candidates(pool, features)
+        noise = rng.gumbel(size=(n, len(pool)))
+        steps, chance, made = Steps(pool, n), np.zeros(len(pool)), None
+        for step in range(n):
+            left = first & ~steps.picked
+            left = left if left.any() else ~steps.picked
+            open_ = np.bincount(own[left], minlength=len(size))
+            # lexsort: fewest labels, then largest; clusters without a candidate left come last.
+            target = np.lexsort((np.arange(len(size)), -size, explored, open_ == 0))[0]
+            q = self.probabilities(features, left & (own == target), good)
+            made = q if made is None else made
+            picked = steps.pick(np.log(np.maximum(q, 1e-300)) + np.where(q > 0, noise[step], 0.0))
+            chance[picked] = q[picked]
+            explored[own[picked]] += 1
+        chance = np.where(steps.picked, chance, made)
+        found = {"probability": chance, "cluster": own, "cluster_size": size[own], "plausible": good}
+        return steps.selection(found, () if "class_mean" in pool.arrays else (NO_CLASSES,))
+
+    def probabilities(self, z: np.ndarray, candidates: np.ndarray, good: np.ndarray) -> np.ndarray:
+        """q(x), (n,), of a draw among ``candidates`` (n,) bool, of which ``good`` (n,) bool are plausible."""
+        members = np.flatnonzero(candidates)
+        weight = typicality(z[members], self.neighbours)
+        weight = (weight / weight.max()) ** self.power * good[members]
+        q = np.zeros(len(z))
+        q[members] = 1 / len(members)
+        if weight.any():
+            q[members] = (1 - self.uniform) * weight / weight.sum() + self.uniform / len(members)
+        return q
+
+    def _candidates(self, pool: ScoredPool, z: np.ndarray) -> np.ndarray:
+        """One case of each patient without a label, (n,) bool; all cases where no groups are told."""
+        if not self.groups:
+            return np.ones(len(pool), dtype=bool)
+        patients = np.array([self._patient(case) for case in pool.cases])
+        done = {self._patient(case) for case in pool.labelled_cases}
+        chosen = np.zeros(len(pool), dtype=bool)
+        for patient in set(patients) - done:
+            chosen[medoid(z, np.flatnonzero(patients == patient))] = True
+        return chosen
+
+    def _patient(self, case: str) -> str:
+        found = self.pattern.search(case)
+        return case if found is None else found.group(1 if self.pattern.groups else 0) or case
+
+
+def by_class(pool: ScoredPool) -> np.ndarray:
+    """Features of the predicted foreground classes side by side, rows of length 1, (n, (C - 1) d); else the embedding, (n, d).
+
+    A class that is not predicted in a case has the mean of the cases that show it.
+    """
+    if "class_mean" not in pool.arrays or "class_volume" not in pool.arrays:
+        return unit_rows(pool.embedding())
+    mean, shown = np.asarray(pool.arrays["class_mean"], dtype=np.float64)[:, 1:], predicted_classes(pool)
+    usual = (mean * shown[..., None]).sum(axis=0) / np.maximum(shown.sum(axis=0), 1)[:, None]
+    return unit_rows(np.where(shown[..., None], mean, usual).reshape(len(pool), -1))
+
+
+def medoid(z: np.ndarray, members: np.ndarray) -> int:
+    """The member nearest to the others; ties: the one nearest to the mean of all rows of ``z``, then the first."""
+    apart = np.linalg.norm(z[members][:, None] - z[members][None], axis=2).sum(axis=1).round(9)
+    return int(members[np.lexsort((np.linalg.norm(z[members] - z.mean(axis=0), axis=1), apart))[0]])
+
+
+def typicality(z: np.ndarray, nearest: int) -> np.ndarray:
+    """1 / mean distance to the min(``nearest``, n / 2) nearest other rows, (n,); 1 where there is no other.
+
+    >>> typicality(np.array([[0.0], [1.0], [2.0], [9.0]]), 1).round(3).tolist()
+    [1.0, 1.0, 1.0, 0.143]
+    """
+    k = min(nearest, len(z) // 2)
+    return 1 / np.maximum(neighbours(z, k)[0].mean(axis=1), 1e-9) if k else np.ones(len(z))
+
+
+def plausible(pool: ScoredPool) -> np.ndarray:
+    """Every class that 80 % of the pool show is predicted, and the volume lies in the pool's 5th to 95th percentile; (n,) bool."""
+    shown, volume = predicted_classes(pool), pool.column("foreground_voxels")
+    usual = shown[:, shown.mean(axis=0) >= USUAL].all(axis=1)
+    low, high = np.percentile(volume, VOLUMES)
+    return usual & (volume > 0) & (low <= volume) & (volume <= high)
