@@ -19,9 +19,10 @@ from nnunet_active.scoring.embedding import EmbeddingRecorder
 from nnunet_active.scoring.statistics import ScoreAccumulator
 from nnunet_active.strategies import ScoredPool, get_strategy
 from nnunet_active.strategies.foreground_random import predicted_classes
-from nnunet_active.strategies.vectors import cluster, distance_to, neighbours, unit_rows
+from nnunet_active.strategies.strata import StrataStrategy, by_class, medoid, plausible, typicality
+from nnunet_active.strategies.vectors import cluster, distance_to, unit_rows
 
-DRAWS, HALVES, UNIFORM, POWER, NEAREST = 200, 100, 0.1, 4.0, 10
+DRAWS, HALVES = 200, 100
 ARRAYS = ("embedding", "class_volume", "class_mean")
 
 
@@ -66,61 +67,23 @@ def only(pool: ScoredPool, cases: set[str]) -> ScoredPool:
     return ScoredPool(pool.scores[kept], {name: values[kept] for name, values in pool.arrays.items()})
 
 
-def by_class(pool: ScoredPool) -> np.ndarray:
-    """Embeddings pooled over the predicted foreground, classes side by side, of length 1: (n, (C - 1) d).
-
-    A class that is not predicted in a case has the mean of the cases that show it.
-    """
-    mean, shown = pool.arrays["class_mean"][:, 1:].astype(float), predicted_classes(pool)
-    usual = (mean * shown[..., None]).sum(0) / np.maximum(shown.sum(0), 1)[:, None]
-    return unit_rows(np.where(shown[..., None], mean, usual).reshape(len(pool), -1))
-
-
-def typicality(z: np.ndarray, nearest: int = NEAREST) -> np.ndarray:
-    """1 / mean distance to the min(``nearest``, n / 2) nearest other rows; equal for all where there is no other."""
-    k = min(nearest, len(z) // 2)
-    return 1 / np.maximum(neighbours(z, k)[0].mean(axis=1), 1e-9) if k else np.ones(len(z))
-
-
-def plausible(pool: ScoredPool) -> np.ndarray:
-    """Every class that 80 % of the pool show is predicted, and the volume is between the pool's 5th and 95th percentile."""
-    shown, volume = predicted_classes(pool), pool.column("foreground_voxels")
-    usual = shown[:, shown.mean(axis=0) >= 0.8].all(axis=1)
-    low, high = np.percentile(volume, [5, 95])
-    return usual & (volume > 0) & (low <= volume) & (volume <= high)
-
-
 def strata(
     pool: ScoredPool,
     patients: np.ndarray,
     labels: int = 1,
-    power: float = POWER,
+    power: float = 4.0,
     z: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Probability of every case, (n,), for each of the first ``labels`` picks; ``z`` (n, d): other embeddings than :func:`by_class`.
 
-    One scan per patient, its medoid (ties: the one nearer to the pool's centre); k-means into as many clusters as labels; in each a
-    draw by typicality to the ``power`` among the plausible cases, with 10 % uniform.
+    The strategy of that name, with every probability told: one scan per patient, as many clusters as labels.
     """
     z = by_class(pool) if z is None else z
-    to_centre = distance_to(z, z.mean(axis=0))
-    candidates = []
-    for patient in np.unique(patients):
-        own = np.flatnonzero(patients == patient)
-        apart = np.array([distance_to(z[own], z[i]).sum() for i in own]).round(9)
-        candidates.append(own[np.lexsort((to_centre[own], apart))[0]])
-    kept = np.array(candidates)
+    kept = np.array([medoid(z, np.flatnonzero(patients == patient)) for patient in np.unique(patients)])
     label = cluster(z[kept], labels, np.random.default_rng(0), restarts=20)[0]
-    good, picks = plausible(pool), []
+    strategy, good, picks = StrataStrategy(power=power), plausible(pool), []
     for which in np.argsort(-np.bincount(label), kind="stable"):
-        members = kept[label == which]
-        weight = typicality(z[members])
-        weight = (weight / weight.max()) ** power * good[members]
-        chance = np.zeros(len(pool))
-        chance[members] = 1 / len(members)
-        if weight.any():
-            chance[members] = (1 - UNIFORM) * weight / weight.sum() + UNIFORM / len(members)
-        picks.append(chance)
+        picks.append(strategy.probabilities(z, np.isin(np.arange(len(pool)), kept[label == which]), good))
     return picks
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from first_picks import by_class, first_picks, load, only, patients_of, properties, typicality
+from first_picks import first_picks, load, only, patients_of, properties
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, spearmanr
+
+from nnunet_active.strategies.strata import by_class, typicality
 
 SHUFFLES, EFFECT = 10_000, 0.01
 

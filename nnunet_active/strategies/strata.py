@@ -121,7 +121,7 @@ def medoid(z: np.ndarray, members: np.ndarray) -> int:
     return int(members[np.lexsort((np.linalg.norm(z[members] - z.mean(axis=0), axis=1), apart))[0]])
 
 
-def typicality(z: np.ndarray, nearest: int) -> np.ndarray:
+def typicality(z: np.ndarray, nearest: int = 10) -> np.ndarray:
     """1 / mean distance to the min(``nearest``, n / 2) nearest other rows, (n,); 1 where there is no other.
 
     >>> typicality(np.array([[0.0], [1.0], [2.0], [9.0]]), 1).round(3).tolist()

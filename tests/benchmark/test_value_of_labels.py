@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from nnunet_active.strategies import ScoredPool
+from nnunet_active.strategies.strata import by_class, plausible, typicality
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import first_picks
@@ -104,10 +105,10 @@ def test_strata_draws_typical_plausible_cases_and_leaves_a_tenth_to_chance():
     pool = _pool()
     (chance,) = first_picks.strata(pool, np.array(pool.cases))
     assert chance.sum() == pytest.approx(1)
-    good = first_picks.plausible(pool)
+    good = plausible(pool)
     assert not good[0] and chance[0] == pytest.approx(0.1 / 20)
     assert chance[~good] == pytest.approx(0.1 / 20)
-    typical = first_picks.typicality(first_picks.by_class(pool))
+    typical = typicality(by_class(pool))
     assert typical.argmin() == 19
     order = np.argsort(typical[good])
     assert (np.diff(chance[good][order]) >= -1e-12).all()
