@@ -199,6 +199,10 @@ def test_what_mixing_gained_is_that_of_its_rows() -> None:
     assert f"{scans.mean():+.3f} with three whole scans ({(scans > 0).sum()} of {len(scans)})" in text
     both = pd.concat([slices, scans])
     assert f"The worst draw lost {-both.min():.3f}, the best gained {both.max():.3f}" in text
+    trained = pd.read_csv(ROOT / "benchmarks" / "results" / "mixing_trainers.csv")
+    for _, run in trained.groupby(["pair", "seed"]):
+        without, mixed = run.sort_values("recipe")["dice"]
+        assert f"{without:.3f} → {mixed:.3f}" in text
 
 
 def test_what_the_guard_changed_is_that_of_its_rows() -> None:
