@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,9 +120,18 @@ def _check_folders(options: PredictOptions, ending: str) -> None:
         )
 
 
+@contextlib.contextmanager
+def _threads(device: torch.device) -> Iterator[None]:
+    """As many as nnUNetv2_predict takes; a process that goes on afterwards has its own number again."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(multiprocessing.cpu_count() if device.type == "cpu" else 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _predictor(options: PredictOptions) -> GuardedPredictor:
-    """With as many threads as nnUNetv2_predict takes."""
-    torch.set_num_threads(multiprocessing.cpu_count() if options.device.type == "cpu" else 1)
     with contextlib.redirect_stdout(io.StringIO()):  # it explains a flag that nobody set
         return GuardedPredictor(
             tile_step_size=options.step_size,
@@ -139,13 +148,14 @@ def _predictor(options: PredictOptions) -> GuardedPredictor:
 def _predict(predictor: GuardedPredictor, options: PredictOptions) -> None:
     """As nnUNetv2_predict does it: without further processes where none are wanted."""
     places, how = (str(options.images), str(options.output)), {"save_probabilities": options.save_probabilities}
-    if options.npp == 0 and options.nps == 0:
-        predictor.predict_from_files_sequential(*places, overwrite=options.overwrite, **how)
-        return
-    predictor.predict_from_files(
-        *places,
-        overwrite=options.overwrite,
-        num_processes_preprocessing=options.npp,
-        num_processes_segmentation_export=options.nps,
-        **how,
-    )
+    with _threads(options.device):
+        if options.npp == 0 and options.nps == 0:
+            predictor.predict_from_files_sequential(*places, overwrite=options.overwrite, **how)
+            return
+        predictor.predict_from_files(
+            *places,
+            overwrite=options.overwrite,
+            num_processes_preprocessing=options.npp,
+            num_processes_segmentation_export=options.nps,
+            **how,
+        )
