@@ -50,6 +50,8 @@ FACTORS = {
     "cluster": "number of its cluster, a name and not a size",
     "cluster_size": "cases in its cluster",
     "uncertainty": "uncertainty of the uncertain voxels (in units of ln C)",
+    "probability": "probability with which the case was drawn from its cluster",
+    "plausible": "1: every usual class is predicted, in a usual volume",
     "utility": "utility of the strategy that ranks within a cluster",
 }
 """Components of the strategies in this package."""
