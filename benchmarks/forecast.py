@@ -3,10 +3,10 @@
     python benchmarks/forecast.py glioma cardiac -c 2d --csv benchmarks/results/forecast.csv
 
 The case sets, source networks and the true error are those of ``asd_against_entropy.py``. Per case and class: ``s1``, the mean
-pairwise Dice over members (``scoring.agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored passes
-(``mirrors``), or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft Dice confidence of the plain
-pass (``s2_mean``: of the mean of all mirrored passes); ``f0 = sqrt(s1 s2)``, which ranks a single class as ``f = s1 s2`` does. A case
-has the mean over its classes. Beside them ASD and 1 - confidence.
+pairwise Dice over members (``scoring.member_agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored
+passes (``mirrors``), or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft Dice confidence of the
+plain pass (``s2_mean``: of the mean of all mirrored passes); ``f0 = sqrt(s1 s2)``, which ranks a single class as ``f = s1 s2`` does. A
+case has the mean over its classes. Beside them ASD and 1 - confidence.
 
 For each: Spearman's rank correlation with the true error, its 95 % interval (bootstrap over cases), the area under the risk-coverage
 curve (AURC: mean over k of the mean error of the k cases that the quantity trusts most; of a random order the mean error), and the
@@ -63,8 +63,8 @@ def look_at_pair(pair: str, args: argparse.Namespace, raw: Path, work: Path) -> 
 
 def look_at(window, store, case: str, axes_only: bool) -> pd.DataFrame:
     """All members' passes over one case, side by side."""
-    from nnunet_active.scoring.agreement import Agreement, pairwise_dice
     from nnunet_active.scoring.ensemble import mean_logits
+    from nnunet_active.scoring.member_agreement import Agreement, pairwise_dice
     from nnunet_active.scoring.statistics import ScoreAccumulator
 
     image, truth = store.load_image(case), truth_of(store, case)

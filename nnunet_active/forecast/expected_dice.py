@@ -1,7 +1,8 @@
 r"""The Dice to expect of cases without a label, and how sure that is.
 
-Without labels: ``f(x, c) = s1 s2``, s1 the mean pairwise Dice of the members (:mod:`nnunet_active.scoring.agreement`), s2 the soft Dice
-confidence ``2 sum p m / (sum p + sum m)``. It ranks cases well and is far too high as a number.
+Without labels: ``f(x, c) = s1 s2``, s1 the mean pairwise Dice of the members
+(:mod:`nnunet_active.scoring.member_agreement`), s2 the soft Dice confidence ``2 sum p m / (sum p + sum m)``. It ranks
+cases well and is far too high as a number.
 
 With labels it is put right by residuals ``r_i = Dice_i - f(x_i)`` of labelled cases, where Dice_i is that of a network which had not
 seen the case. Over n residuals and a pool U:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window_layout import Layout
-from nnunet_active.scoring.agreement import Agreement, pairwise_dice
 from nnunet_active.scoring.arg_max import highest_head
 from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.divergence import Divergence
 from nnunet_active.scoring.embedding import EmbeddingRecorder
 from nnunet_active.scoring.ensemble import Disagreement
+from nnunet_active.scoring.member_agreement import Agreement, pairwise_dice
 from nnunet_active.scoring.packed_prediction import pack
 from nnunet_active.scoring.statistics import NOT_FINITE, CaseScores, ScoreAccumulator
 

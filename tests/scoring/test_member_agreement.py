@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_active.scoring.agreement import Agreement, dice_of_pairs, pairwise_dice
+from nnunet_active.scoring.member_agreement import Agreement, dice_of_pairs, pairwise_dice
 
 
 def logits_of(labels: torch.Tensor, classes: int = 3) -> torch.Tensor:
