@@ -44,14 +44,28 @@ REFERENCE = "entropy"
 RESAMPLES = 5000
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of_pairs(description: str) -> argparse.ArgumentParser:
+    """The flags of every script that works on case sets of `PAIRS`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs", nargs="+", choices=PAIRS)
     parser.add_argument("-c", dest="configuration", default="2d")
     parser.add_argument("--raw", type=Path, help="folder with the target data sets (default: those of the test data)")
     parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
     parser.add_argument("--csv", type=Path)
-    return parser.parse_args()
+    return parser
+
+
+def places_of(args: argparse.Namespace, name: str) -> tuple[Path, Path]:
+    """Folder of the target data sets, and the one to work in, which is made."""
+    work = args.work or Path(tempfile.mkdtemp(prefix=f"{name}_"))
+    work.mkdir(parents=True, exist_ok=True)
+    return args.raw or test_data() / "nnUNet_raw", work
+
+
+def in_one_process() -> None:
+    """One thread, no workers, nothing compiled, unless the environment says otherwise."""
+    for name, value in (("nnUNet_compile", "f"), ("nnUNet_def_n_proc", "1"), ("OMP_NUM_THREADS", "1")):
+        os.environ.setdefault(name, value)
 
 
 def score_pair(pair: str, configuration: str, raw: Path, work: Path) -> pd.DataFrame:
@@ -191,12 +205,9 @@ def evaluate(pair: str, configuration: str, table: pd.DataFrame) -> pd.DataFrame
 
 
 def main() -> None:
-    args = arguments()
-    for name, value in (("nnUNet_compile", "f"), ("nnUNet_def_n_proc", "1"), ("OMP_NUM_THREADS", "1")):
-        os.environ.setdefault(name, value)
-    work = args.work or Path(tempfile.mkdtemp(prefix="asd_"))
-    work.mkdir(parents=True, exist_ok=True)
-    raw = args.raw or test_data() / "nnUNet_raw"
+    args = parser_of_pairs(__doc__).parse_args()
+    in_one_process()
+    raw, work = places_of(args, "asd")
     tables = []
     for pair in args.pairs:
         table = score_pair(pair, args.configuration, raw, work)

@@ -16,17 +16,23 @@ mean absolute difference between quantity and true Dice, where the quantity clai
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 from itertools import chain, combinations
 from pathlib import Path
 from time import process_time
 
 import numpy as np
 import pandas as pd
-from asd_against_entropy import PAIRS, RESAMPLES, correlation, measures, prepare_pair, truth_of
+from asd_against_entropy import (
+    RESAMPLES,
+    correlation,
+    in_one_process,
+    measures,
+    parser_of_pairs,
+    places_of,
+    prepare_pair,
+    truth_of,
+)
 from scipy.stats import rankdata
-from workspace import test_data
 
 KEPT = ["pair", "configuration", "case", "class", "dice", "volume", "s2", "s1_axes", "s1_mirrors", "s1_intensity"]
 INTENSITY = ((0.8, 0.0), (1.25, 0.0), (1.0, -0.2), (1.0, 0.2))
@@ -34,14 +40,9 @@ INTENSITY = ((0.8, 0.0), (1.25, 0.0), (1.0, -0.2), (1.0, 0.2))
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="+", choices=PAIRS)
-    parser.add_argument("-c", dest="configuration", default="2d")
-    parser.add_argument("--raw", type=Path, help="folder with the target data sets (default: those of the test data)")
-    parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
+    parser = parser_of_pairs(__doc__)
     parser.add_argument("--axes-only", action="store_true", help="no pass that is mirrored along several axes")
     parser.add_argument("--cost", type=int, metavar="N", help="only time the passes over the first N cases")
-    parser.add_argument("--csv", type=Path)
     parser.add_argument("--cases", type=Path)
     return parser.parse_args()
 
@@ -190,11 +191,8 @@ def evaluate(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     args = arguments()
-    for name, value in (("nnUNet_compile", "f"), ("nnUNet_def_n_proc", "1"), ("OMP_NUM_THREADS", "1")):
-        os.environ.setdefault(name, value)
-    work = args.work or Path(tempfile.mkdtemp(prefix="forecast_"))
-    work.mkdir(parents=True, exist_ok=True)
-    raw = args.raw or test_data() / "nnUNet_raw"
+    in_one_process()
+    raw, work = places_of(args, "forecast")
     if args.cost:
         costs = pd.concat([cost_of_pair(pair, args, raw, work) for pair in args.pairs])
         print(costs.round(2).to_string(index=False))

@@ -93,9 +93,7 @@ def main() -> None:
     if args.command == "judge":
         print(summary(judge(pd.read_csv(args.csv))).round(4).to_string(index=False))
         return
-    new = measure(args.name, args.folder, args.raw)
-    known = [pd.read_csv(args.csv)] if args.csv.exists() else []
-    pd.concat([*known, new]).to_csv(args.csv, index=False, float_format="%.5f")
+    guard.add_rows(args.csv, [measure(args.name, args.folder, args.raw)])
 
 
 if __name__ == "__main__":

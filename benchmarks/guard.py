@@ -140,6 +140,12 @@ def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, 
     return pd.DataFrame(rows)
 
 
+def add_rows(file: Path, parts: list[pd.DataFrame]) -> None:
+    """Write rows behind those that the file has."""
+    before = [pd.read_csv(file, dtype={"case": str})] if file.is_file() else []
+    pd.concat([*before, *parts]).to_csv(file, index=False, float_format="%.5f", lineterminator="\n")
+
+
 def main() -> None:
     """Measure, or print the judgement and keep it if wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -155,8 +161,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "measure":
         parts = [measure(args.name, folder, args.raw) for folder in args.folders]
-        before = [pd.read_csv(args.csv, dtype={"case": str})] if args.csv.is_file() else []
-        pd.concat([*before, *parts]).to_csv(args.csv, index=False, float_format="%.5f", lineterminator="\n")
+        add_rows(args.csv, parts)
         return
     table = pd.read_csv(args.cases, dtype={"case": str, "run": str})
     found = judge(dict(iter(table.groupby("pair", sort=False))))

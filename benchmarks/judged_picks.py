@@ -10,6 +10,7 @@ from first_picks import first_picks, load, only, patients_of, properties
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, spearmanr
 
+from nnunet_active.benchmark.paired_tests import holm
 from nnunet_active.strategies.strata import by_class, typicality
 
 SHUFFLES, EFFECT = 10_000, 0.01
@@ -34,19 +35,6 @@ def worths(rows: pd.DataFrame) -> pd.DataFrame:
 def chance_of(observed: float, shuffled: np.ndarray) -> float:
     """Two-sided p of a permutation test; both are distances from what chance gives on average."""
     return (1 + np.sum(np.abs(shuffled) >= abs(observed) - 1e-12)) / (1 + len(shuffled))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values corrected after Holm, in their order.
-
-    >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    order = np.argsort(p)
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(steps, 1)
-    return corrected
 
 
 def _shuffled(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,16 +10,12 @@ bins of the highest probability) and the mean of -ln p of the truth are those of
 
 from __future__ import annotations
 
-import argparse
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from asd_against_entropy import PAIRS, prepare_pair, truth_of
-from workspace import test_data
+from asd_against_entropy import in_one_process, parser_of_pairs, places_of, prepare_pair, truth_of
 
 from nnunet_active.scoring.temperature import fit_temperature, mean_surprise
 
@@ -63,23 +59,12 @@ def calibration_error(samples: list[Sample], temperature: float) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="+", choices=PAIRS)
-    parser.add_argument("-c", dest="configuration", default="2d")
-    parser.add_argument("--raw", type=Path, help="folder with the target data sets (default: those of the test data)")
-    parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
-    parser.add_argument("--csv", type=Path)
-    args = parser.parse_args()
-    for name, value in (("nnUNet_compile", "f"), ("nnUNet_def_n_proc", "1"), ("OMP_NUM_THREADS", "1")):
-        os.environ.setdefault(name, value)
-    work = args.work or Path(tempfile.mkdtemp(prefix="calibration_"))
-    work.mkdir(parents=True, exist_ok=True)
+    args = parser_of_pairs(__doc__).parse_args()
+    in_one_process()
+    raw, work = places_of(args, "calibration")
     rows = []
     for pair in args.pairs:
-        samples, rng = (
-            samples_of(pair, args.configuration, args.raw or test_data() / "nnUNet_raw", work),
-            np.random.default_rng(0),
-        )
+        samples, rng = samples_of(pair, args.configuration, raw, work), np.random.default_rng(0)
         cases = sorted(samples["all"])
         for draw in range(DRAWS):
             for labels in (3, 5):

@@ -9,14 +9,12 @@ network is trained, so this says nothing about later rounds.
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from asd_against_entropy import PAIRS, score_pair
+from asd_against_entropy import PAIRS, parser_of_pairs, places_of, score_pair
 from workspace import PLANS, Workspace, test_data
 
 RULES = {
@@ -85,18 +83,11 @@ def compare(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pairs", nargs="+", choices=PAIRS)
-    parser.add_argument("-c", dest="configuration", default="2d")
-    parser.add_argument("--raw", type=Path, help="folder with the target data sets (default: those of the test data)")
-    parser.add_argument("--work", type=Path, help="folder to work in (default: a temporary one)")
-    parser.add_argument("--csv", type=Path)
-    args = parser.parse_args()
-    work = args.work or Path(tempfile.mkdtemp(prefix="pseudo_label_selection_"))
-    work.mkdir(parents=True, exist_ok=True)
+    args = parser_of_pairs(__doc__).parse_args()
+    raw, work = places_of(args, "pseudo_label_selection")
     rows = []
     for pair in args.pairs:
-        table = score_pair(pair, args.configuration, args.raw or test_data() / "nnUNet_raw", work)
+        table = score_pair(pair, args.configuration, raw, work)
         z = embeddings(pair, args.configuration, work, list(table.index))
         for name, rule in RULES.items():
             row = {"pair": pair, "configuration": args.configuration, "n": len(table), "rule": name}

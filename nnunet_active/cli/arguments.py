@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES, UNITS
-from nnunet_active.commands import DEFAULT_PLANS
+from nnunet_active.commands import DEFAULT_PLANS, trainer_for
 from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.util.log import Log, silent
 
@@ -157,6 +157,20 @@ def add_fold(parser: ArgumentParser, default: str | None = "0") -> None:
     parser.add_argument(
         "-f", dest="fold", type=fold(), default=default, help=f"fold: a number or 'all' (default: {default})"
     )
+
+
+def add_folds(parser: ArgumentParser) -> None:
+    """``-f``: folds of a trained model, as ``nnUNetv2_predict`` takes them."""
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", type=fold(), default=["0"], help="folds: numbers or 'all' (default: 0)"
+    )
+
+
+def add_trainer(parser: ArgumentParser) -> None:
+    """``-tr``: the trainer that a model was trained with."""
+    default = trainer_for("mmacts")
+    text = f"trainer that the model was trained with (default: {default})"
+    parser.add_argument("-tr", dest="trainer", type=plain("-tr"), default=default, help=text)
 
 
 def add_processes(parser: ArgumentParser, default: int = 2) -> None:

@@ -6,24 +6,23 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_active.cli.arguments import add_checkpoint, add_configuration, add_dataset, add_plans, fold, plain
-from nnunet_active.commands import Commands, trainer_for, use_exported
+from nnunet_active.cli.arguments import (
+    add_checkpoint,
+    add_configuration,
+    add_dataset,
+    add_folds,
+    add_plans,
+    add_trainer,
+)
+from nnunet_active.commands import Commands, use_exported
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of ``export``."""
     add_dataset(parser)
     add_configuration(parser)
-    parser.add_argument(
-        "-f", dest="folds", nargs="+", type=fold(), default=["0"], help="folds: numbers or 'all' (default: 0)"
-    )
-    parser.add_argument(
-        "-tr",
-        dest="trainer",
-        type=plain("-tr"),
-        default=trainer_for("mmacts"),
-        help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
-    )
+    add_folds(parser)
+    add_trainer(parser)
     add_plans(parser, of_campaign=True)
     parser.add_argument(
         "--source",

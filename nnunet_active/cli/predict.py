@@ -10,14 +10,13 @@ from nnunet_active.cli.arguments import (
     add_configuration,
     add_dataset,
     add_device,
+    add_folds,
     add_plans,
+    add_trainer,
     device_of,
-    fold,
-    plain,
     real,
     whole,
 )
-from nnunet_active.commands import trainer_for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
     add_configuration(parser)
     add_plans(parser, of_campaign=True)
-    parser.add_argument(
-        "-tr",
-        dest="trainer",
-        type=plain("-tr"),
-        default=trainer_for("mmacts"),
-        help=f"trainer that the model was trained with (default: {trainer_for('mmacts')})",
-    )
-    parser.add_argument(
-        "-f", dest="folds", nargs="+", type=fold(), default=["0"], help="folds: numbers or 'all' (default: 0)"
-    )
+    add_trainer(parser)
+    add_folds(parser)
     add_checkpoint(parser)
     add_device(parser)
     parser.add_argument("-step_size", type=real("-step_size", most=1, positive=True), default=0.5, help="default: 0.5")

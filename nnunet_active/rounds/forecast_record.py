@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.util.atomic import write_json
+from nnunet_active.util.state_file import read_remade_json
 
 if TYPE_CHECKING:
     from nnunet_active.data.cases import CaseStore
@@ -41,9 +40,7 @@ def forecast_folder(campaign: Campaign) -> Path:
 
 def read_forecast(campaign: Campaign) -> dict[str, Any]:
     """Content of the file; empty where there is none, or a damaged one: the command makes it anew."""
-    content: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((forecast_folder(campaign) / FORECAST_FILE).read_text(encoding="utf-8"))
+    content = read_remade_json(forecast_folder(campaign) / FORECAST_FILE)
     whole = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("sentences", "networks"))
     return content if whole else {}
 

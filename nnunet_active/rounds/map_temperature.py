@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +21,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.rounds.forecast_record import forecast_folder
 from nnunet_active.scoring.temperature import fit_temperature
 from nnunet_active.util.atomic import write_json
+from nnunet_active.util.state_file import read_remade_json
 from nnunet_active.workspace import Workspace
 
 TEMPERATURES = "temperature.json"
@@ -64,9 +63,7 @@ def fit_map_temperature(workspace: Workspace, window: Window, digest: str, cases
 
 
 def _read(campaign: Campaign) -> dict[str, Any]:
-    content: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        content = json.loads((forecast_folder(campaign) / TEMPERATURES).read_text(encoding="utf-8"))
+    content = read_remade_json(forecast_folder(campaign) / TEMPERATURES)
     return {k: v for k, v in content.items() if isinstance(v, dict)} if isinstance(content, dict) else {}
 
 

@@ -16,10 +16,15 @@ from torch import Tensor
 from nnunet_active.scoring.statistics import mean_over_voxels, voxel_entropy
 
 
+def head_probabilities(logits: Tensor, regions: bool, dim: int = 0) -> Tensor:
+    """Softmax over the axis ``dim``, or sigmoid for regions, in float32."""
+    return logits.float().sigmoid() if regions else logits.float().softmax(dim)
+
+
 def _mean_probabilities(members: Sequence[Tensor], regions: bool) -> Tensor:
     mean: Tensor | None = None
     for logits in members:
-        own = logits.float().sigmoid() if regions else logits.float().softmax(0)
+        own = head_probabilities(logits, regions)
         mean = own if mean is None else mean.add_(own)
     if mean is None:
         raise ValueError("an ensemble needs at least one member")
@@ -71,7 +76,7 @@ class Disagreement:
             members = [logits.cpu() for logits in members]
         total = self._entropy(_mean_probabilities(members, self.regions))
         for logits in members:
-            own = logits.float().sigmoid() if self.regions else logits.float().softmax(0)
+            own = head_probabilities(logits, self.regions)
             total = total - self._entropy(own) / len(members)
         self._total = self._total + total
         self._voxels += members[0][0].numel()

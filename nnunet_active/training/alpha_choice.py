@@ -36,8 +36,8 @@ class AlphaChoice:
         self.latest: dict[str, Any] = {}
         """What was chosen last, and why; empty: nothing yet."""
 
-    def begin(self, epoch: int) -> None:
-        """As a training begins, or goes on at ``epoch``."""
+    def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
+        """As a training begins, or goes on at ``epoch``; ``earlier_one`` gives the earlier training of the fold, if there is one."""
 
     def new_labels(self, epoch: int) -> None:
         """As the cases that are trained on from ``epoch`` on are known, before the first step on them."""

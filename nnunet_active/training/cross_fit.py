@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import random
 import time
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ from nnunet_active.training.source_watch import judging
 from nnunet_active.training.untouched import untouched
 from nnunet_active.training.weights import Weights, copy_weights, put_weights
 from nnunet_active.util.atomic import write_json
+from nnunet_active.util.state_file import read_remade_json
 
 LEAVE_ONE_OUT = 3
 """Cases (or patients) up to which each is a fold of its own."""
@@ -135,7 +135,7 @@ class CrossFit:
     def _begin(self, made_from: dict[str, Any]) -> None:
         """Rows that were made from anything else are forgotten; first these, so that a kill leaves none that seem to be ours."""
         file = Path(self.trainer.output_folder) / RECORD
-        if made_from and self.session.ranks.decide(lambda: _read(file)) == made_from:
+        if made_from and self.session.ranks.decide(lambda: read_remade_json(file)) == made_from:
             return
         self.choice.comparison.forget(CROSS_FIT)
         if made_from:
@@ -179,10 +179,3 @@ class CrossFit:
 
 def _long(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None

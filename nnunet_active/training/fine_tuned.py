@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nnunet_active.training.alpha_choice import AlphaChoice
 from nnunet_active.training.checkpoints import own_details
 from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.cross_fit import CrossFit
+from nnunet_active.training.earlier_training import earlier_training
 from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.loaders import finish_loader
@@ -166,10 +168,15 @@ class FineTunedMixin:
             self.choice = chooses(session, self.adaptation, self._window, comparison)
 
     def _begin_comparison(self) -> None:
+        source, log = self.adaptation.source, self.session.log
+        earlier = functools.cache(
+            lambda: earlier_training(Path(self.output_folder), source, log)
+        )  # both may ask for it
         if self.choice is not None:
-            self.choice.begin(self.current_epoch)
+            self.choice.begin(self.current_epoch, earlier)
         if self.watch is not None and self.current_epoch == 0:
-            self.watch.begin()
+            self.watch.begin(earlier)
+        earlier.cache_clear()  # its weights take memory
         if isinstance(self.choice, GuardedChoice) and self.current_epoch == 0:
             CrossFit(self, self.choice).run()
 

@@ -30,7 +30,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.alpha_choice import AlphaChoice, model_at
 from nnunet_active.training.comparison_table import CROSS_FIT, HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
-from nnunet_active.training.earlier_training import EarlierTraining, earlier_training
+from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
 from nnunet_active.training.source_watch import judging
@@ -89,7 +89,7 @@ class GuardedChoice(AlphaChoice):
         """Cases that the network was trained on; those of a continued training are in its checkpoint."""
         self.source = weights_digest(adaptation.source)
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
         """At the start of a training: say how it begins, and let the labels since an earlier training judge that one's network."""
         if epoch > 0:
             return
@@ -105,7 +105,7 @@ class GuardedChoice(AlphaChoice):
                 f"WARNING: cases that {asked} asks for need not stand for the pool, and then neither does what they say of the gate; "
                 f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
             )
-        earlier = earlier_training(self.comparison.file.parent, self.adaptation.source, self.session.log)
+        earlier = earlier_one()
         if earlier is not None:
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
             self.measure(0, new, PREQUENTIAL, earlier)

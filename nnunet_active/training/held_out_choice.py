@@ -14,12 +14,15 @@ itself is what predicts. How well that works with two to seven cases: ``docs/mea
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.fine_tuning import FEWEST
 from nnunet_active.training.alpha_choice import AlphaChoice, model_at
 from nnunet_active.training.comparison_table import HELD_OUT, dice_by_case
+from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.source_watch import judging
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -43,7 +46,7 @@ def nearest_within_one_standard_error(dice: pd.DataFrame) -> float:
 class HeldOutChoice(AlphaChoice):
     """Sets the interpolation of a training by the rule above; see :class:`~nnunet_active.training.alpha_choice.AlphaChoice`."""
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
         """Say so where there are too few cases to choose by."""
         if (number := len(judging(self.session, self.session.held_out(0)))) < FEWEST:
             self.session.log(

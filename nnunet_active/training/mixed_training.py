@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from nnunet_active.data.ignore_label import with_ignore_label
 from nnunet_active.scoring.encoder import unwrap
+from nnunet_active.scoring.ensemble import head_probabilities
 from nnunet_active.training.unlabelled_mix import (
     ConfidenceCounts,
     at_scales,
     boxes,
     mixed_target,
-    probabilities,
     strong_view,
     sure_guess,
 )
@@ -163,7 +163,7 @@ class MixedTraining:
     def teach(self, x: Tensor) -> Tensor:
         """The teacher's probabilities (N, C, ...) float32 of samples (N, channels, ...)."""
         outputs = [network(x) for network in (self._source, self._mean)]
-        both = [probabilities(out if isinstance(out, Tensor) else out[0], self._regions, 1) for out in outputs]
+        both = [head_probabilities(out if isinstance(out, Tensor) else out[0], self._regions, 1) for out in outputs]
         return (both[0] + both[1]) / 2
 
     def state(self) -> dict[str, Any]:

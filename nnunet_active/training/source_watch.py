@@ -10,7 +10,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.certificate_table import CERTIFICATE_FILE
 from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
-from nnunet_active.training.earlier_training import earlier_training
+from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.pool_certificate import MOST_CERTIFIED, PoolCertificate, TwoNetworks, drawn_cases
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Measured
@@ -42,12 +42,16 @@ class SourceWatch:
         """Cases that the network was trained on; those of a continued training are in its checkpoint."""
         self._source = weights_digest(adaptation.source)
 
-    def begin(self) -> None:
-        """At the start of a training from the first epoch on: what an earlier training's network makes of the labels since then."""
+    def begin(self, earlier_one: Callable[[], EarlierTraining | None]) -> None:
+        """At the start of a training from the first epoch on: what an earlier training's network makes of the labels since then.
+
+        Args:
+            earlier_one: gives the earlier training of the fold; only asked where no case is held out.
+        """
         self.comparison.begin()
         if self.session.held_out(0):
             return
-        if earlier := earlier_training(self.folder, self.adaptation.source, self.session.log):
+        if earlier := earlier_one():
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
             if new:
                 self._measure(PREQUENTIAL, new, earlier.epoch, len(earlier.labelled), earlier.predicting)

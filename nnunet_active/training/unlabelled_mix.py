@@ -22,15 +22,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate as resized
 
+from nnunet_active.scoring.ensemble import head_probabilities
+
 CEILING, QUANTILE = 0.95, 0.6
 SMALLEST, LARGEST = 0.25, 0.5
 """Share of the patch that a box takes."""
 _BINS = 2000  # of confidences between 0 and 1
-
-
-def probabilities(logits: Tensor, regions: bool, dim: int) -> Tensor:
-    """Softmax over the axis ``dim``, or sigmoid for regions, in float32."""
-    return logits.float().sigmoid() if regions else logits.float().softmax(dim)
 
 
 class ConfidenceCounts:
@@ -47,7 +44,7 @@ class ConfidenceCounts:
 
     def add(self, logits: Tensor) -> None:
         """Count the voxels of one image, or of a part of it: logits (C, ...)."""
-        p = probabilities(logits, self.regions, 0).flatten(1)
+        p = head_probabilities(logits, self.regions).flatten(1)
         if self.regions:
             guess = p > 0.5
             confidence = torch.where(guess, p, 1 - p)

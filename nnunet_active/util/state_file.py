@@ -55,6 +55,14 @@ def read_checked_json(
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def read_remade_json(file: Path) -> Any:
+    """Content of a JSON file that can be made anew; None where it is not there, or damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def conforms(value: Any, kind: Any) -> str:
     """Why a JSON value is not of a kind; empty: it is."""
     try:

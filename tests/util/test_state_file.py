@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from nnunet_active.util.errors import CampaignError, MissingInput
-from nnunet_active.util.state_file import read_state
+from nnunet_active.util.state_file import read_remade_json, read_state
 
 
 @dataclass
@@ -73,3 +73,11 @@ def test_a_byte_order_mark_is_named(tmp_path):
     file.write_bytes(b"\xef\xbb\xbf[]")
     with pytest.raises(CampaignError, match="begins with a byte order mark"):
         read_state(file, list[str], "a list")
+
+
+@pytest.mark.parametrize(("content", "read"), [('{"a": 1}', {"a": 1}), ("{", None), (b"\xff\xfe", None), (None, None)])
+def test_a_file_that_can_be_made_anew_is_none_where_it_is_damaged_or_not_there(tmp_path, content, read):
+    file = tmp_path / "found.json"
+    if content is not None:
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert read_remade_json(file) == read
