@@ -8,6 +8,7 @@ there are (at random within equal strata of the source's prediction); then, if s
 * ``-mix``: weak view of an unlabelled slice -> pseudo-label, strong view with boxes mixed both ways between it and the labelled one
   (after UniMatch, arXiv 2208.09910, and BCP, 2305.00673). The teacher is half the source, half the running mean of the weights; a voxel
   counts above the smaller of 0.95 and the 60 % quantile of its class's confidence on the pool; the weight of both losses rises to 0.5.
+* ``-weak``: the same without boxes, the strong view alone.
 * ``-first``: the first two stages of the encoder alone are trained (arXiv 2008.07357).
 * ``@40``: so many steps (120 where nothing is said).
 
@@ -48,7 +49,8 @@ def boxes(images: Tensor) -> Tensor:
 class Mixing:
     """The pool's part of the loss; see the top of this file."""
 
-    def __init__(self, pool: list[Scan], weights: Weights, classes: int) -> None:
+    def __init__(self, pool: list[Scan], weights: Weights, classes: int, mixed: bool = True) -> None:
+        self.mixed = mixed
         self.source, self.mean = (lab.build(len(pool[0].image), classes) for _ in range(2))
         for network in (self.source, self.mean):
             network.load_state_dict(weights)
@@ -75,11 +77,21 @@ class Mixing:
             confidence, guess = ((self.source(other).softmax(1) + self.mean(other).softmax(1)) / 2).max(1)
             sure, inside = confidence >= self.cuts[guess], boxes(other)
         strong = lab.recoloured(other, 3.0)
+        rising = min(1.0, over / 0.8) * WEIGHT
+        if not self.mixed:
+            return rising * 2 * lab.loss_of(network(strong), guess, sure)
         total = torch.zeros(())
         for part in (inside, ~inside):
             mixed = torch.where(part[:, None], x, strong)
             total = total + lab.loss_of(network(mixed), torch.where(part, y, guess), part | sure)
-        return min(1.0, over / 0.8) * WEIGHT * total
+        return rising * total
+
+
+def spread_slices(scan: Scan, predicted: Tensor, n: int, rng: np.random.Generator) -> list[int]:
+    """At most ``n`` slices, at random within equal strata of the slices with predicted foreground and one more on both sides."""
+    inside = (predicted > 0).flatten(1).any(1).nonzero().flatten().tolist() or [0, len(scan.label) - 1]
+    extent = np.arange(max(0, inside[0] - 1), min(len(scan.label) - 1, inside[-1] + 1) + 1)
+    return sorted(int(rng.choice(stratum)) for stratum in np.array_split(extent, n) if len(stratum))
 
 
 def chosen(
@@ -89,13 +101,10 @@ def chosen(
     number, rng = int(setting[1:]), np.random.default_rng(seed + 1)
     if setting[0] == "w":
         return [(scan, None) for scan in order[:number]]
-    per_scan, found = -(-number // len(order)), []
-    for scan in order[: -(-number // per_scan)]:
-        inside = (predicted[scan.name] > 0).flatten(1).any(1).nonzero().flatten().tolist()
-        extent = np.arange(max(0, inside[0] - 1), min(len(scan.label) - 1, inside[-1] + 1) + 1)
-        strata = [stratum for stratum in np.array_split(extent, per_scan) if len(stratum)]
-        found.append((scan, sorted(int(rng.choice(stratum)) for stratum in strata)))
-    return found
+    per_scan = -(-number // len(order))
+    return [
+        (scan, spread_slices(scan, predicted[scan.name], per_scan, rng)) for scan in order[: -(-number // per_scan)]
+    ]
 
 
 class Pair:
@@ -125,7 +134,7 @@ class Pair:
         torch.manual_seed(seed)
         for name, tensor in self.network.named_parameters():
             tensor.requires_grad_(how != "first" or name.startswith(FIRST))
-        more = Mixing(pool, self.weights, self.classes) if how == "mix" else None
+        more = Mixing(pool, self.weights, self.classes, how == "mix") if how in ("mix", "weak") else None
         labelled = Samples(chosen(what, list(order.values()), self.predicted, seed))
         trained = lab.train(self.network, self.weights, labelled, int(steps or STEPS), more=more)
         found = {}

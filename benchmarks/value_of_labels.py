@@ -2,11 +2,13 @@
 
     python benchmarks/value_of_labels.py measure ROWS --cache CACHE --pools diseased cine glioma_back hippocampus
     python benchmarks/value_of_labels.py measure ROWS --cache CACHE --pools cine --labels 2 --sets 100
+    python benchmarks/value_of_labels.py measure ROWS_OF_SLICES --cache CACHE --slices 3
     python benchmarks/value_of_labels.py describe --cache CACHE
     python benchmarks/value_of_labels.py judge ROWS --cache CACHE --csv benchmarks/results/value_of_labels.csv
 
 ``measure`` fine-tunes the source network of ``small_lab`` on one set of cases at a time and appends a row for each test case, so that a
-stop loses one training at most; the same command goes on. The mean over all cases is what a random first pick is worth.
+stop loses one training at most; the same command goes on. With ``--slices`` so many slices of each scan are labelled, spread over what
+the source network predicts; keep these rows in a file of their own. The mean over all cases is what a random first pick is worth.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -26,6 +28,7 @@ import numpy as np
 import pandas as pd
 import small_lab as lab
 import torch
+from mixing import spread_slices
 from small_lab import Scan, Weights
 from torch import nn
 from workspace import test_data
@@ -49,6 +52,8 @@ class Pool:
     network: nn.Module
     source: Weights
     classes: int
+    slices: int | None = None
+    """Labelled slices of each scan; all if not given."""
 
 
 def one_a_patient(scans: list[Scan], rng: np.random.Generator) -> list[Scan]:
@@ -118,10 +123,22 @@ def dice_of(pool: Pool, weights: Weights, tests: list[Scan]) -> dict[str, float]
     return found
 
 
+def labelled(pool: Pool, chosen: tuple[Scan, ...], seed: int) -> lab.Samples:
+    """What is trained on: the scans of a set, or slices of them."""
+    if pool.slices is None:
+        return lab.Samples([(scan, None) for scan in chosen])
+    pool.network.load_state_dict(pool.source)
+    rng = np.random.default_rng(seed)
+    predicted = [lab.probabilities(pool.network, scan.image).argmax(1) for scan in chosen]
+    return lab.Samples(
+        [(scan, spread_slices(scan, map_, pool.slices, rng)) for scan, map_ in zip(chosen, predicted, strict=True)]
+    )
+
+
 def worth(pool: Pool, chosen: tuple[Scan, ...], seed: int, before: dict[str, float]) -> Iterator[list]:
     """Rows of one set: Dice of every test scan after a fine-tuning on the set, at each alpha, and the change from the source's."""
+    samples = labelled(pool, chosen, seed)
     torch.manual_seed(seed)
-    samples = lab.Samples([(scan, None) for scan in chosen])
     trained = lab.train(pool.network, pool.source, samples, STEPS * len(chosen))
     tests = pool.tests[chosen[0].name]
     for alpha in ALPHAS:
@@ -142,10 +159,9 @@ def rows_of_each_set(file: Path) -> Counter:
     return Counter(row[:4] for row in single)
 
 
-def measure(rows: Path, names: list[str], cache: Path, labels: int, seed: int, most: int | None) -> None:
+def measure(rows: Path, pools: list[Pool], labels: int, seed: int, most: int | None) -> None:
     """Append the rows of all sets that have none yet; the pools take turns."""
     there = rows_of_each_set(rows)
-    pools = [prepare(name, cache) for name in names]
     before = {}
     for pool in pools:
         every = {scan.name: scan for tests in pool.tests.values() for scan in tests}
@@ -200,11 +216,13 @@ def main() -> None:
     three.add_argument("--csv", type=Path, required=True)
     one.add_argument("--labels", type=int, default=1)
     one.add_argument("--seed", type=int, default=0)
+    one.add_argument("--slices", type=int, help="label so many slices of each scan; all if not given")
     one.add_argument("--sets", type=int, help="the most sets of a pool; all single scans if not given")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.command == "measure":
-        measure(args.rows, args.pools, args.cache, args.labels, args.seed, args.sets)
+        pools = [replace(prepare(name, args.cache), slices=args.slices) for name in args.pools]
+        measure(args.rows, pools, args.labels, args.seed, args.sets)
     elif args.command == "describe":
         for name in args.pools:
             first_picks.save(args.cache / f"scored_{name}.npz", first_picks.scored(prepare(name, args.cache)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def space(tmp_path, monkeypatch):
 
 def test_every_case_is_labelled_alone_and_judged_on_the_other_half_and_a_stop_loses_nothing(space):
     cache, file = space
-    value_of_labels.measure(file, ["glioma_back"], cache, 1, 0, None)
+    value_of_labels.measure(file, [value_of_labels.prepare("glioma_back", cache)], 1, 0, None)
     rows = pd.read_csv(file)
     assert list(rows) == value_of_labels.HEAD
     assert sorted(rows["cases"].unique()) == [f"p{i}" for i in range(6)]
@@ -76,17 +77,30 @@ def test_every_case_is_labelled_alone_and_judged_on_the_other_half_and_a_stop_lo
     assert all(len(names) == 3 and case not in names for case, names in tested.items())
     whole = file.read_text()
     file.write_text("".join(whole.splitlines(keepends=True)[:-2]) + "glioma_back,0,1,p1,1.0,p2,0.0")
-    value_of_labels.measure(file, ["glioma_back"], cache, 1, 0, None)
+    value_of_labels.measure(file, [value_of_labels.prepare("glioma_back", cache)], 1, 0, None)
     again = pd.read_csv(file).drop_duplicates(value_of_labels.HEAD[:6], keep="last")
     assert len(again) == len(rows)
     pd.testing.assert_frame_equal(judged_picks.worths(pd.read_csv(file)), judged_picks.worths(rows))
 
 
+def test_of_a_scan_so_many_slices_are_trained_on_and_the_table_is_another(space):
+    cache, file = space
+    pool = replace(value_of_labels.prepare("glioma_back", cache), slices=2)
+    samples = value_of_labels.labelled(pool, (pool.scans[0],), 0)
+    assert sum(len(labels) for _, labels in samples.groups) == 2
+    value_of_labels.measure(file, [pool], 1, 0, 2)
+    of_slices = pd.read_csv(file)
+    file.unlink()
+    value_of_labels.measure(file, [replace(pool, slices=None)], 1, 0, 2)
+    whole = pd.read_csv(file)
+    assert list(of_slices["cases"]) == list(whole["cases"]) and not np.allclose(of_slices["dice"], whole["dice"])
+
+
 def test_pairs_are_of_two_patients_with_the_same_test_scans_and_the_tables_are_written(space, tmp_path):
     cache, file = space
-    for labels, seed, most in ((1, 0, None), (1, 1, None), (2, 0, 4)):
-        value_of_labels.measure(file, ["glioma_back"], cache, labels, seed, most)
     pool = value_of_labels.prepare("glioma_back", cache)
+    for labels, seed, most in ((1, 0, None), (1, 1, None), (2, 0, 4)):
+        value_of_labels.measure(file, [pool], labels, seed, most)
     sides = {scan.name: id(tests) for scan, tests in ((scan, pool.tests[scan.name]) for scan in pool.scans)}
     pairs = [key.split("+") for key in pd.read_csv(file).query("labels == 2")["cases"].unique()]
     assert len(pairs) == 4 and all(a != b and sides[a] == sides[b] for a, b in pairs)

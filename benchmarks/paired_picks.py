@@ -1,0 +1,145 @@
+"""Sets that strategies ask for, seed against seed: many cheap trainings on the pools of value_of_labels.py.
+
+    python benchmarks/paired_picks.py measure ROWS --cache CACHE --arms foreground_random strata --units case slice
+    python benchmarks/paired_picks.py judge ROWS
+
+A seed is a random three quarters of a pool's patients, one scan each, and the order of the batches; every arm chooses from the same
+scans and is trained in the same way (``STEPS`` steps). Unit ``case``: three whole scans; unit ``slice``: three slices of each of five
+scans, at random within equal strata of what the source network predicts. ``measure`` appends a row for each run and alpha, and goes on
+after a stop; ``CACHE`` is that of ``value_of_labels.py``, after its ``describe``. ``judge`` compares every arm with
+``foreground_random`` by a paired t test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import first_picks
+import numpy as np
+import pandas as pd
+import small_lab as lab
+import torch
+from mixing import spread_slices
+from scipy import stats
+from value_of_labels import ALPHAS, POOLS, Pool, dice_of, key_of, prepare
+
+from nnunet_active.strategies import get_strategy
+
+STEPS, SHARE = 120, 0.75
+SCANS = {"case": 3, "slice": 5}
+OPPONENT = "foreground_random"
+HEAD = ["pool", "seed", "unit", "arm", "cases", "alpha", "change"]
+
+
+def offered(pool: Pool, seed: int) -> list[lab.Scan]:
+    """One scan of each of some patients, all of which are judged on the same test scans."""
+    rng = np.random.default_rng(seed)
+    sides = list({id(tests): tests for tests in pool.tests.values()}.values())
+    side = sides[seed % len(sides)]
+    found: dict[str, lab.Scan] = {}
+    for i in rng.permutation(len(pool.scans)):
+        scan = pool.scans[i]
+        if pool.tests[scan.name] is side:
+            found.setdefault(scan.patient, scan)
+    return list(found.values())[: round(SHARE * len(found))]
+
+
+def asked(arm: str, scored, scans: list[lab.Scan], n: int, seed: int) -> list[lab.Scan]:
+    """The scans that a strategy of the package asks for."""
+    by_name = {scan.name: scan for scan in scans}
+    picks = get_strategy(arm).query(first_picks.only(scored, set(by_name)), n, np.random.default_rng(seed)).picks
+    return [by_name[name] for name in picks]
+
+
+def run(pool: Pool, chosen: list[lab.Scan], unit: str, seed: int, predicted) -> dict[float, float]:
+    """Mean change of Dice over the test scans after one training, by alpha."""
+    tests, rng = pool.tests[chosen[0].name], np.random.default_rng(seed)
+    labelled = [
+        (scan, spread_slices(scan, predicted[scan.name], 3, rng) if unit == "slice" else None) for scan in chosen
+    ]
+    torch.manual_seed(seed)
+    trained = lab.train(pool.network, pool.source, lab.Samples(labelled), STEPS)
+    before, found = predicted["dice"], {}
+    for alpha in ALPHAS:
+        after = dice_of(pool, lab.between(pool.source, trained, alpha), tests)
+        found[alpha] = float(np.mean([dice - before[name] for name, dice in after.items()]))
+    return found
+
+
+def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: list[str], seeds: range) -> None:
+    """Append the rows of all runs that have none yet; the pools take turns."""
+    done = set(map(tuple, pd.read_csv(rows, dtype=str)[HEAD[:4]].to_numpy())) if rows.is_file() else set()
+    pools = {name: prepare(name, cache) for name in names}
+    seen = {name: first_picks.load(cache / f"scored_{name}.npz") for name in names}
+    predicted: dict[str, dict] = {}
+    for name, pool in pools.items():
+        pool.network.load_state_dict(pool.source)
+        predicted[name] = {s.name: lab.probabilities(pool.network, s.image).argmax(1) for s in pool.scans}
+        tests = {scan.name: scan for side in pool.tests.values() for scan in side}
+        predicted[name]["dice"] = dice_of(pool, pool.source, list(tests.values()))
+    with rows.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if not rows.stat().st_size:
+            writer.writerow(HEAD)
+        for seed in seeds:
+            for name, pool in pools.items():
+                scans = offered(pool, seed)
+                for unit in units:
+                    for arm in arms:
+                        if (name, str(seed), unit, arm) in done:
+                            continue
+                        chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
+                        found = run(pool, chosen, unit, seed, predicted[name])
+                        first = [name, seed, unit, arm, key_of(chosen)]
+                        writer.writerows([*first, alpha, f"{change:.5f}"] for alpha, change in found.items())
+                        file.flush()
+
+
+def judge(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every arm minus the opponent: mean difference, its 95 % interval, wins and the p of a paired t test, by pool, unit and alpha.
+
+    The row ``all`` is the mean over pools of seeds that all pools have.
+    """
+    table = rows.pivot_table(index=["unit", "alpha", "pool", "seed"], columns="arm", values="change")
+    gains = table.drop(columns=OPPONENT).sub(table[OPPONENT], axis=0).stack().rename("gain").reset_index()
+    everywhere = gains.groupby(["unit", "alpha", "seed", "arm"])["gain"].agg(["mean", "size"])
+    everywhere = everywhere[everywhere["size"] == rows["pool"].nunique()]["mean"].rename("gain").reset_index()
+    found = []
+    for key, group in pd.concat([gains, everywhere.assign(pool="all")]).groupby(["unit", "alpha", "arm", "pool"]):
+        x = group["gain"].to_numpy()
+        half = stats.t.ppf(0.975, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else np.nan
+        row = dict(zip(("unit", "alpha", "arm", "pool"), key, strict=True))
+        row |= {
+            "runs": len(x),
+            "gain": x.mean(),
+            "low": x.mean() - half,
+            "high": x.mean() + half,
+            "wins": (x > 0).mean(),
+        }
+        found.append(row | {"p": stats.ttest_1samp(x, 0).pvalue if len(x) > 1 else np.nan})
+    return pd.DataFrame(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one, two = commands.add_parser("measure"), commands.add_parser("judge")
+    for command in (one, two):
+        command.add_argument("rows", type=Path)
+    one.add_argument("--cache", type=Path, required=True)
+    one.add_argument("--pools", nargs="+", choices=POOLS, default=list(POOLS))
+    one.add_argument("--arms", nargs="+", default=[OPPONENT, "strata"])
+    one.add_argument("--units", nargs="+", choices=list(SCANS), default=list(SCANS))
+    one.add_argument("--seeds", type=int, default=30)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.command == "measure":
+        measure(args.rows, args.pools, args.cache, args.arms, args.units, range(args.seeds))
+    else:
+        print(judge(pd.read_csv(args.rows)).round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
