@@ -5,7 +5,8 @@
 
 The folder is that of a benchmark with ``--recipes guarded`` (``slices.py ... --recipe guarded``) whose legs have their checkpoints; its
 training is that of every other interpolation to the bit. One row per network, alpha and case: Dice of a test case (``test``: mean over
-classes, preprocessed arrays, every third case where there are more than 40), or of a case that judged (``cross_fit``, ``prequential``).
+classes, preprocessed arrays, every third case where there are more than 40), or of a case that judged (``cross_fit``, ``prequential``),
+with its ``weight``.
 The rule is read from the package, so that ``judge`` says what today's gate would do.
 """
 
@@ -40,10 +41,8 @@ def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
         at = {"pair": name, "unit": unit, "labels": labels, "scans": len(last["labelled"]), "seed": spec["seed"]}
         rows += [{**at, "kind": "test", **row} for row in cases.drop(columns="run").to_dict("records")]
         for judged in last["judged"]:
-            dice = {float(alpha): value for alpha, value in judged.items() if alpha not in ("case", "kind")}
-            rows += [
-                {**at, "kind": judged["kind"], "case": judged["case"], "alpha": a, "dice": d} for a, d in dice.items()
-            ]
+            case = {name: judged.pop(name) for name in ("kind", "case", "weight") if name in judged}
+            rows += [{**at, **case, "alpha": float(alpha), "dice": dice} for alpha, dice in judged.items()]
     return pd.DataFrame(rows)
 
 
@@ -52,8 +51,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for key, network in rows.groupby(NETWORK):
         test = network[network["kind"] == "test"].groupby("alpha")["dice"].mean()
-        judged = network[network["kind"] != "test"].pivot_table(index="case", columns="alpha", values="dice")
-        alpha = gate(judged, int(network["scans"].iloc[0]))
+        of_gate = network[network["kind"] != "test"]
+        judged = of_gate.pivot_table(index="case", columns="alpha", values="dice")
+        weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
+        alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0))
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed

@@ -35,6 +35,7 @@ class AlphaChoice:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
         self.latest: dict[str, Any] = {}
         """What was chosen last, and why; empty: nothing yet."""
+        self._noted_at = -1
 
     def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
         """As a training begins, or goes on at ``epoch``; ``earlier_one`` gives the earlier training of the fold, if there is one."""
@@ -50,9 +51,12 @@ class AlphaChoice:
         """
         raise NotImplementedError
 
-    def note(self, epoch: int, **choice: Any) -> None:
-        """Keep a choice, in the log file as well."""
-        self.latest = choice
+    def note(self, epoch: int, said: str, **choice: Any) -> None:
+        """Keep a choice, tell people and the log file; one that is made again at the same epoch was told before."""
+        if (epoch, choice) == (self._noted_at, self.latest):
+            return
+        self._noted_at, self.latest = epoch, choice
+        self.session.log(said)
         self.session.event(epoch, "interpolation", **choice)
 
     def measure_alphas(

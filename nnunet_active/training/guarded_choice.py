@@ -4,9 +4,10 @@ The cases that a network was not trained on judge it: each whose label has just 
 evaluation, Dawid 1984), those that are held out, and those that cross-fit networks left out
 (:mod:`~nnunet_active.training.cross_fit`). A case that was judged in several ways counts once: held out before prequential before
 cross-fit, since the later network is nearer to the one that predicts. With D(alpha, i) the Dice of case i by the weights
-w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`) and n such cases,
+w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`) and w_i how much of the pool the case stands for
+(:mod:`~nnunet_active.training.case_weights`; 1 where it was drawn like any other),
 
-    d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i d_i(alpha) / (n + 1),
+    d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i w_i d_i(alpha) / (\sum_i w_i + 1),
 
 a mean that is shrunk as if one more case had shown no gain. The gate opens to `OPEN` where m(`OPEN`) is above `MARGIN`; else the
 weights stay at the floor: `FLOOR` of the way, `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices: scans of which some are
@@ -29,6 +30,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.alpha_choice import AlphaChoice, model_at
+from nnunet_active.training.case_weights import case_weights
 from nnunet_active.training.comparison_table import CROSS_FIT, HELD_OUT, PREQUENTIAL, SOURCE, dice_by_case
 from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.session import QuerySession
@@ -39,22 +41,26 @@ FLOOR, FLOOR_OF_MANY, OPEN = UNTIL_CHOSEN[GUARDED], 0.5, 0.75
 MANY = 8
 MARGIN = 0.05
 HARM = 0.01
-STANDS_FOR_THE_POOL = ("foreground_random", "random")
+DRAWS_BY_CHANCE = ("strata",)
+"""Strategies that draw from the pool, and record with which probability."""
+STANDS_FOR_THE_POOL = ("foreground_random", "random", *DRAWS_BY_CHANCE)
 """Strategies whose requests are drawn from the pool."""
 _ALPHAS = (FLOOR, FLOOR_OF_MANY, OPEN)
 _MODELS = [SOURCE, *map(model_at, _ALPHAS)]
 
 
-def shrunk_gains(dice: pd.DataFrame) -> pd.Series:
+def shrunk_gains(dice: pd.DataFrame, weights: pd.Series | None = None) -> pd.Series:
     """m(alpha) of the formula above.
 
     Args:
         dice: a row per case, a column per alpha; the column 0 is the source network.
+        weights: w, one for each row of ``dice``, with its index; None: all 1.
 
     >>> shrunk_gains(pd.DataFrame({0.0: [0.5, 0.7], 0.25: [0.8, 0.7]})).round(2).to_dict()
     {0.0: 0.0, 0.25: 0.1}
     """
-    return dice.rsub(dice[0.0], axis=0).mul(-1).sum() / (len(dice) + 1)
+    weights = pd.Series(1.0, dice.index) if weights is None else weights
+    return dice.rsub(dice[0.0], axis=0).mul(-1).mul(weights, axis=0).sum() / (weights.sum() + 1)
 
 
 def floor_of(labelled: int) -> float:
@@ -62,17 +68,18 @@ def floor_of(labelled: int) -> float:
     return FLOOR_OF_MANY if labelled >= MANY else FLOOR
 
 
-def gate(dice: pd.DataFrame, labelled: int) -> float:
+def gate(dice: pd.DataFrame, labelled: int, weights: pd.Series | None = None) -> float:
     """The alpha that the rule above takes.
 
     Args:
         dice: a row per case that judges, a column per alpha; the column 0 is the source network.
         labelled: cases that the network is trained on.
+        weights: see :func:`shrunk_gains`.
 
     >>> gate(pd.DataFrame({0.0: [0.5] * 3, 0.25: [0.6] * 3, 0.5: [0.7] * 3, 0.75: [0.8] * 3}), labelled=4)
     0.75
     """
-    gains, floor = shrunk_gains(dice), floor_of(labelled)
+    gains, floor = shrunk_gains(dice, weights), floor_of(labelled)
     if gains[OPEN] > MARGIN:
         return OPEN
     return 0.0 if gains[floor] < -HARM else floor
@@ -100,7 +107,11 @@ class GuardedChoice(AlphaChoice):
             f"those that cross-fitting leaves out{', and the held-out ones' if self.session.held_out(0) else ''}."
         )
         asked = self.session.campaign.settings.strategy
-        if asked not in STANDS_FOR_THE_POOL:
+        if asked in DRAWS_BY_CHANCE:
+            self.session.log(
+                f"Cases that {asked} asks for are drawn from the pool with chances that it records; the rarer, the more a case counts."
+            )
+        elif asked not in STANDS_FOR_THE_POOL:
             self.session.log(
                 f"WARNING: cases that {asked} asks for need not stand for the pool, and then neither does what they say of the gate; "
                 f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
@@ -125,21 +136,35 @@ class GuardedChoice(AlphaChoice):
         self.measure(epoch, judging(self.session, self.session.held_out(epoch)), HELD_OUT)
         kinds = self.evidence(epoch)
         dice = pd.concat(kinds.values())
-        chosen = self.adaptation.interpolation = gate(dice, self.session.trained_on(epoch)[1])
-        gains = shrunk_gains(dice).drop(0.0)
+        weights = self.weights(list(dice.index))
+        chosen = self.adaptation.interpolation = gate(dice, self.session.trained_on(epoch)[1], weights)
+        gains = shrunk_gains(dice, weights).drop(0.0)
         told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())
         whose = "their" if len(kinds[CROSS_FIT]) else "the"
         why = f"{len(dice)} cases that {whose} network was not trained on gain, by how far the weights go: {told}"
         if not len(dice):
             why = "no case has come in that the network was not trained on"
-        self.session.log(f"Gate: {why}. Predictions are by {chosen:g} from here on.")
+        if (weights != 1).any():
+            told = ", ".join(f"{case} {weight:.2f}" for case, weight in weights.items())
+            why += f" (each counts by the chance with which it was drawn: {told})"
+        said = f"Gate: {why}. Predictions are by {chosen:g} from here on."
         by_case = [
-            {"case": case, "kind": kind, **{f"{alpha:g}": value for alpha, value in row.items()}}
+            {
+                "case": case,
+                "kind": kind,
+                "weight": float(weights[case]),
+                **{f"{alpha:g}": value for alpha, value in row.items()},
+            }
             for kind, table in kinds.items()
             for case, row in table.iterrows()
         ]
         gained = {f"{a:g}": g for a, g in gains.items()}
-        self.note(epoch, chosen=chosen, cases=len(dice), gains=gained, by_case=by_case)
+        self.note(epoch, said, chosen=chosen, cases=len(dice), gains=gained, by_case=by_case)
+
+    def weights(self, cases: list[str]) -> pd.Series:
+        """How much each case counts; see :mod:`~nnunet_active.training.case_weights`."""
+        session = self.session
+        return session.ranks.decide(lambda: case_weights(session.campaign.rounds, cases, session.log))
 
     def measure(self, epoch: int, cases: list[str], kind: str, earlier: EarlierTraining | None = None) -> None:
         """Every alpha of the network of now, of an earlier training's or of a cross-fit one."""

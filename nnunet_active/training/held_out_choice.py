@@ -71,12 +71,10 @@ class HeldOutChoice(AlphaChoice):
             return
         chosen = self.adaptation.interpolation = nearest_within_one_standard_error(dice)
         found = ", ".join(f"{alpha:g}: {value:.4f}" for alpha, value in dice.mean().items())
-        self.session.log(
+        said = (
             f"Mean Dice of {len(dice)} held-out cases by how far the weights are from the source (0) to the fine-tuned (1): {found}. "
             f"Predictions are by {chosen:g} from here on, the nearest to the source within one standard error of the best."
         )
         if chosen == 0 and self.adaptation.is_whole:
-            self.session.log(
-                "That is the source network itself: the held-out cases do not show that fine-tuning helps."
-            )
-        self.note(epoch, chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})
+            said += " That is the source network itself: the held-out cases do not show that fine-tuning helps."
+        self.note(epoch, said, chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})

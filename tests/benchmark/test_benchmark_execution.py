@@ -222,12 +222,14 @@ def test_what_the_gate_saw_is_kept_and_nobody_who_is_tested_on_judges(nnunet_fol
     assert (first["interpolation"], first["judged"]) == (0.25, [])
     (judge,) = second["judged"]
     assert judge["case"] == second["requested"][0] and judge["kind"] == "prequential"
-    assert set(judge) == {"case", "kind", "0", "0.25", "0.5", "0.75"}
+    assert set(judge) == {"case", "kind", "weight", "0", "0.25", "0.5", "0.75"} and judge["weight"] == 1
     assert [row["chosen"] for row in judged_rows(result)] == [second["interpolation"]]
     write_tables(job.root, [result])
     (row,) = pd.read_csv(job.root / "judged.csv").to_dict("records")
     assert row["case"] == judge["case"] and row["0.75"] == pytest.approx(judge["0.75"])
     assert not {judge["case"]} & set(job.spec.test)
+    log = (job.folder / "log.txt").read_text()
+    assert log.count("Gate: ") == 2  # the end of each leg, though the training itself chooses there once more
 
 
 def test_a_run_that_takes_over_trained_legs_takes_over_what_judged_them(nnunet_folders: Path):

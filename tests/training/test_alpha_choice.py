@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from tiny_target import make_target
-from tiny_training import campaign_of, output_folder, start, trainer_of
+from tiny_training import campaign_of, interpolations_of, output_folder, start, trainer_of
 
 from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
@@ -28,6 +28,20 @@ def test_every_row_is_of_the_network_at_its_alpha_and_the_training_stays_where_i
         assert network == weights_digest(interpolate(adaptation.source, trained, alpha))
     assert adaptation.interpolation == before
     assert weights_digest(copy_weights(trainer.network)) == weights_digest(trained)
+
+
+def test_a_choice_that_is_made_twice_at_one_epoch_is_told_once(nnunet_folders, capsys):
+    target = make_target(nnunet_folders)
+    start(target, fine_tuning=recipe("guarded"))
+    trainer = trainer_of(target)
+    trainer.initialize()
+    capsys.readouterr()
+    for epoch, chosen in ((1, 0.5), (1, 0.5), (1, 0.75), (2, 0.75)):
+        trainer.choice.note(epoch, f"So it is {chosen} at {epoch}.", chosen=chosen)
+    said = capsys.readouterr().out
+    assert [said.count(f"So it is {text}.") for text in ("0.5 at 1", "0.75 at 1", "0.75 at 2")] == [1, 1, 1]
+    assert [entry["chosen"] for entry in interpolations_of(target)] == [0.5, 0.75, 0.75]
+    assert trainer.choice.latest == {"chosen": 0.75}
 
 
 def test_a_choice_has_to_say_how_it_chooses():

@@ -22,6 +22,7 @@ from tiny_training import (
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.training.case_weights import weights_of
 from nnunet_active.training.guarded_choice import (
     FLOOR,
     FLOOR_OF_MANY,
@@ -80,9 +81,16 @@ def test_the_rule_is_that_of_the_formula(rows, labelled):
     assert chosen == OPEN or (chosen == 0) == (mean[floor] < -HARM) or abs(mean[floor] + HARM) < 1e-9
 
 
+def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():
+    dice = table([0.5, 0.5, 0.5, 0.8], [0.5, 0.5, 0.5, 0.4])
+    for weights, mean in (([1.5, 0.5], (1.5 * 0.3 - 0.5 * 0.1) / 3), ([0.5, 1.5], (0.5 * 0.3 - 1.5 * 0.1) / 3)):
+        assert shrunk_gains(dice, pd.Series(weights))[OPEN] == pytest.approx(mean)
+        assert (gate(dice, 2, pd.Series(weights)) == OPEN) == (mean > MARGIN)
+
+
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled: alpha)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights: alpha)
 
 
 def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
@@ -166,6 +174,26 @@ def test_the_user_is_told_that_the_gate_is_closed_and_why_it_opens(nnunet_folder
     )
     assert "WARNING: cases that mmacts asks for need not stand for the pool" in said
     assert "Gate: 1 cases that the network was not trained on gain" in said
+
+
+def test_cases_that_strata_drew_count_by_the_probability_that_its_round_recorded(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=0, unlabelled=7)
+    start(target, fold="all", strategy="strata", budget=3, query_size=3, one_off=True, oracle="folder", **SETTINGS)
+    for case in range(7):
+        target.label(f"case_{case}", case)
+    trainer_of(target, fold="all").run_training()
+    (made,) = campaign_of(target, "all").rounds
+    scores = made.scores().loc[list(made.requested)]
+    expected = weights_of(scores["component_cluster"].nunique() / 7 / scores["component_probability"])
+    (end,) = interpolations_of(target, "all")
+    assert {row["case"]: row["weight"] for row in end["by_case"]} == pytest.approx(expected.to_dict())
+    dice = pd.DataFrame(end["by_case"]).set_index("case")
+    gains = ((dice["0.75"] - dice["0"]) * dice["weight"]).sum() / (dice["weight"].sum() + 1)
+    assert end["gains"]["0.75"] == pytest.approx(gains)
+    said = capsys.readouterr().out
+    assert "Cases that strata asks for are drawn from the pool with chances that it records" in said
+    assert "need not stand for the pool" not in said
+    assert ("each counts by the chance" in said) == (expected.nunique() > 1)
 
 
 def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_folders):
