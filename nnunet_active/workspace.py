@@ -15,6 +15,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.oracle import Oracle, oracle_of
 from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.commands import DEFAULT_PLANS, Commands
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.dataset_json import channel_names, used_dataset_json
@@ -191,6 +192,11 @@ class Workspace:
         from nnunet_active.nnunet.networks import head_names
 
         return head_names(self.plans, self.dataset_json)
+
+    @property
+    def trainer(self) -> str:
+        """The trainer that the commands of its campaign name; without a campaign, of one with the default settings."""
+        return (Settings() if self.found_campaign is None else self.found_campaign.settings).trainer
 
     @property
     def commands(self) -> Commands:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES, UNITS
-from nnunet_active.commands import DEFAULT_PLANS, trainer_for
+from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.util.log import Log, silent
 
@@ -168,9 +168,8 @@ def add_folds(parser: ArgumentParser) -> None:
 
 def add_trainer(parser: ArgumentParser) -> None:
     """``-tr``: the trainer that a model was trained with."""
-    default = trainer_for("mmacts")
-    text = f"trainer that the model was trained with (default: {default})"
-    parser.add_argument("-tr", dest="trainer", type=plain("-tr"), default=default, help=text)
+    text = "trainer that the model was trained with (default: the one that the campaign's commands name)"
+    parser.add_argument("-tr", dest="trainer", type=plain("-tr"), help=text)
 
 
 def add_processes(parser: ArgumentParser, default: int = 2) -> None:

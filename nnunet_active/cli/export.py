@@ -53,10 +53,11 @@ def run(args: argparse.Namespace) -> int:
         print(*report.lines(), sep="\n")
         _say(written, Commands(args.dataset, args.configuration, f"{plans}_source"), ["0"])
         return 0
-    trained = nnunet_paths.results_root() / workspace.dataset / f"{args.trainer}__{plans}__{args.configuration}"
+    trainer = args.trainer or workspace.trainer
+    trained = nnunet_paths.results_root() / workspace.dataset / f"{trainer}__{plans}__{args.configuration}"
     if not trained.is_dir():
         raise MissingInput(
-            f"{trained} was not found: {args.trainer} has trained no such model; train it first, or name the trainer with -tr."
+            f"{trained} was not found: {trainer} has trained no such model; train it first, or name the trainer with -tr."
         )
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
     _say(written, Commands(args.dataset, args.configuration, plans), args.folds)

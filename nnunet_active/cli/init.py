@@ -26,11 +26,11 @@ from nnunet_active.cli.arguments import (
     slice_settings,
     whole,
 )
-from nnunet_active.commands import trainer_for, why_trainer
+from nnunet_active.commands import why_trainer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The defaults are mmActS's published settings."""
+    """The defaults are those of :class:`~nnunet_active.campaign.settings.Settings`."""
     default = Settings()
     add_dataset(parser)
     add_configuration(parser)
@@ -201,6 +201,6 @@ def run(args: argparse.Namespace) -> int:
     draft.begin(args.restart)
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
-    trainer = trainer_for(args.strategy, settings.epochs, settings.iterations)
+    trainer = settings.trainer
     print(*why_trainer(trainer), f"Next: {workspace.commands.train(trainer)}", sep="\n")
     return 0

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_active.campaign.settings import DEFAULT_STRATEGY
 from nnunet_active.cli import arguments
 from nnunet_active.rounds import time_budget
 from nnunet_active.util.errors import ActiveError, CampaignError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.util.log import Log
     from nnunet_active.util.ranks import Ranks
-
 
 _SCHEDULE = {
     "epochs": "epochs of the training that follows (default: the trainer's own)",
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole("-n"),
         help="how many cases, or slices (default: 3, or what the campaign's budget has left for a query)",
     )
-    parser.add_argument("--strategy", help="query strategy of this round (default: the campaign's; at first mmacts)")
+    parser.add_argument("--strategy", help=f"of this round (default: the campaign's; at first {DEFAULT_STRATEGY})")
     parser.add_argument("--strategy-option", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     parser.add_argument("--seed", type=arguments.seed(), help="seed (default: the campaign's; at first 0)")
     parser.add_argument(

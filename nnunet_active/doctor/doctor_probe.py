@@ -6,13 +6,16 @@ Prints one JSON line per probe, so that what came before a crash is known.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import pickle
 import sys
 from collections.abc import Callable
 
-TRAINER = "nnUNetTrainerMmActS"
+from nnunet_active.campaign.settings import Settings
+
+TRAINER = Settings().trainer
 
 
 def probe_device() -> dict:
@@ -50,8 +53,7 @@ def probe_trainer() -> dict:
     """Whether nnU-Net's own search finds the importable class, and whether it pickles."""
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    import nnunet_active.trainers.nnUNetTrainerMmActS as home
-
+    home = importlib.import_module(f"nnunet_active.trainers.{TRAINER}")
     with contextlib.redirect_stdout(io.StringIO()):
         found = recursive_find_trainer_class_by_name(TRAINER)
     own = getattr(home, TRAINER)

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import RunningTraining, running_trainings
-from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, trainer_for, why_trainer
+from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, why_trainer
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
@@ -178,7 +178,7 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         why = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
         return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
-    training = commands.train(_suitable(campaign))
+    training = commands.train(campaign.settings.trainer)
     train = (("to train with the labels that are there", training),) if campaign.labelled() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
@@ -247,7 +247,7 @@ def _with_labels(
 
 
 def _first_round(campaign: Campaign, commands: Commands, select: str) -> NextStep:
-    training = commands.train(_suitable(campaign))
+    training = commands.train(campaign.settings.trainer)
     if campaign.asks_a_person and campaign.is_open_ended and select:
         return NextStep(
             "select", select, ("No case has been asked for yet.",), (("to let the training ask", training),)
@@ -268,7 +268,7 @@ def _train(
     earlier: Training | None = None,
 ) -> NextStep:
     chosen = unfinished or earlier
-    trainer = chosen.trainer if chosen else _suitable(campaign)
+    trainer = chosen.trainer if chosen else campaign.settings.trainer
     why = why if chosen else (*why, *why_trainer(trainer))
     command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
     if unfinished is not None and unfinished.labelled is None:
@@ -280,11 +280,6 @@ def _train(
         return NextStep("train", command, why)
     also = () if is_listed() else (("once per shell, before that command", export_line()),)
     return NextStep("train", command, why, also)
-
-
-def _suitable(campaign: Campaign) -> str:
-    settings = campaign.settings
-    return trainer_for(settings.strategy, settings.epochs, settings.iterations)
 
 
 def _names(training: Training) -> str:

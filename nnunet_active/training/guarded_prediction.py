@@ -33,7 +33,7 @@ class PredictOptions:
         dataset: number or name.
         configuration: nnU-Net configuration.
         plans: plans identifier; None: the campaign's, or the default one.
-        trainer: class name.
+        trainer: class name; None: the one that the campaign's commands name.
         folds: numbers as text, or ``all``.
         checkpoint: file name.
         device: where to predict.
@@ -47,7 +47,7 @@ class PredictOptions:
     dataset: str
     configuration: str
     plans: str | None
-    trainer: str
+    trainer: str | None
     folds: Sequence[str]
     checkpoint: str
     device: torch.device
@@ -73,7 +73,7 @@ def predict_guarded(options: PredictOptions) -> list[str]:
         Workspace(dataset_name(options.dataset), fold, options.configuration, options.plans) for fold in options.folds
     ]
     first = workspaces[0]
-    name = f"{options.trainer}__{first.plans_name}__{options.configuration}"
+    name = f"{options.trainer or first.trainer}__{first.plans_name}__{options.configuration}"
     model = results_root() / first.dataset / name
     files = [model / f"fold_{fold}" / options.checkpoint for fold in options.folds]
     contents = [check_is_adapted(file) for file in files]

@@ -6,16 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.settings import DEFAULT_STRATEGY, Settings
+from nnunet_active.training.guarded_choice import STANDS_FOR_THE_POOL
 from nnunet_active.util.errors import CampaignError
 
 
-def test_the_defaults_are_the_published_ones_and_how_long_to_train_is_left_to_the_trainer():
+def test_the_schedule_is_the_published_one_and_how_long_to_train_is_left_to_the_trainer():
     settings = Settings()
-    assert (settings.strategy, settings.budget, settings.query_size, settings.stride) == ("mmacts", 3, 1, 40)
+    assert (settings.budget, settings.query_size, settings.stride) == (3, 1, 40)
     assert (settings.epochs, settings.iterations, settings.val_iterations, settings.initial_lr) == (None,) * 4
     assert not settings.one_off
     assert [settings.epoch_of_query(number) for number in (1, 2, 3)] == [0, 40, 80]
+
+
+def test_the_default_strategy_draws_from_the_pool_and_its_trainer_queries_with_any_strategy():
+    settings = Settings()
+    assert settings.strategy == DEFAULT_STRATEGY == "foreground_random" == STANDS_FOR_THE_POOL[0]
+    assert settings.trainer == "nnUNetTrainerActive"
+    assert Settings(strategy="mmacts").trainer == "nnUNetTrainerMmActS"
+    assert Settings.from_json({"strategy": "mmacts"}).strategy == "mmacts", "a campaign goes on with what it has"
 
 
 @given(

@@ -28,7 +28,7 @@ def add_round(campaign: Campaign, epoch: int, picks: dict[str, str], components:
 
 @pytest.fixture
 def campaign(tmp_path) -> Campaign:
-    settings = Settings(budget=3, stride=10, epochs=40)
+    settings = Settings(strategy="mmacts", budget=3, stride=10, epochs=40)
     folder = tmp_path / "Dataset204_GliomaTarget"
     return begin(folder, settings=settings, initial=["start"], val=["v1", "v2"])
 

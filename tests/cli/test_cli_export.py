@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from tiny_campaign import begin
 from tiny_source import source_model, write_trained
 
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
 
 DATASET = "Dataset901_Target"
@@ -35,7 +37,19 @@ def test_a_fold_that_is_not_there_is_one_sentence_and_nothing_is_written(trained
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "trainer"),
+    [({"strategy": "mmacts"}, "nnUNetTrainerMmActS"), ({"epochs": 3, "stride": 1}, "nnUNetTrainerActiveAdamW")],
+)
+def test_the_trainer_that_the_campaign_names_need_not_be_named_again(nnunet_folders, tmp_path, settings, trainer):
+    begin(nnunet_folders / "nnUNet_preprocessed" / DATASET, settings=Settings(**settings))
+    folder = nnunet_folders / "nnUNet_results" / DATASET / f"{trainer}__nnUNetActivePlans__3d_fullres"
+    write_trained(source_model(), folder, trainer_name="nnUNetTrainer")
+    assert main(["export", "-d", DATASET, "-c", "3d_fullres", "-o", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out" / EXPORTED / "fold_0" / "checkpoint_final.pth").is_file()
+
+
 def test_a_model_that_was_never_trained_is_named_as_such(trained, tmp_path, capsys):
     assert main(["export", "-d", DATASET, "-c", "3d_fullres", "-o", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
-    assert "nnUNetTrainerMmActS has trained no such model" in said and "-tr" in said and "source model" not in said
+    assert "nnUNetTrainerActive has trained no such model" in said and "-tr" in said and "source model" not in said

@@ -9,6 +9,7 @@ from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.settings import DEFAULT_STRATEGY
 from nnunet_active.cli.main import main
 
 COMMON = ("-d", NAME, "-c", "3d_fullres")
@@ -46,10 +47,18 @@ def test_with_all_labels_there_the_campaign_is_retrospective_on_nnunets_own_fold
     folder = target("all")
     assert init() == 0
     campaign = Campaign.open(folder, 0)
-    assert campaign.settings.oracle == "retrospective" and campaign.settings.strategy == "mmacts"
+    assert campaign.settings.oracle == "retrospective" and campaign.settings.strategy == DEFAULT_STRATEGY
     assert campaign.split_origin == "nnU-Net's 5-fold cross-validation"
     assert campaign.initial == () and len(campaign.val) in (1, 2)
     assert len(campaign.pool(f"case_{i}" for i in range(6))) == 6 - len(campaign.val)
+    out = capsys.readouterr().out
+    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActive -p nnUNetActivePlans" in out
+
+
+def test_a_strategy_of_a_paper_is_one_flag_away_and_brings_its_trainer(target, capsys):
+    folder = target("all")
+    assert init("--strategy", "mmacts") == 0
+    assert Campaign.open(folder, 0).settings.strategy == "mmacts"
     out = capsys.readouterr().out
     assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS -p nnUNetActivePlans" in out
 

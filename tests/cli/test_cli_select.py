@@ -68,7 +68,7 @@ def test_an_empty_pool_is_a_friendly_end(target, capsys):
 def test_in_training_prints_the_training_command(target, capsys):
     assert select("-n", "2", "--in-training", "--epochs", "100") == 0
     out = capsys.readouterr().out
-    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerMmActS" in out
+    assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActive -p" in out
     settings = Campaign.open(target.preprocessed, 0).settings
     assert (settings.budget, settings.query_size, settings.epochs) == (2, 1, 100)
     assert settings.fine_tuning == recipe(DEFAULT_RECIPE)

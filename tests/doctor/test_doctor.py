@@ -12,6 +12,7 @@ import pytest
 
 from nnunet_active.cli import doctor as command
 from nnunet_active.doctor import doctor
+from nnunet_active.doctor.doctor_probe import TRAINER
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.util.errors import MissingInput
 
@@ -176,8 +177,8 @@ def test_a_torchvision_that_does_not_fit_torch_is_explained(good_environment, tm
 def test_trainers_found_as_copies_are_a_problem_because_they_do_not_pickle(good_environment, tmp_path, monkeypatch):
     folder = tmp_path / "copies"
     folder.mkdir()
-    code = (PACKAGE / "trainers" / "nnUNetTrainerMmActS.py").read_text()
-    (folder / "nnUNetTrainerMmActS.py").write_text(code)
+    code = (PACKAGE / "trainers" / f"{TRAINER}.py").read_text()
+    (folder / f"{TRAINER}.py").write_text(code)
     monkeypatch.setenv("nnUNet_extTrainer", str(folder))
     check = doctor.check_trainer(doctor.Probe().result("trainer"), os.environ)
     assert check.state == "problem" and "not the installed" in check.found
@@ -188,7 +189,7 @@ def test_a_folder_of_the_packages_name_where_the_user_stands_does_not_hide_the_i
     (tmp_path / "nnunet_active" / "__init__.py").write_text("raise ImportError('the folder of a clone')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("nnUNet_extTrainer", discovery_folder())
-    assert "nnUNetTrainerMmActS" in doctor.Probe().result("trainer")["found"]
+    assert f"nnU-Net finds {TRAINER} in " in doctor.Probe().result("trainer")["found"]
 
 
 def test_the_command_needs_neither_torch_nor_nnunet_to_start():

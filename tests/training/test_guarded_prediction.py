@@ -13,13 +13,14 @@ from tiny_source import source_model, write_trained
 from tiny_target import NAME, PLANS, Target, make_target
 from tiny_training import fresh_target, start, trainer_of
 
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
 from nnunet_active.models.source_model import read_source_model
 from nnunet_active.scoring import collapse
 from nnunet_active.training.weights import interpolate
 
 CASES = ["case_0", "case_1", "case_2"]
-TRAINER = "nnUNetTrainerMmActS"
+TRAINER = Settings().trainer
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +184,7 @@ def test_it_predicts_with_what_our_trainer_saved(tmp_path, monkeypatch, capsys):
     target = fresh_target(tmp_path / "trained", monkeypatch)
     start(target, epochs=2, fine_tuning={"interpolation": 0.75, "ema_epochs": 2.0})
     trainer_of(target).run_training()
-    assert predict(target, tmp_path / "ours") == 0
+    assert predict(target, tmp_path / "ours", "-tr", "nnUNetTrainerMmActS") == 0
     assert "Guard:" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "ours" / "guard.csv")
     assert table["case"].nunique() == len([*(target.raw / "imagesTr").glob("*_0000.nii.gz")])

@@ -15,7 +15,7 @@ from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 
-SHORT = {"budget": 2, "stride": 1, "epochs": 3, "iterations": 2, "val_iterations": 1, "seed": 7}
+SHORT = {"strategy": "mmacts", "budget": 2, "stride": 1, "epochs": 3, "iterations": 2, "val_iterations": 1, "seed": 7}
 
 
 def trainer_of(target: Target, name: str = "nnUNetTrainerMmActS", fold: int | str = 0, resume: bool = False):
