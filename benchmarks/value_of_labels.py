@@ -82,8 +82,8 @@ def parted(name: str, target: list[Scan], rng: np.random.Generator) -> tuple[lis
         # The sides take turns, so that a table that was stopped is of both.
         pool = [scan for pair in zip_longest(*sides) for scan in pair if scan is not None]
         return pool, {scan.name: sides[1 - i] for i in (0, 1) for scan in sides[i]}
-    pool = single[: min(half, POOLED)]
-    return pool, {scan.name: single[-min(half, TESTED) :] for scan in pool}
+    pool, test = single[: min(half, POOLED)], single[-min(half, TESTED) :]
+    return pool, {scan.name: test for scan in pool}
 
 
 def prepare(name: str, cache: Path) -> Pool:

@@ -44,6 +44,10 @@ def _pool(n: int = 20, seed: int = 0) -> ScoredPool:
     return ScoredPool(table, {"embedding": mean.mean(1), "class_volume": volume, "class_mean": mean})
 
 
+def _scan(name: str) -> lab.Scan:
+    return lab.Scan(name, name, torch.zeros(1, 1, 16, 16), torch.zeros(1, 16, 16, dtype=torch.int64))
+
+
 @pytest.fixture
 def space(tmp_path, monkeypatch):
     """Raw scans of the glioma pair, turned round, and a source network that knows nothing."""
@@ -198,3 +202,10 @@ def test_the_runs_that_a_difference_takes_and_the_noise_come_from_the_spread():
 
 def test_the_corrected_chances_are_holms():
     assert judged_picks.holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_all_scans_of_a_pool_that_is_not_halved_are_judged_on_the_same_scans():
+    target = [_scan(f"c{i:03d}") for i in range(130)]
+    pool, tests = value_of_labels.parted("hippocampus", target, np.random.default_rng(0))
+    assert len(pool) == value_of_labels.POOLED and len({id(tests[scan.name]) for scan in pool}) == 1
+    assert not {scan.name for scan in pool} & {scan.name for scan in tests[pool[0].name]}
