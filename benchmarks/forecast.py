@@ -5,8 +5,9 @@
 The case sets, source networks and the true error are those of ``asd_against_entropy.py``. Per case and class: ``s1``, the mean
 pairwise Dice over members (``scoring.member_agreement``): the plain pass and one mirrored along each axis (``axes``), all mirrored
 passes (``mirrors``), or passes with changed brightness and contrast (``intensity``, 2d alone); ``s2``, the soft Dice confidence of the
-plain pass (``s2_mean``: of the mean of all mirrored passes); ``f0 = sqrt(s1 s2)``, which ranks a single class as ``f = s1 s2`` does. A
-case has the mean over its classes. Beside them ASD and 1 - confidence.
+plain pass (``s2_mean``: of the mean of all mirrored passes); ``f0 = sqrt(s1 s2)``, which ranks a single class as ``f = s1 s2`` does;
+``forecast``, what the command names (``(s1 s2) ** 1.25``, members of ``axes``). A case has the mean over its classes. Beside them ASD
+and 1 - confidence.
 
 For each: Spearman's rank correlation with the true error, its 95 % interval (bootstrap over cases), the area under the risk-coverage
 curve (AURC: mean over k of the mean error of the k cases that the quantity trusts most; of a random order the mean error), and the
@@ -16,6 +17,7 @@ mean absolute difference between quantity and true Dice, where the quantity clai
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from itertools import chain, combinations
 from pathlib import Path
 from time import process_time
@@ -34,6 +36,8 @@ from asd_against_entropy import (
 )
 from scipy.stats import rankdata
 
+from nnunet_active.forecast.expected_dice import quality
+
 KEPT = ["pair", "configuration", "case", "class", "dice", "volume", "s2", "s1_axes", "s1_mirrors", "s1_intensity"]
 INTENSITY = ((0.8, 0.0), (1.25, 0.0), (1.0, -0.2), (1.0, 0.2))
 """Factor on a normalised image, and what is added to it."""
@@ -49,17 +53,23 @@ def arguments() -> argparse.Namespace:
 
 def look_at_pair(pair: str, args: argparse.Namespace, raw: Path, work: Path) -> pd.DataFrame:
     """One row per case and class, with the case's scalars repeated."""
-    kept = work / f"members_{pair}_{args.configuration}.csv"
-    if kept.is_file():
-        return pd.read_csv(kept)
     store, window = prepare_pair(pair, args.configuration, raw, work)
-    tables, start = [], process_time()
-    for case in store.labelled_identifiers():
-        tables.append(look_at(window, store, case, args.axes_only).assign(pair=pair, configuration=args.configuration))
-        print(f"{pair} {case}: {process_time() - start:.0f} s of the processor so far", flush=True)
-    table = pd.concat(tables, ignore_index=True)
-    table.to_csv(kept, index=False)
-    return table
+    kept = work / f"members_{pair}_{args.configuration}.csv"
+    rows = rows_of(store.labelled_identifiers(), lambda case: look_at(window, store, case, args.axes_only), kept)
+    return rows.assign(pair=pair, configuration=args.configuration)
+
+
+def rows_of(cases: Iterable[str], look: Callable[[str], pd.DataFrame], kept: Path) -> pd.DataFrame:
+    """The rows of every case. What was looked at stays in ``kept``: after a stop only the other cases are looked at."""
+    tables, start = [pd.read_csv(kept)] if kept.is_file() else [], process_time()
+    known = set(tables[0]["case"]) if tables else set()
+    for case in cases:
+        if case in known:
+            continue
+        tables.append(look(case))
+        pd.concat(tables, ignore_index=True).to_csv(kept, index=False)
+        print(f"{kept.stem} {case}: {process_time() - start:.0f} s of the processor so far", flush=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 def look_at(window, store, case: str, axes_only: bool) -> pd.DataFrame:
@@ -135,6 +145,7 @@ def quantities(table: pd.DataFrame) -> tuple[pd.Series, dict[str, pd.Series]]:
     for name in [name for name in found if name.startswith("s1_")]:
         found[f"f0_{name.removeprefix('s1_')}"] = np.sqrt(rows[name] * rows["s2"])
         found[f"f_{name.removeprefix('s1_')}"] = rows[name] * rows["s2"]
+    found["forecast"] = quality(rows["s1_axes"], rows["s2"], rows["volume"], True)
     by_case = pd.DataFrame(found).groupby(rows["case"]).mean()
     scalars = rows.groupby("case").first()
     scalars["true_error"] = 1 - rows.groupby("case")["dice"].mean().fillna(1.0)

@@ -41,7 +41,7 @@ def _calibration(forecast: Forecast) -> list[str]:
     return [f"Uncertainty maps of this network are calibrated from now on (temperature {forecast.temperature:.2f})."]
 
 
-_RANK = " (the order counts, the numbers are too high)"
+_RANK = " (the order counts, the numbers are guesses)"
 
 
 def expected_sentences(forecast: Forecast) -> list[str]:
@@ -52,10 +52,10 @@ def expected_sentences(forecast: Forecast) -> list[str]:
             f"Expected mean Dice of the unlabelled cases: {_number(overall)}, from {overall.labels} labelled cases that the network "
             f"had not seen."
         ]
+    guess = "" if math.isnan(overall.uncalibrated) else f" Until then, {overall.uncalibrated:.2f} is a guess."
     return [
         f"The mean Dice of the unlabelled cases is not known yet: it takes {LABELS_NEEDED} labelled cases that the network has not "
-        f"seen, and there {'is' if there == 1 else 'are'} {there}. Without them, it claims {overall.uncalibrated:.2f}, which is too "
-        f"high as a rule."
+        f"seen, and there {'is' if there == 1 else 'are'} {there}.{guess}"
     ]
 
 
@@ -112,7 +112,7 @@ def _estimate(one: DiceEstimate) -> dict[str, Any]:
 
 def _number(one: DiceEstimate) -> str:
     if not one.calibrated:
-        return "not known" + ("" if math.isnan(one.uncalibrated) else f" (claims {one.uncalibrated:.2f})")
+        return "not known" + ("" if math.isnan(one.uncalibrated) else f" (a guess: {one.uncalibrated:.2f})")
     return f"{one.mean:.2f} ({COVERAGE:.0%} interval {one.low:.2f} to {one.high:.2f})"
 
 

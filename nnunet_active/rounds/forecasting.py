@@ -16,6 +16,7 @@ import torch
 
 from nnunet_active.forecast.expected_dice import (
     LABELS_NEEDED,
+    PRIOR,
     DiceEstimate,
     calibrated,
     estimate_dice,
@@ -241,8 +242,9 @@ def _estimates(
     if says_nothing:  # an untrained output layer; what remains is the mean Dice of the labelled cases
         of_pool, known = np.ones_like(of_pool), np.ones_like(known)
     dice = unseen.network.reindex(index=judged, columns=names).to_numpy(dtype=float)
-    by_class = {name: estimate_dice(of_pool[:, c], known[:, c], dice[:, c]) for c, name in enumerate(names)}
-    overall = estimate_dice(mean_of_classes(of_pool), mean_of_classes(known), mean_of_classes(dice))
+    prior = 0 if says_nothing else PRIOR
+    by_class = {name: estimate_dice(of_pool[:, c], known[:, c], dice[:, c], prior) for c, name in enumerate(names)}
+    overall = estimate_dice(mean_of_classes(of_pool), mean_of_classes(known), mean_of_classes(dice), prior)
     return by_class, overall
 
 

@@ -220,24 +220,44 @@ def test_what_the_guard_changed_is_that_of_its_rows() -> None:
 def test_what_a_forecast_is_worth_is_that_of_its_rows() -> None:
     results = ROOT / "benchmarks" / "results"
     text = PAGE[PAGE.index("## Forecast") : PAGE.index("## Cost")]
-    ranks = pd.read_csv(results / "forecast.csv").set_index(["quantity", "pair", "configuration"])["spearman"]["f_axes"]
-    hearts, glioma, control = ranks["cardiac"], ranks["glioma"]["2d"], ranks["hippocampus"]["3d_fullres"]
-    assert (
-        f"by {hearts['2d']:.2f} and {hearts['3d_fullres']:.2f} on hearts, {glioma:.2f} on glioma (`2d`) and {control:.2f}"
-        in text
-    )
-    rows = pd.read_csv(results / "forecast_calibration.csv")
-    rows = rows[rows["quality"] == "source"].set_index(["alpha", "labels", "pair"])["error"][0.75]
-    three, five = (rows[labels].round(2) for labels in (3, 5))
-    assert three["glioma"] == three["cardiac"] == 0.06 and f"and by {three['hippocampus']:.2f} on hippocampus" in text
-    assert f"by {five['glioma']:.2f}, {five['cardiac']:.2f} and {five['hippocampus']:.2f}" in text
+    sets = [(pair, form) for pair in ("cardiac", "glioma") for form in ("2d", "3d_fullres")] + [
+        ("hippocampus", "3d_fullres")
+    ]
+    ranks = pd.concat(
+        pd.read_csv(results / file).rename(columns={"measure": "quantity"}) for file in ("forecast.csv", "asd.csv")
+    ).set_index(["quantity", "pair", "configuration"])["spearman"]
     judged = pd.read_csv(results / "forecast_calibration.csv").query("quality != 'none'")
-    assert f"at least {np.floor(100 * judged['coverage'].min()):.0f} % of the draws" in text
+    source = judged[judged["alpha"] == 0].set_index(["labels", "pair", "configuration"])
+    table = {name: cells[0].split(", ") for name, cells in _table(PAGE, "source network | hearts").items()}
+    for name, quantity in (
+        ("`forecast`", "forecast"),
+        ("ASD", "ASD class_balanced, support 100"),
+        ("1 − confidence", "1 - confidence"),
+    ):
+        found = ranks[quantity].groupby(level=[0, 1]).last()
+        assert table[name] == [f"{found[one]:.2f}".replace("-", "−") for one in sets], name
+    assert table["off without labels"] == [f"{source['error'][(0, *one)]:.2f}" for one in sets]
+    for name, labels in (("with three", 3), ("with five", 5)):
+        own = source.loc[labels]
+        assert table[name] == [f"{own['error'][one]:.2f} ({own['floor'][one]:.2f})" for one in sets], name
+    missed = source.query("labels > 0 and error >= 0.055")
+    assert set(missed.index.get_level_values("pair")) == {"glioma"} and (missed["floor"] >= missed["error"]).all()
+    rows = judged[judged["quality"] == "source"].set_index(["alpha", "labels", "pair"])["error"][0.75]
+    three, five = ([f"{rows[labels][pair]:.2f}" for pair in ("cardiac", "glioma", "hippocampus")] for labels in (3, 5))
+    assert "{} on hearts, {} on glioma and {} on hippocampus with three".format(*three) in text
+    assert "{}, {} and {} with five.".format(*five) in text
+    covered = 100 * judged["coverage"]
+    assert f"held in {covered.min():.0f} to {covered.max():.0f} % of the draws" in text
+    gains = pd.read_csv(results / "forecast_next_label.csv").groupby(["prediction", "pair"])["error"].mean()
+    mean, zero, half = (f"{gains[name].mean():.3f}" for name in ("mean", "nothing", "half"))
+    assert f"zero misses it by {zero}, the other pairs' mean by {mean}, half the last gain by {half}" in text
     stops = pd.read_csv(results / "forecast_stopping.csv")
     stop = stops.query("rule == 'gate' and labels == 4 and cases == 3 and threshold == 0.02").set_index("curves")
     assert f"in {stop.loc['all', 'stopped']} of {stop.loc['all', 'of']} campaigns" in text
     assert stop.loc["glioma", "stopped"] == stop.loc["all", "stopped"] and stop.loc["all", "lost"] == 0
     assert f"stood {stop.loc['all', 'left_where_on']:.2f} above" in text
+    honest = stops.query("rule == 'left out' and labels == 4 and curves == 'all'")
+    assert f"on the other pairs, it came in {honest['stopped'].item()}." in text and honest["lost"].item() == 0
     cost = pd.read_csv(results / "forecast_cost.csv").set_index("configuration")["ratio"]
     assert f"{cost['2d']:.1f} scoring passes in `2d` and {cost['3d_fullres']:.1f} in 3-D" in text
 

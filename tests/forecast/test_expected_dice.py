@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_active.forecast.expected_dice import (
+    EXPONENT,
     calibrated,
     estimate_dice,
     mean_of_classes,
@@ -14,11 +15,17 @@ from nnunet_active.forecast.expected_dice import (
 
 def test_the_estimate_and_its_interval_by_hand():
     found = estimate_dice([0.9, 0.7], [0.8, 0.9, 0.7], [0.7, 0.6, 0.5])
-    r = np.array([-0.1, -0.3, -0.2])
-    half = 2.919986 * 0.1 * np.sqrt(1 / 3 + 1 / 2)
-    assert found.mean == pytest.approx(0.8 + r.mean())
-    assert (found.low, found.high) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
+    r = np.array([0, -0.1, -0.3, -0.2])
+    half = 2.919986 * r.std(ddof=1) * np.sqrt(1 / 4 + 1 / 2)
+    assert found.mean == pytest.approx(0.8 - 0.6 / 4)
+    assert (found.low, found.high) == pytest.approx((0.65 - half, min(1, 0.65 + half)), abs=1e-6)
     assert found.labels == 3 and found.calibrated and found.uncalibrated == pytest.approx(0.8)
+
+
+def test_where_f_says_nothing_the_labels_alone_count():
+    found = estimate_dice([1, 1], [1, 1, 1], [0.7, 0.6, 0.5], prior=0)
+    half = 2.919986 * 0.1 * np.sqrt(1 / 3 + 1 / 2)
+    assert (found.low, found.mean, found.high) == pytest.approx((0.6 - half, 0.6, 0.6 + half), abs=1e-6)
 
 
 @pytest.mark.parametrize("labels", [0, 1, 2])
@@ -37,22 +44,23 @@ def test_the_interval_stays_between_0_and_1_and_what_is_not_known_does_not_count
     assert np.isnan(empty.mean) and np.isnan(empty.low)
 
 
-def test_intervals_of_random_samples_cover_the_pools_mean_as_often_as_they_say():
+@pytest.mark.parametrize("shift", [0, -0.05, -0.1, -0.15])
+def test_intervals_of_random_samples_cover_the_pools_mean_as_often_as_they_say(shift):
     rng, hits = np.random.default_rng(0), 0
     for _ in range(400):
         f = rng.uniform(0.5, 1, 40)
-        dice = f - 0.2 + rng.normal(0, 0.05, 40)
+        dice = f + shift + rng.normal(0, 0.05, 40)
         found = estimate_dice(f[5:], f[:5], dice[:5])
         hits += found.low <= dice[5:].mean() <= found.high
-    assert 0.86 < hits / 400 < 0.94
+    assert 0.88 < hits / 400 < 0.96
 
 
 def test_a_case_moves_towards_the_estimate_the_more_the_more_labels_there_are():
     pool, labelled = np.array([0.9, 0.7]), np.array([0.8, 0.9, 0.7])
     found = estimate_dice(pool, labelled, labelled - 0.2)
-    assert calibrated(pool, found) == pytest.approx(pool - 0.2 * 3 / 5)
+    assert calibrated(pool, found) == pytest.approx(pool - 0.6 / 4 * 3 / 5)
     many = estimate_dice(pool, np.tile(labelled, 10), np.tile(labelled, 10) - 0.2)
-    assert calibrated(pool, many) == pytest.approx(pool - 0.2 * 30 / 32)
+    assert calibrated(pool, many) == pytest.approx(pool - 6 / 31 * 30 / 32)
     poor = estimate_dice(pool, labelled, labelled - 0.7)
     assert calibrated([0.05, 0.9], poor).min() == 0
 
@@ -62,8 +70,8 @@ def test_a_usual_class_that_is_not_predicted_counts_as_lost_and_a_rare_one_is_no
     usual = usual_classes(volume)
     assert usual.tolist() == [True, False]
     found = quality(np.full((5, 2), 0.9), np.where(volume > 0, 0.8, 0), volume, usual)
-    assert found[0] == pytest.approx([0.72, 0.72])
-    assert found[1, 0] == pytest.approx(0.72) and np.isnan(found[1, 1])
+    assert found[0] == pytest.approx([0.72**EXPONENT] * 2)
+    assert found[1, 0] == pytest.approx(0.72**EXPONENT) and np.isnan(found[1, 1])
     assert found[4, 0] == 0
-    assert mean_of_classes(found) == pytest.approx([0.72] * 4 + [0])
+    assert mean_of_classes(found) == pytest.approx([0.72**EXPONENT] * 4 + [0])
     assert np.isnan(mean_of_classes(np.full((1, 2), np.nan))[0])

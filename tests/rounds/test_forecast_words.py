@@ -41,19 +41,19 @@ def test_one_screen_says_how_good_which_fail_and_whether_labels_pay(forecast):
     text = "\n".join(forecast_lines(forecast))
     assert "12 unlabelled cases, predicted by nnUNetTrainerActive, fold 0." in text
     assert "0.61 (90% interval 0.50 to 0.72), from 4 labelled cases" in text
-    assert "tumour: 0.60 (90% interval 0.50 to 0.70)" in text and "oedema: not known (claims 0.80)" in text
+    assert "tumour: 0.60 (90% interval 0.50 to 0.70)" in text and "oedema: not known (a guess: 0.80)" in text
     assert "! case_00  0.20" in text and "! case_03  0.39  no tumour predicted" in text and "  case_09  0.77" in text
     assert "case_10" not in text and "and 2 more" in text
     assert "Label on. On 3 cases" in text and "by at most 0.123; expect no more" in text
 
 
-def test_without_labels_no_dice_is_claimed(forecast):
+def test_without_labels_a_dice_is_called_a_guess(forecast):
     unknown = DiceEstimate(0.9, np.nan, np.nan, 1, 0.9)
     text = "\n".join(
         forecast_lines(dataclasses.replace(forecast, overall=unknown, judged=("a",), training=None, moved=None))
     )
-    assert "and there is 1. Without them, it claims 0.90, which is too high as a rule." in text
-    assert "the order counts, the numbers are too high" in text
+    assert "and there is 1. Until then, 0.90 is a guess." in text
+    assert "the order counts, the numbers are guesses" in text
     assert "predicted by the source network" in text and "no adapted network has been trained yet" in text
 
 
