@@ -17,13 +17,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from nnunet_active.scoring.collapse import SHARE, SURE
+
+if TYPE_CHECKING:
+    from nnunet_active.benchmark.case_metrics import Evaluator
 
 FIXED = (SHARE, SURE)
 GRID = [*product((0.5, 0.25, 0.75), (0.8, 0.0, 0.6, 0.9, 0.95))]
@@ -84,23 +89,26 @@ def judge(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, FLOOR, *DEPLOYED)) -> pd.DataFrame:
-    """Rows of every network of one benchmark, at every alpha."""
+def predictions(
+    name: str, root: Path, raw: Path, alphas: tuple[float, ...]
+) -> Iterator[tuple[dict[str, Any], Evaluator, np.ndarray, np.ndarray, np.ndarray]]:
+    """For every network of one benchmark, alpha and test case: what a row begins with, the evaluator, label, prediction, confidences.
+
+    The label is -1 where the preprocessed array was cropped away.
+    """
     import torch
 
     from nnunet_active.benchmark.case_metrics import Evaluator
     from nnunet_active.benchmark.target import SharedTarget
-    from nnunet_active.data.label_agreement import compare
     from nnunet_active.data.partly_labelled import read_label_map
     from nnunet_active.nnunet.inference import SlidingWindow
-    from nnunet_active.nnunet.networks import head_names
     from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
     from nnunet_active.scoring.collapse import volumes_and_confidence
     from nnunet_active.training.checkpoints import own_details
     from nnunet_active.training.weights import interpolate
 
     torch.set_num_threads(1)
-    plans, rows = next((root / "target").rglob("nnUNetActivePlans.json")), []
+    plans = next((root / "target").rglob("nnUNetActivePlans.json"))
     for file in sorted(root.glob("runs/*/result.json")):
         result = json.loads(file.read_text())
         spec, rounds = result["spec"], result.get("rounds") or [{}]
@@ -112,31 +120,31 @@ def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, 
         test = Evaluator(target, cases, spec["device"], spec["tolerance_mm"])
         content, source = load_checkpoint(checkpoint, str(checkpoint)), test.source().state_dict()
         trained = own_details(content).get("trained_weights") or content["network_weights"]
-        heads = head_names(test.plans, test.dataset_json)
         for alpha, case in product(alphas, test.test):
             network = test.network(source)
             network.load_state_dict(interpolate({key: source[key] for key in trained}, trained, alpha), strict=False)
             window = SlidingWindow(network, test.plans, spec["configuration"], test.dataset_json, test.device)
             logits = window.logits(test.store.load_image(case))
-            confidence = dict(zip(heads, volumes_and_confidence(logits, window.regions)[1], strict=True))
-            label, predicted = np.asarray(read_label_map(test.store.folder, case)[0]), window.labels_of(logits)
-            found = compare(
-                label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0
-            )  # -1: cropped away
-            volume = found["volume_predicted_mm3"]
+            confidences = volumes_and_confidence(logits, window.regions)[1]
+            label = np.asarray(read_label_map(test.store.folder, case)[0])
             at = {"pair": name, "run": file.parent.name.rpartition("__")[2], "labels": len(rounds[-1]["labelled"])}
-            rows += [
-                {
-                    **at,
-                    "alpha": alpha,
-                    "case": case,
-                    "class": key,
-                    "dice": value,
-                    "volume": volume[key],
-                    "sdc": confidence[key],
-                }
-                for key, value in found["dice"].items()
-            ]
+            yield {**at, "alpha": alpha, "case": case}, test, label, window.labels_of(logits), confidences
+
+
+def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, FLOOR, *DEPLOYED)) -> pd.DataFrame:
+    """Rows of every network of one benchmark, at every alpha."""
+    from nnunet_active.data.label_agreement import compare
+    from nnunet_active.nnunet.networks import head_names
+
+    rows = []
+    for at, test, label, predicted, confidences in predictions(name, root, raw, alphas):
+        confidence = dict(zip(head_names(test.plans, test.dataset_json), confidences, strict=True))
+        found = compare(label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0)
+        volume = found["volume_predicted_mm3"]
+        rows += [
+            {**at, "class": key, "dice": value, "volume": volume[key], "sdc": confidence[key]}
+            for key, value in found["dice"].items()
+        ]
     return pd.DataFrame(rows)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from nnunet_active.data.revealed_labels import in_reader_order
 from nnunet_active.models.source_model import carry_over, read_source_model
 from nnunet_active.nnunet.networks import build_network, head_names
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
+from nnunet_active.scoring.jaccard import jaccard_distance
 from nnunet_active.util.errors import MissingInput
 
 
@@ -86,12 +87,24 @@ class Evaluator:
         network.load_state_dict(weights)
         return network
 
-    def measure(self, network: torch.nn.Module) -> pd.DataFrame:
+    def measure(self, network: torch.nn.Module, source: Callable[[str], np.ndarray] | None = None) -> pd.DataFrame:
         """One row per test case and class.
 
         Dice = 2·TP / (2·TP + FP + FN) and IoU = TP / (TP + FP + FN) are NaN where the class is neither in the reference nor predicted;
         for the surface Dice and the Hausdorff distance see :func:`~nnunet_active.benchmark.surfaces.surface_metrics`.
+
+        Args:
+            network: predicts.
+            source: gives the source network's label map of a case. Then ``source_distance`` is the Jaccard distance of the two
+                predictions (:mod:`~nnunet_active.scoring.jaccard`), by which their IoU differs at most; an IoU of NaN counts 1 there.
         """
+        rows = []
+        for case, predicted in self.predictions(network):
+            rows += self._measure_case(case, predicted, None if source is None else source(case))
+        return pd.DataFrame(rows)
+
+    def predictions(self, network: torch.nn.Module) -> Iterator[tuple[str, np.ndarray]]:
+        """Every test case with its label map in the original geometry."""
         with contextlib.redirect_stdout(io.StringIO()):  # it tells every time that it has no GPU
             predictor = nnUNetPredictor(
                 use_mirroring=False,
@@ -108,11 +121,11 @@ class Evaluator:
                 "nnUNetTrainer",
                 None,
             )
-        return pd.DataFrame([row for case in self.test for row in self._measure_case(predictor, case)])
+        for case in self.test:
+            yield case, self._predict(predictor, case)
 
-    def _measure_case(self, predictor: nnUNetPredictor, case: str) -> list[dict[str, object]]:
+    def _measure_case(self, case: str, predicted: np.ndarray, source: np.ndarray | None) -> list[dict[str, object]]:
         reference, spacing = self._reference(case)
-        predicted = self._predict(predictor, case)
         ignore = None if self.labels.ignore_label is None else reference == self.labels.ignore_label
         rows = []
         for name, label in self.classes.items():
@@ -134,6 +147,10 @@ class Evaluator:
                     "predicted_voxels": true + false,
                 }
             )
+            if source is not None:
+                before = region_or_label_to_mask(source, label)
+                before = before if ignore is None else before & ~ignore
+                rows[-1]["source_distance"] = jaccard_distance(before, masks[1])
         return rows
 
     def _predict(self, predictor: nnUNetPredictor, case: str) -> np.ndarray:

@@ -25,6 +25,7 @@ from nnunet_active.benchmark.legs import Leg, LegCache
 from nnunet_active.benchmark.plan import RunSpec, digest_of
 from nnunet_active.benchmark.provenance import LIBRARIES, code_digest, installed, versions
 from nnunet_active.benchmark.recorded_training import LegReused, RecordedTraining, labelled_by_leg, recorded
+from nnunet_active.benchmark.source_predictions import SourcePredictions
 from nnunet_active.benchmark.target import SharedTarget, nnunet_environment, write_splits
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
@@ -119,15 +120,17 @@ class _Evaluations:
         spec = job.spec
         self.evaluator = Evaluator(job.target, spec.test, spec.device, spec.tolerance_mm)
         self.base = {"test": spec.test, "tolerance": spec.tolerance_mm, "digests": job.digests, "versions": versions()}
+        file = job.root / "evaluations" / f"{digest_of({**self.base, 'label maps': 'source'})}.npz"
+        self.source = SourcePredictions(file, spec.test, lambda: self.evaluator.predictions(self.evaluator.source()))
         self.seconds = 0.0
 
     def of(self, key: str, checkpoint: Path | None) -> list[dict[str, Any]]:
         """Rows of every test case and class."""
-        file = self.job.root / "evaluations" / f"{digest_of({**self.base, 'network': key})}.json"
+        file = self.job.root / "evaluations" / f"{digest_of({**self.base, 'network': key, 'beside': 'source'})}.json"
         if not file.is_file():
             start = time.perf_counter()
             network = self.evaluator.source() if checkpoint is None else self.evaluator.checkpoint(checkpoint)
-            table = self.evaluator.measure(network)
+            table = self.evaluator.measure(network, self.source.of)
             write_json(file, json.loads(table.to_json(orient="records", double_precision=15)))
             self.seconds += time.perf_counter() - start
         return json.loads(file.read_text())

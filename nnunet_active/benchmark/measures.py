@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
+from nnunet_active.benchmark.results import DISTANCE
 
 UNIT = ["dataset", "configuration", "fold", "seed"]
 MEAN = "mean"
@@ -181,6 +182,32 @@ def harm(rows: pd.DataFrame, cases: pd.DataFrame, metric: str = "dice") -> pd.Da
             }
         )
     return pd.DataFrame(lines)
+
+
+def certificate(cases: pd.DataFrame) -> pd.DataFrame:
+    """By how much an adapted model's mean IoU can differ from its source's on the test cases, and by how much it does.
+
+    One row per way and number of labels, means over runs: ``bound``, the mean Jaccard distance of the two models' predictions
+    (:mod:`~nnunet_active.scoring.jaccard`); ``difference``, the absolute difference of the mean IoU over cases and classes (1 where
+    a class is neither there nor predicted); ``share`` = difference / bound. Empty where the distance was not measured.
+
+    Args:
+        cases: rows of ``cases.csv`` with ``way``.
+    """
+    columns = ["way", "labels", "runs", "bound", "difference", "share"]
+    if DISTANCE not in cases:
+        return pd.DataFrame(columns=columns)
+    known = cases.dropna(subset=[DISTANCE])
+    place = ["dataset", "configuration", "fold", "case", "class"]
+    source = known[known["arm"] == SOURCE].set_index(place)["iou"].fillna(1.0).rename(SOURCE)
+    adapted = known[known["arm"] != SOURCE].join(source, on=place).dropna(subset=[SOURCE])
+    if adapted.empty:
+        return pd.DataFrame(columns=columns)
+    adapted = adapted.assign(change=adapted["iou"].fillna(1.0) - adapted[SOURCE])
+    runs = adapted.groupby(["way", *UNIT, "labels"], sort=False)[[DISTANCE, "change"]].mean()
+    runs = runs.assign(difference=runs["change"].abs()).groupby(["way", "labels"], sort=False)
+    found = runs.agg(runs=(DISTANCE, "size"), bound=(DISTANCE, "mean"), difference=("difference", "mean"))
+    return found.assign(share=found["difference"] / found["bound"]).reset_index()[columns]
 
 
 def selection(pseudo_labels: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,8 @@ from nnunet_active.benchmark.plan import RunSpec
 from nnunet_active.util.tables import read_csv, write_csv
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
+DISTANCE = "source_distance"
+"""Jaccard distance between the predictions of a network and of its source."""
 ROWS, CASES, PSEUDO_LABELS, JUDGED = "results.csv", "cases.csv", "pseudo_labels.csv", "judged.csv"
 _RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size", "unit")
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
@@ -65,7 +67,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             "spec": json.dumps(result["spec"]),
         }
         rows += [
-            {**common, "class": name, "cases": int(values["cases"]), **{m: values[m] for m in METRICS}, **details}
+            {**common, "class": name, "cases": int(values["cases"]), **values[[*METRICS, DISTANCE]], **details}
             for name, values in per_class(pd.DataFrame(one["cases"])).iterrows()
         ]
     return rows
@@ -74,12 +76,14 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Means over the test cases, one row per class, and their mean over the classes as ``mean``.
 
-    A class that is neither in the reference nor predicted in a case is left out there; ``cases`` counts the others.
+    A class that is neither in the reference nor predicted in a case is left out there; ``cases`` counts the others. The distance to the
+    source is 0 where neither predicts the class; NaN in results from before it was measured.
     """
-    cases = cases.astype(dict.fromkeys(METRICS, float))
+    measured = [*METRICS, DISTANCE]
+    cases = cases.reindex(columns=["class", *measured]).astype(dict.fromkeys(measured, float))
     grouped = cases.groupby("class", sort=False)
-    table = grouped[list(METRICS)].mean().assign(cases=grouped["dice"].count())
-    mean = table[list(METRICS)].mean().to_frame("mean").T.assign(cases=int(table["cases"].max()))
+    table = grouped[measured].mean().assign(cases=grouped["dice"].count())
+    mean = table[measured].mean().to_frame("mean").T.assign(cases=int(table["cases"].max()))
     return pd.concat([table, mean])
 
 

@@ -76,6 +76,11 @@ def summarise_benchmark(tables: Tables, folder: Path, metric: str = "dice", titl
     sections = [_facts(tables), _references(tables, metric)]
     if tables.ways:
         sections += [_overview(tables, metric), _curves(tables, metric, folder), _harm(tables, metric)]
+    certificate = measures.certificate(tables.cases)
+    if not certificate.empty:
+        sections.append(
+            Section("certificate", "How far from its source can an adapted model be?", _CERTIFICATE, certificate)
+        )
     if not tables.pseudo_labels.empty:
         sections.append(_pseudo_labels(tables))
     if len(tables.ways) > 1:
@@ -203,6 +208,10 @@ def as_number(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_CERTIFICATE = (
+    "bound: mean Jaccard distance of the two models' predictions on the test cases, by which their mean IoU can differ at most, "
+    "whatever the labels are; difference: by how much it does (an IoU is 1 where a class is neither there nor predicted)."
+)
 _RANKS = "low and high: 95 % interval of the rank when the pairs are drawn anew; first: how often the way is the best."
 _RUNS = "A pair is a data set, fold and seed. With n pairs p cannot be below smallest_p: few seeds cannot show a difference."
 _WARNINGS = {

@@ -33,6 +33,11 @@ def test_a_class_that_no_case_has_leaves_the_mean_to_the_others():
     assert np.isnan(table.loc["rim", "dice"]) and table.loc["mean", "dice"] == 0.5
 
 
+def test_a_result_from_before_the_distance_to_the_source_was_measured_has_none():
+    table = per_class(cases(("a", "core", 0.5)))
+    assert table["source_distance"].isna().all() and table.loc["mean", "dice"] == 0.5
+
+
 def test_rows_hold_all_that_is_needed_to_do_the_run_again(nnunet_folders: Path):
     benchmark = tiny_benchmark(nnunet_folders)
     results = [execute(job) for job in benchmark.open_jobs()]
@@ -47,6 +52,13 @@ def test_rows_hold_all_that_is_needed_to_do_the_run_again(nnunet_folders: Path):
         assert ours[(ours["class"] == name) & (ours["labels"] == 2)]["dice"].iloc[0] == pytest.approx(
             value, nan_ok=True
         )
+    key = ["case", "class"]
+    source, ran = (cases[cases["arm"] == arm].set_index(key) for arm in ("source", "entropy"))
+    assert (source["source_distance"] == 0).all() and ran["source_distance"].notna().all()
+    gap = (ran["iou"].fillna(1) - source["iou"].fillna(1).reindex(ran.index)).abs()
+    assert (gap <= ran["source_distance"] + 1e-12).all()
+    last = ran[ran["labels"] == 2]["source_distance"].mean()
+    assert ours[(ours["class"] == "mean") & (ours["labels"] == 2)]["source_distance"].iloc[0] == pytest.approx(last)
     times = ours[[f"seconds_{part}" for part in ("trained_here", "query", "evaluation", "overhead")]].iloc[0]
     assert times.sum() == pytest.approx(ours["seconds_wall"].iloc[0], abs=0.01)
     assert np.all(times >= 0)

@@ -40,6 +40,15 @@ def test_the_page_holds_every_table_and_figure_and_asks_for_nothing_else(tmp_pat
     assert len(identifiers) == len(set(identifiers))
 
 
+def test_the_distance_to_the_source_has_a_section_where_it_was_measured(tmp_path: Path):
+    found = tables()
+    found.cases["iou"] = found.cases["dice"]
+    found.cases["source_distance"] = (found.cases["arm"] != "source") * 0.5
+    names = [section.name for section in summarise_benchmark(found, tmp_path)]
+    assert "certificate" in names and "certificate" not in [one.name for one in summarise_benchmark(tables(), tmp_path)]
+    assert set(pd.read_csv(tmp_path / "certificate.csv")["bound"]) == {0.5}
+
+
 def test_the_same_rows_give_the_same_files(tmp_path: Path):
     for name in ("one", "two"):
         summarise_benchmark(tables(), tmp_path / name)

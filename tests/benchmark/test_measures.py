@@ -90,6 +90,19 @@ def test_harm_counts_runs_and_cases_that_lost(table: pd.DataFrame):
     assert harm.loc[("mmacts", 3), "worse_runs"] == 0 and harm.loc[("mmacts", 3), "loss"] == 0
 
 
+def test_the_certificate_holds_means_over_runs_and_an_absent_class_that_nobody_predicts_counts_as_right():
+    values = {("source", 0): {0: [0.4, 0.4]}, ("mmacts", 0): {1: [0.3, 0.7]}, ("mmacts", 1): {1: [0.2, 0.4]}}
+    cases = measures.with_ways(case_rows(values)).rename(columns={"dice": "iou"})
+    assert measures.certificate(cases).empty
+    cases["source_distance"] = [0, 0, 0.2, 0.4, 0.3, np.nan]
+    cases.loc[5, ["iou", "source_distance"]] = [np.nan, 0.6]
+    (row,) = measures.certificate(cases).to_dict("records")
+    assert (row["way"], row["labels"], row["runs"]) == ("mmacts", 1, 2)
+    assert row["bound"] == pytest.approx((0.3 + 0.45) / 2)
+    assert row["difference"] == pytest.approx((0.1 + 0.2) / 2)  # the means of -0.1 and 0.3, of -0.2 and 0.6
+    assert row["share"] == pytest.approx(0.15 / 0.375)
+
+
 def test_without_the_references_the_rest_is_still_there():
     table = measures.with_ways(rows({("random", 0): {1: 0.5, 2: 0.6}}))
     assert measures.per_run(table)["area"].iloc[0] == pytest.approx(0.55)

@@ -62,9 +62,10 @@ def test_what_is_said_of_hearts_in_3d_is_the_benchmarks() -> None:
 
 
 @pytest.fixture
-def benchmarks_gate(monkeypatch):
+def script(monkeypatch):
+    """A module of ``benchmarks/`` by its name."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    return importlib.import_module("gate")
+    return importlib.import_module
 
 
 def test_the_table_of_the_gate_is_what_the_recipe_would_have_done() -> None:
@@ -172,8 +173,9 @@ def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
     assert table["query over 80 cases every 40 epochs of 250 steps"] == [f"{100 * share:.1f} % of the training"]
 
 
-def test_the_table_of_the_trained_gate_is_that_of_its_rows(benchmarks_gate) -> None:
-    found = benchmarks_gate.summary(benchmarks_gate.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate.csv")))
+def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
+    gates = script("gate")
+    found = gates.summary(gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate.csv")))
     found = found.set_index("pair")
     pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
     columns = {"guarded": "guarded", "three_quarters": "0.75", "interpolated": "0.5", "plain": "1"}
@@ -188,6 +190,16 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(benchmarks_gate) -> N
     assert list(found["opened"][pairs]) == [5, 5, 4, 0] and found["guarded worse"].sum() == 0
     best = found[list(columns.values())].max(axis=1)
     assert (best - found["guarded"])[["hearts", "diseased hearts"]].max() < 0.006
+
+
+def test_how_tight_the_certificate_is_is_that_of_its_rows(script) -> None:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "certificate.csv", dtype={"case": str, "run": str})
+    found = script("certificate").judge(rows).query("alpha == 0.75").set_index("pair")
+    text = PAGE[PAGE.index("**The certificate**") :].partition("\n\n")[0]
+    pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
+    assert f"{found['networks'].sum()} networks" in text
+    assert "bounds of " + ", ".join(f"{found['bound'][pair]:.2f} on {pair}" for pair in pairs) + "." in text
+    assert "The mean IoU differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "." in text
 
 
 def test_what_mixing_gained_is_that_of_its_rows() -> None:
