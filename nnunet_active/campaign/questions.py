@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,6 +131,11 @@ class CampaignQuestions(SliceQuestions):
         revealed = [case for case, known in since.items() if epoch is None or known.get(case, 0) <= epoch]
         return sorted({*self.initial, *revealed})
 
+    def rounds_answered(self) -> int:
+        """Rounds that have brought a label."""
+        labelled = set(self._state.labelled)
+        return sum(not labelled.isdisjoint(one.requested) for one in self._state.rounds)
+
     def revealed(self) -> list[str]:
         """Cases whose label came after the start, in the order in which the labels came."""
         return list(self._state.labelled)
@@ -198,23 +203,6 @@ class CampaignQuestions(SliceQuestions):
     def held_out(self) -> list[str]:
         """Labelled cases that its own fold never trains on, sorted."""
         return self.split_entries()[int(self.fold)][1] if self.fold != "all" else sorted(self.val)
-
-    def of_different_patients(
-        self, candidates: Sequence[str], number: int, must: Sequence[str], seed: Sequence[int]
-    ) -> list[str]:
-        """One candidate of each patient, as far as there are enough patients; all of them where no cases belong together.
-
-        Args:
-            candidates: who may be asked for.
-            number: how many are wanted.
-            must: candidates that stay in any case.
-            seed: of the draw among a patient's cases.
-        """
-        if not self.settings.groups:
-            return list(candidates)
-        others = [case for case in candidates if case not in set(must)]
-        before = {*self.labelled(), *self.requested(), *must}
-        return sorted({*must, *self.settings.patients.one_of_each(others, before, number - len(must), seed)})
 
     # --- the budget --------------------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -93,32 +92,6 @@ class Patients:
         """All cases ``among`` whose patient has one of ``cases``."""
         known = {self.of(case) for case in cases}
         return {case for case in among if self.of(case) in known}
-
-    def one_of_each(
-        self, candidates: Sequence[str], before: Iterable[str], number: int, seed: Sequence[int]
-    ) -> list[str]:
-        """Candidates of whom no two are of one patient, as far as ``number`` of them can be had.
-
-        A patient's cases are put in a random order, behind as many places as it has cases ``before``; those in the first places are
-        the candidates, and further places open only until there are ``number`` candidates.
-
-        Args:
-            candidates: who may be asked for.
-            before: cases that were asked for, or are labelled.
-            number: how many candidates are needed; fewer come back only where there are fewer.
-            seed: of the order.
-        """
-        rng = random.Random(repr(list(seed)))
-        taken: dict[str, int] = {}
-        for case in before:
-            taken[self.of(case)] = taken.get(self.of(case), 0) + 1
-        place = {}
-        for patient, cases in self.cases_of(candidates).items():
-            for index, case in enumerate(rng.sample(cases, len(cases))):
-                place[case] = taken.get(patient, 0) + index
-        places = sorted(place.values())
-        last = places[min(number, len(places)) - 1] if places else 0
-        return sorted(case for case, index in place.items() if index <= last)
 
 
 def _read_table(file: Path) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -135,8 +136,18 @@ def build_pool(
         rounds=campaign.settings.queries,
         head_trained=head,
         source_head_trained=source is None or head_is_trained(source, window.plans, window.dataset_json),
+        answered=campaign.rounds_answered(),
+        **_patients(campaign, scored.table.index),
     )
     return pool, scored
+
+
+def _patients(campaign: Campaign, candidates: Iterable[str]) -> dict[str, Any]:
+    """Of the pool: whose scans the cases are, and which were labelled or asked for; nothing where no cases belong together."""
+    if not campaign.settings.groups:
+        return {}
+    begun, of = {*campaign.labelled(), *campaign.requested()}, campaign.settings.patients.of
+    return {"patients": {case: of(case) for case in {*candidates, *begun}}, "begun": tuple(sorted(begun))}
 
 
 def _find_source(workspace: Workspace, strategy: QueryStrategy, log: Log) -> SourceModel | None:

@@ -25,7 +25,9 @@ def score_table(scored: PoolScores, selection: Selection, class_names: Sequence[
             if name != "background":
                 table[f"voxels_{name}"] = volume[:, index]
     table = table.join(selection.components.rename(columns=lambda name: f"component_{name}"))
-    table["utility"] = selection.utilities.iloc[0]
+    first = selection.utilities.iloc[0]
+    # a further scan of a patient becomes a candidate at a later step
+    table["utility"] = selection.utilities.bfill().iloc[0] if first.isna().any() else first
     table["picked"] = pd.Series({case: rank for rank, case in enumerate(selection.picks, 1)})
     return table.sort_values(["picked", "utility"], ascending=[True, False], kind="stable")
 

@@ -102,7 +102,6 @@ def put_question(workspace: Workspace, candidates: Sequence[str], question: Ques
     size = max(question.size, len(must))
     slices = SliceQuery(campaign, workspace.store)
     candidates, cases = slices.candidates(candidates, size, must, question.scans)
-    candidates = campaign.of_different_patients(candidates, max(cases, len(must)), must, [question.seed, number])
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
     return PutQuestion(question, chooser, number, must, candidates, size, cases, slices)

@@ -39,10 +39,10 @@ class Proposal:
     Attributes:
         number: of the round that it would become.
         selection: the picks in order, utilities and components.
-        table: one row per candidate, the picks first: every component of every score, ``utility``, ``picked`` (rank or NaN).
+        table: one row per scored case, the picks first: every component of every score, ``utility``, ``picked`` (rank or NaN).
         worklist: one row per pick, for the annotator.
-        arrays: of all candidates, in the order of ``cases``.
-        cases: the candidates in the order of ``arrays``.
+        arrays: of all scored cases, in the order of ``cases``.
+        cases: the scored cases in the order of ``arrays``.
         details: further content of ``selection.json``.
         slices: of every pick, where slices are asked for.
     """
@@ -60,6 +60,11 @@ class Proposal:
     def picks(self) -> tuple[str, ...]:
         """The chosen cases, the first choice first."""
         return self.selection.picks
+
+    @property
+    def ranked(self) -> pd.DataFrame:
+        """The table of a round: without scans for which another one of their patient stood, which have no utility."""
+        return self.table.dropna(subset="utility")
 
     @property
     def units(self) -> int:
@@ -111,7 +116,7 @@ def propose(
             "strategy": asked.question.strategy,
             "strategy_options": dict(asked.question.strategy_options),
             "seed": asked.question.seed,
-            "candidates": len(pool),
+            "candidates": int(table["utility"].notna().sum()),
             "excluded": sorted(asked.question.exclude),
             "must_include": must,
             "dominant_modality": election_details(elections, channel_names),
@@ -156,10 +161,10 @@ def record(
             )
         # the archive's arrays follow the order of scores.csv
         row = {case: i for i, case in enumerate(proposal.cases)}
-        order = [row[case] for case in proposal.table.index]
+        order = [row[case] for case in proposal.ranked.index]
         content = RoundContent(
             requested=proposal.picks,
-            scores=proposal.table,
+            scores=proposal.ranked,
             utilities=proposal.selection.utilities,
             worklist=proposal.worklist,
             arrays={name: values[order] for name, values in proposal.arrays.items()},
@@ -205,8 +210,8 @@ def run_query(
 def _select(
     strategy: QueryStrategy, pool: ScoredPool, size: int, must: Sequence[str], rng: np.random.Generator
 ) -> Selection:
-    """The strategy's answer; ``must`` comes first, and the strategy sees those cases as labelled."""
-    free = strategy.query(pool, size, rng)
+    """The strategy's answer; ``must`` comes first, whoever's scans these are, and the strategy sees those cases as labelled."""
+    free = strategy.query(replace(pool, patients={}) if must else pool, size, rng)
     if not must:
         return free
     columns = free.utilities.columns
@@ -224,7 +229,8 @@ def _select(
         picks += rest.picks
         notes += tuple(note for note in rest.notes if note not in notes)
     utilities = pd.DataFrame(np.array(rows), columns=columns)
-    return replace(free, picks=picks, utilities=utilities, notes=notes)
+    components = free.components.drop(columns="probability", errors="ignore")  # not with that one was the rest drawn
+    return replace(free, picks=picks, utilities=utilities, components=components, notes=notes)
 
 
 def _elect(

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.query.query_tables import open_first_words
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
+from nnunet_active.rounds.score_words import DRAWN, NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
 from nnunet_active.util.errors import MissingInput
 
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
@@ -55,6 +55,9 @@ def explain_case(
         if case not in set(others):
             _raise_unknown(campaign, case, [*others, *aside])
         status = f"{case} has not been in any query yet: it is new, or it is not preprocessed."
+        if companions := campaign.settings.patients.companions([case], _known(campaign)):
+            other = min(companions)
+            status = f"{case} has not been a candidate yet: a round asks for one scan of a patient, and {other} is of the same."
     return {"case": case, "status": status, "rounds": rounds, "label": campaign.ingested.get(case)}
 
 
@@ -119,12 +122,15 @@ def _status(campaign: Campaign, case: str, candidate: bool) -> str:
 
 
 def _raise_unknown(campaign: Campaign, case: str, others: Iterable[str]) -> None:
-    known = {*others, *campaign.val, *campaign.labelled(), *campaign.requested()}
-    for one in campaign.rounds:
-        known.update(map(str, one.scores().index))
-    similar = difflib.get_close_matches(case, sorted(known), n=3, cutoff=0.5)
+    similar = difflib.get_close_matches(case, sorted({*others, *_known(campaign)}), n=3, cutoff=0.5)
     hint = f"; did you mean {' or '.join(similar)}?" if similar else "; nnunet_active status lists the cases asked for."
     raise MissingInput(f"{campaign.dataset_folder.name} has no case {case}{hint}")
+
+
+def _known(campaign: Campaign) -> set[str]:
+    """Cases that are labelled, held out, or were candidates."""
+    candidates = {str(case) for one in campaign.rounds for case in one.scores().index}
+    return {*campaign.val, *campaign.labelled(), *campaign.requested(), *candidates}
 
 
 def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
@@ -229,10 +235,10 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
 
 
 def _step_lines(entry: Mapping[str, Any]) -> list[str]:
-    lines = []
-    steps = entry["steps"]
+    steps, drawn = entry["steps"], not DRAWN.isdisjoint(factor["name"] for factor in entry["factors"])
+    lines = ["  Chance decides: the utility holds a random number."] if drawn else []
     for before, after in pairwise(steps):
-        if after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
+        if not drawn and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
             lines.append(
                 f"  After {before['picked']} was chosen its utility fell from {_short(before['utility'])} to "
                 f"{_short(after['utility'])}: part of what it could teach is covered."

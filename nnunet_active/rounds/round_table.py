@@ -11,6 +11,7 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.query.query_tables import stands_out
+from nnunet_active.rounds.score_words import DRAWN
 from nnunet_active.rounds.time_budget import SliceMinutes
 
 if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
@@ -51,7 +52,7 @@ class Query:
             for _, row in proposal.selection.utilities.iterrows()
         ]
         selection = {**proposal.details, "utilities": steps}
-        return cls(proposal.number, "select", tuple(proposal.picks), selection, proposal.table)
+        return cls(proposal.number, "select", tuple(proposal.picks), selection, proposal.ranked)
 
     def components(self) -> list[str]:
         """Columns of the strategy's factors."""
@@ -88,9 +89,9 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         pd.DataFrame(rows).to_string(index=False),
     ]
     if dependent:
-        lines.append(
-            "utility and rank are those before the first choice; each later choice took the earlier ones into account."
-        )
+        drawn = not DRAWN.isdisjoint(name.removeprefix("component_") for name in query.components())
+        later = "was drawn anew" if drawn else "took the earlier ones into account"
+        lines.append(f"utility and rank are those before the first choice; each later choice {later}.")
     lines += [f"... and {left} more; all are in scores.csv of the round."] if left > 0 else []
     return "\n".join(lines + [f"Note: {note}" for note in query.selection.get("notes", ())])
 

@@ -50,7 +50,8 @@ FACTORS = {
     "cluster": "number of its cluster, a name and not a size",
     "cluster_size": "cases in its cluster",
     "uncertainty": "uncertainty of the uncertain voxels (in units of ln C)",
-    "probability": "probability with which the case was drawn from its cluster",
+    "probability": "probability with which the case was drawn at its step, or would have been at the first",
+    "doubt": "Dice that the network expects to lack (1 - its soft Dice confidence)",
     "plausible": "1: every usual class is predicted, in a usual volume",
     "utility": "utility of the strategy that ranks within a cluster",
 }
@@ -62,6 +63,9 @@ SLICE_RULES_IN_WORDS = {
     "random": "Slices are drawn; the more is predicted in one, the likelier it is.",
 }
 """Why a slice was chosen, by the campaign's rule."""
+
+DRAWN = frozenset({"probability", "noise"})
+"""Factors of strategies that draw: a utility that falls from step to step is then another draw, and no more."""
 
 NAMES_ONLY = frozenset({"cluster"})
 """Factors that are labels: a rank among the others would mean nothing."""

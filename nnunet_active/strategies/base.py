@@ -8,12 +8,13 @@ depend on one another); see ``docs/how-to-add-a-strategy.md``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 
+from nnunet_active.strategies.patient_rule import scan_at_random, whose_turn
 from nnunet_active.strategies.pool import ScoredPool, check_pool
 from nnunet_active.util.errors import ActiveError, EmptyPool
 
@@ -48,9 +49,12 @@ class Selection:
 
     Attributes:
         picks: the chosen cases, the first choice first.
-        utilities: one row per greedy step, one column per candidate (float64); NaN once a case has been picked, finite
-            everywhere else. Rows stop early only where they would not fit into ``MAX_UTILITY_BYTES`` (a note says so).
-        components: index: candidates; the named factors that the utility is made of.
+        utilities: one row per greedy step, one column per candidate (float64); NaN once a case has been picked, and where another scan
+            of its patient is the candidate, finite everywhere else. Rows stop early only where they would not fit into
+            ``MAX_UTILITY_BYTES`` (a note says so).
+        components: index: candidates; the named factors that the utility is made of. ``probability``: with which a pick was drawn at
+            its step, given the earlier ones and which scan of each patient was the candidate, and any other case would have been at
+            the first step; not known where a patient gives a further scan.
         notes: sentences for the user: fall-backs taken, values that were missing.
     """
 
@@ -153,6 +157,9 @@ class QueryStrategy(ABC):
     def query(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         """Pick ``n`` cases (all, if there are fewer). The order of the pool's rows makes no difference.
 
+        Where scans belong to one patient, the strategy gets one scan of each whose turn it is
+        (:mod:`~nnunet_active.strategies.patient_rule`), and is asked again once all these patients are picked.
+
         Raises:
             EmptyPool: no candidate is left.
             ActiveError: ``n`` < 1, or a score or an array that the strategy needs is missing or malformed.
@@ -164,9 +171,26 @@ class QueryStrategy(ABC):
         check_pool(pool, self.name)
         self._check_needs(pool)
         ordered = pool.sorted()
-        selection = self._select(ordered, min(int(n), len(ordered)), rng)
-        _check_selection(selection, ordered, min(int(n), len(ordered)), self.name)
+        n = min(int(n), len(ordered))
+        return self._select_by_patient(ordered, n, rng) if pool.patients else self._selected(ordered, n, rng)
+
+    def _selected(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        selection = self._select(pool, n, rng)
+        _check_selection(selection, pool, n, self.name)
         return selection
+
+    def _select_by_patient(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
+        left, answers = pool, []
+        while (wanted := n - sum(len(one.picks) for one in answers)) > 0:
+            part = left.only(np.sort(self._scans(left, whose_turn(left), rng)))
+            answer = self._selected(part, min(wanted, len(part)), rng)
+            answers.append(answer)
+            left = left.moved_to_labelled(left.scores.index.isin(answer.picks))
+        return _joined(answers, pool)
+
+    def _scans(self, pool: ScoredPool, patients: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        """The row of the scan that stands for each patient, (k,), out of its rows in ``patients``: at random."""
+        return scan_at_random(patients, rng)
 
     @abstractmethod
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
@@ -213,6 +237,26 @@ class ScoreStrategy(QueryStrategy):
         steps = Steps(pool, n)
         steps.pick_highest(utility)
         return steps.selection(self.components(pool), self.notes(pool))
+
+
+def _joined(answers: Sequence[Selection], pool: ScoredPool) -> Selection:
+    """One answer of several, made one after the other."""
+    import pandas as pd
+
+    cases = pool.scores.index
+    known = [len(one.utilities) == len(one.picks) for one in answers]
+    kept = answers[: known.index(False) + 1] if False in known else answers
+    later = [one.components.drop(columns="probability", errors="ignore") for one in answers[1:]]
+    candidates = pd.concat([answers[0].components, *later])
+    notes = list(dict.fromkeys(note for one in answers for note in one.notes))
+    if len(candidates) < len(pool):
+        notes.insert(0, f"One scan of a patient can be chosen: {len(candidates)} of {len(pool)} are candidates.")
+    return Selection(
+        picks=tuple(pick for one in answers for pick in one.picks),
+        utilities=pd.concat([one.utilities for one in kept], ignore_index=True).reindex(columns=cases),
+        components=candidates.reindex(cases),
+        notes=tuple(notes),
+    )
 
 
 def _check_selection(selection: Selection, pool: ScoredPool, n: int, name: str) -> None:

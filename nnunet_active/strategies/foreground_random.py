@@ -13,7 +13,8 @@ class ForegroundRandomStrategy(QueryStrategy):
 
     Each step takes the class that the picks so far cover least (ties: at random) and draws uniformly among the cases in
     which that class is predicted; cases without any predicted foreground come last.
-    utility(x) = 1[class predicted in x] + U[0, 1).
+    utility(x) = 1[class predicted in x] + U[0, 1). Records the ``probability`` of each pick at its step, given the earlier ones (of a
+    case not picked: at the first step): the mean over the least covered classes of 1 / cases left that show the class, where it does.
 
     Adapted to whole cases: nnActive draws patches from the (known) foreground; here the prediction decides, and the
     classes take turns (our choice). Classes come from the array ``class_volume`` (n, C; channel 0 is background), else all
@@ -29,15 +30,22 @@ class ForegroundRandomStrategy(QueryStrategy):
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         present = predicted_classes(pool)
         steps = Steps(pool, n)
-        covered = np.zeros(present.shape[1])
+        covered, chance, at_first = np.zeros(present.shape[1]), np.zeros(len(pool)), None
         while steps.remaining:
-            open_classes = np.flatnonzero(present[~steps.picked].any(axis=0))
-            utility = rng.random(len(pool))
+            left = ~steps.picked
+            open_classes = np.flatnonzero(present[left].any(axis=0))
+            utility, q = rng.random(len(pool)), left / left.sum()
             if len(open_classes):
                 least = open_classes[covered[open_classes] == covered[open_classes].min()]
                 utility = utility + present[:, rng.choice(least)]
-            covered += present[steps.pick(utility)]
-        return steps.selection({"predicted_classes": present.sum(axis=1)})
+                shown = present[:, least] & left[:, None]
+                q = (shown / shown.sum(axis=0)).mean(axis=1)
+            at_first = q if at_first is None else at_first
+            picked = steps.pick(utility)
+            chance[picked] = q[picked]
+            covered += present[picked]
+        chance = np.where(steps.picked, chance, at_first)
+        return steps.selection({"predicted_classes": present.sum(axis=1), "probability": chance})
 
 
 def predicted_classes(pool: ScoredPool) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nnunet_active.util.errors import ActiveError
 if TYPE_CHECKING:
     import pandas as pd
 
-_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class ScoredPool:
         rounds: the number of rounds planned.
         head_trained: False where the network's segmentation head is still as it was initialised, so that predictions say nothing.
         source_head_trained: the same of the source network.
+        answered: how many earlier rounds have brought a label.
+        patients: the patient of every case, by identifier; a case that is not there is a patient of its own.
+        begun: cases that are labelled or were asked for, also those that are candidates again, for other slices; they count where
+            cases belong together.
     """
 
     scores: pd.DataFrame
@@ -44,6 +48,9 @@ class ScoredPool:
     rounds: int = 1
     head_trained: bool = True
     source_head_trained: bool = True
+    answered: int = 0
+    patients: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    begun: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of candidates."""
@@ -58,6 +65,10 @@ class ScoredPool:
     def cases(self) -> tuple[str, ...]:
         """The candidates' identifiers, in the table's order."""
         return tuple(self.scores.index)
+
+    def patient(self, case: str) -> str:
+        """The patient of a case."""
+        return self.patients.get(case, case)
 
     def column(self, name: str, missing: float = 0.0) -> np.ndarray:
         """A copy of a score column, float64 (n,); every value that is not finite becomes ``missing``."""
@@ -90,6 +101,13 @@ class ScoredPool:
             labelled_arrays={name: np.asarray(values)[labelled_order] for name, values in self.labelled_arrays.items()},
         )
 
+    def only(self, rows: np.ndarray) -> ScoredPool:
+        """The pool without the candidates in all other rows; ``rows`` is sorted."""
+        if len(rows) == len(self):
+            return self
+        arrays = {name: np.asarray(values)[rows] for name, values in self.arrays.items()}
+        return replace(self, scores=self.scores.iloc[rows], arrays=arrays)
+
     def moved_to_labelled(self, picked: np.ndarray) -> ScoredPool:
         """The pool as it would be if the candidates with ``picked`` (n,) bool had been labelled."""
         # Labelled cases that have no arrays at all cannot stay beside new ones that do: the rows would not match.
@@ -107,6 +125,7 @@ class ScoredPool:
             arrays={name: values[~picked] for name, values in self.arrays.items()},
             labelled_cases=(*kept, *self.scores.index[picked]),
             labelled_arrays=labelled_arrays,
+            begun=(*self.begun, *self.labelled_cases) if self.patients else self.begun,
         )
 
 

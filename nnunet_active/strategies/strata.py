@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from nnunet_active.util.errors import ActiveError
 
 MAX_CLUSTERS = 500
 USUAL, VOLUMES = 0.8, (5, 95)
+ROUNDS, CONFIDENCE = 2, ("soft_dice_confidence", "confidence")
 NO_CLASSES = "No features of the predicted classes: typicality goes by the whole image."
 
 
@@ -22,16 +23,18 @@ class StrataStrategy(QueryStrategy):
 
     1. Embeddings of length 1; candidates and labelled cases are clustered into min(m + b, 500) k-means clusters.
     2. Each step takes the cluster with the fewest labelled or picked cases, the largest of these.
-    3. In it a case is drawn with q(x) = (1 - ``uniform``) t(x)^``power`` p(x) / sum + ``uniform`` / size, where
+    3. In it a case is drawn with q(x) = (1 - ``uniform``) [t(x)^(1 - r) h(x)^r]^``power`` p(x) / sum + ``uniform`` / size, where
        t(x) = 1 / mean distance to the min(10, size / 2) nearest candidates of the cluster, in the features of the predicted
        classes (``class_mean``, side by side, length 1), and p(x) = 1 for a plausible prediction: every class that 80 % of the
-       pool show is there, and the volume lies between the pool's 5th and 95th percentile.
+       pool show is there, and the volume lies between the pool's 5th and 95th percentile. r = 0 until two rounds have brought labels.
+       Then r = min(1/2, m / 10) with m labelled cases, and h(x) in (0, 1] is the rank of x in the cluster by difficulty, 1 - soft Dice
+       confidence, over the cluster's size.
 
-    ``groups`` is a regular expression that finds the patient in a case identifier (its first group, else the whole match): one scan
-    of a patient is a candidate, the one nearest to the patient's others, and none of a patient with a label, as long as there are
-    others. Records: ``probability`` of each pick at its step (of a case not picked: at the first step), ``cluster`` and
-    ``cluster_size``, the cases that a pick stands for. utility = ln q + Gumbel noise, which draws with the probabilities q.
-    Paper: none; measured in ``docs/measured.md``. Cost: O(n (m + b) d + n^2 d / (m + b)).
+    Of a patient (``--groups``), the scan nearest to the others is the candidate. Records: ``probability`` of each pick at its step (of
+    a case not picked: at the first step), ``cluster`` and ``cluster_size``, the cases that a pick stands for, and ``doubt``, the
+    difficulty, where it counts. utility = ln q + Gumbel noise, which draws with the probabilities q.
+    Paper: none, our own; the first pick is measured in ``docs/measured.md``, the difficulty of later rounds is not measured.
+    Cost: O(n (m + b) d + n^2 d / (m + b)).
     """
 
     name = "strata"
@@ -41,15 +44,11 @@ class StrataStrategy(QueryStrategy):
     paper = "-"
     cost = "O(n (m + b) d + n^2 d / (m + b))"
 
-    def __init__(self, groups: str = "", power: float = 4.0, uniform: float = 0.1, neighbours: int = 10):
-        """Args: groups: see above; power: weight of typicality; uniform: share left to chance; neighbours: for typicality."""
+    def __init__(self, power: float = 4.0, uniform: float = 0.1, neighbours: int = 10):
+        """Args: power: how sharp the draw is; uniform: share left to chance; neighbours: for typicality."""
         if not 0 < uniform <= 1 or power < 0 or neighbours < 1:
             raise ActiveError("strata: uniform has to lie in (0, 1], power at 0 or above, neighbours at 1 or above.")
-        try:
-            self.pattern = re.compile(groups)
-        except re.error as error:
-            raise ActiveError(f"strata: groups is '{groups}', which is no regular expression: {error}.") from error
-        self.groups, self.power, self.uniform, self.neighbours = groups, power, uniform, neighbours
+        self.power, self.uniform, self.neighbours = power, uniform, neighbours
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         labelled = pool.labelled_embedding()
@@ -57,50 +56,58 @@ class StrataStrategy(QueryStrategy):
         label = cluster(everything, min(len(labelled) + n, MAX_CLUSTERS), rng)[0]
         own, size = label[: len(pool)], np.bincount(label)
         explored = np.bincount(label[len(pool) :], minlength=len(size))
-        features = by_class(pool)
-        good, first = plausible(pool), self._candidates(pool, features)
+        features, good, hard = by_class(pool), plausible(pool), doubt(pool)
+        share = 0.0 if hard is None else min(0.5, len(pool.labelled_cases) / 10)
         noise = rng.gumbel(size=(n, len(pool)))
         steps, chance, made = Steps(pool, n), np.zeros(len(pool)), None
         for step in range(n):
-            left = first & ~steps.picked
-            left = left if left.any() else ~steps.picked
+            left = ~steps.picked
             open_ = np.bincount(own[left], minlength=len(size))
             # lexsort: fewest labels, then largest; clusters without a candidate left come last.
             target = np.lexsort((np.arange(len(size)), -size, explored, open_ == 0))[0]
-            q = self.probabilities(features, left & (own == target), good)
+            q = self.probabilities(features, left & (own == target), good, hard, share)
             made = q if made is None else made
             picked = steps.pick(np.log(np.maximum(q, 1e-300)) + np.where(q > 0, noise[step], 0.0))
             chance[picked] = q[picked]
             explored[own[picked]] += 1
         chance = np.where(steps.picked, chance, made)
         found = {"probability": chance, "cluster": own, "cluster_size": size[own], "plausible": good}
+        found |= {} if hard is None else {"doubt": hard}
         return steps.selection(found, () if "class_mean" in pool.arrays else (NO_CLASSES,))
 
-    def probabilities(self, z: np.ndarray, candidates: np.ndarray, good: np.ndarray) -> np.ndarray:
-        """q(x), (n,), of a draw among ``candidates`` (n,) bool, of which ``good`` (n,) bool are plausible."""
+    def probabilities(
+        self,
+        z: np.ndarray,
+        candidates: np.ndarray,
+        good: np.ndarray,
+        hard: np.ndarray | None = None,
+        share: float = 0.0,
+    ) -> np.ndarray:
+        """q(x), (n,), of a draw among ``candidates`` (n,) bool, of which ``good`` (n,) bool are plausible.
+
+        Args:
+            z: (n, d) features for typicality.
+            candidates, good: see above.
+            hard: difficulty, (n,); None: it does not count.
+            share: r, the weight of difficulty.
+        """
+        from scipy.stats import rankdata  # not above, as in vectors
+
         members = np.flatnonzero(candidates)
         weight = typicality(z[members], self.neighbours)
-        weight = (weight / weight.max()) ** self.power * good[members]
+        weight = weight / weight.max()
+        if hard is not None and share:
+            weight = weight ** (1 - share) * (rankdata(hard[members].round(9)) / len(members)) ** share
+        weight = weight**self.power * good[members]
         q = np.zeros(len(z))
         q[members] = 1 / len(members)
         if weight.any():
             q[members] = (1 - self.uniform) * weight / weight.sum() + self.uniform / len(members)
         return q
 
-    def _candidates(self, pool: ScoredPool, z: np.ndarray) -> np.ndarray:
-        """One case of each patient without a label, (n,) bool; all cases where no groups are told."""
-        if not self.groups:
-            return np.ones(len(pool), dtype=bool)
-        patients = np.array([self._patient(case) for case in pool.cases])
-        done = {self._patient(case) for case in pool.labelled_cases}
-        chosen = np.zeros(len(pool), dtype=bool)
-        for patient in set(patients) - done:
-            chosen[medoid(z, np.flatnonzero(patients == patient))] = True
-        return chosen
-
-    def _patient(self, case: str) -> str:
-        found = self.pattern.search(case)
-        return case if found is None else found.group(1 if self.pattern.groups else 0) or case
+    def _scans(self, pool: ScoredPool, patients: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+        z = by_class(pool)
+        return np.array([medoid(z, rows) for rows in patients])
 
 
 def by_class(pool: ScoredPool) -> np.ndarray:
@@ -113,6 +120,12 @@ def by_class(pool: ScoredPool) -> np.ndarray:
     mean, shown = np.asarray(pool.arrays["class_mean"], dtype=np.float64)[:, 1:], predicted_classes(pool)
     usual = (mean * shown[..., None]).sum(axis=0) / np.maximum(shown.sum(axis=0), 1)[:, None]
     return unit_rows(np.where(shown[..., None], mean, usual).reshape(len(pool), -1))
+
+
+def doubt(pool: ScoredPool) -> np.ndarray | None:
+    """1 - soft Dice confidence of every case, (n,), 1 where nothing is predicted; None until two rounds have brought labels."""
+    column = next((name for name in CONFIDENCE if name in pool.scores), None)
+    return None if pool.answered < ROUNDS or column is None else 1 - pool.column(column)
 
 
 def medoid(z: np.ndarray, members: np.ndarray) -> int:

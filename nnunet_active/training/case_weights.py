@@ -2,7 +2,7 @@ r"""How many cases of the pool does a labelled one stand for, where its probabil
 
 A strategy that divides the pool into K parts and draws in each with probabilities p records both (``strata``: columns ``cluster``
 and ``probability`` of the round's ``scores.csv``; without parts, K = 1). With N candidates, a draw among N / K equal ones would have
-had the probability K / N, so that case i stands for
+had the probability K / N (without parts 1 / (N - k) after k picks), so that case i stands for
 
     r_i = K / (N p_i)        cases that are drawn like others (Horvitz & Thompson, JASA 1952),
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
@@ -49,9 +50,11 @@ def rarities_of(made: Round) -> dict[str, float]:
     table, asked = made.scores(), list(made.requested)
     if PROBABILITY not in table or made.selection().get("must_include"):
         return {}
-    parts = table[PART].nunique() if PART in table else 1
+    candidates = table[table[PROBABILITY].notna()]  # of scans of one patient only one is
+    parts = candidates[PART].nunique() if PART in table else 1
+    equal = parts / (len(candidates) - np.arange(len(asked)) * (parts == 1))
     drawn = table.loc[asked, PROBABILITY]
-    return (parts / len(table) / drawn[drawn > 0]).to_dict()
+    return (equal / drawn)[drawn > 0].to_dict()
 
 
 def case_weights(rounds: Iterable[Round], cases: Iterable[str], log: Log) -> pd.Series:

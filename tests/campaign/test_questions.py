@@ -72,3 +72,12 @@ def test_nobody_outside_the_folder_touches_the_state_of_a_campaign_or_compares_i
             if isinstance(node, ast.Compare) and "oracle" in ast.unparse(node.left):
                 found.append(f"{file.name}:{node.lineno} {ast.unparse(node)}")
     assert len(sources()) > 100 and found == []
+
+
+def test_a_round_is_answered_once_it_has_brought_a_label(campaign):
+    assert campaign.rounds_answered() == 1
+    frame = pd.DataFrame({"utility": [1.0]}, index=["d"])
+    campaign.append_round(RoundContent(["d"], frame, frame.T, frame))
+    assert campaign.rounds_answered() == 1
+    campaign.mark_labelled(["d"])
+    assert campaign.rounds_answered() == 2

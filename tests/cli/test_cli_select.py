@@ -41,6 +41,27 @@ def test_one_json_object_and_nothing_else_on_stdout(target, capsys):
     assert content["candidates"][0]["case"] == content["requested"][0]
 
 
+def test_a_campaign_with_patients_asks_for_one_scan_of_each_until_all_had_their_turn(target, tmp_path, capsys):
+    patient = {f"case_{i}": f"p{i // 2}" for i in range(6)}  # case_0 is labelled
+    file = tmp_path / "patients.csv"
+    file.write_text("".join(f"{case},{one}\n" for case, one in patient.items()))
+    assert main(["preprocess", "-d", "902", "-c", "3d_fullres", "-np", "1"]) == 0
+    assert main(["init", "-d", "902", "-c", "3d_fullres", "-f", "0", "--groups", str(file), "--budget", "5"]) == 0
+    capsys.readouterr()
+    assert select("-n", "2", "--strategy", "strata") == 0
+    campaign = Campaign.open(target.preprocessed, 0)
+    (made,) = campaign.rounds
+    assert sorted(patient[case] for case in made.requested) == ["p1", "p2"]
+    assert made.scores()["component_probability"][list(made.requested)].notna().all()
+    assert "One scan of a patient can be chosen: 2 of 5 are candidates." in capsys.readouterr().out
+    other = next(case for case in patient if patient[case] == "p1" and case not in made.scores().index)
+    assert main(["explain", "-d", "902", other]) == 0
+    assert "a round asks for one scan of a patient" in capsys.readouterr().out
+    assert select("-n", "3", "--more") == 0
+    campaign.refresh()
+    assert sorted(patient[case] for case in campaign.rounds[1].requested) == ["p0", "p1", "p2"]
+
+
 def test_while_cases_wait_nothing_new_is_asked_for(target, capsys):
     select("-n", "1", "--strategy", "random")
     capsys.readouterr()

@@ -3,8 +3,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from nnunet_active.data.patients import Patients
 from nnunet_active.util.errors import CampaignError
@@ -61,23 +59,6 @@ def test_a_damaged_setting_is_refused(content):
 def test_without_groups_every_case_is_a_patient_of_its_own():
     assert Patients.from_json({}) == Patients() and Patients().to_json() == {}
     assert Patients().cases_of(["b", "a"]) == {"a": ["a"], "b": ["b"]}
-
-
-@settings(max_examples=200, deadline=None)
-@given(
-    candidates=st.lists(st.sampled_from(CASES), unique=True),
-    before=st.lists(st.sampled_from(CASES), unique=True),
-    number=st.integers(1, 8),
-    seed=st.integers(0, 99),
-)
-def test_a_patient_gives_a_second_candidate_only_where_there_are_too_few_patients(candidates, before, number, seed):
-    patients = Patients("^p.")
-    found = patients.one_of_each(candidates, before, number, [seed])
-    assert found == patients.one_of_each(candidates[::-1], before, number, [seed])
-    assert set(found) <= set(candidates) and len(found) >= min(number, len(candidates))
-    fresh = {patients.of(case) for case in candidates} - {patients.of(case) for case in before}
-    if len(fresh) >= number:
-        assert sorted(map(patients.of, found)) == sorted(fresh)
 
 
 def test_companions_are_the_other_scans_of_the_same_patients():

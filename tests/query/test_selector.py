@@ -36,7 +36,7 @@ def setting(nnunet_folders):
 def start(**settings):
     return start_campaign(
         Place.of(NAME, "3d_fullres", PLANS, "all"),
-        Settings(**{"budget": 2, "epochs": 100, **settings}),
+        Settings(**{"strategy": "mmacts", "budget": 2, "epochs": 100, **settings}),
         log=silent,
     )
 
@@ -227,6 +227,12 @@ def test_a_query_asks_for_one_scan_of_a_patient_while_there_are_patients_that_no
     assert (
         len(ask(campaign, target, window, size=4).picks) == 4
     )  # too few patients are no reason to ask for fewer cases
+    (made,) = campaign.rounds
+    candidates = made.scores().index
+    assert sorted(map(patient, candidates)) == ["p0", "p1", "p2"] and made.selection()["candidates"] == 3
+    assert set(made.selection()["utilities"][0]) == set(candidates)
+    with np.load(made.folder / "embeddings.npz") as arrays:
+        assert arrays["cases"].tolist() == list(candidates) and len(arrays["embedding"]) == 3
     must = next(case for case in target.store.identifiers() if patient(case) == fresh)
     with_must = ask(campaign, target, window, size=2, must_include=[must]).picks
     assert with_must[0] == must and len(with_must) == 2

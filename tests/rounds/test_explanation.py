@@ -73,6 +73,34 @@ def test_a_chosen_case_is_explained_in_words(campaign):
     assert "Note: The drift is zero." in text
 
 
+def of_one_round(tmp_path, table: pd.DataFrame, steps: list[list[float]], picks: list[str], **settings) -> Campaign:
+    campaign = begin(tmp_path / "Dataset204_GliomaTarget", settings=Settings(budget=2, query_size=2, **settings))
+    details = {"strategy": "foreground_random", "candidates": len(table), "dominant_modality": {}, "notes": []}
+    steps = pd.DataFrame(steps, columns=table.index)
+    content = RoundContent(picks, table, steps, pd.DataFrame({"case": picks}), {}, details)
+    campaign.append_round(content, made_by="select")
+    return campaign
+
+
+def test_where_chance_decides_a_lower_draw_is_not_called_covered(tmp_path):
+    table = POOL[["utility"]].assign(component_probability=0.25)
+    campaign = of_one_round(tmp_path, table, [[4.0, 3.0, 2.0, 1.0], [np.nan, 0.5, 1.9, 1.0]], ["a", "c"])
+    text = format_explanation(explain_case(campaign, "b"))
+    assert "Chance decides: the utility holds a random number." in text and "covered" not in text
+    assert "probability 0.25" in text and "drawn at its step" in text
+
+
+def test_a_scan_of_whose_patient_another_one_was_the_candidate_is_explained(tmp_path):
+    campaign = of_one_round(
+        tmp_path, POOL[["utility"]], [[4.0, 3.0, 2.0, 1.0]], ["a"], groups={"table": dict.fromkeys("bx", "p")}
+    )
+    assert (
+        "x has not been a candidate yet: a round asks for one scan of a patient, and b is of the same."
+        in format_explanation(explain_case(campaign, "x", "xy"))
+    )
+    assert "y has not been in any query yet" in format_explanation(explain_case(campaign, "y", "xy"))
+
+
 def test_a_case_that_lost_its_chance_to_a_similar_one_is_explained(campaign):
     text = format_explanation(explain_case(campaign, "b"))
     assert "b was not chosen: utility 3, rank 2 of 4." in text

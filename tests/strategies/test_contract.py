@@ -281,6 +281,9 @@ def test_a_pool_has_no_field_that_could_hold_a_label():
         "rounds",
         "head_trained",
         "source_head_trained",
+        "answered",
+        "patients",
+        "begun",
     }
 
 

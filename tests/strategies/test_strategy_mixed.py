@@ -54,6 +54,17 @@ def test_foreground_random_without_classes_needs_only_the_foreground():
     assert query("foreground_random", pool, 2).picks == ("b", "a")
 
 
+def test_foreground_random_records_the_probability_of_each_pick_given_the_earlier_ones():
+    pool = with_classes([[9, 1, 1], [9, 1, 0], [9, 1, 0], [9, 0, 0]])
+    first = query("foreground_random", pool, 1).components["probability"]
+    assert first.to_numpy() == pytest.approx([(1 / 3 + 1) / 2, 1 / 6, 1 / 6, 0])
+    drawn = np.bincount([indices(query("foreground_random", pool, 1, s))[0] for s in range(1500)], minlength=4) / 1500
+    assert drawn == pytest.approx(first.to_numpy(), abs=0.05)
+    both = next(s for s in (query("foreground_random", pool, 4, seed) for seed in range(50)) if s.picks[0] == "c000")
+    later = both.components["probability"][list(both.picks)]
+    assert later.to_numpy() == pytest.approx([2 / 3, 1 / 2, 1, 1])
+
+
 # aada
 
 

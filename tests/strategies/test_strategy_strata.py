@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
 from strategy_pools import from_embedding, indices
 
@@ -81,14 +83,37 @@ def test_with_groups_one_scan_of_a_patient_is_asked_for_and_none_of_a_patient_wi
     names = [f"p{i // 2}_{i % 2}" for i in range(16)]
     pool = from_embedding(pool.embedding(), pool.embedding()[:1], foreground_voxels=np.full(16, 100.0))
     pool = type(pool)(pool.scores.set_axis(names), pool.arrays, ("p0_9",), pool.labelled_arrays)
-    selection = query(pool, 7, groups=r"(p\d+)_")
+    pool = dataclasses.replace(pool, patients={case: case.split("_")[0] for case in [*names, "p0_9"]})
+    selection = query(pool, 7)
     assert {pick.split("_")[0] for pick in selection.picks} == {f"p{i}" for i in range(1, 8)}
-    assert len(query(pool, 16, groups=r"(p\d+)_").picks) == 16, (
-        "the other scans follow once all patients had their turn"
-    )
+    assert len(query(pool, 16).picks) == 16, "the other scans follow once all patients had their turn"
 
 
-@pytest.mark.parametrize("options", [{"uniform": 0}, {"power": -1}, {"neighbours": 0}, {"groups": "("}])
+def test_from_the_third_round_on_the_difficult_ones_of_a_cluster_are_drawn_more_often():
+    pool = three_clouds(sizes=(10,), labelled=[[-10, 0, 0, 0, 0]] * 3)
+    confidence = np.array([0.9, 0.8, 0.8, 0.7, 0.6, 0.5, 0.95, np.nan, 0.3, 0.2])
+    pool = dataclasses.replace(pool, scores=pool.scores.assign(soft_dice_confidence=confidence))
+    early, late = (query(dataclasses.replace(pool, answered=rounds), 1).components for rounds in (1, 2))
+    own = early["cluster"] == early["cluster"].loc[early["probability"] > 0].iloc[0]
+    assert "doubt" not in early and own.sum() >= 2
+    z = unit_rows(pool.embedding())[own]
+    k = min(10, len(z) // 2)
+    typical = 1 / np.sort(np.linalg.norm(z[:, None] - z[None], axis=2), axis=1)[:, 1 : k + 1].mean(axis=1)
+    doubt = np.nan_to_num(1 - confidence, nan=1.0)
+    rank = np.array([(doubt[own] < one).sum() + ((doubt[own] == one).sum() + 1) / 2 for one in doubt[own]]) / len(z)
+    for components, r in ((early, 0.0), (late, 0.3)):
+        weight = (typical ** (1 - r) * rank**r) ** 4
+        expected = 0.9 * weight / weight.sum() + 0.1 / len(z)
+        assert components["probability"][own].to_numpy() == pytest.approx(expected)
+    assert late["doubt"].to_numpy() == pytest.approx(doubt)
+
+
+def test_without_a_confidence_typicality_alone_decides_in_every_round():
+    pool = three_clouds(labelled=np.eye(2, 5) * 10)
+    pd.testing.assert_frame_equal(query(dataclasses.replace(pool, answered=5), 2).components, query(pool, 2).components)
+
+
+@pytest.mark.parametrize("options", [{"uniform": 0}, {"power": -1}, {"neighbours": 0}])
 def test_an_option_that_makes_no_sense_is_one_sentence(options):
     with pytest.raises(ActiveError, match=r"^strata: ") as caught:
         get_strategy("strata", **options)

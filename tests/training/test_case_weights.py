@@ -50,9 +50,15 @@ def test_where_all_cases_were_drawn_alike_the_gains_are_those_without_weights_to
 
 def test_a_rare_pick_stands_for_more_cases_than_a_likely_one(tmp_path):
     one = made(tmp_path, 1, ["c", "d"], strata_table(FOUR))
-    assert rarities_of(one) == pytest.approx({"c": 0.25 / 0.1, "d": 0.25 / 0.4})
+    assert rarities_of(one) == pytest.approx({"c": 1 / 4 / 0.1, "d": 1 / 3 / 0.4}), "the second draw is among three"
     parts = made(tmp_path, 2, ["c", "d"], strata_table(FOUR, {"a": 0, "b": 0, "c": 1, "d": 1}))
     assert rarities_of(parts) == pytest.approx({"c": 0.5 / 0.1, "d": 0.5 / 0.4})
+
+
+def test_equal_chances_count_equally_whatever_is_left_to_draw_from(tmp_path):
+    chances = {"a": 1 / 3, "b": 1 / 2, "c": 1.0, "another scan of a patient": np.nan}
+    one = made(tmp_path, 1, ["a", "b", "c"], strata_table(chances))
+    assert rarities_of(one) == pytest.approx(dict.fromkeys("abc", 1.0))
 
 
 def test_a_case_counts_by_the_round_that_asked_first_and_by_one_where_nothing_is_known(tmp_path):
