@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nnunet_active.util.errors import ActiveError
 if TYPE_CHECKING:
     import pandas as pd
 
-_NONE: Mapping[str, Any] = MappingProxyType({})
+_NONE: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class ScoredPool:
     head_trained: bool = True
     source_head_trained: bool = True
     answered: int = 0
-    patients: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    patients: Mapping[str, str] = field(default_factory=dict)
     begun: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -1,8 +1,8 @@
 r"""How many cases of the pool does a labelled one stand for, where its probability of being drawn was recorded?
 
 A strategy that divides the pool into K parts and draws in each with probabilities p records both (``strata``: columns ``cluster``
-and ``probability`` of the round's ``scores.csv``; without parts, K = 1). With N candidates, a draw among N / K equal ones would have
-had the probability K / N (without parts 1 / (N - k) after k picks), so that case i stands for
+and ``probability`` of the round's ``scores.csv``; ``foreground_random`` has no parts: K = 1). With N candidates, a draw among N / K
+equal ones would have had the probability K / N (without parts 1 / (N - k) after k picks), so that case i stands for
 
     r_i = K / (N p_i)        cases that are drawn like others (Horvitz & Thompson, JASA 1952),
 
@@ -54,7 +54,7 @@ def rarities_of(made: Round) -> dict[str, float]:
     parts = candidates[PART].nunique() if PART in table else 1
     equal = parts / (len(candidates) - np.arange(len(asked)) * (parts == 1))
     drawn = table.loc[asked, PROBABILITY]
-    return (equal / drawn)[drawn > 0].to_dict()
+    return (equal / drawn)[drawn > 0].round(9).to_dict()  # equal chances are equal, however they were summed up
 
 
 def case_weights(rounds: Iterable[Round], cases: Iterable[str], log: Log) -> pd.Series:

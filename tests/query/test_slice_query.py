@@ -16,8 +16,11 @@ from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.pool_building import open_cache
 from nnunet_active.query.pool_scoring import score_cases
+from nnunet_active.query.question import Question
+from nnunet_active.query.selector import propose
 from nnunet_active.query.slice_query import SliceQuery
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
 
 @pytest.fixture
@@ -82,6 +85,19 @@ def test_all_scans_are_candidates_where_there_are_slices_for_all_else_fresh_ones
     query = SliceQuery(campaign, target.store)
     assert query.candidates(cases, 4) == (cases, 4)
     assert query.candidates(cases, 3) == (cases[1:], 1)
+
+
+def test_slices_are_asked_of_patients_without_a_label_first(setting):
+    _, window = setting
+    patients = {"case_0": "p", "case_1": "p", "case_2": "q", "case_3": "r"}
+    campaign = start(strategy="random", groups={"table": patients}, per_case=1)
+    ask(campaign, {"case_0": SliceRequest("z", (4,))})
+    campaign.mark_labelled(["case_0"])
+    workspace = Workspace.of(campaign)
+    two = propose(workspace, window, list(patients), Question(size=2), log=silent)
+    assert sorted(two.picks) == ["case_2", "case_3"] and two.units == 2
+    everyone = propose(workspace, window, list(patients), Question(size=4), log=silent)
+    assert sorted(everyone.picks[:2]) == ["case_2", "case_3"] and sorted(everyone.picks) == list(patients)
 
 
 def test_a_scan_without_open_slices_is_no_candidate(setting):
