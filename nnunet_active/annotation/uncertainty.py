@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.scoring.temperature import tempered
+
 SLAB_VOXELS = 2**20
 # Steps of the stored map, our choice: far below what an eye or a mean can tell, and the file becomes several times smaller.
 STEP_NATS = 2.0**-14
@@ -21,7 +23,7 @@ def entropy_map(logits: Tensor, regions: bool = False, temperature: float = 1.0)
     Args:
         logits: (C, Z, Y, X), any float type.
         regions: sigmoid heads instead of a softmax.
-        temperature: what the logits are divided by, of :mod:`nnunet_active.scoring.temperature`.
+        temperature: of :mod:`nnunet_active.scoring.temperature`.
 
     Returns:
         (Z, Y, X) float32, rounded to steps of 2**-14 nats.
@@ -29,9 +31,7 @@ def entropy_map(logits: Tensor, regions: bool = False, temperature: float = 1.0)
     flat = logits.reshape(logits.shape[0], -1)
     entropy = torch.empty(flat.shape[1])
     for start in range(0, flat.shape[1], SLAB_VOXELS):
-        part = flat[:, start : start + SLAB_VOXELS].float()
-        if temperature != 1:
-            part = part / temperature
+        part = tempered(flat[:, start : start + SLAB_VOXELS], temperature, regions)
         if regions:
             p = torch.sigmoid(part)
             slab = (torch.special.entr(p) + torch.special.entr(torch.sigmoid(-part))).sum(0)

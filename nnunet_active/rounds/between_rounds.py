@@ -206,7 +206,7 @@ def _hand_over(prepared: Prepared, window: Window | None, place: HandOff, log: L
     def temperature() -> float:
         found = fitted_temperature(workspace.campaign, network().digest)
         if found != 1:
-            log(f"Uncertainty maps are calibrated: the logits are divided by {found:.2f}, which a forecast has fitted.")
+            log(f"Uncertainty maps are calibrated by a temperature of {found:.2f}, which a forecast has fitted.")
         return found
 
     return hand_over(workspace, predict, place.folder, place.copy_images, log, temperature)

@@ -19,7 +19,7 @@ from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.forecast.expected_dice import LABELS_NEEDED
 from nnunet_active.nnunet.window import Window
 from nnunet_active.rounds.forecast_record import forecast_folder
-from nnunet_active.scoring.temperature import fit_temperature
+from nnunet_active.scoring.temperature import doubtful, fit_temperature
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.state_file import read_remade_json
 from nnunet_active.workspace import Workspace
@@ -68,23 +68,22 @@ def _read(campaign: Campaign) -> dict[str, Any]:
 
 
 def _sample(workspace: Workspace, window: Window, case: str) -> tuple[Tensor, Tensor]:
-    """Logits and truth of some labelled voxels, slab by slab."""
+    """Logits and truth of some labelled voxels that the network is in doubt of, slab by slab."""
     image, label = workspace.store.load_image(case), read_label_map(workspace.store.folder, case)[0]
     labels = workspace.dataset_json["labels"]
     labelled = (label >= 0) & (label != (-1 if (ignore := ignore_value(workspace.dataset_json)) is None else ignore))
-    places = np.flatnonzero(labelled)
-    rng = np.random.default_rng(0)
-    chosen = np.zeros(label.size, dtype=bool)
-    chosen[rng.choice(places, min(VOXELS, len(places)), replace=False)] = True
-    chosen = chosen.reshape(label.shape)
     truth = np.stack([*class_masks(label, labels).values()]) if window.regions else label.astype(np.int64)
-    found: list[Tensor] = []
-    true: list[Tensor] = []
+    rng = np.random.default_rng(0)
+    kept: list[Tensor] = []  # logits, truth, and a number by which voxels are drawn
     with window.slabs(image) as slabs:
         for slab in slabs:
             n, rows = slab.logits.shape[1:3]
             box = (slice(slab.first, slab.first + n), slice(slab.row, slab.row + rows))
-            here = chosen[box]
-            found.append(slab.logits[:, torch.from_numpy(here).to(slab.logits.device)].float().cpu())
-            true.append(torch.from_numpy(np.ascontiguousarray(truth[(..., *box, slice(None))][..., here])))
-    return torch.cat(found, 1), torch.cat(true, -1)
+            here = torch.from_numpy(labelled[box]) & doubtful(slab.logits, window.regions).cpu()
+            found = slab.logits[:, here.to(slab.logits.device)].float().cpu()
+            true = torch.from_numpy(np.ascontiguousarray(truth[(..., *box, slice(None))][..., here.numpy()]))
+            new = [found, true, torch.from_numpy(rng.random(found.shape[1]))]
+            kept = [torch.cat(both, -1) for both in zip(kept, new, strict=True)] if kept else new
+            drawn = kept[2].argsort()[:VOXELS]
+            kept = [part[..., drawn] for part in kept]
+    return kept[0], kept[1]

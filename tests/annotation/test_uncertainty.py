@@ -8,13 +8,15 @@ import torch
 
 from nnunet_active.annotation.uncertainty import STEP_NATS, entropy_map
 from nnunet_active.scoring.statistics import score_logits
+from nnunet_active.scoring.temperature import tempered
 
 LOGITS = torch.randn(4, 5, 6, 7, generator=torch.Generator().manual_seed(0)) * 4
 
 
-def test_a_temperature_is_what_the_logits_are_divided_by():
-    assert np.array_equal(entropy_map(LOGITS, temperature=2.0), entropy_map(LOGITS / 2))
-    assert np.array_equal(entropy_map(LOGITS, True, 0.5), entropy_map(LOGITS * 2, True))
+def test_a_temperature_makes_doubt_grow():
+    assert np.array_equal(entropy_map(LOGITS, temperature=2.0), entropy_map(tempered(LOGITS, 2.0)))
+    assert np.array_equal(entropy_map(LOGITS, True, 0.5), entropy_map(tempered(LOGITS, 0.5, True), True))
+    assert entropy_map(LOGITS, temperature=2.0).mean() > 1.2 * entropy_map(LOGITS).mean()
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

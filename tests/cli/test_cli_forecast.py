@@ -111,7 +111,7 @@ def test_labels_that_the_network_has_not_seen_calibrate_the_uncertainty_maps_of_
     assert again["temperature"] == content["temperature"]
     assert main(["select", "-d", "902", "-n", "1", "--more", "-device", "cpu", "-o", str(target.root / "after")]) == 0
     out = capsys.readouterr().out
-    assert f"divided by {content['temperature']:.2f}" in out
+    assert f"a temperature of {content['temperature']:.2f}" in out
 
 
 def test_a_trainer_that_has_trained_nothing_is_one_line(target, capsys):

@@ -270,6 +270,13 @@ def test_what_a_forecast_is_worth_is_that_of_its_rows() -> None:
     assert f"stood {stop.loc['all', 'left_where_on']:.2f} above" in text
     honest = stops.query("rule == 'left out' and labels == 4 and curves == 'all'")
     assert f"on the other pairs, it came in {honest['stopped'].item()}." in text and honest["lost"].item() == 0
+    maps = pd.read_csv(results / "map_calibration.csv").groupby(["region", "pair"]).mean(numeric_only=True)
+    hearts, glioma = (
+        f"{maps.loc[('band', pair), 'ece_after']:.2f} in place of {maps.loc[('band', pair), 'ece_before']:.2f} on {name}"
+        for pair, name in (("cardiac", "hearts"), ("glioma", "glioma"))
+    )
+    assert f"p is off by {hearts}, {glioma}" in text
+    assert (maps.loc["all", "ece_after"] < maps.loc["all", "ece_plain"]).all()
     cost = pd.read_csv(results / "forecast_cost.csv").set_index("configuration")["ratio"]
     assert f"{cost['2d']:.1f} scoring passes in `2d` and {cost['3d_fullres']:.1f} in 3-D" in text
 

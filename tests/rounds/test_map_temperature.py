@@ -9,7 +9,7 @@ from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.rounds.asking_model import FoundModel, make_window
 from nnunet_active.rounds.forecast_record import forecast_folder
 from nnunet_active.rounds.map_temperature import TEMPERATURES, fit_map_temperature, fitted_temperature
-from nnunet_active.scoring.temperature import fit_temperature, mean_surprise
+from nnunet_active.scoring.temperature import doubtful, fit_temperature, mean_surprise
 from nnunet_active.workspace import Workspace
 
 CASES = ["case_0", "case_1", "case_2"]
@@ -37,7 +37,8 @@ def test_the_temperature_fits_the_labels_and_is_kept_for_that_network_alone(work
     for case in CASES:
         logits = window.logits(workspace.store.load_image(case)).float()
         truth = torch.from_numpy(np.ascontiguousarray(read_label_map(workspace.store.folder, case)[0]).astype(np.int64))
-        samples.append((logits.flatten(1)[:, truth.flatten() >= 0], truth.flatten()[truth.flatten() >= 0]))
+        chosen = (truth.flatten() >= 0) & doubtful(logits.flatten(1))
+        samples.append((logits.flatten(1)[:, chosen], truth.flatten()[chosen]))
     assert found == pytest.approx(fit_temperature(samples), rel=0.02)
     assert mean_surprise(samples, found) < mean_surprise(samples, 1.0)
     assert fitted_temperature(workspace.campaign, "a") == found and fitted_temperature(workspace.campaign, "b") == 1

@@ -3,15 +3,36 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_active.scoring.temperature import BOUNDS, fit_temperature, mean_surprise
+from nnunet_active.scoring.temperature import BOUNDS, SURE, doubtful, fit_temperature, mean_surprise, tempered
 
 
 def drawn(temperature: float, seed: int = 0, n: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits whose truth is drawn from their softmax at a temperature."""
     generator = torch.Generator().manual_seed(seed)
     logits = 4 * torch.randn(3, n, generator=generator)
-    truth = torch.multinomial((logits / temperature).softmax(0).T, 1, generator=generator)[:, 0]
+    truth = torch.multinomial(tempered(logits, temperature).softmax(0).T, 1, generator=generator)[:, 0]
     return logits, truth
+
+
+def test_doubt_grows_by_the_temperature_and_what_is_sure_stays_sure():
+    logits = torch.tensor([[2.0, 20.0, 4.0], [0.0, 0.0, 4.0], [-1.0, 5.0, 0.0]])
+    found = tempered(logits, 2.0)
+    assert found[0] - found[1:].amax(0) == pytest.approx([1.0, 15 - SURE / 2, 0.0], abs=1e-5)
+    assert doubtful(logits).tolist() == [True, False, True]
+    heads = tempered(torch.tensor([[3.0, -20.0]]), 2.0, regions=True)
+    assert heads[0].tolist() == pytest.approx([1.5, -20 + SURE / 2], abs=1e-5)
+    assert doubtful(torch.tensor([[9.0, -9.0], [9.0, 1.0]]), regions=True).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_no_label_changes_and_a_surer_voxel_stays_the_surer_one(regions):
+    logits = 6 * torch.randn(3, 1000, generator=torch.Generator().manual_seed(0))
+    found = tempered(logits, 5.0, regions)
+    assert torch.equal(found > 0, logits > 0) and torch.equal(found.argmax(0), logits.argmax(0))
+    margin, after = ((x.topk(2, 0).values[0] - x.topk(2, 0).values[1]) for x in (logits, found))
+    if not regions:
+        assert (after[margin.argsort()].diff() >= -1e-4).all()
+    assert torch.equal(tempered(logits, 1.0, regions), logits)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -24,7 +45,7 @@ def test_the_temperature_that_the_truth_was_drawn_at_is_found(temperature):
 def test_it_is_found_for_regions_as_well():
     generator = torch.Generator().manual_seed(0)
     logits = 4 * torch.randn(2, 20_000, generator=generator)
-    truth = torch.rand(logits.shape, generator=generator) < torch.sigmoid(logits / 2)
+    truth = torch.rand(logits.shape, generator=generator) < torch.sigmoid(tempered(logits, 2, regions=True))
     assert fit_temperature([(logits, truth)], regions=True) == pytest.approx(2, rel=0.05)
 
 
