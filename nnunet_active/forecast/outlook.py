@@ -6,8 +6,9 @@ With d_i the Dice of case i by the adapted network minus that by the source netw
 * mean d < `PAYS`: stop; labels have brought this recipe nothing so far
 * else: label on
 
-On 22 recorded campaigns (``benchmarks/forecast_stopping.py``) thresholds from 0 to 0.04 decided alike. What the next label alone will
-bring is not said: extrapolating a learning curve of three or four points (c - a / k) was no better than a guess there.
+On 22 recorded campaigns (``benchmarks/forecast_stopping.py``) thresholds from 0 to 0.04 decided alike, and one that was chosen on the
+other pairs lost nothing. What the next label alone will bring is not said: a fit of the learning curve (c - a / k) was no better than a
+guess there, and what the curves of other pairs did is hardly better than zero (``benchmarks/forecast_next_label.py``).
 """
 
 from __future__ import annotations
