@@ -62,6 +62,16 @@ def test_a_campaign_with_patients_asks_for_one_scan_of_each_until_all_had_their_
     assert sorted(patient[case] for case in campaign.rounds[1].requested) == ["p0", "p1", "p2"]
 
 
+def test_a_time_budget_has_room_for_further_scans_of_a_patient_once_all_patients_had_their_turn(target, tmp_path):
+    patient = {"case_1": "p", "case_2": "p", "case_3": "p", "case_4": "q", "case_5": "q"}
+    file = tmp_path / "patients.csv"
+    file.write_text("".join(f"{case},{one}\n" for case, one in patient.items()))
+    assert select("--groups", str(file), "--strategy", "random", "--time-budget", "1000") == 0
+    (made,) = Campaign.open(target.preprocessed, 0).rounds
+    assert sorted(made.requested) == list(patient)
+    assert [patient[case] for case in made.requested[:4]].count("p") == 2
+
+
 def test_while_cases_wait_nothing_new_is_asked_for(target, capsys):
     select("-n", "1", "--strategy", "random")
     capsys.readouterr()
