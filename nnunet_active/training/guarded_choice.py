@@ -11,7 +11,9 @@ w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`) and w_i how much
 
 a mean that is shrunk as if one more case had shown no gain. The gate opens to `OPEN` where m(`OPEN`) is above `MARGIN`; else the
 weights stay at the floor: `FLOOR` of the way, `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices: scans of which some are
-labelled), or at 0, the source network, where even the floor harms (m below `-HARM`).
+labelled), or at 0, the source network, where even the floor harms (m below `-HARM`). With one label nobody judges. The alpha whose
+predictions agree best with their mean over all alpha (EnsV, NeurIPS 2024) was always 0.5 then, and did more harm than `FLOOR`
+(``one_label.csv``).
 
 Where the requests do not stand for the pool (a strategy that asks for the largest tumours), neither does the gate's answer.
 Source: our own rule. The numbers are from ``benchmarks/results/interpolation_*.csv`` and ``gate.csv`` (see ``docs/measured.md``): the

@@ -202,6 +202,16 @@ def test_how_tight_the_certificate_is_is_that_of_its_rows(script) -> None:
     assert "The mean IoU differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "." in text
 
 
+def test_what_agreement_would_do_with_one_label_is_that_of_its_rows(script) -> None:
+    found = script("one_label").judge(pd.read_csv(ROOT / "benchmarks" / "results" / "one_label.csv"))
+    found = found[(found["labels"] == 1) & (found["pair"] == "all")].set_index("way")
+    agreement, floor = found.loc["agreement"], found.loc["0.25"]
+    text = next(line for line in PAGE.splitlines() if line.startswith("* With one label, the α of best agreement"))
+    assert "always 0.5" in text and agreement.equals(found.loc["0.5"]) and agreement["alpha"] == 0.5
+    assert agreement["mean"] <= floor["mean"] and "no gain over 0.25" in text
+    assert f"worst {agreement['worst']:.3f} instead of {floor['worst']:.3f}".replace("-", "−") in text
+
+
 def test_what_mixing_gained_is_that_of_its_rows() -> None:
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / "mixing.csv")
     dice = rows[rows["alpha"] == 0.75].pivot_table(index=["pair", "seed"], columns="setting", values="dice")
