@@ -30,6 +30,7 @@ from nnunet_active.training.guarded_choice import (
     MANY,
     MARGIN,
     OPEN,
+    floor_of,
     gate,
     shrunk_gains,
 )
@@ -61,9 +62,11 @@ def test_one_case_with_a_large_gain_has_to_make_up_for_one_that_shows_none():
     assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN + 0.001]), 2) == OPEN
 
 
-@pytest.mark.parametrize("labelled", [2, MANY])
-def test_where_even_the_floor_harms_the_source_network_predicts(labelled):
-    assert gate(table([0.8, 0.8 - 2 * HARM - 0.001, 0.7, 0.6]), labelled) == 0.0
+@pytest.mark.parametrize(("labelled", "lower"), [(2, 0.0), (MANY, FLOOR)])
+def test_where_even_the_floor_harms_the_weights_go_a_step_down(labelled, lower):
+    harm = 0.8 - 2 * HARM
+    assert gate(table([0.8, harm - 0.001, harm - 0.001, 0.6]), labelled) == lower
+    assert gate(table([0.8, harm + 0.001, harm + 0.001, 0.6]), labelled) == floor_of(labelled)
 
 
 @given(
@@ -76,9 +79,10 @@ def test_the_rule_is_that_of_the_formula(rows, labelled):
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
     chosen, floor = gate(table(*rows), labelled), FLOOR_OF_MANY if labelled >= MANY else FLOOR
-    assert chosen in (0.0, floor, OPEN)
+    lower = FLOOR if labelled >= MANY else 0.0
+    assert chosen in (lower, floor, OPEN)
     assert (chosen == OPEN) == (mean[OPEN] > MARGIN) or abs(mean[OPEN] - MARGIN) < 1e-9
-    assert chosen == OPEN or (chosen == 0) == (mean[floor] < -HARM) or abs(mean[floor] + HARM) < 1e-9
+    assert chosen == OPEN or (chosen == lower) == (mean[floor] < -HARM) or abs(mean[floor] + HARM) < 1e-9
 
 
 def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():
