@@ -174,8 +174,8 @@ def record(
         return campaign.append_round(content, epoch, made_by)
 
     made = ranks.decide(write)
-    if ranks.rank > 0:
-        campaign.refresh()
+    if ranks.shared:
+        ranks.together(campaign.refresh)
     for sentence in describe_round(made):
         log(sentence)
     return made

@@ -89,8 +89,8 @@ class QuerySession:
         self._note = None
 
     def _follow(self) -> None:
-        """Read what rank 0 wrote."""
-        self.campaign.refresh()
+        """Read what rank 0 wrote, before it can write more: what is asked of the campaign has one answer on every rank."""
+        self.ranks.together(self.campaign.refresh)
 
     def seed(self, epoch: int, *more: int) -> None:
         """Begin an epoch from a state that depends on the seed and the epoch alone, so that a resumed run repeats itself.
@@ -245,7 +245,7 @@ class QuerySession:
 
     def _welcome_unasked(self, epoch: int) -> None:
         """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
-        if unasked := self.unasked():
+        if unasked := self.ranks.decide(self.unasked):
             self.ranks.decide(lambda: self._mark(unasked, epoch, self._slices_of(unasked)))
             self._follow()
             self.log(f"Labelled without being asked, and trained on from now on: {', '.join(unasked)}.")

@@ -98,6 +98,20 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
+    def together(self, action: Callable[[], Any]) -> None:
+        """Run ``action`` on every rank, and go on once all have: it reads what rank 0 wrote, and rank 0 may write anew right after.
+
+        What fails on one rank is raised on all of them.
+        """
+        error = None
+        try:
+            action()
+        except Exception as found:  # else the other ranks would wait for ever
+            error = found
+        failed = [one for one in self.gather(error) if one is not None]
+        if failed:
+            raise failed[0]
+
     def decide(self, action: Callable[[], Item]) -> Item:
         """Run ``action`` on rank 0 and return its result on every rank; an exception on rank 0 is raised on every rank."""
         if not self.shared:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -61,7 +62,8 @@ def send(address: str, content: bytes) -> bytes:
     host, _, port = address.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(content)
-        connection.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it may have closed already: then what it said is there to read
+            connection.shutdown(socket.SHUT_WR)
         try:
             return connection.recv(1 << 16)
         except ConnectionError:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,24 @@ def work(rank: int, folder: Path) -> None:
         result["odd value"] = None
     except RuntimeError as caught:
         result["odd value"] = str(caught)
+    state, seen = folder / "state", []
+
+    def read() -> None:
+        time.sleep(0.3 * rank)  # the others are late
+        seen.append(state.read_text())
+
+    def fail_elsewhere() -> None:
+        if rank == 1:
+            raise CampaignError("damaged here")
+
+    ranks.decide(lambda: state.write_text("first"))
+    ranks.together(read)
+    ranks.decide(lambda: state.write_text("second"))
+    result["read together"] = seen
+    try:
+        ranks.together(fail_elsewhere)
+    except CampaignError as caught:
+        result["failed elsewhere"] = str(caught)
     result["goes on"] = ranks.gather(rank)
     (folder / f"rank_{rank}").write_bytes(pickle.dumps(result))
 
@@ -107,6 +126,11 @@ def test_an_error_of_rank_0_is_raised_on_every_rank(both, name, expected):
 def test_a_result_that_cannot_be_sent_is_an_error_everywhere_instead_of_a_wait_for_ever(both):
     assert all(result["odd value"].startswith("rank 0 cannot tell the other processes") for result in both)
     assert [result["goes on"] for result in both] == [[0, 1], [0, 1]]
+
+
+def test_rank_0_writes_no_more_until_all_have_read(both):
+    assert [result["read together"] for result in both] == [["first"], ["first"]]
+    assert [result["failed elsewhere"] for result in both] == ["damaged here", "damaged here"]
 
 
 def test_one_process_does_everything_itself():
