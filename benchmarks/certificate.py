@@ -11,7 +11,6 @@ Jaccard distance of the two predictions (``distance``). In every row, |iou - iou
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import guard
@@ -65,11 +64,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("measure")
-    one.add_argument("name")
-    one.add_argument("folders", nargs="+", type=Path)
-    one.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
-    one.add_argument("--csv", type=Path, required=True)
+    guard.add_measure(commands)
     commands.add_parser("judge").add_argument("csv", type=Path)
     args = parser.parse_args()
     if args.command == "judge":

@@ -1,6 +1,6 @@
 """Does the gate of ``guarded`` open where it should? Judged on trained networks, at every alpha.
 
-    python benchmarks/gate.py measure NAME BENCHMARK_FOLDER --csv results/gate.csv
+    python benchmarks/gate.py measure NAME BENCHMARK_FOLDER ... --csv results/gate.csv
     python benchmarks/gate.py judge results/gate.csv
 
 The folder is that of a benchmark with ``--recipes guarded`` (``slices.py ... --recipe guarded``) whose legs have their checkpoints; its
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import guard
@@ -84,17 +83,13 @@ def main() -> None:
     """Measure, or print what the gate would do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("measure")
-    one.add_argument("name")
-    one.add_argument("folder", type=Path)
-    one.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
-    one.add_argument("--csv", type=Path, required=True)
+    guard.add_measure(commands)
     commands.add_parser("judge").add_argument("csv", type=Path)
     args = parser.parse_args()
     if args.command == "judge":
         print(summary(judge(pd.read_csv(args.csv))).round(4).to_string(index=False))
         return
-    guard.add_rows(args.csv, [measure(args.name, args.folder, args.raw)])
+    guard.add_rows(args.csv, [measure(args.name, folder, args.raw) for folder in args.folders])
 
 
 if __name__ == "__main__":

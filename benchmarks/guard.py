@@ -154,15 +154,20 @@ def add_rows(file: Path, parts: list[pd.DataFrame]) -> None:
     pd.concat([*before, *parts]).to_csv(file, index=False, float_format="%.5f", lineterminator="\n")
 
 
-def main() -> None:
-    """Measure, or print the judgement and keep it if wanted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
+def add_measure(commands: argparse._SubParsersAction) -> None:
+    """The command ``measure`` of every script that measures the networks of finished benchmarks."""
     one = commands.add_parser("measure")
     one.add_argument("name")
     one.add_argument("folders", nargs="+", type=Path)
     one.add_argument("--raw", type=Path, default=os.environ.get("nnUNet_raw"))
     one.add_argument("--csv", type=Path, required=True)
+
+
+def main() -> None:
+    """Measure, or print the judgement and keep it if wanted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_measure(commands)
     other = commands.add_parser("judge")
     other.add_argument("cases", type=Path)
     other.add_argument("--csv", type=Path)
