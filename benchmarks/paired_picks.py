@@ -53,7 +53,14 @@ def asked(arm: str, scored, scans: list[lab.Scan], n: int, seed: int) -> list[la
     return [by_name[name] for name in picks]
 
 
-def run(pool: Pool, chosen: list[lab.Scan], unit: str, seed: int, predicted) -> dict[float, float]:
+def run(
+    pool: Pool,
+    chosen: list[lab.Scan],
+    unit: str,
+    seed: int,
+    predicted: dict[str, torch.Tensor],
+    before: dict[str, float],
+) -> dict[float, float]:
     """Mean change of Dice over the test scans after one training, by alpha."""
     tests, rng = pool.tests[chosen[0].name], np.random.default_rng(seed)
     labelled = [
@@ -61,7 +68,7 @@ def run(pool: Pool, chosen: list[lab.Scan], unit: str, seed: int, predicted) -> 
     ]
     torch.manual_seed(seed)
     trained = lab.train(pool.network, pool.source, lab.Samples(labelled), STEPS)
-    before, found = predicted["dice"], {}
+    found = {}
     for alpha in ALPHAS:
         after = dice_of(pool, lab.between(pool.source, trained, alpha), tests)
         found[alpha] = float(np.mean([dice - before[name] for name, dice in after.items()]))
@@ -73,12 +80,12 @@ def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: l
     done = set(map(tuple, pd.read_csv(rows, dtype=str)[HEAD[:4]].to_numpy())) if rows.is_file() else set()
     pools = {name: prepare(name, cache) for name in names}
     seen = {name: first_picks.load(cache / f"scored_{name}.npz") for name in names}
-    predicted: dict[str, dict] = {}
+    predicted, before = {}, {}
     for name, pool in pools.items():
         pool.network.load_state_dict(pool.source)
         predicted[name] = {s.name: lab.probabilities(pool.network, s.image).argmax(1) for s in pool.scans}
         tests = {scan.name: scan for side in pool.tests.values() for scan in side}
-        predicted[name]["dice"] = dice_of(pool, pool.source, list(tests.values()))
+        before[name] = dice_of(pool, pool.source, list(tests.values()))
     with rows.open("a", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if not rows.stat().st_size:
@@ -91,7 +98,7 @@ def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: l
                         if (name, str(seed), unit, arm) in done:
                             continue
                         chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
-                        found = run(pool, chosen, unit, seed, predicted[name])
+                        found = run(pool, chosen, unit, seed, predicted[name], before[name])
                         first = [name, seed, unit, arm, key_of(chosen)]
                         writer.writerows([*first, alpha, f"{change:.5f}"] for alpha, change in found.items())
                         file.flush()
