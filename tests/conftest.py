@@ -22,6 +22,11 @@ os.fsync = lambda _: (
 )  # a killed process loses nothing that it wrote, only a machine does; waiting for disks is a tenth of the time
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their argument: what is packed holds the second, and each worker must collect the same names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with real scans and source models; tests that need it are skipped, by name, where it is absent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,3 +282,10 @@ YOUNGER = {
 
 def test_nothing_is_imported_that_the_oldest_python_lacks() -> None:
     assert {dotted for tree in TREES.values() for dotted in _imported(tree)} & YOUNGER == set()
+
+
+@pytest.mark.parametrize("content", [gzip.compress(b"packed when the tests are collected")])
+def test_no_test_is_named_after_bytes_since_each_process_must_collect_the_same_names(
+    request: pytest.FixtureRequest, content: bytes
+) -> None:
+    assert content and request.node.name.endswith("[content]")
