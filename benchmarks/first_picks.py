@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import small_lab as lab
 import torch
+from scipy.spatial.distance import cdist
 
 from nnunet_active.scoring.class_mean import ClassMeanRecorder
 from nnunet_active.scoring.density import case_signature, default_radius, neighbour_density, pairwise_distances
@@ -59,6 +60,11 @@ def load(file: Path) -> ScoredPool:
     with np.load(file) as stored:
         table = pd.DataFrame(stored["scores"], index=stored["cases"].tolist(), columns=stored["columns"].tolist())
         return ScoredPool(table, {name: stored[name] for name in ARRAYS})
+
+
+def both(folder: Path, pool: str) -> tuple[ScoredPool, ScoredPool]:
+    """A pool, and the scans that its source network was trained on, as ``value_of_labels.py describe`` left them."""
+    return load(folder / f"scored_{pool}.npz"), load(folder / f"scored_{pool}_source.npz")
 
 
 def only(pool: ScoredPool, cases: set[str]) -> ScoredPool:
@@ -140,7 +146,12 @@ def first_picks(pool: ScoredPool, patients: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def properties(pool: ScoredPool) -> pd.DataFrame:
+def from_source(pool: ScoredPool, source: ScoredPool) -> np.ndarray:
+    """Distance of every case to the nearest scan that the network was trained on, (n,), in the features of the predicted classes."""
+    return cdist(by_class(pool), by_class(source)).min(axis=1)
+
+
+def properties(pool: ScoredPool, source: ScoredPool) -> pd.DataFrame:
     """What is known of every case without a label."""
     z, whole = by_class(pool), unit_rows(pool.embedding())
     table = pool.scores[["mean_entropy", "foreground_entropy", "soft_dice_confidence", "density"]].rename(
@@ -156,6 +167,7 @@ def properties(pool: ScoredPool) -> pd.DataFrame:
             "typicality": typicality(z),
             "distance to the centre": distance_to(z, z.mean(axis=0)),
             "typicality, whole image": typicality(whole),
+            "distance to the source": from_source(pool, source),
         }
     )
 

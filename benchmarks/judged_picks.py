@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from first_picks import first_picks, load, only, patients_of, properties
+from first_picks import both, first_picks, from_source, only, patients_of, properties
 from scipy.spatial.distance import cdist
 from scipy.stats import rankdata, spearmanr
 
@@ -92,7 +92,8 @@ def correlate(cases: pd.DataFrame, names: list[str], value: str = "change") -> p
                 if known[name].nunique() < 2:
                     continue
                 x, y = (rankdata(known[column]) for column in (name, value))
-                x, y = ((r - r.mean()) / np.sqrt(((r - r.mean()) ** 2).sum()) for r in (x, y))
+                with np.errstate(invalid="ignore"):  # all of the same worth: no rank correlation, NaN
+                    x, y = ((r - r.mean()) / np.sqrt(((r - r.mean()) ** 2).sum()) for r in (x, y))
                 chance, rho = _shuffled(y, np.random.default_rng(0)) @ x, float(x @ y)
                 total, by_chance = total + rho, by_chance + chance
                 found.append({"alpha": alpha, "property": name, "pool": pool, "rho": rho, "p": chance_of(rho, chance)})
@@ -108,7 +109,8 @@ def of_sets(sets: pd.DataFrame, cases: pd.DataFrame, folder: Path) -> pd.DataFra
     """What is known of every set without a label, and the mean worth of its cases as single labels."""
     found = []
     for pool, group in sets.groupby("pool", sort=False):
-        seen = load(folder / f"scored_{pool}.npz")
+        seen, source = both(folder, pool)
+        doubt, away = 1 - seen.column("soft_dice_confidence"), from_source(seen, source)
         z, where = by_class(seen), {case: i for i, case in enumerate(seen.cases)}
         apart, typical, volume = cdist(z, z), typicality(z), np.log1p(seen.column("foreground_voxels"))
         single = cases[cases["pool"] == pool].set_index(["alpha", "case"])["change"]
@@ -124,6 +126,8 @@ def of_sets(sets: pd.DataFrame, cases: pd.DataFrame, folder: Path) -> pd.DataFra
                     "mean typicality": typical[own].mean(),
                     "mean predicted volume": volume[own].mean(),
                     "spread of volume": volume[own].std(),
+                    "mean difficulty": doubt[own].mean(),
+                    "mean distance to the source": away[own].mean(),
                     "mean worth of the single cases": single.reindex([(row.alpha, name) for name in names]).mean(),
                 }
             )
@@ -138,9 +142,10 @@ def table_of_cases(table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     found = first[[*keys, "change"]].merge(again[[*keys, "change"]].rename(columns={"change": "again"}), "left", keys)
     parts = []
     for pool, group in found.rename(columns={"cases": "case"}).groupby("pool", sort=False):
-        seen = only(load(folder / f"scored_{pool}.npz"), set(group["case"]))
+        seen, source = both(folder, pool)
+        seen = only(seen, set(group["case"]))
         picks = {f"p {name}": chance for name, chance in first_picks(seen, patients_of(seen)).items()}
-        known = pd.concat([properties(seen), pd.DataFrame(picks, index=list(seen.cases))], axis=1)
+        known = pd.concat([properties(seen, source), pd.DataFrame(picks, index=list(seen.cases))], axis=1)
         parts.append(group.merge(known, left_on="case", right_index=True))
     return pd.concat(parts, ignore_index=True)
 

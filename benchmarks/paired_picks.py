@@ -1,19 +1,22 @@
 """Sets that strategies ask for, seed against seed: many cheap trainings on the pools of value_of_labels.py.
 
     python benchmarks/paired_picks.py measure ROWS --cache CACHE --arms foreground_random strata --units case slice
-    python benchmarks/paired_picks.py judge ROWS
+    python benchmarks/paired_picks.py measure ROWS --cache CACHE --arms foreground_random strata strata:easy --units late
+    python benchmarks/paired_picks.py judge ROWS --against foreground_random
 
 A seed is a random three quarters of a pool's patients, one scan each, and the order of the batches; every arm chooses from the same
 scans and is trained in the same way (``STEPS`` steps). Unit ``case``: three whole scans; unit ``slice``: three slices of each of five
-scans, at random within equal strata of what the source network predicts. ``measure`` appends a row for each run and alpha, and goes on
-after a stop; ``CACHE`` is that of ``value_of_labels.py``, after its ``describe``. ``judge`` compares every arm with
-``foreground_random`` by a paired t test.
+scans, at random within equal strata of what the source network predicts; unit ``late``: five whole scans, the last two asked for as the
+network sees the pool that was trained on the first three (alpha 0.75). The arm ``strata:easy`` is ``strata`` without the difficulty
+that counts there. ``measure`` appends a row for each run and alpha, and goes on after a stop; ``CACHE`` is that of
+``value_of_labels.py``, after its ``describe``. ``judge`` compares every arm with ``--against`` by a paired t test.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import first_picks
@@ -28,7 +31,8 @@ from value_of_labels import ALPHAS, POOLS, Pool, dice_of, key_of, prepare
 from nnunet_active.strategies import get_strategy
 
 STEPS, SHARE = 120, 0.75
-SCANS = {"case": 3, "slice": 5}
+SCANS = {"case": 3, "slice": 5, "late": 5}
+EARLY, EASY = 3, ":easy"
 OPPONENT = "foreground_random"
 HEAD = ["pool", "seed", "unit", "arm", "cases", "alpha", "change"]
 
@@ -51,6 +55,21 @@ def asked(arm: str, scored, scans: list[lab.Scan], n: int, seed: int) -> list[la
     by_name = {scan.name: scan for scan in scans}
     picks = get_strategy(arm).query(first_picks.only(scored, set(by_name)), n, np.random.default_rng(seed)).picks
     return [by_name[name] for name in picks]
+
+
+def asked_late(arm: str, pool: Pool, scored, scans: list[lab.Scan], seed: int) -> list[lab.Scan]:
+    """``EARLY`` scans, then the others, as a strategy asks for them after three answers and a training on these."""
+    name = arm.removesuffix(EASY)
+    first = asked(name, scored, scans, EARLY, seed)
+    torch.manual_seed(seed)
+    trained = lab.train(pool.network, pool.source, lab.Samples([(scan, None) for scan in first]), STEPS)
+    adapted = replace(pool, scans=scans, source=lab.between(pool.source, trained, ALPHAS[0]))
+    found = first_picks.scored(adapted)
+    found = found.moved_to_labelled(np.isin(found.cases, [scan.name for scan in first]))
+    found = replace(found, answered=0 if arm.endswith(EASY) else EARLY)
+    by_name = {scan.name: scan for scan in scans}
+    picks = get_strategy(name).query(found, SCANS["late"] - EARLY, np.random.default_rng(seed)).picks
+    return first + [by_name[one] for one in picks]
 
 
 def run(
@@ -97,20 +116,23 @@ def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: l
                     for arm in arms:
                         if (name, str(seed), unit, arm) in done:
                             continue
-                        chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
+                        if unit == "late":
+                            chosen = asked_late(arm, pool, seen[name], scans, seed)
+                        else:
+                            chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
                         found = run(pool, chosen, unit, seed, predicted[name], before[name])
                         first = [name, seed, unit, arm, key_of(chosen)]
                         writer.writerows([*first, alpha, f"{change:.5f}"] for alpha, change in found.items())
                         file.flush()
 
 
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every arm minus the opponent: mean difference, its 95 % interval, wins and the p of a paired t test, by pool, unit and alpha.
+def judge(rows: pd.DataFrame, against: str = OPPONENT) -> pd.DataFrame:
+    """Every arm minus one of them: mean difference, its 95 % interval, wins and the p of a paired t test, by pool, unit and alpha.
 
     The row ``all`` is the mean over pools of seeds that all pools have.
     """
     table = rows.pivot_table(index=["unit", "alpha", "pool", "seed"], columns="arm", values="change")
-    gains = table.drop(columns=OPPONENT).sub(table[OPPONENT], axis=0).stack().rename("gain").reset_index()
+    gains = table.drop(columns=against).sub(table[against], axis=0).stack().rename("gain").reset_index()
     everywhere = gains.groupby(["unit", "alpha", "seed", "arm"])["gain"].agg(["mean", "size"])
     everywhere = everywhere[everywhere["size"] == rows["pool"].nunique()]["mean"].rename("gain").reset_index()
     found = []
@@ -138,14 +160,15 @@ def main() -> None:
     one.add_argument("--cache", type=Path, required=True)
     one.add_argument("--pools", nargs="+", choices=POOLS, default=list(POOLS))
     one.add_argument("--arms", nargs="+", default=[OPPONENT, "strata"])
-    one.add_argument("--units", nargs="+", choices=list(SCANS), default=list(SCANS))
+    one.add_argument("--units", nargs="+", choices=list(SCANS), default=["case", "slice"])
     one.add_argument("--seeds", type=int, default=30)
+    two.add_argument("--against", default=OPPONENT)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.command == "measure":
         measure(args.rows, args.pools, args.cache, args.arms, args.units, range(args.seeds))
     else:
-        print(judge(pd.read_csv(args.rows)).round(4).to_string(index=False))
+        print(judge(pd.read_csv(args.rows), args.against).round(4).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class Pool:
     classes: int
     slices: int | None = None
     """Labelled slices of each scan; all if not given."""
+    known: list[Scan] = field(default_factory=list)
+    """What the source network was trained on."""
 
 
 def one_a_patient(scans: list[Scan], rng: np.random.Generator) -> list[Scan]:
@@ -92,7 +94,7 @@ def prepare(name: str, cache: Path) -> Pool:
     classes = int(max(scan.label.max() for scan in source + target)) + 1
     network, weights = lab.source_weights(name, source, classes, cache, SOURCE_STEPS)
     scans, tests = parted(name, target, np.random.default_rng(0))
-    return Pool(name, scans, tests, network, weights, classes)
+    return Pool(name, scans, tests, network, weights, classes, known=source)
 
 
 def sets_of(pool: Pool, labels: int, most: int | None) -> list[tuple[Scan, ...]]:
@@ -188,13 +190,15 @@ def judge(rows: Path, cache: Path, file: Path) -> None:
     """Write the tables of ``judged_picks`` beside ``file`` and print what they say."""
     worths = judged_picks.worths(pd.read_csv(rows))
     cases = judged_picks.table_of_cases(worths, cache)
-    names = list(first_picks.properties(first_picks.load(cache / f"scored_{cases['pool'][0]}.npz")))
+    names = list(first_picks.properties(*first_picks.both(cache, cases["pool"][0])))
     tables = {"cases": cases, "spread": judged_picks.spread(cases), "picks": judged_picks.judge(cases)}
     tables["properties"] = judged_picks.correlate(cases, names)
     sets = worths[worths["labels"] > 1]
     if len(sets):
         tables["sets"] = judged_picks.of_sets(sets, cases, cache)
-        tables["sets_properties"] = judged_picks.correlate(tables["sets"], list(tables["sets"])[6:])
+        parts = tables["sets"].groupby("labels")
+        found = {labels: judged_picks.correlate(part, list(part)[6:]) for labels, part in parts}
+        tables["sets_properties"] = pd.concat(found, names=["labels"]).reset_index(level=0)
     for name, table in tables.items():
         table.round(5).to_csv(file.with_stem(f"{file.stem}_{name}"), index=False, lineterminator="\n")
         if name not in ("cases", "sets"):
@@ -225,7 +229,10 @@ def main() -> None:
         measure(args.rows, pools, args.labels, args.seed, args.sets)
     elif args.command == "describe":
         for name in args.pools:
-            first_picks.save(args.cache / f"scored_{name}.npz", first_picks.scored(prepare(name, args.cache)))
+            pool = prepare(name, args.cache)
+            first_picks.save(args.cache / f"scored_{name}.npz", first_picks.scored(pool))
+            known = first_picks.scored(replace(pool, scans=pool.known))
+            first_picks.save(args.cache / f"scored_{name}_source.npz", known)
     else:
         judge(args.rows, args.cache, args.csv)
 

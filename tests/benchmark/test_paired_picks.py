@@ -17,6 +17,8 @@ import paired_picks
 import small_lab as lab
 import value_of_labels
 
+from nnunet_active.strategies.strata import StrataStrategy
+
 
 def _scan(name: str, patient: str, side: int) -> lab.Scan:
     label = torch.zeros(6, 32, 32, dtype=torch.int64)
@@ -60,6 +62,27 @@ def test_a_stop_loses_one_run_and_a_second_call_measures_nothing_twice(pool, tmp
     file.write_text("".join(whole[:-2]))
     paired_picks.measure(file, *call)
     assert file.read_text() == "".join(whole)
+
+
+def test_the_last_scans_are_asked_for_by_the_network_that_learned_the_first_and_only_then_difficulty_counts(
+    pool, monkeypatch
+):
+    monkeypatch.setattr(paired_picks, "STEPS", 2)
+    monkeypatch.setattr(paired_picks, "SCANS", {"late": 4})
+    scans, scored, seen = pool.scans[:8], first_picks.scored(pool), {}
+    query = StrataStrategy.query
+
+    def watched(self, given, n, rng):
+        result = query(self, given, n, rng)
+        seen.setdefault(given.answered, []).append((given.labelled_cases, "doubt" in result.components))
+        return result
+
+    monkeypatch.setattr(StrataStrategy, "query", watched)
+    chosen = {arm: paired_picks.asked_late(arm, pool, scored, scans, 0) for arm in ("strata", "strata:easy")}
+    first = tuple(sorted(scan.name for scan in chosen["strata"][:3]))
+    assert [scan.name for scan in chosen["strata:easy"][:3]] == [scan.name for scan in chosen["strata"][:3]]
+    assert all(len({scan.name for scan in asked}) == 4 for asked in chosen.values())
+    assert seen == {0: [((), False), ((), False), (first, False)], 3: [(first, True)]}
 
 
 def test_the_verdict_is_the_paired_one_and_all_pools_count_alike():

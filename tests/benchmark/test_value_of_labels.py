@@ -103,12 +103,13 @@ def test_of_a_scan_so_many_slices_are_trained_on_and_the_table_is_another(space)
 def test_pairs_are_of_two_patients_with_the_same_test_scans_and_the_tables_are_written(space, tmp_path):
     cache, file = space
     pool = value_of_labels.prepare("glioma_back", cache)
-    for labels, seed, most in ((1, 0, None), (1, 1, None), (2, 0, 4)):
+    for labels, seed, most in ((1, 0, None), (1, 1, None), (2, 0, 4), (3, 0, 2)):
         value_of_labels.measure(file, [pool], labels, seed, most)
     sides = {scan.name: id(tests) for scan, tests in ((scan, pool.tests[scan.name]) for scan in pool.scans)}
     pairs = [key.split("+") for key in pd.read_csv(file).query("labels == 2")["cases"].unique()]
     assert len(pairs) == 4 and all(a != b and sides[a] == sides[b] for a, b in pairs)
     first_picks.save(cache / "scored_glioma_back.npz", first_picks.scored(pool))
+    first_picks.save(cache / "scored_glioma_back_source.npz", first_picks.scored(replace(pool, scans=pool.known)))
     value_of_labels.judge(file, cache, tmp_path / "out.csv")
     cases = pd.read_csv(tmp_path / "out_cases.csv")
     assert len(cases) == 12 and cases["again"].notna().all()
@@ -117,6 +118,16 @@ def test_pairs_are_of_two_patients_with_the_same_test_scans_and_the_tables_are_w
     single = cases.set_index(["alpha", "case"])["change"]
     for alpha, names, found in sets[["alpha", "cases", "mean worth of the single cases"]].to_numpy():
         assert found == pytest.approx(np.mean([single[alpha, name] for name in names.split("+")]), abs=1e-4)
+    found = pd.read_csv(tmp_path / "out_sets_properties.csv")
+    assert set(found["labels"]) == {2, 3} and "mean distance to the source" in set(found["property"])
+
+
+def test_the_distance_to_the_source_is_that_to_the_nearest_scan_it_was_trained_on():
+    pool = _pool()
+    assert first_picks.from_source(pool, pool) == pytest.approx(0, abs=1e-6)
+    part = first_picks.only(pool, {"c03", "c07"})
+    expected = np.linalg.norm(by_class(pool)[:, None] - by_class(part)[None], axis=2).min(axis=1)
+    assert first_picks.from_source(pool, part) == pytest.approx(expected)
 
 
 def test_strata_draws_typical_plausible_cases_and_leaves_a_tenth_to_chance():
