@@ -13,7 +13,8 @@ there are (at random within equal strata of the source's prediction); then, if s
 * ``@40``: so many steps (120 where nothing is said).
 
 Half of the patients are the pool, up to 16 scans of the others are tested on; scans to label are drawn at random, one of a patient,
-among those with predicted foreground. Rows: mean Dice over test cases and classes by the weights w0 + alpha (w - w0).
+among those with predicted foreground. Rows: mean Dice over test cases and classes by the weights w0 + alpha (w - w0);
+what has its rows is not trained again.
 """
 
 from __future__ import annotations
@@ -156,16 +157,19 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     pairs: dict[str, Pair] = {}
-    new = not args.csv.exists()
+    there = args.csv.read_text().splitlines() if args.csv.exists() else []
+    done = {tuple(row[:3]) for row in csv.reader(there)}
     with args.csv.open("a", newline="") as file:
         writer = csv.writer(file)
-        if new:
+        if not there:
             writer.writerow(["pair", "seed", "setting", "alpha", "dice"])
         for seed in range(args.seeds):
             for name in args.pairs:
                 pair = pairs.setdefault(name, None) or Pair(name, lab.raw_folder(), args.cache)
                 pairs[name] = pair
                 for setting in args.settings:
+                    if (name, str(seed), setting) in done:
+                        continue
                     began = time.perf_counter()
                     found = pair.draw(setting, seed)
                     writer.writerows([name, seed, setting, alpha, f"{dice:.4f}"] for alpha, dice in found.items())
