@@ -23,13 +23,13 @@ from nnunet_active.training.guarded_choice import gate
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIXED = (0.25, 0.5, 0.75, 1.0)
-NETWORK = ["pair", "unit", "labels", "seed"]
+NETWORK = ["pair", "unit", "strategy", "labels", "seed"]
 WORSE = 0.005
 
 
 def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
     """Rows of every network of one benchmark."""
-    found = guard.measure(name, root, raw, ALPHAS)
+    found = guard.measure(name, root, raw, ALPHAS, every=True)
     test = found.groupby(["run", "alpha", "case"])["dice"].mean().reset_index()
     rows = []
     for run, cases in test.groupby("run"):
@@ -37,7 +37,8 @@ def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
         result = json.loads(file.read_text())
         spec, last = result["spec"], result["rounds"][-1]
         labels, unit = last["labels"], spec["settings"].get("unit", "case")
-        at = {"pair": name, "unit": unit, "labels": labels, "scans": len(last["labelled"]), "seed": spec["seed"]}
+        at = {"pair": name, "unit": unit, "strategy": spec["settings"]["strategy"], "labels": labels}
+        at |= {"scans": len(last["labelled"]), "seed": spec["seed"]}
         rows += [{**at, "kind": "test", **row} for row in cases.drop(columns="run").to_dict("records")]
         for judged in last["judged"]:
             case = {name: judged.pop(name) for name in ("kind", "case", "weight") if name in judged}
@@ -62,12 +63,12 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(networks: pd.DataFrame) -> pd.DataFrame:
-    """Per pair and unit: mean Dice, worst change against the source, and how many networks lose more than `WORSE`, of every way."""
+    """Of every way, per pair, unit and strategy: mean Dice, worst change, how many networks lose more than `WORSE`."""
     lines = []
-    for key, group in networks.groupby(NETWORK[:3]):
+    for key, group in networks.groupby(NETWORK[:4]):
         ways = group[["guarded", *(f"{a:g}" for a in FIXED)]]
         change = ways.sub(group["source"], axis=0)
-        line = dict(zip(NETWORK[:3], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
+        line = dict(zip(NETWORK[:4], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
         line["opened"] = int((group["alpha"] == 0.75).sum())
         for way in ways:
             line |= {

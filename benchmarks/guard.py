@@ -90,10 +90,11 @@ def judge(pairs: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def predictions(
-    name: str, root: Path, raw: Path, alphas: tuple[float, ...]
+    name: str, root: Path, raw: Path, alphas: tuple[float, ...], every: bool = False
 ) -> Iterator[tuple[dict[str, Any], Evaluator, np.ndarray, np.ndarray, np.ndarray]]:
     """For every network of one benchmark, alpha and test case: what a row begins with, the evaluator, label, prediction, confidences.
 
+    The networks are those of ``foreground_random``, or of ``every`` strategy.
     The label is -1 where the preprocessed array was cropped away.
     """
     import torch
@@ -113,7 +114,7 @@ def predictions(
         result = json.loads(file.read_text())
         spec, rounds = result["spec"], result.get("rounds") or [{}]
         checkpoint = root / "legs" / rounds[-1].get("leg", "none") / "checkpoint.pth"
-        if not (spec["arm"].startswith("foreground_random") and checkpoint.is_file()):
+        if not (checkpoint.is_file() and (every or spec["arm"].startswith("foreground_random"))):
             continue
         target = SharedTarget(raw, plans.parent.parent, plans.parent.name, spec["plans"], spec["configuration"])
         cases = tuple(spec["test"])[:: 3 if len(spec["test"]) > 40 else 1]
@@ -131,13 +132,15 @@ def predictions(
             yield {**at, "alpha": alpha, "case": case}, test, label, window.labels_of(logits), confidences
 
 
-def measure(name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, FLOOR, *DEPLOYED)) -> pd.DataFrame:
-    """Rows of every network of one benchmark, at every alpha."""
+def measure(
+    name: str, root: Path, raw: Path, alphas: tuple[float, ...] = (0.0, FLOOR, *DEPLOYED), every: bool = False
+) -> pd.DataFrame:
+    """Rows of the networks of one benchmark, at every alpha; see :func:`predictions`."""
     from nnunet_active.data.label_agreement import compare
     from nnunet_active.nnunet.networks import head_names
 
     rows = []
-    for at, test, label, predicted, confidences in predictions(name, root, raw, alphas):
+    for at, test, label, predicted, confidences in predictions(name, root, raw, alphas, every):
         confidence = dict(zip(head_names(test.plans, test.dataset_json), confidences, strict=True))
         found = compare(label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0)
         volume = found["volume_predicted_mm3"]
