@@ -17,6 +17,9 @@ from nnunet_active.rounds.time_budget import SliceMinutes
 if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
     from nnunet_active.query.selector import Proposal
 
+PROBABILITY = "component_probability"
+"""The column of strategies that draw: with which probability."""
+
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""
 
@@ -60,17 +63,20 @@ class Query:
 
 
 def format_query(query: Query, shown: int = SHOWN) -> str:
-    """The chosen cases and the best of the others, ranked, with the factors of the strategy."""
+    """The chosen cases and the best of the others with the factors of the strategy; utility and rank where it does not draw."""
     scores = query.scores
     ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
     others = [case for case in scores.index if case not in query.requested]
     others = sorted(others, key=lambda case: (-scores.loc[case, "utility"], case))[:shown]
+    drawn = PROBABILITY in scores  # then the utility is chance, and its rank says nothing to a reader
     elections, slices = query.selection.get("dominant_modality", {}), query.selection.get("slice_choice", {})
     rows = []
     for case in [*query.requested, *others]:
         row = scores.loc[case]
         chosen = query.requested.index(case) + 1 if case in query.requested else ""
-        cells = {"chosen": chosen, "case": case, "utility": _short(row["utility"]), "rank": ranks[case]}
+        cells = {"chosen": chosen, "case": case}
+        if not drawn:
+            cells |= {"utility": _short(row["utility"]), "rank": ranks[case]}
         cells |= {name.removeprefix("component_"): _short(row[name]) for name in query.components()}
         if "foreground_mm3" in scores:
             cells["cm3"] = _short(row["foreground_mm3"] / 1000)
@@ -83,14 +89,17 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         rows.append(cells)
     left = len(scores) - len(rows)
     others_decide = query.selection.get("must_include") or query.selection.get("time_budget")
-    dependent = not others_decide and [ranks[case] for case in query.requested] != sorted(ranks)[: len(query.requested)]
+    dependent = (
+        not (others_decide or drawn)
+        and [ranks[case] for case in query.requested] != sorted(ranks)[: len(query.requested)]
+    )
     lines = [
         f"Round {query.number}, strategy '{query.selection['strategy']}': {len(query.requested)} of {len(scores)} candidates.",
         pd.DataFrame(rows).to_string(index=False),
     ]
     if dependent:
-        drawn = not DRAWN.isdisjoint(name.removeprefix("component_") for name in query.components())
-        later = "was drawn anew" if drawn else "took the earlier ones into account"
+        noisy = not DRAWN.isdisjoint(name.removeprefix("component_") for name in query.components())
+        later = "was drawn anew" if noisy else "took the earlier ones into account"
         lines.append(f"utility and rank are those before the first choice; each later choice {later}.")
     lines += [f"... and {left} more; all are in scores.csv of the round."] if left > 0 else []
     return "\n".join(lines + [f"Note: {note}" for note in query.selection.get("notes", ())])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 from tiny_rounds import copy_of, make_once, request, start
 
@@ -32,6 +34,17 @@ def test_the_chosen_cases_come_first_then_the_best_of_the_others(query):
 def test_a_long_table_is_cut_and_says_so(query):
     text = format_query(query, shown=1)
     assert "case_1" in text and "case_3" not in text and "... and 2 more; all are in scores.csv" in text
+
+
+def test_what_was_drawn_shows_its_probability_and_no_rank_since_that_would_be_chance():
+    columns = {"utility": [0.3, 2.0, 0.1], "component_probability": [0.25, 0.5, 0.3]}
+    scores = pd.DataFrame(columns, index=["case_2", "case_1", "case_3"])
+    query = Query(1, "select", ("case_1", "case_2"), {"strategy": "foreground_random"}, scores)
+    head, *rows = (line.split() for line in format_query(query).splitlines()[1:])
+    assert head == ["chosen", "case", "probability", "open", "first"]
+    assert rows == [["1", "case_1", "0.5"], ["2", "case_2", "0.25"], ["case_3", "0.3"]]
+    ranked = format_query(replace(query, scores=scores.rename(columns={"component_probability": "component_noise"})))
+    assert "utility  rank" in ranked and "each later choice was drawn anew" not in ranked
 
 
 def test_for_scripts_all_candidates_are_there_with_plain_numbers(query):
