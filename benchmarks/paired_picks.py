@@ -132,7 +132,7 @@ def judge(rows: pd.DataFrame, against: str = OPPONENT) -> pd.DataFrame:
     The row ``all`` is the mean over pools of seeds that all pools have.
     """
     table = rows.pivot_table(index=["unit", "alpha", "pool", "seed"], columns="arm", values="change")
-    gains = table.drop(columns=against).sub(table[against], axis=0).stack().rename("gain").reset_index()
+    gains = table.drop(columns=against).sub(table[against], axis=0).stack().dropna().rename("gain").reset_index()
     everywhere = gains.groupby(["unit", "alpha", "seed", "arm"])["gain"].agg(["mean", "size"])
     everywhere = everywhere[everywhere["size"] == rows["pool"].nunique()]["mean"].rename("gain").reset_index()
     found = []

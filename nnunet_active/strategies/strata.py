@@ -33,7 +33,7 @@ class StrataStrategy(QueryStrategy):
     Of a patient (``--groups``), the scan nearest to the others is the candidate. Records: ``probability`` of each pick at its step (of
     a case not picked: at the first step), ``cluster`` and ``cluster_size``, the cases that a pick stands for, and ``doubt``, the
     difficulty, where it counts. utility = ln q + Gumbel noise, which draws with the probabilities q.
-    Paper: none, our own; the first pick is measured in ``docs/measured.md``, the difficulty of later rounds is not measured.
+    Paper: none, our own; first pick, three labels and difficulty are measured in ``docs/measured.md``.
     Cost: O(n (m + b) d + n^2 d / (m + b)).
     """
 

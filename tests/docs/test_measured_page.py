@@ -128,8 +128,6 @@ def test_the_table_of_slices_is_the_benchmarks() -> None:
         "the same, by mmacts": ("mmacts:one_off", "case"),
         "as many slices, three a scan": (random, "slice", "all"),
         "a third of these, one a scan": (random, "slice"),
-        "as many, `slices=centre`": (f"{random}:slices=centre", "slice", "all"),
-        "as many, `slices=random`": (f"{random}:slices=random", "slice", "all"),
     }
     assert set(table) == {*arms, "minutes: whole, as many, a third"}
     for column, name in enumerate(("diseased", "hearts", "glioma", "hippocampus")):
@@ -146,6 +144,15 @@ def test_the_table_of_slices_is_the_benchmarks() -> None:
             assert table[first][column] == shown, (name, first)
         spent = [_slices(name, random, *of)["minutes"].mean() for of in (("case",), ("slice", "all"), ("slice",))]
         assert table["minutes: whole, as many, a third"][column] == ", ".join(f"{m:.0f}" for m in spent)
+    means = {
+        name: ", ".join(
+            f"{_slices(name, f'{random}:slices={way}', 'slice', 'all')['dice'].mean():.3f}"
+            for way in ("centre", "random")
+        )
+        for name in ("diseased", "glioma")
+    }
+    said = f"`slices=centre` and `slices=random`: {means['diseased']} on diseased hearts, {means['glioma']} on glioma."
+    assert said in PAGE
 
 
 def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
@@ -176,23 +183,32 @@ def test_the_table_of_the_gpu_is_what_its_check_found() -> None:
 def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     gates = script("gate")
     judged = gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate.csv"))
+    every = gates.summary(judged).set_index(["unit", "strategy", "pair"]).sort_index()
     judged = judged.query("unit == 'slice' and strategy == 'foreground_random'")
     found = gates.summary(judged).set_index("pair")
     pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
     columns = {"guarded": "guarded", "three_quarters": "0.75", "interpolated": "0.5", "plain": "1"}
-    head = PAGE[PAGE.index("| slices, one query |") :].partition("\n")[0]
-    assert head == "| slices, one query | " + " | ".join(f"{p} ({found['source'][p]:.3f})" for p in pairs) + " |"
-    for way, cells in _table(PAGE, "slices, one query").items():
-        column = columns[way]
+    head = PAGE[PAGE.index("| one query |") :].partition("\n")[0]
+    assert head == "| one query | " + " | ".join(f"{p} ({found['source'][p]:.3f})" for p in pairs) + " |"
+    for way, cells in _table(PAGE, "one query |").items():
+        recipe, _, more = way.partition(", ")
+        column, unit = columns[recipe], "case" if "whole" in more else "slice"
+        strategy = more.removeprefix("by ") if more.startswith("by ") else "foreground_random"
         for pair, cell in zip(pairs, cells, strict=True):
-            row = found.loc[pair]
-            shown = f"{row[column]:.3f}, {row[column + ' worst']:+.3f}, {row[column + ' worse']} of {row['networks']}"
+            if not cell:
+                assert (unit, strategy, pair) not in every.index
+                continue
+            row = every.loc[(unit, strategy, pair)]
+            shown = f"{row[column]:.3f}, {row[column + ' worst']:+.3f}, {row[column + ' worse']:.0f} of {row['networks']:.0f}"
             assert cell == shown.replace("-", "−"), (way, pair)
+    whole = every.loc[("case", "foreground_random")]
+    behind = (whole[list(columns.values())].max(axis=1) - whole["guarded"]).max()
+    assert f"with three whole scans up to {behind:.2f}" in PAGE and every["guarded worse"].sum() == 0
     assert found["opened"]["hippocampus"] == 0 and found["guarded worse"].sum() == 0
     networks = found["networks"].sum()
     assert f"none of {networks} was." in PAGE and f"none of {networks} networks was worse than its source" in README
     best = found[list(columns.values())].max(axis=1)
-    assert f"`guarded` is at most {(best - found['guarded']).max():.3f} behind the best fixed α" in PAGE
+    assert f"With slices, `guarded` is at most {(best - found['guarded']).max():.3f} behind the best fixed α" in PAGE
     back = judged[judged["alpha"] < 0.5]
     assert list(back["pair"]) == ["diseased hearts", "glioma"] and (back["0.5"] > back["0.25"]).all()
 
@@ -314,6 +330,45 @@ def test_what_three_labels_of_strata_are_worth_is_that_of_the_paired_runs(script
         f"{three['low']:.3f} to {three['high']:+.3f}); with 15 slices of five scans, by {five['gain']:+.3f} over {runs['slice']}"
     )
     assert said.replace("-", "−") in PAGE
+
+
+def test_what_difficulty_is_worth_in_late_rounds_is_that_of_its_rows(script) -> None:
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "late_picks.csv")
+    found = script("paired_picks").judge(rows, "strata:easy")
+    found = found[found["alpha"] == 0.75].set_index("pool")
+    one, runs = found.loc["all"], found["runs"].drop("all").sum()
+    said = f"is worth {one['gain']:+.3f} ({one['low']:.3f} to {one['high']:+.3f}; {runs} runs)"
+    assert said.replace("-", "−") in PAGE
+
+
+def test_what_goes_with_the_worth_of_sets_and_of_slices_is_that_of_their_tables() -> None:
+    results = ROOT / "benchmarks" / "results"
+    sets = pd.read_csv(results / "value_of_labels_sets.csv")
+    known = pd.read_csv(results / "value_of_labels_sets_properties.csv")
+    known = known[(known["pool"] == "mean") & (known["alpha"] == 0.75)].set_index(["labels", "property"])["rho"]
+    names = (
+        "mean worth of the single cases",
+        "mean typicality",
+        "coverage",
+        "mean distance to the source",
+        "spread of volume",
+    )
+    counts = sets.drop_duplicates(["pool", "cases"]).groupby("labels").size()
+    rho = {labels: [f"{known[labels, name]:+.2f}" for name in names] for labels in (2, 3)}
+    alone, typical, coverage, source, spread = rho[2]
+    said = (
+        f"For {counts[2]} pairs, it is {alone} with the mean of both alone, {typical} with typicality, {coverage} with coverage, "
+        f"{source} with distance to the source, {spread} with spread of volume; for {counts[3]} triples, {', '.join(rho[3])}."
+    )
+    assert said.replace("-", "−") in PAGE
+    picks = (
+        pd.read_csv(results / "value_of_slices_picks.csv")
+        .query("alpha == 0.75 and strategy == 'strata'")
+        .set_index("pool")
+    )
+    passed = int((picks.drop("all")["above"] >= 0.3).sum())
+    assert passed == 1 and picks.loc["all", "p"] < 0.001
+    assert f"with three slices in place of each scan, on one ({picks.loc['all', 'above']:+.2f}, p < 0.001)" in PAGE
 
 
 def test_the_table_of_first_picks_is_that_of_the_look_up_table() -> None:
