@@ -1,7 +1,7 @@
 """How the source network is fine-tuned beside the papers' plain recipe: settings, and sets of them that have a name.
 
 Every setting alone is off by default, and off means untouched: the recipe ``plain`` is the papers', bit for bit. What ``init`` takes
-where nothing is said is :func:`default_recipe`. The formulas are in the module that carries them out,
+where nothing is said is `DEFAULT_RECIPE`. The formulas are in the module that carries them out,
 :mod:`~nnunet_active.training.adaptation`, and in ``docs/fine-tuning.md``.
 """
 
@@ -43,12 +43,9 @@ UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
 FEWEST = 2
 """Held-out cases below which nothing can be chosen by them: there is no standard error."""
 
-DEFAULT_RECIPES = {"case": "three_quarters", "slice": "guarded"}
-"""By the unit of asking. Whole cases: as good as ``plain`` where adapting pays, and half the harm where it does not. Slices: never
-worse than the source by more than 0.005, and as good as the best fixed way (``docs/measured.md``)."""
-
-DEFAULT_RECIPE = DEFAULT_RECIPES["case"]
-"""Where nobody asks for slices."""
+DEFAULT_RECIPE = "guarded"
+"""What is taken where nothing is said: after one query of slices or of three whole scans never worse than the source by more than
+0.005, and at most 0.01 behind the best fixed way where adapting pays (``docs/measured.md``)."""
 
 
 @dataclass(frozen=True)
@@ -158,15 +155,6 @@ class FineTuning:
                 f"predictions by weights that are {self.interpolation:.0%} of the way from the source to the fine-tuned"
             )
         return said
-
-
-def default_recipe(unit: str) -> str:
-    """What a campaign takes where nothing is said.
-
-    Args:
-        unit: ``case`` or ``slice``.
-    """
-    return DEFAULT_RECIPES[unit]
 
 
 def recipe(name: str) -> dict[str, Any]:

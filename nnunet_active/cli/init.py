@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPES, RECIPES, default_recipe, recipe
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import (
     MOST,
@@ -79,8 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         choices=tuple(RECIPES),
-        help="named way of fine-tuning; plain is the papers' "
-        f"(default: {DEFAULT_RECIPES['case']}, with --unit slice {DEFAULT_RECIPES['slice']})",
+        help=f"named way of fine-tuning; plain is the papers' (default: {DEFAULT_RECIPE})",
     )
     parser.add_argument(
         "--fine-tuning",
@@ -159,7 +158,7 @@ def run(args: argparse.Namespace) -> int:
     of_slices = {"unit": "case", **slice_settings(args)}
     if percent and of_slices["unit"] == "slice":
         raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
-    named = recipe(args.recipe or default_recipe(of_slices["unit"]))
+    named = recipe(args.recipe or DEFAULT_RECIPE)
     settings = Settings(
         strategy=args.strategy,
         strategy_options=parse_options("--strategy-option", args.strategy_option),

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import AXES, NUMPY_AXIS, choose_axis
+
+RECIPE = "three_quarters"
+"""The same share of every way: the demo compares what is labelled."""
 
 MMACTS, SLICES, EVERYTHING = "mmActS", "slices", "all labels"
 
@@ -42,7 +45,7 @@ class Plan:
             "iterations": self.iterations,
         }
         chosen = {"budget": self.budget, "seed": self.seed, "val_iterations": 2, **common, **own}
-        return Settings(fine_tuning=recipe(DEFAULT_RECIPE), **chosen)
+        return Settings(fine_tuning=recipe(RECIPE), **chosen)
 
 
 def ways_to_adapt(plan: Plan, train: Iterable[str], drawn: Mapping[str, int]) -> dict[str, Settings]:

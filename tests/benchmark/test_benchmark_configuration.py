@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_active.benchmark.configuration import Arm, Configuration, parse_arm, read_configuration
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 
@@ -35,10 +36,10 @@ def test_a_file_and_flags_together(tmp_path: Path):
     assert read_configuration(file) == read
 
 
-@pytest.mark.parametrize(("unit", "recipe"), [("case", "three_quarters"), ("slice", "guarded")])
-def test_the_recipe_that_nobody_names_goes_by_the_unit(unit: str, recipe: str):
+@pytest.mark.parametrize("unit", ["case", "slice"])
+def test_the_recipe_that_nobody_names_is_the_default(unit: str):
     given = Configuration("Dataset901_X", "2d", (Arm("random"),), unit=unit)
-    assert [one.name for one in given.recipes] == [recipe]
+    assert [one.name for one in given.recipes] == [DEFAULT_RECIPE]
     assert Configuration.from_json(given.to_json()) == given
 
 

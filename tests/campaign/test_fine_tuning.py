@@ -22,8 +22,8 @@ def test_no_setting_is_on_by_itself_and_plain_has_none():
     assert plain.lines() == []
 
 
-def test_the_default_recipe_is_the_plain_training_with_interpolated_predictions():
-    assert FineTuning.of(recipe(DEFAULT_RECIPE)) == FineTuning(interpolation=0.75)
+def test_the_default_recipe_is_the_plain_training_with_predictions_that_labels_let_leave_the_source():
+    assert FineTuning.of(recipe(DEFAULT_RECIPE)) == FineTuning(interpolation="guarded")
 
 
 @pytest.mark.parametrize("name", RECIPES)
