@@ -69,8 +69,7 @@ def both(folder: Path, pool: str) -> tuple[ScoredPool, ScoredPool]:
 
 def only(pool: ScoredPool, cases: set[str]) -> ScoredPool:
     """The pool without all other cases: a table that was stopped is whole for the cases that it has, drawn at random."""
-    kept = np.array([case in cases for case in pool.cases])
-    return ScoredPool(pool.scores[kept], {name: values[kept] for name, values in pool.arrays.items()})
+    return pool.only(np.flatnonzero([case in cases for case in pool.cases]))
 
 
 def strata(

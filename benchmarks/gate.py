@@ -65,10 +65,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
 def summary(networks: pd.DataFrame) -> pd.DataFrame:
     """Of every way, per pair, unit and strategy: mean Dice, worst change, how many networks lose more than `WORSE`."""
     lines = []
-    for key, group in networks.groupby(NETWORK[:4]):
+    for key, group in networks.groupby(NETWORK[:-1]):
         ways = group[["guarded", *(f"{a:g}" for a in FIXED)]]
         change = ways.sub(group["source"], axis=0)
-        line = dict(zip(NETWORK[:4], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
+        line = dict(zip(NETWORK[:-1], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
         line["opened"] = int((group["alpha"] == 0.75).sum())
         for way in ways:
             line |= {

@@ -93,17 +93,23 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
     return fixed
 
 
-def guarded(table: pd.DataFrame) -> pd.DataFrame:
-    """Change of Dice against the source, after every round: of the alpha that the gate takes, and of 0.75; one row per arm."""
+def replayed(table: pd.DataFrame) -> pd.DataFrame:
+    """Dice after every round of every run: of the source, of the alpha that the gate takes, and of 0.75; and that alpha."""
     lines = []
     for key, run in table.groupby(KEY):
         dice, told = (run.pivot(index="labels", columns="alpha", values=name) for name in ("dice", "next_dice"))
         for labels, values in dice.iterrows():
-            seen = told[told.index < labels].dropna()
-            alpha = gate(seen, labels)
-            changes = {"guarded": values[alpha] - values[0.0], "three_quarters": values[0.75] - values[0.0]}
-            lines.append(dict(zip(KEY, key, strict=True)) | {"labels": labels, "alpha": alpha} | changes)
-    found = pd.DataFrame(lines)
+            alpha = gate(told[told.index < labels].dropna(), labels)
+            dice_of = {"source": values[0.0], "guarded": values[alpha], "three_quarters": values[0.75]}
+            lines.append(dict(zip(KEY, key, strict=True)) | {"labels": labels, "alpha": alpha} | dice_of)
+    return pd.DataFrame(lines)
+
+
+def guarded(table: pd.DataFrame) -> pd.DataFrame:
+    """Change of Dice against the source: of the alpha that the gate takes, and of 0.75; one row per arm."""
+    found = replayed(table)
+    for way in ("guarded", "three_quarters"):
+        found[way] -= found["source"]
     ways = found.groupby(["dataset", "arm"])[["guarded", "three_quarters"]]
     worse = found.assign(**{way: found[way] < -0.005 for way in ("guarded", "three_quarters")})
     counted = worse.groupby(["dataset", "arm"])[["guarded", "three_quarters"]].sum()

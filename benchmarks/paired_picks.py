@@ -67,9 +67,8 @@ def asked_late(arm: str, pool: Pool, scored, scans: list[lab.Scan], seed: int) -
     found = first_picks.scored(adapted)
     found = found.moved_to_labelled(np.isin(found.cases, [scan.name for scan in first]))
     found = replace(found, answered=0 if arm.endswith(EASY) else EARLY)
-    by_name = {scan.name: scan for scan in scans}
-    picks = get_strategy(name).query(found, SCANS["late"] - EARLY, np.random.default_rng(seed)).picks
-    return first + [by_name[one] for one in picks]
+    left = [scan for scan in scans if scan.name in found.cases]
+    return first + asked(name, found, left, SCANS["late"] - EARLY, seed)
 
 
 def run(

@@ -89,15 +89,12 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         rows.append(cells)
     left = len(scores) - len(rows)
     others_decide = query.selection.get("must_include") or query.selection.get("time_budget")
-    dependent = (
-        not (others_decide or drawn)
-        and [ranks[case] for case in query.requested] != sorted(ranks)[: len(query.requested)]
-    )
+    ranked = [ranks[case] for case in query.requested] == sorted(ranks)[: len(query.requested)]
     lines = [
         f"Round {query.number}, strategy '{query.selection['strategy']}': {len(query.requested)} of {len(scores)} candidates.",
         pd.DataFrame(rows).to_string(index=False),
     ]
-    if dependent:
+    if not (drawn or others_decide or ranked):
         noisy = not DRAWN.isdisjoint(name.removeprefix("component_") for name in query.components())
         later = "was drawn anew" if noisy else "took the earlier ones into account"
         lines.append(f"utility and rank are those before the first choice; each later choice {later}.")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
+from tiny_laboratory import tiny_laboratory
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import mixing
@@ -26,20 +26,7 @@ def _scan(name: str) -> lab.Scan:
 @pytest.fixture
 def call(tmp_path, monkeypatch):
     """The command line on eight scans and a source network that knows nothing."""
-    raw, cache = tmp_path / "raw", tmp_path / "cache"
-    for dataset, n in (("Dataset204_GliomaTarget", 1), ("Dataset203_GliomaSource", 8)):
-        for part in ("imagesTr", "labelsTr"):
-            (raw / dataset / part).mkdir(parents=True)
-        for i in range(n):
-            label = np.zeros((3, 32, 32), np.uint8)
-            label[1, 8 : 16 + i, 8:20] = 1
-            image = np.random.default_rng(i).normal(0, 1, label.shape) + 3 * label
-            image = sitk.GetImageFromArray(image.astype(np.float32))
-            sitk.WriteImage(image, raw / dataset / "imagesTr" / f"p{i}_0000.nii.gz")
-            sitk.WriteImage(sitk.GetImageFromArray(label), raw / dataset / "labelsTr" / f"p{i}.nii.gz")
-    cache.mkdir()
-    torch.manual_seed(3)
-    torch.save(lab.build(1, 2).state_dict(), cache / "source_glioma_back.pth")
+    raw, cache = tiny_laboratory(tmp_path, scans=8, seed=3)
     monkeypatch.setenv("nnUNet_raw", str(raw))
     file = tmp_path / "rows.csv"
     given = ["mixing.py", str(cache), "--pairs", "glioma_back", "--seeds", "1", "--csv", str(file), "--settings"]
