@@ -65,10 +65,10 @@ def script(monkeypatch):
     return importlib.import_module
 
 
-def _replayed(script, name: str) -> pd.DataFrame:
-    """What the gate would have taken on the stored networks of a pair that foreground_random asked for."""
+def _replayed(script, name: str, arm: str = "foreground_random") -> pd.DataFrame:
+    """What the gate would have taken on the stored networks of a pair and a strategy."""
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / f"interpolation_{name}.csv")
-    return script("interpolation").replayed(rows[rows["arm"] == "foreground_random"])
+    return script("interpolation").replayed(rows[rows["arm"] == arm])
 
 
 def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> None:
@@ -78,6 +78,10 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
             found = networks[recipe] - networks["source"]
             shown = f"{found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}"
             assert cell == shown.replace("-", "−"), (recipe, name)
+    networks = _replayed(script, "glioma", "mmacts")
+    found = networks["guarded"] - networks["source"]
+    said = f"opens wrongly on glioma: {found.mean():+.3f}, worse in {(found < -0.005).sum()} of {len(found)}."
+    assert said.replace("-", "−") in PAGE
 
 
 def test_the_table_of_harm_is_the_benchmarks() -> None:
