@@ -54,7 +54,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         of_gate = network[network["kind"] != "test"]
         judged = of_gate.pivot_table(index="case", columns="alpha", values="dice")
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
-        alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0))
+        cross_fitted = bool((of_gate["kind"] == "cross_fit").any())
+        alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0), cross_fitted)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed

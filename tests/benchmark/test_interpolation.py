@@ -14,7 +14,7 @@ import interpolation
 
 def test_the_replayed_gate_knows_only_the_requests_of_earlier_rounds():
     # labels: what 0.75 gains on the test cases, and on the case asked for next
-    gains = {1: (0.1, 0.3), 2: (0.2, 0.3), 3: (0.4, None)}
+    gains = {1: (0.1, 0.5), 2: (0.2, 0.5), 3: (0.4, None)}
     run = {"dataset": "a", "fold": 0, "arm": "random", "seed": 0}
     rows = pd.DataFrame(
         {
@@ -32,7 +32,7 @@ def test_the_replayed_gate_knows_only_the_requests_of_earlier_rounds():
         0.25,
         0.75,
         0.75,
-    ]  # nobody has judged yet; then one gain of 0.225, halved, is above 0.05
+    ]  # nobody has judged yet; then gains of 0.375 and, a quarter of the way, 0.125; halved, both are above 0.05
     assert found["source"].tolist() == [0.5] * 3
     assert found["guarded"].tolist() == pytest.approx([0.525, 0.65, 0.8])
     assert found["three_quarters"].tolist() == pytest.approx([0.575, 0.65, 0.8])

@@ -115,7 +115,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_training_that_follows_is_the_one_without_cross_fit_to_the_bit(tmp_path, monkeypatch, way):
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights: 0.5)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, cross_fitted: 0.5)
     ends = []
     for name in ("on", "off"):
         target = fresh_target(tmp_path / name, monkeypatch)

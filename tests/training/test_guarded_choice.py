@@ -24,6 +24,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.training.case_weights import weights_of
 from nnunet_active.training.guarded_choice import (
+    EARNED,
     FLOOR,
     FLOOR_OF_MANY,
     HARM,
@@ -54,47 +55,67 @@ def test_many_labelled_cases_raise_the_floor():
 
 
 def test_a_gain_below_the_margin_leaves_the_gate_closed():
-    assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 5), 5) == FLOOR
+    assert gate(table(*[[0.5, 0.53, 0.53, 0.54]] * 5), 5) == FLOOR
 
 
 def test_one_case_with_a_large_gain_has_to_make_up_for_one_that_shows_none():
-    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN - 0.001]), 2) == FLOOR
-    assert gate(table([0.5, 0.5, 0.5, 0.5 + 2 * MARGIN + 0.001]), 2) == OPEN
+    for open_, alpha in ((2 * MARGIN - 0.001, FLOOR), (2 * MARGIN + 0.001, OPEN)):
+        assert gate(table([0.5, 0.61, 0.5, 0.5 + open_]), 2) == alpha
+        assert gate(table([0.5, 0.5, 0.5, 0.5 + open_]), 2, cross_fitted=True) == alpha
 
 
-@pytest.mark.parametrize(("labelled", "lower"), [(2, 0.0), (MANY, FLOOR)])
-def test_where_even_the_floor_harms_the_weights_go_a_step_down(labelled, lower):
+@pytest.mark.parametrize(
+    ("labelled", "cross_fitted", "lower"), [(2, True, 0.0), (MANY, True, FLOOR), (MANY, False, FLOOR)]
+)
+def test_where_even_the_floor_harms_the_weights_go_a_step_down(labelled, cross_fitted, lower):
     harm = 0.8 - 2 * HARM
-    assert gate(table([0.8, harm - 0.001, harm - 0.001, 0.6]), labelled) == lower
-    assert gate(table([0.8, harm + 0.001, harm + 0.001, 0.6]), labelled) == floor_of(labelled)
+    assert gate(table([0.8, harm - 0.001, harm - 0.001, 0.6]), labelled, None, cross_fitted) == lower
+    assert gate(table([0.8, harm + 0.001, harm + 0.001, 0.6]), labelled, None, cross_fitted) == floor_of(labelled)
+
+
+def test_where_cases_came_one_by_one_few_of_them_have_to_gain_by_the_first_steps_as_well():
+    for gain, at, alpha in (
+        (2 * EARNED - 0.001, 0.9, 0.0),
+        (2 * EARNED + 0.001, 0.9, FLOOR),
+        (2 * MARGIN - 0.001, 0.9, FLOOR),
+        (2 * MARGIN + 0.001, 0.9, OPEN),
+        (2 * MARGIN + 0.001, 0.5, FLOOR),
+    ):
+        assert gate(table([0.5, 0.5 + gain, 0.5, at]), MANY - 1) == alpha
+    assert gate(table([0.5, 0.5, 0.5, 0.9]), MANY) == gate(table([0.5, 0.5, 0.5, 0.9]), 2, cross_fitted=True) == OPEN
 
 
 @given(
     st.lists(st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=4, max_size=4), max_size=9),
     st.integers(1, 2 * MANY),
+    st.booleans(),
 )
-def test_the_rule_is_that_of_the_formula(rows, labelled):
+def test_the_rule_is_that_of_the_formula(rows, labelled, cross_fitted):
     values = np.array(rows, dtype=float).reshape(-1, 4)
     mean = {a: sum(values[:, k] - values[:, 0]) / (len(values) + 1) for k, a in enumerate(ALPHAS)}
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
-    chosen, floor = gate(table(*rows), labelled), FLOOR_OF_MANY if labelled >= MANY else FLOOR
-    lower = FLOOR if labelled >= MANY else 0.0
+    chosen = gate(table(*rows), labelled, None, cross_fitted)
+    floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= MANY else (FLOOR, 0.0)
+    one_by_one = rows and labelled < MANY and not cross_fitted
+    least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if one_by_one else (-HARM, mean[OPEN])
     assert chosen in (lower, floor, OPEN)
-    assert (chosen == OPEN) == (mean[OPEN] > MARGIN) or abs(mean[OPEN] - MARGIN) < 1e-9
-    assert chosen == OPEN or (chosen == lower) == (mean[floor] < -HARM) or abs(mean[floor] + HARM) < 1e-9
+    assert (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
+    assert chosen == OPEN or (chosen == lower) == (mean[floor] < least) or abs(mean[floor] - least) < 1e-9
 
 
 def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():
     dice = table([0.5, 0.5, 0.5, 0.8], [0.5, 0.5, 0.5, 0.4])
     for weights, mean in (([1.5, 0.5], (1.5 * 0.3 - 0.5 * 0.1) / 3), ([0.5, 1.5], (0.5 * 0.3 - 1.5 * 0.1) / 3)):
         assert shrunk_gains(dice, pd.Series(weights))[OPEN] == pytest.approx(mean)
-        assert (gate(dice, 2, pd.Series(weights)) == OPEN) == (mean > MARGIN)
+        assert (gate(dice, 2, pd.Series(weights), cross_fitted=True) == OPEN) == (mean > MARGIN)
 
 
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights: alpha)
+    monkeypatch.setattr(
+        "nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, cross_fitted: alpha
+    )
 
 
 def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
