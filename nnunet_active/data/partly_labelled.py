@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
+from nnunet_active.util.errors import BadCase
+
 
 @dataclass(frozen=True)
 class PartlyLabelled:
@@ -43,8 +45,18 @@ def find_partly_labelled(folder: Path, cases: Sequence[str], ignore: int | None)
 
 
 def read_label_map(folder: Path, case: str) -> np.ndarray:
-    """The preprocessed label of a case, (1, Z, Y, X)."""
-    return np.asarray(infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)[1][:])
+    """The preprocessed label of a case, (1, Z, Y, X).
+
+    Raises:
+        BadCase: its files cannot be read.
+    """
+    try:
+        return np.asarray(infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)[1][:])
+    except Exception as error:  # as for images: each format has its own way to fail
+        raise BadCase(
+            f"The preprocessed label of case {case} in {folder} cannot be read ({error}); "
+            f"delete the files {case}.* and {case}_seg.* there and run nnunet_active preprocess again."
+        ) from error
 
 
 def fill_ignored(drawn: np.ndarray, predicted: np.ndarray, ignore: int) -> np.ndarray:

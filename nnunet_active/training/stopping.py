@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import distributed
 
+from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
@@ -17,6 +18,22 @@ from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
 class StoppingMixin:
     """Put it before an nnU-Net trainer class that has a ``session``."""
+
+    def run_training(self) -> None:
+        """As the stock one, whose loaders say that they died, not why: where a stored case cannot be read, that is what is said."""
+        try:
+            super().run_training()
+        except Exception:
+            if self.session is not None:
+                with self.one_sentence():
+                    self._read_what_is_trained_on()
+            raise
+
+    def _read_what_is_trained_on(self) -> None:
+        session = self.session
+        for case in (*session.labelled(self.current_epoch), *session.held_out(self.current_epoch)):
+            session.store.load_image(case)
+            read_label_map(session.known_slices.folder, case)
 
     def _stop_for_labels(self, waiting: list[str]) -> None:
         campaign, workspace = self.session.campaign, self.session.workspace

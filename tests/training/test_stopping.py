@@ -102,3 +102,24 @@ def test_a_label_that_came_after_the_end_is_named_with_the_way_to_train_on_it(nn
     assert new not in checkpoint_of(target)["nnunet_active"]["labelled"]
     trainer_of(target).run_training()
     assert new in checkpoint_of(target)["nnunet_active"]["labelled"]
+
+
+@pytest.mark.parametrize("what", ["", "_seg"])
+def test_a_damaged_file_that_the_loader_finds_first_is_named_in_place_of_its_traceback(nnunet_folders, capsys, what):
+    target = make_target(nnunet_folders)
+    start(target, strategy="random", fine_tuning={"compare": False})
+    trainer = trainer_of(target)
+    on_train_epoch_start = trainer.on_train_epoch_start
+
+    def damage() -> None:
+        on_train_epoch_start()
+        for case in trainer.do_split()[0]:
+            file = target.store.folder / f"{case}{what}.b2nd"
+            file.write_bytes(file.read_bytes()[:-40])
+
+    trainer.on_train_epoch_start = damage
+    with pytest.raises(SystemExit) as stop:
+        trainer.run_training()
+    assert stop.value.code == 2
+    said = capsys.readouterr().out
+    assert "cannot be read" in said and "run nnunet_active preprocess again." in said and "Traceback" not in said
