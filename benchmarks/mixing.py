@@ -20,13 +20,14 @@ what has its rows is not trained again.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import small_lab as lab
 import torch
+from appended_rows import AppendedRows
 from small_lab import Samples, Scan, Weights
 from torch import Tensor, nn
 
@@ -157,24 +158,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     pairs: dict[str, Pair] = {}
-    there = args.csv.read_text().splitlines() if args.csv.exists() else []
-    done = {tuple(row[:3]) for row in csv.reader(there)}
-    with args.csv.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if not there:
-            writer.writerow(["pair", "seed", "setting", "alpha", "dice"])
-        for seed in range(args.seeds):
-            for name in args.pairs:
-                pair = pairs.setdefault(name, None) or Pair(name, lab.raw_folder(), args.cache)
-                pairs[name] = pair
-                for setting in args.settings:
-                    if (name, str(seed), setting) in done:
-                        continue
-                    began = time.perf_counter()
-                    found = pair.draw(setting, seed)
-                    writer.writerows([name, seed, setting, alpha, f"{dice:.4f}"] for alpha, dice in found.items())
-                    file.flush()
-                    print(f"{name} seed {seed} {setting}: {time.perf_counter() - began:.0f} s {found}", flush=True)
+    there = AppendedRows(args.csv, ["pair", "seed", "setting", "alpha", "dice"], 3, 4)
+    for seed, name, setting in product(range(args.seeds), args.pairs, args.settings):
+        if there.has(name, seed, setting, rows=len(ALPHAS)):
+            continue
+        if name not in pairs:
+            pairs[name] = Pair(name, lab.raw_folder(), args.cache)
+        began = time.perf_counter()
+        found = pairs[name].draw(setting, seed)
+        there.add([name, seed, setting, alpha, f"{dice:.4f}"] for alpha, dice in found.items())
+        print(f"{name} seed {seed} {setting}: {time.perf_counter() - began:.0f} s {found}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ that counts there. ``measure`` appends a row for each run and alpha, and goes on
 from __future__ import annotations
 
 import argparse
-import csv
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import first_picks
@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import small_lab as lab
 import torch
+from appended_rows import AppendedRows
 from mixing import spread_slices
 from scipy import stats
 from value_of_labels import ALPHAS, POOLS, Pool, dice_of, key_of, prepare
@@ -95,7 +96,7 @@ def run(
 
 def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: list[str], seeds: range) -> None:
     """Append the rows of all runs that have none yet; the pools take turns."""
-    done = set(map(tuple, pd.read_csv(rows, dtype=str)[HEAD[:4]].to_numpy())) if rows.is_file() else set()
+    there = AppendedRows(rows, HEAD, 4, 6)
     pools = {name: prepare(name, cache) for name in names}
     seen = {name: first_picks.load(cache / f"scored_{name}.npz") for name in names}
     predicted, before = {}, {}
@@ -104,25 +105,19 @@ def measure(rows: Path, names: list[str], cache: Path, arms: list[str], units: l
         predicted[name] = {s.name: lab.probabilities(pool.network, s.image).argmax(1) for s in pool.scans}
         tests = {scan.name: scan for side in pool.tests.values() for scan in side}
         before[name] = dice_of(pool, pool.source, list(tests.values()))
-    with rows.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not rows.stat().st_size:
-            writer.writerow(HEAD)
-        for seed in seeds:
-            for name, pool in pools.items():
-                scans = offered(pool, seed)
-                for unit in units:
-                    for arm in arms:
-                        if (name, str(seed), unit, arm) in done:
-                            continue
-                        if unit == "late":
-                            chosen = asked_late(arm, pool, seen[name], scans, seed)
-                        else:
-                            chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
-                        found = run(pool, chosen, unit, seed, predicted[name], before[name])
-                        first = [name, seed, unit, arm, key_of(chosen)]
-                        writer.writerows([*first, alpha, f"{change:.5f}"] for alpha, change in found.items())
-                        file.flush()
+    for seed in seeds:
+        for name, pool in pools.items():
+            scans = offered(pool, seed)
+            for unit, arm in product(units, arms):
+                if there.has(name, seed, unit, arm, rows=len(ALPHAS)):
+                    continue
+                if unit == "late":
+                    chosen = asked_late(arm, pool, seen[name], scans, seed)
+                else:
+                    chosen = asked(arm, seen[name], scans, SCANS[unit], seed)
+                found = run(pool, chosen, unit, seed, predicted[name], before[name])
+                first = [name, seed, unit, arm, key_of(chosen)]
+                there.add([*first, alpha, f"{change:.5f}"] for alpha, change in found.items())
 
 
 def judge(rows: pd.DataFrame, against: str = OPPONENT) -> pd.DataFrame:

@@ -14,9 +14,7 @@ the source network predicts; keep these rows in a file of their own. The mean ov
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -28,12 +26,11 @@ import numpy as np
 import pandas as pd
 import small_lab as lab
 import torch
+from appended_rows import AppendedRows
 from mixing import spread_slices
 from small_lab import Scan, Weights
 from torch import nn
 from workspace import test_data
-
-from nnunet_active.util.atomic import write_text
 
 POOLS = ("diseased", "cine", "glioma_back", "hippocampus")
 ALPHAS = (0.75, 1.0)
@@ -149,41 +146,22 @@ def worth(pool: Pool, chosen: tuple[Scan, ...], seed: int, before: dict[str, flo
             yield [*first, alpha, name, f"{dice:.5f}", f"{dice - before[name]:.5f}"]
 
 
-def rows_of_each_set(file: Path) -> Counter:
-    """How many rows there are of each pool, seed, number of labels and set; a last line that was cut off is taken away."""
-    if not file.is_file():
-        return Counter()
-    text = file.read_text()
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        write_text(file, text)
-    single = {tuple(row[:6]) for row in csv.reader(text.splitlines())}
-    return Counter(row[:4] for row in single)
-
-
 def measure(rows: Path, pools: list[Pool], labels: int, seed: int, most: int | None) -> None:
     """Append the rows of all sets that have none yet; the pools take turns."""
-    there = rows_of_each_set(rows)
-    before = {}
+    there, before = AppendedRows(rows, HEAD, 4, 6), {}
     for pool in pools:
         every = {scan.name: scan for tests in pool.tests.values() for scan in tests}
         before[pool.name] = dice_of(pool, pool.source, list(every.values()))
         print(
             pool.name, len(pool.scans), "scans; source", f"{np.mean(list(before[pool.name].values())):.3f}", flush=True
         )
-    with rows.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if not rows.stat().st_size:
-            writer.writerow(HEAD)
-        for turn in zip_longest(*(sets_of(pool, labels, most) for pool in pools)):
-            for pool, chosen in zip(pools, turn, strict=True):
-                if chosen is None:
-                    continue
-                key = (pool.name, str(seed), str(labels), key_of(chosen))
-                if there[key] >= len(ALPHAS) * len(pool.tests[chosen[0].name]):
-                    continue
-                writer.writerows(list(worth(pool, chosen, seed, before[pool.name])))
-                file.flush()
+    for turn in zip_longest(*(sets_of(pool, labels, most) for pool in pools)):
+        for pool, chosen in zip(pools, turn, strict=True):
+            if chosen is None:
+                continue
+            expected = len(ALPHAS) * len(pool.tests[chosen[0].name])
+            if not there.has(pool.name, seed, labels, key_of(chosen), rows=expected):
+                there.add(worth(pool, chosen, seed, before[pool.name]))
 
 
 def judge(rows: Path, cache: Path, file: Path) -> None:
