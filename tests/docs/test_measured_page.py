@@ -78,6 +78,10 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
             found = networks[recipe] - networks["source"]
             shown = f"{found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}"
             assert cell == shown.replace("-", "−"), (recipe, name)
+    networks = _replayed(script, "glioma")
+    worse = networks["guarded"] - networks["source"] < -0.005
+    one, more = (f"{part.sum()} of {len(part)}" for _, part in worse.groupby(networks["labels"] > 1))
+    assert f"On glioma, {one} networks of one label, whom nobody judges, are worse, {more} of more." in PAGE
     networks = _replayed(script, "glioma", "mmacts")
     found = networks["guarded"] - networks["source"]
     said = f"glioma still loses: {found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}."
@@ -210,7 +214,7 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     networks = found["networks"].sum()
     singles = pd.concat(_replayed(script, name) for name in ("cardiac", "glioma", "hippocampus"))
     worse = (singles["guarded"] - singles["source"] < -0.005).sum()
-    said = f"With `guarded`, {worse} of {len(singles)} was with scans one by one, none of {whole['networks'].sum()} with three at once"
+    said = f"With `guarded`, {worse} of {len(singles)} were with scans one by one, none of {whole['networks'].sum()} with three at once"
     assert f"{said}, none of {networks} with slices." in PAGE
     assert f"none of {networks} networks was worse than its source" in README
     best = found[list(columns.values())].max(axis=1)
