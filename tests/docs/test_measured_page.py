@@ -81,7 +81,7 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
     networks = _replayed(script, "glioma")
     worse = networks["guarded"] - networks["source"] < -0.005
     one, more = (f"{part.sum()} of {len(part)}" for _, part in worse.groupby(networks["labels"] > 1))
-    assert f"On glioma, {one} networks of one label, whom nobody judges, are worse, {more} of more." in PAGE
+    assert f"On glioma, {one} networks of one label, which no case judges, are worse, {more} of more." in PAGE
     networks = _replayed(script, "glioma", "mmacts")
     found = networks["guarded"] - networks["source"]
     said = f"glioma still loses: {found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}."
@@ -229,8 +229,8 @@ def test_how_tight_the_certificate_is_is_that_of_its_rows(script) -> None:
     text = PAGE[PAGE.index("**The certificate**") :].partition("\n\n")[0]
     pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
     assert f"{found['networks'].sum()} networks" in text
-    assert "bounds of " + ", ".join(f"{found['bound'][pair]:.2f} on {pair}" for pair in pairs) + "." in text
-    assert "The mean IoU differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "." in text
+    assert "guaranteed bounds of " + ", ".join(f"{found['bound'][pair]:.2f} on {pair}" for pair in pairs) + "." in text
+    assert "The mean IoU really differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "." in text
 
 
 def test_what_agreement_would_do_with_one_label_is_that_of_its_rows(script) -> None:
