@@ -13,6 +13,7 @@ from torch import distributed
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
+from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
 
@@ -23,17 +24,27 @@ class StoppingMixin:
         """As the stock one, whose loaders say that they died, not why: where a stored case cannot be read, that is what is said."""
         try:
             super().run_training()
-        except Exception:
-            if self.session is not None:
-                with self.one_sentence():
-                    self._read_what_is_trained_on()
-            raise
+        except Exception as error:
+            damaged = self._damaged_case()
+            if damaged is None:
+                raise
+            if self.is_ddp:
+                raise damaged from error  # the other ranks wait for this one; only an error ends them
+            with self.one_sentence():
+                raise damaged from error
 
-    def _read_what_is_trained_on(self) -> None:
+    def _damaged_case(self) -> ActiveError | None:
+        """What is wrong with the first case of this training that cannot be read."""
         session = self.session
-        for case in (*session.labelled(self.current_epoch), *session.held_out(self.current_epoch)):
-            session.store.load_image(case)
-            read_label_map(session.known_slices.folder, case)
+        if session is None:
+            return None
+        try:
+            for case in (*session.labelled(self.current_epoch), *session.held_out(self.current_epoch)):
+                session.store.load_image(case)
+                read_label_map(session.known_slices.folder, case)
+        except ActiveError as error:
+            return error
+        return None
 
     def _stop_for_labels(self, waiting: list[str]) -> None:
         campaign, workspace = self.session.campaign, self.session.workspace
