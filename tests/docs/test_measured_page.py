@@ -230,7 +230,10 @@ def test_how_tight_the_certificate_is_is_that_of_its_rows(script) -> None:
     pairs = ["glioma", "hearts", "diseased hearts", "hippocampus"]
     assert f"{found['networks'].sum()} networks" in text
     assert "guaranteed bounds of " + ", ".join(f"{found['bound'][pair]:.2f} on {pair}" for pair in pairs) + "." in text
-    assert "The mean IoU really differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "." in text
+    assert (
+        "The mean IoU really differed by " + ", ".join(f"{found['difference'][pair]:.2f}" for pair in pairs) + "."
+        in text
+    )
 
 
 def test_what_agreement_would_do_with_one_label_is_that_of_its_rows(script) -> None:
