@@ -14,6 +14,7 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FINE_TUNING = (ROOT / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
 LABELS = (1, 3, 5)
 THREE = ("foreground_random", "mmacts", "assft")
 
@@ -267,6 +268,11 @@ def test_what_mixing_gained_is_that_of_its_rows() -> None:
     trained = pd.read_csv(ROOT / "benchmarks" / "results" / "mixing_trainers.csv")
     runs = trained.pivot_table(index=["unit", "pair", "seed"], columns="recipe", values="dice")
     gain = runs["three_quarters:unlabelled=mix"] - runs["three_quarters"]
+    whole, most = gain["case"], max(gains.mean() for _, gains in gain["slice"].groupby("pair"))
+    assert (
+        f"in {(whole > 0).sum()} of {len(whole)} with three whole scans; with slices it gained at most {most:.2f}."
+        in FINE_TUNING
+    )
     for unit, begins in (("case", "nnU-Net's own trainer, three whole scans: "), ("slice", "Slices: ")):
         (line,) = (line for line in text.splitlines() if line.startswith(begins))
         for pair, gains in gain[unit].groupby("pair"):
