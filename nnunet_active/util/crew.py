@@ -45,7 +45,7 @@ _LOOK = 0.2  # seconds between two looks at the store
 _FAREWELL = 10.0  # seconds that the leader stays for the others to read that the command has ended
 _MEETING, _ANSWER = timedelta(minutes=10), timedelta(seconds=60)  # for all to be there; for the store to answer
 _PART = 4 << 20  # bytes; the store takes values of up to 8 MiB
-
+_ABSENT = "nnunet_active: absent"  # what nobody puts into the store
 
 _LEADER_GONE = "The process that leads this command is gone; the same command goes on where it was."
 
@@ -279,16 +279,19 @@ class Crew(Ranks):
 
     def _get(self, key: str, forget: bool = False) -> bytes | None:
         """None: it is not there, or the leader has forgotten it while this process was reading it."""
-        if not self.store.check([key]):
+        if (parts := self._now(key)) is None:
             return None
-        content = []
-        for number in range(int(self.store.get(key))):
-            if not self.store.check([f"{key}_part_{number}"]):  # the store would wait for it
-                return None
-            content.append(self.store.get(f"{key}_part_{number}"))
+        content = [self._now(f"{key}_part_{number}") for number in range(int(parts))]
+        if None in content:
+            return None
         if forget:
             self._forget(key)
         return b"".join(content)
+
+    def _now(self, key: str) -> bytes | None:
+        """What the store holds; its `get` would wait for a key that the leader has forgotten since the last look."""
+        found = self.store.compare_set(key, _ABSENT, _ABSENT)
+        return None if found == _ABSENT.encode() else found
 
     def _forget(self, key: str) -> None:
         for number in range(int(self.store.get(key))):

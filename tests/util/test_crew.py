@@ -205,8 +205,8 @@ def test_one_that_comes_late_finds_no_old_work():
 
 def test_work_that_is_forgotten_while_it_is_read_is_as_good_as_done():
     class ForgottenMeanwhile(distributed.HashStore):
-        def get(self, key):
-            found = super().get(key)
+        def compare_set(self, key, *values):
+            found = super().compare_set(key, *values)
             if key == "job_1_part_0":
                 self.delete_key("job_1_part_1")
             return found
@@ -224,3 +224,27 @@ def test_once_the_command_has_ended_nobody_takes_another_item():
         assert next(claimed) == ITEMS[0]
         leader.end(1)
         assert list(claimed) == []
+
+
+def test_work_that_is_forgotten_right_after_a_look_at_it_is_not_waited_for():
+    class ForgottenAfterTheLook(distributed.HashStore):
+        def check(self, keys):
+            seen = super().check(keys)
+            for key in keys:
+                self.delete_key(key)
+            return seen
+
+    store = ForgottenAfterTheLook()
+    store.set_timeout(timedelta(seconds=1))
+    with Crew(store, 0, 2, print) as one:
+        one._put("job_1", b"content")
+        assert one._get("job_1") in (None, b"content")
+
+
+@pytest.mark.parametrize("part", ["key", "key_part_0"])
+def test_what_is_gone_in_part_is_not_there(part):
+    with Crew(distributed.HashStore(), 0, 1, print) as one:
+        one._put("key", b"content")
+        assert one._get("key") == b"content"
+        one.store.delete_key(part)
+        assert one._get("key") is None
