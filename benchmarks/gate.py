@@ -19,6 +19,7 @@ from pathlib import Path
 import guard
 import pandas as pd
 
+from nnunet_active.training.comparison_table import CROSS_FIT
 from nnunet_active.training.guarded_choice import gate
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -54,7 +55,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         of_gate = network[network["kind"] != "test"]
         judged = of_gate.pivot_table(index="case", columns="alpha", values="dice")
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
-        cross_fitted = bool((of_gate["kind"] == "cross_fit").any())
+        cross_fitted = bool((of_gate["kind"] == CROSS_FIT).any())
         alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0), cross_fitted)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(

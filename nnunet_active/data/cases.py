@@ -100,7 +100,7 @@ class CaseStore:
             BadCase: its file cannot be read.
         """
         file = self.image_file(case)
-        with _reading(case, file):
+        with reading("image", case, file.parent):
             return np.ascontiguousarray(_opened(file)[:], dtype=np.float32)
 
     def open_image(self, case: str) -> Any:
@@ -110,7 +110,7 @@ class CaseStore:
             MissingInput, BadCase: as :meth:`load_image`.
         """
         file = self.image_file(case)
-        with _reading(case, file):
+        with reading("image", case, file.parent):
             return _opened(file)
 
     def image_file(self, case: str) -> Path:
@@ -171,12 +171,13 @@ class CaseStore:
 
 
 @contextlib.contextmanager
-def _reading(case: str, file: Path) -> Iterator[None]:
+def reading(what: str, case: str, folder: Path) -> Iterator[None]:
+    """Whatever goes wrong in here is a damaged file: a BadCase that names the case and the way out."""
     try:
         yield
     except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
         raise BadCase(
-            f"The preprocessed image of case {case} in {file.parent} cannot be read ({error}); "
+            f"The preprocessed {what} of case {case} in {folder} cannot be read ({error}); "
             f"delete the files {case}.* there and run nnunet_active preprocess again."
         ) from error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
-from nnunet_active.util.errors import BadCase
+from nnunet_active.data.cases import reading
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,8 @@ def read_label_map(folder: Path, case: str) -> np.ndarray:
     Raises:
         BadCase: its files cannot be read.
     """
-    try:
+    with reading("label", case, folder):
         return np.asarray(infer_dataset_class(str(folder))(str(folder), [case]).load_case(case)[1][:])
-    except Exception as error:  # as for images: each format has its own way to fail
-        raise BadCase(
-            f"The preprocessed label of case {case} in {folder} cannot be read ({error}); "
-            f"delete the files {case}.* and {case}_seg.* there and run nnunet_active preprocess again."
-        ) from error
 
 
 def fill_ignored(drawn: np.ndarray, predicted: np.ndarray, ignore: int) -> np.ndarray:

@@ -16,7 +16,7 @@ labelled). Where even the floor harms (m below `-HARM`), they go a step down: to
 
 Where no such network was trained, because the cases came in one after the other, few judge (fewer than `MANY` are labelled), and one
 with a large gain outweighs the others at `OPEN`. The first steps tell them apart: then the gate opens only where m(`FLOOR`) is above
-`MARGIN` as well, and `FLOOR` itself has to be earned (m(`FLOOR`) above `EARNED`), else the weights are those of the source.
+`MARGIN` as well, and `FLOOR` itself has to be earned (m(`FLOOR`) at least `EARNED`), else the weights are those of the source.
 
 With one label nobody judges. The alpha whose predictions agree best with their mean over all alpha (EnsV, NeurIPS 2024) was always 0.5
 then, and did more harm than `FLOOR` (``one_label.csv``).
@@ -97,7 +97,7 @@ def gate(dice: pd.DataFrame, labelled: int, weights: pd.Series | None = None, cr
     one_by_one = len(dice) > 0 and floor == FLOOR and not cross_fitted
     if gains[OPEN] > MARGIN and (gains[FLOOR] > MARGIN or not one_by_one):
         return OPEN
-    return floor if gains[floor] > (EARNED if one_by_one else -HARM) else _STEP_DOWN[floor]
+    return floor if gains[floor] >= (EARNED if one_by_one else -HARM) else _STEP_DOWN[floor]
 
 
 class GuardedChoice(AlphaChoice):
