@@ -3,7 +3,7 @@
     python benchmarks/learning_curve.py --out docs/learning-curve.svg
 
 Each panel is a pair: the mean over runs (folds and seeds) of one way of choosing, its standard deviation as a band, the source model
-and a training on all labels as lines. The recipe is ``plain`` for every way, so that the curves compare choices and nothing else.
+and a training on all labels as lines. All ways have the same recipe (``--recipe``), so that the curves compare choices alone.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ class ForegroundRandomStrategy(QueryStrategy):
     which that class is predicted; cases without any predicted foreground come last.
     utility(x) = 1[class predicted in x] + U[0, 1). Records the ``probability`` of each pick at its step, given the earlier ones (of a
     case not picked: at the first step): the mean over the least covered classes of 1 / cases left that show the class, where it does.
+    Where the head is untrained, nothing counts as predicted, and each draw is uniform.
 
     Adapted to whole cases: nnActive draws patches from the (known) foreground; here the prediction decides, and the
     classes take turns (our choice). Classes come from the array ``class_volume`` (n, C; channel 0 is background), else all
@@ -28,7 +29,7 @@ class ForegroundRandomStrategy(QueryStrategy):
     cost = "O(b n)"
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
-        present = predicted_classes(pool)
+        present = predicted_classes(pool) & pool.head_trained
         steps = Steps(pool, n)
         covered, chance, at_first = np.zeros(present.shape[1]), np.zeros(len(pool)), None
         while steps.remaining:

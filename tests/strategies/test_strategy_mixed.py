@@ -49,6 +49,13 @@ def test_foreground_random_is_uniform_within_a_class_and_ignores_the_size():
     assert ((counts[:3] > 430) & (counts[:3] < 570)).all()
 
 
+def test_foreground_random_ignores_what_an_untrained_head_predicts():
+    pool = dataclasses.replace(with_classes([[9, 1], [9, 1000], [9, 7], [9, 0]]), head_trained=False)
+    counts = np.bincount([indices(query("foreground_random", pool, 1, s))[0] for s in range(1500)], minlength=4)
+    assert ((counts > 310) & (counts < 440)).all()
+    assert query("foreground_random", pool, 1).components["probability"].to_numpy() == pytest.approx(0.25)
+
+
 def test_foreground_random_without_classes_needs_only_the_foreground():
     pool = ScoredPool(pd.DataFrame({"foreground_voxels": [0.0, 3.0]}, index=["a", "b"]))
     assert query("foreground_random", pool, 2).picks == ("b", "a")
