@@ -80,15 +80,17 @@ def trained(
     fold: str = "0",
     file: str = "checkpoint_final.pth",
     begun: float | None = None,
+    ended: float | None = None,
     saved: float | None = None,
     seed: int = 5,
 ) -> Path:
-    """A training's checkpoint; without ``labelled`` it keeps no record, as a stock trainer's."""
+    """A training's checkpoint; without ``labelled`` it keeps no record, as a stock trainer's. ``ended``: its last epoch did."""
     source = tiny_source.source_model(seed=seed)
     folder = target.results / NAME / f"{trainer}__{PLANS}__{CONFIGURATION}"
     record = {} if labelled is None else {"nnunet_active": {"trainer_name": trainer, "labelled": list(labelled)}}
     begun = time.time() if begun is None else begun
-    tiny_source.write_trained(source, folder, fold, file, logging={"epoch_start_timestamps": [begun]}, **record)
+    log = {"epoch_start_timestamps": [begun], "epoch_end_timestamps": [] if ended is None else [ended]}
+    tiny_source.write_trained(source, folder, fold, file, logging=log, **record)
     checkpoint = folder / f"fold_{fold}" / file
     if saved is not None:
         os.utime(checkpoint, (saved, saved))

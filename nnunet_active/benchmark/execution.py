@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.training.query_mixin import ActiveQueryMixin
 from nnunet_active.util.atomic import copy_file, write_json
 from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.moments import now_in_utc
 
 RESULT = "result.json"
 
@@ -90,7 +90,7 @@ def execute(job: Job) -> dict[str, Any]:
         "digests": job.digests,
         "versions": versions(),
         "code": code_digest(),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": now_in_utc(),
     }
     write_json(job.result_file, content)
     return content

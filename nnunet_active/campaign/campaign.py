@@ -105,6 +105,7 @@ class Campaign(CampaignQuestions):
         """Follow what another process wrote; the file is read again only if it is another one by now."""
         if self._seen is None or self._seen != _signature(self.folder / "campaign.json"):
             now = Campaign.open(self.dataset_folder, self.fold)
+            self._check_same(now)
             self._state, self._seen = now._state, now._seen
 
     def recover(self) -> None:
@@ -164,6 +165,7 @@ class Campaign(CampaignQuestions):
             epoch: epoch before which it was made.
             made_by: ``training`` or ``select``.
         """
+        self._check_in_place()
         number = len(self._state.rounds) + 1
         entry = RoundEntry(number, epoch, tuple(content.requested), made_by, dict(content.slices))
         one = Round.of(entry, self.folder)
@@ -263,7 +265,22 @@ class Campaign(CampaignQuestions):
         if self.labelled():
             write_folds(self.dataset_folder, self.split_entries(), self._state.other_folds)
 
+    def _check_in_place(self) -> None:
+        """Nothing is written over another campaign, or where this one was moved away."""
+        signature = _signature(self.folder / "campaign.json")
+        if signature != self._seen:  # also where it is gone, which opening it says
+            self._check_same(Campaign.open(self.dataset_folder, self.fold))
+
+    def _check_same(self, now: Campaign) -> None:
+        """Whoever was busy while a new campaign took the place of his own has to hear of it."""
+        if now.begun != self.begun:
+            raise CampaignError(
+                f"{self.folder} holds another campaign by now: the one that this command began with was set aside. Nothing was "
+                f"written into the new one; run the command again."
+            )
+
     def _save(self) -> None:
+        self._check_in_place()
         file = self.folder / "campaign.json"
         write_json(file, self._state.to_json())
         self._seen = _signature(file)

@@ -13,6 +13,7 @@ from nnunet_active.campaign.cross_validation import check_folds
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
+from nnunet_active.campaign.running import running_trainings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slices_at_start import slices_at_start
 from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
@@ -24,7 +25,7 @@ from nnunet_active.data.patients import Patients
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.errors import CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import keep_aside
@@ -61,15 +62,25 @@ class CampaignDraft:
             log: where to tell what was decided.
 
         Raises:
-            CampaignError: there is a campaign already, or another process begins one just now; says which process.
+            CampaignError: there is a campaign already, or another process works with it just now; says which process.
         """
         self._check_unit()
+        self.check_place(restart)
         if restart:
             set_aside(self.place.campaign_folder, log)
-        else:  # says so before a folder or a lock is made
-            Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False)
         with hold(self.place.campaign_folder):
             return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
+
+    def check_place(self, restart: bool = False) -> None:
+        """What :meth:`begin` refuses because of a campaign that is there; before anything is written.
+
+        Raises:
+            CampaignError: see :meth:`begin`.
+        """
+        if restart:
+            _check_unused(self.place.campaign_folder)
+        else:
+            Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False)
 
     def in_memory(self, log: Log = print) -> Campaign:
         """The same, and nothing is written."""
@@ -210,6 +221,21 @@ def _divide(
 
 
 def set_aside(folder: Path, log: Log = print) -> None:
-    """Rename a campaign's folder, so that a new one can begin; nothing is deleted."""
+    """Rename a campaign's folder, so that a new one can begin; nothing is deleted.
+
+    Raises:
+        CampaignInUse: a training, or another command, works with it; it would go on in the new one.
+    """
     if folder.is_dir():
+        _check_unused(folder)
         log(f"The campaign so far was kept as {keep_aside(folder).name}.")
+
+
+def _check_unused(folder: Path) -> None:
+    """A training or a command that works with a campaign holds it; the other folds of a cross-validation only say that they train."""
+    if not folder.is_dir():
+        return
+    if running := running_trainings(folder):
+        raise CampaignInUse(f"{running[0].line()} Wait until it has ended, or stop it, and run the same command again.")
+    with hold(folder):
+        pass

@@ -18,10 +18,12 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.moments import now_in_utc, seconds_of
 from nnunet_active.util.state_file import conforms, read_state
 
 FORMAT = 1
 _LEFT_OUT_WHILE_EMPTY = (
+    "begun",
     "fold_of",
     "declined",
     "extra_budget",
@@ -84,6 +86,7 @@ class CampaignState:
         made_by: ``init``, or ``select``: then the budget is not a plan, it grows with every round.
         format: of the file.
         version: of the package that began the campaign.
+        begun: when that was (ISO format, UTC); no two campaigns of a fold have the same. Empty: an earlier version began it.
         fold_of: case -> its fold, with cross-validation.
         declined: case -> why nobody can label it.
         extra_budget: cases that later selections added.
@@ -108,6 +111,7 @@ class CampaignState:
     made_by: Literal["init", "select"] = "init"
     format: int = FORMAT
     version: str = "not known"
+    begun: str = ""
     fold_of: dict[str, int] = field(default_factory=dict)
     declined: dict[str, str] = field(default_factory=dict)
     extra_budget: int = 0
@@ -150,6 +154,8 @@ class CampaignState:
         for case, facts in self.ingested.items():
             if reason := conforms(facts, LabelFacts):
                 raise CampaignError(f"ingested.{case}.{reason}")
+        if self.begun:
+            seconds_of(self.begun)  # an error of the file, where it is no moment
         FineTuning.of(self.settings.fine_tuning)
         PseudoLabelSettings.of(self.settings.pseudo_labels)
 
@@ -158,7 +164,7 @@ class CampaignState:
         """Of a campaign that begins; ``where``: fold, configuration, plans."""
         initial, val, excluded = (sorted(cases) for cases in (roles.initial, roles.val, roles.excluded))
         state = cls(*where, settings, initial, val, excluded, roles.other_folds, [], {}, roles.split_origin, made_by)
-        state.version = __version__
+        state.version, state.begun = __version__, now_in_utc("microseconds")
         state.initial = [case for case in initial if case not in roles.slices]
         state.labelled, state.labelled_slices = dict.fromkeys(roles.slices, 0), dict(roles.slices)
         state.assign_folds()

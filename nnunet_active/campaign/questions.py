@@ -71,6 +71,11 @@ class CampaignQuestions(SliceQuestions):
         return self._state.version
 
     @property
+    def begun(self) -> str:
+        """When it began (ISO format, UTC); empty where an earlier version began it."""
+        return self._state.begun
+
+    @property
     def split_origin(self) -> str:
         """Who defined its fold, for people; empty: nobody."""
         return self._state.split_origin

@@ -10,12 +10,12 @@ import json
 import os
 import socket
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nnunet_active.util.atomic import write_json
+from nnunet_active.util.moments import for_people, now_in_utc
 
 PATIENCE = 5.0
 """Seconds that a training waits where somebody is just looking whether it runs."""
@@ -30,7 +30,7 @@ class RunningTraining:
         fold: the fold that it trains, a number as text, or ``all``.
         epoch: the epoch that it is in (0, 1, ...).
         epochs: length of the training.
-        since: when it began, ISO format in seconds.
+        since: when it began, ISO format with its zone.
         pid, host: its process.
     """
 
@@ -45,7 +45,7 @@ class RunningTraining:
     def line(self) -> str:
         """For people."""
         return (
-            f"{self.trainer} trains fold {self.fold} now: epoch {self.epoch} of {self.epochs} (since {self.since.replace('T', ' ')}, "
+            f"{self.trainer} trains fold {self.fold} now: epoch {self.epoch} of {self.epochs} (since {for_people(self.since)}, "
             f"process {self.pid} on {self.host})."
         )
 
@@ -61,7 +61,7 @@ class TrainingNote:
     def __init__(self, folder: Path, trainer: str, fold: str, epochs: int) -> None:
         self.file = Path(folder) / f".training_fold_{fold}.json"
         self._trainer, self._fold, self._epochs = trainer, fold, epochs
-        self._since = datetime.now().isoformat(timespec="seconds")
+        self._since = now_in_utc()
         self._lock = FileLock(self.file.with_suffix(".lock"))
 
     def at(self, epoch: int) -> None:

@@ -193,6 +193,7 @@ def run(args: argparse.Namespace) -> int:
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
     draft = draft_campaign(workspace.place, settings, args.oracle, percent, cases=workspace.stored)
+    draft.check_place(args.restart)
     if source is not None:
         print(*check_new_source(workspace, source), sep="\n", end="")
     if args.add_ignore_label:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +29,7 @@ from nnunet_active.pseudo.pseudo_label_writer import link_file
 from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, ReliableSet
 from nnunet_active.util.atomic import atomic_folder, copy_file, write_json
 from nnunet_active.util.errors import ActiveError, BadCase
+from nnunet_active.util.moments import now_in_utc
 
 KEY = "pseudo_labels"
 """In the derived ``dataset.json``; nnU-Net ignores keys that it does not know."""
@@ -129,7 +129,7 @@ def derive_dataset(
             **({"completed_by_predictions": list(made.filled)} if made.filled else {}),
             "network": made.record.get("network"),
             "settings": made.record.get("settings"),
-            "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "made": now_in_utc(),
         }
         description = (
             f"{raw.name} with pseudo-labels: {len(made.cases)} of the {len(made.cases) + len(people)} labels are predictions "

@@ -8,6 +8,7 @@ from typing import Any
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.report.svg_plots import dice_plot, volume_plot
+from nnunet_active.util.moments import for_people, seconds_of
 
 
 def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: bool = True) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         Dice of the labels that were changed), ``accepted`` (how many were not), and, where there is something to draw,
         ``dice_svg`` and ``volume_svg``.
     """
-    entries = sorted(campaign.ingested.items(), key=lambda item: str(item[1].get("time", "")))
+    entries = sorted(campaign.ingested.items(), key=lambda item: _came(item[1]))
     number = {case: one.number for one in campaign.rounds for case in one.requested}
     classes = list(
         dict.fromkeys(
@@ -43,7 +44,7 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         {
             "case": case,
             "round": number.get(case),
-            "time": str(facts.get("time", ""))[:16].replace("T", " "),
+            "time": for_people(str(facts.get("time") or "")),
             "corrections": facts.get("corrections") or 0,
             "changed_voxels": facts.get("changed_voxels"),
             "accepted": is_accepted(facts),
@@ -82,6 +83,13 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
     if any(pairs.values()):
         content["volume_svg"] = volume_plot(pairs, unit, colours, "volume")
     return content
+
+
+def _came(facts: dict[str, Any]) -> float:
+    try:
+        return seconds_of(facts.get("time") or "")
+    except ValueError:  # not known, or written by hand
+        return 0.0
 
 
 def _of(facts: dict[str, Any], key: str) -> dict[str, float | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import BadCase, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
+from nnunet_active.util.moments import now_in_utc
 
 KEPT = "replaced_labels"
 
@@ -242,8 +242,10 @@ class _Desk:
         finder = self.finder
         # formats without millimetres have unit steps
         voxel = Geometry.of_file(finder.raw.cases[case].images[0], label.voxels.shape).voxel_mm3
-        now = datetime.now().isoformat(timespec="seconds")
-        return {"time": now, **compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], voxel)}
+        return {
+            "time": now_in_utc(),
+            **compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], voxel),
+        }
 
     def _mark(self, case: str, label: FinishedLabel) -> None:
         campaign = self.campaign

@@ -10,13 +10,13 @@ import glob
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME
 from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, checkpoint_record
 from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.moments import for_people, seconds_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Training:
         checkpoint: the final one (also of a training that makes way for the next), or the latest one of a training that was stopped.
         finished: whether it is a final one.
         resumable: whether ``--c`` goes on with it (nnU-Net prefers a final checkpoint, also an older training's).
-        saved: when the checkpoint was written (seconds since the epoch).
+        saved: when the last epoch in the checkpoint ended (seconds since the epoch). The time of its file may be that of a copy and
+            counts where there was no epoch, or no log.
         begun: when its first epoch began, or None.
         labelled: the cases it was trained on, or None where the trainer keeps no record.
         labels: what of them was labelled, one text for each (``Campaign.label_names``); None: they were whole.
@@ -125,8 +126,10 @@ def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
     if not late:
         return MissedLabels((), f"{who}; it began after the last label came, so it is taken to know them all.")
     if training.begun is None or any(times[case] <= training.saved for case in late):
-        return MissedLabels(late, f"{who}; it began {_when(begun)}, before the label of {', '.join(late)} came.")
-    return MissedLabels(late, f"{who}; it ended {_when(training.saved)}, before the label of {', '.join(late)} came.")
+        return MissedLabels(late, f"{who}; it began {for_people(begun)}, before the label of {', '.join(late)} came.")
+    return MissedLabels(
+        late, f"{who}; it ended {for_people(training.saved)}, before the label of {', '.join(late)} came."
+    )
 
 
 def _corrected_after(campaign: Campaign, seconds: float) -> list[str]:
@@ -144,12 +147,14 @@ def _label_times(campaign: Campaign) -> dict[str, float]:
     times = dict.fromkeys(campaign.revealed(), splits.stat().st_mtime if splits.is_file() else 0.0)
     for case, facts in campaign.ingested.items():
         if facts.get("time"):
-            times[case] = datetime.fromisoformat(facts["time"]).timestamp()
+            times[case] = seconds_of(facts["time"])
     return times
 
 
 def _begin_of(campaign: Campaign) -> float:
-    """When the campaign began, at the latest: its first round is never written again."""
+    """When the campaign began. Earlier versions did not note it; then at the latest: its first round is never written again."""
+    if campaign.begun:
+        return seconds_of(campaign.begun)
     files = [campaign.folder / "round_001" / "selection.json", campaign.folder / "campaign.json"]
     return next((file.stat().st_mtime for file in files if file.is_file()), time.time())
 
@@ -178,14 +183,13 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
     record, log = content.get("nnunet_active"), content.get("logging")
     labelled = record.get("labelled") if isinstance(record, dict) else None
     labels = record.get("labels") if isinstance(record, dict) else None
-    starts = log.get("epoch_start_timestamps") if isinstance(log, dict) else None
+    log = log if isinstance(log, dict) else {}
+    starts, ends = log.get("epoch_start_timestamps"), log.get("epoch_end_timestamps")
+    if ends:
+        known["saved"] = float(ends[-1])
     return Training(
         **known,
         begun=float(starts[0]) if starts else None,
         labelled=tuple(labelled) if labelled is not None else None,
         labels=tuple(labels) if labels is not None else None,
     )
-
-
-def _when(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"

@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignInUse
+from nnunet_active.util.moments import for_people, now_in_utc
 
 
 @contextmanager
@@ -33,10 +33,7 @@ def hold(folder: Path) -> Iterator[None]:
             f"{folder} is in use by {_describe(holder)}; wait until it has ended, or stop it, and run the same command again."
         ) from None
     try:
-        write_json(
-            holder,
-            {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(timespec="seconds")},
-        )
+        write_json(holder, {"pid": os.getpid(), "host": socket.gethostname(), "since": now_in_utc()})
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -46,6 +43,6 @@ def hold(folder: Path) -> Iterator[None]:
 def _describe(holder: Path) -> str:
     try:
         content = json.loads(holder.read_text())
-        return f"process {content['pid']} on {content['host']} (since {content['since']})"
-    except (OSError, ValueError, KeyError):
+        return f"process {content['pid']} on {content['host']} (since {for_people(content['since'])})"
+    except (OSError, ValueError, KeyError, TypeError):
         return "another process"

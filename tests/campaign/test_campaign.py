@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -78,12 +79,14 @@ def train(folder: Path, fold: str = "0") -> None:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """All files but hidden ones; of ``.npz`` files, which hold the time, the arrays."""
+    """All files but hidden ones; of ``.npz`` files, which hold the time, the arrays, and of a campaign all but when it began."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
             with np.load(path) if path.suffix == ".npz" else tempfile.TemporaryFile() as file:
                 data = {name: file[name].tolist() for name in file} if path.suffix == ".npz" else path.read_bytes()
+            if path.name == "campaign.json":
+                data = re.sub(rb'"begun": "[^"]+"', b"", data)
             found[str(path.relative_to(folder))] = data
     return found
 
@@ -355,6 +358,59 @@ def test_fold_all_has_a_campaign_and_no_split(tmp_path):
     campaign.mark_labelled(["case_00"])
     assert Campaign.open(tmp_path, "all").labelled() == ["case_00"]
     assert not (tmp_path / FILE_NAME).exists()
+
+
+# ---- a new campaign in its place --------------------------------------------------------------------------------------------
+
+
+def replaced(folder: Path) -> tuple[Campaign, Campaign]:
+    """A campaign that somebody still works with, and the one that took its place."""
+    old = create(folder)
+    query(old, 0, ["case_01"])
+    old.folder.rename(folder / "active" / "set_aside")
+    return old, create(folder, settings=Settings(budget=2, stride=2, epochs=9))
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda campaign: campaign.refresh(),
+        lambda campaign: query(campaign, 2, ["case_02"]),
+        lambda campaign: campaign.extend(1),
+        lambda campaign: campaign.mark_labelled(["case_01"]),
+        lambda campaign: campaign.lock().__enter__(),
+    ],
+    ids=["refresh", "a round", "a setting", "a label", "the lock"],
+)
+def test_who_still_works_with_a_campaign_that_was_set_aside_writes_nothing_into_the_new_one(tmp_path, work):
+    old, new = replaced(tmp_path)
+    before = content(new.folder)
+    with pytest.raises(CampaignError, match="holds another campaign by now"):
+        work(old)
+    assert content(new.folder) == before and Campaign.open(tmp_path, 0).settings.budget == 2
+
+
+def test_a_campaign_of_an_earlier_version_is_told_from_the_new_one_too(tmp_path):
+    file = create(tmp_path).folder / "campaign.json"
+    written = json.loads(file.read_text())
+    del written["begun"]
+    file.write_text(json.dumps(written))
+    old = Campaign.open(tmp_path, 0)
+    assert old.begun == ""
+    with old.lock():
+        old.extend(1)  # it goes on as before
+    old.folder.rename(tmp_path / "active" / "set_aside")
+    create(tmp_path)
+    with pytest.raises(CampaignError, match="another campaign"):
+        old.extend(1)
+
+
+def test_a_campaign_that_was_moved_away_is_not_begun_again_by_whoever_worked_with_it(tmp_path):
+    campaign = create(tmp_path)
+    campaign.folder.rename(tmp_path / "active" / "set_aside")
+    with pytest.raises(MissingInput, match="no campaign for fold 0"):
+        query(campaign, 0, ["case_01"])
+    assert not campaign.folder.exists()
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------------------

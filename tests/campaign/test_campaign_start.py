@@ -8,9 +8,10 @@ from tiny_target import NAME, PLANS, make_target
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.cases import open_store
-from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
+from nnunet_active.util.errors import ActiveError, CampaignError, CampaignInUse, MissingInput
 
 
 def start(fold="0", oracle=None, restart=False, **settings):
@@ -73,6 +74,29 @@ def test_restart_keeps_the_campaign_so_far_under_another_name(nnunet_folders):
         folder.name for folder in (target.preprocessed / "active").iterdir() if folder.name.startswith("fold_0_until_")
     ]
     assert len(kept) == 1
+
+
+@pytest.mark.parametrize("trained", ["0", "1"])  # other folds of a cross-validation do not hold the campaign
+def test_a_restart_under_a_running_training_is_refused_and_says_which(nnunet_folders, trained):
+    target = make_target(nnunet_folders)
+    campaign, _ = start()
+    note = TrainingNote(campaign.folder, "nnUNetTrainerActive", trained, 600)
+    note.at(7)
+    before = (campaign.folder / "campaign.json").read_bytes()
+    with pytest.raises(CampaignInUse, match=f"nnUNetTrainerActive trains fold {trained} now: epoch 7 of 600.*stop it"):
+        start(restart=True, budget=5)
+    assert not list((target.preprocessed / "active").glob("fold_0_until_*"))
+    assert (campaign.folder / "campaign.json").read_bytes() == before
+    note.end()
+    assert start(restart=True, budget=5)[0].settings.budget == 5
+
+
+def test_a_restart_beside_a_command_that_holds_the_campaign_is_refused(nnunet_folders):
+    make_target(nnunet_folders)
+    campaign, _ = start()
+    with campaign.lock(), pytest.raises(CampaignInUse, match="is in use by process"):
+        start(restart=True)
+    assert Campaign.open(campaign.dataset_folder, "0").begun == campaign.begun
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,18 @@ def test_what_is_wrong_shows_before_the_data_set_is_changed(target, capsys):
     assert "--per-case says something of slices" in capsys.readouterr().err
 
 
+def test_a_campaign_in_the_way_shows_before_the_data_set_is_changed(target, capsys):
+    folder = target("some")
+    assert init("-f", "all") == 0
+    slices = ("-f", "all", "--unit", "slice", "--add-ignore-label", "--budget", "20")
+    assert init(*slices) == 2 and "ignore" not in labels_of(folder)
+    with Campaign.open(folder, "all").lock():
+        capsys.readouterr()
+        assert init(*slices, "--restart") == 2 and "ignore" not in labels_of(folder)
+        assert "is in use by process" in capsys.readouterr().err
+    assert init(*slices, "--restart") == 0 and labels_of(folder)["ignore"] == 3
+
+
 def test_a_person_can_be_asked_for_slices_too(target, capsys):
     folder = target("some")
     assert init("--unit", "slice", "--add-ignore-label", "-f", "all", "--budget", "20", "--query-size", "10") == 0

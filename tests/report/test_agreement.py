@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 from report_campaign import make_setting
 
@@ -35,6 +37,23 @@ def test_labels_are_listed_in_the_order_in_which_they_came_in(campaign):
     assert content["rows"][1]["classes"][1]["dice"] is None and content["rows"][1]["corrections"] == 1
     assert content["means"] == {"oedema": 0.5, "core": 0.5}
     assert "<svg" in content["dice_svg"] and "<svg" in content["volume_svg"] and content["unit"] == "cm³"
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones of the system")
+def test_times_with_and_without_a_zone_stand_in_their_order_on_the_readers_clock(campaign, monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        campaign.record_label("case_0", {"time": "2026-05-01T12:30:00"})  # as earlier versions wrote it
+        campaign.record_label("case_2", {"time": "2026-05-01T10:45:00+00:00"})
+        rows = agreement_of_labels(campaign, COLOURS)["rows"]
+        assert [(row["case"], row["time"]) for row in rows] == [
+            ("case_0", "2026-05-01 12:30"),
+            ("case_2", "2026-05-01 12:45"),
+        ]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_without_labels_there_is_nothing_to_draw(nnunet_folders):

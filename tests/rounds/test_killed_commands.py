@@ -67,6 +67,7 @@ def end_of(target: Target) -> dict:
     """Everything but times; places relative to the target's."""
     campaign = Campaign.open(target.preprocessed, 0)
     content = campaign.to_json()
+    content.pop("begun")
     for facts in content.get("ingested", {}).values():
         facts.pop("time"), facts.pop("files")
     selections = [{**one.selection(), "seconds": 0} for one in campaign.rounds]

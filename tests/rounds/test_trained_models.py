@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime
 
 import pytest
 from tiny_rounds import request, start, trained
+from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.trained_models import covered_folds, find_trainings, missed_labels, trainings_of
+from nnunet_active.util.log import silent
 
 NOW = time.time()
 LATER = NOW + 3600  # than whatever a test does, also where the tests before it took long
@@ -104,6 +108,50 @@ def test_a_label_that_was_corrected_since_has_to_be_learnt_again(target):
         campaign.record_label("case_1", {"time": stamp, "corrections": 1})
     verdict = missed_labels(campaign, trainings_of(campaign, target.results)[0])
     assert verdict.missing == ("case_1",) and "corrected" in verdict.note
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs time zones of the system")
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_labels_that_a_machine_in_another_zone_took_back_came_when_they_came(target, monkeypatch, zone):
+    campaign = start()
+    request(campaign, "case_1")
+    monkeypatch.setenv("TZ", "UTC")  # as containers run
+    time.tzset()
+    target.label("case_1", 1)
+    ingest(NAME, "0", log=silent)
+    try:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        campaign = Campaign.open(target.preprocessed, "0")
+        for begun, missing in ((-1800, ("case_1",)), (1800, ())):
+            trained(target, "nnUNetTrainer", begun=time.time() + begun, saved=LATER)
+            assert missed_labels(campaign, trainings_of(campaign, target.results)[0]).missing == missing
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_data_set_that_was_copied_without_its_times_keeps_its_trainings(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, "nnUNetTrainer", begun=LATER - 20, saved=LATER)
+    for file in target.preprocessed.rglob("*"):
+        os.utime(file, (LATER + 900, LATER + 900))
+    assert [one.trainer for one in trainings_of(campaign, target.results)] == ["nnUNetTrainer"]
+
+
+def test_a_model_of_before_the_campaign_that_was_copied_without_its_times_is_still_not_the_campaigns(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, "nnUNetTrainer", begun=NOW - 9000, ended=NOW - 5000, saved=LATER)
+    assert trainings_of(campaign, target.results) == []
+
+
+def test_a_correction_is_noticed_also_where_the_model_was_copied_without_its_times(target):
+    campaign = labelled_campaign("case_1", time=NOW - 1000)
+    trained(target, labelled=["case_0", "case_1"], ended=NOW, saved=LATER)
+    with campaign.lock():
+        stamp = datetime.fromtimestamp(NOW + 100).isoformat(timespec="seconds")
+        campaign.record_label("case_1", {"time": stamp, "corrections": 1})
+    assert missed_labels(campaign, trainings_of(campaign, target.results)[0]).missing == ("case_1",)
 
 
 def test_a_checkpoint_that_cannot_be_read_is_not_taken_for_a_model(target):
