@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ from nnunet_active.util.errors import CampaignError, MissingInput
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
 _OF_SLICES = ("slices", "per_case", "axis")
+_LOWEST = {
+    **dict.fromkeys(
+        ("budget", "query_size", "stride", "iterations", "val_iterations", "epochs", "threads", "per_case"), 1
+    ),
+    "splits": 2,
+    "held_out": 0,
+}
+"""Whole numbers, and what each is at least."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +141,32 @@ class Configuration:
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise CampaignError(f"Two {what} are called {double[0]}; give one of them another name.")
-        if not self.seeds or not self.folds:
-            raise CampaignError("A benchmark needs at least one seed and one fold.")
+        self._check_numbers()
         if self.held_out < FEWEST and any(FineTuning.of(r.fine_tuning).chosen_by_held_out for r in self.recipes):
             raise CampaignError(f"A recipe lets held-out cases choose; set {FEWEST} or more aside (--held-out).")
         if self.unit == "case" and any(arm.of_slices for arm in self.arms):
             raise CampaignError(f"An arm says how slices are chosen ({', '.join(_OF_SLICES)}); add --unit slice.")
-        if self.splits < 2:
-            raise CampaignError(f"--splits {self.splits} makes no sense; it must be at least 2.")
+
+    def _check_numbers(self) -> None:
+        for name, lowest in _LOWEST.items():
+            value = getattr(self, name)
+            if not (name == "epochs" and value is None) and not _is_whole(value, lowest):
+                raise CampaignError(
+                    f"{_flag(name)} {value} makes no sense; it must be a whole number, at least {lowest}."
+                )
+        for name in ("tolerance_mm", "lr"):
+            value = getattr(self, name)
+            if not (name == "lr" and value is None) and not (_is_number(value) and 0 < value < math.inf):
+                raise CampaignError(f"{_flag(name)} {value} makes no sense; it must be positive and finite.")
+        for name in ("seeds", "folds"):
+            values = getattr(self, name)
+            if not values:
+                raise CampaignError("A benchmark needs at least one seed and one fold.")
+            for value in values:
+                if not _is_whole(value, 0):
+                    raise CampaignError(f"{_flag(name)} {value} makes no sense; it must be a whole number, at least 0.")
+            if len(set(values)) < len(values):
+                raise CampaignError(f"{_flag(name)} {' '.join(map(str, values))} names one twice; name each once.")
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -227,6 +254,18 @@ def _named_recipe(text: str) -> Recipe:
             raise CampaignError(f"'{setting}' in the recipe {text} is no SETTING=VALUE.")
         fine_tuning[key] = _value(value)
     return Recipe(text, fine_tuning)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any, lowest: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
 
 
 def _value(text: str) -> Any:

@@ -40,7 +40,10 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """A pool of processes, each with as many threads as a run asks for.
+    """Processes of this machine, each with as many threads as a run asks for.
+
+    Every process is a pool of its own. One dead process breaks a pool of the standard library as a whole: beside a run that dies every
+    time, for want of memory, the healthy ones would lose their legs and their tries with it.
 
     Args:
         processes: how many runs at once.
@@ -52,45 +55,53 @@ class LocalEngine:
         self.work = work
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """As they finish. One dead process breaks the pool of the standard library; the others' runs lose at most a leg."""
-        left = list(jobs)
-        tries = {job.spec.identifier: 0 for job in jobs}
-        while left:
-            done: set[str] = set()
-            for outcome in self._one_pool(left, tries):
-                done.add(outcome.job.spec.identifier)
-                yield outcome
-            left = [job for job in left if job.spec.identifier not in done]
-            for job in [job for job in left if tries[job.spec.identifier] >= TRIES]:
-                left.remove(job)
-                yield Outcome(job, None, f"its process died {TRIES} times; see log.txt in {job.folder.name}")
-
-    def _one_pool(self, jobs: Sequence[Job], tries: dict[str, int]) -> Iterator[Outcome]:
+        """As they finish; a run whose process died is begun again after those that have not had their turn."""
         for name in _THREADS:  # read when the libraries are loaded, which in a spawned process is after this
-            os.environ[name] = str(max(job.spec.threads for job in jobs))
-        pool = ProcessPoolExecutor(self.processes, multiprocessing.get_context("spawn"), _initialise)
-        queue = list(jobs)
-        running: dict[Future, Job] = {}
+            os.environ[name] = str(max((job.spec.threads for job in jobs), default=1))
+        queue, tries = list(jobs), {job.spec.identifier: 0 for job in jobs}
+        idle: list[ProcessPoolExecutor] = []
+        running: dict[Future, tuple[Job, ProcessPoolExecutor]] = {}
         try:
             while queue or running:
-                # no more than there are processes: a broken pool then tells which runs were at work
                 while queue and len(running) < self.processes:
                     job = queue.pop(0)
-                    running[pool.submit(_guarded, self.work, job)] = job
+                    future, process = self._begin(job, idle)
+                    running[future] = job, process
                 done, _ = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
-                    job = running.pop(future)
-                    result, problem = future.result()
-                    yield Outcome(job, result, problem)
-        except BrokenProcessPool:
-            for suspect in [job, *running.values()]:
-                tries[suspect.spec.identifier] += 1
+                    job, process = running.pop(future)
+                    if not isinstance(future.exception(), BrokenProcessPool):
+                        idle.append(process)
+                        yield Outcome(job, *future.result())
+                        continue
+                    process.shutdown()
+                    tries[job.spec.identifier] += 1
+                    if tries[job.spec.identifier] < TRIES:
+                        queue.append(job)
+                    else:
+                        yield Outcome(job, None, f"its process died {TRIES} times; see log.txt in {job.folder.name}")
         finally:
-            processes = list((getattr(pool, "_processes", None) or {}).values())
-            if queue or running:  # interrupted: what is at work goes on at its last leg next time
-                for process in processes:
-                    process.kill()
-            pool.shutdown(wait=True, cancel_futures=True)
+            at_work = [process for _, process in running.values()]
+            for process in at_work:  # interrupted: what is at work goes on at its last leg next time
+                _kill(process)
+            for process in (*at_work, *idle):
+                process.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, job: Job, idle: list[ProcessPoolExecutor]) -> tuple[Future, ProcessPoolExecutor]:
+        """In an idle process that still lives, or in a new one."""
+        while idle:
+            process = idle.pop()
+            try:
+                return process.submit(_guarded, self.work, job), process
+            except BrokenProcessPool:
+                process.shutdown()
+        process = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _initialise)
+        return process.submit(_guarded, self.work, job), process
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for process in list((getattr(pool, "_processes", None) or {}).values()):
+        process.kill()
 
 
 def _guarded(work: Callable[[Job], dict[str, Any]], job: Job) -> tuple[dict[str, Any] | None, str]:

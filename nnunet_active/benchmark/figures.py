@@ -9,11 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 
 BASELINE = "foreground_random"
 _NAMES = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice", "hd95": "HD95 (mm)"}
+MOST_TICKS = 30
+"""Up to so many labels, each has its tick."""
+
 _MARKERS = "osD^vP*X<>hd"
 
 
@@ -22,13 +26,14 @@ def _empty(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice") -> Figure:
+def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", what: str = "cases") -> Figure:
     """Mean over units against the number of labels, with the spread (standard deviation) as bars; the band is foreground-random's.
 
     Args:
         curves: from :func:`~nnunet_active.benchmark.measures.curves`.
         ways: what to draw besides the references.
         metric: for the axis.
+        what: was labelled: ``cases`` or ``slices``.
     """
     figure, axes = _empty(9, 5)
     last = int(curves.loc[curves["way"].isin(ways), "labels"].max())
@@ -48,9 +53,12 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice") -
         shift = (index - (len(ways) - 1) / 2) * 0.02
         marker = _MARKERS[index % len(_MARKERS)]
         axes.errorbar(x + shift, mean, spread, color=colour, marker=marker, markersize=5, capsize=2, lw=1.3, label=way)
-    axes.set_xticks(range(0 if 0 in set(curves["labels"]) else 1, last + 1))
+    if last <= MOST_TICKS:
+        axes.set_xticks(range(0 if 0 in set(curves["labels"]) else 1, last + 1))
+    else:  # slices come by the hundred
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.8, last + 0.2)
-    axes.set_xlabel("labelled target cases")
+    axes.set_xlabel(f"labelled target {what}")
     axes.set_ylabel(f"mean {_NAMES.get(metric, metric)} on the test cases")
     figure.legend(fontsize=8, loc="outside right upper")
     axes.grid(alpha=0.3)

@@ -88,14 +88,11 @@ def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSp
     """The references first, then seed by seed, so that an unfinished benchmark compares all arms on the seeds it has.
 
     Raises:
-        CampaignError: the budget is larger than a fold's pool, or the schedule makes no sense.
+        CampaignError: a fold's pool is empty or smaller than the budget, or the schedule makes no sense.
     """
-    runs = [_source(configuration, fold) for fold in folds]
     for fold in folds:
-        if configuration.unit == "case" and configuration.budget > (pool := len(fold.train) - configuration.held_out):
-            raise CampaignError(
-                f"--budget {configuration.budget} is more than the {pool} labelled cases that fold {fold.number} may choose from."
-            )
+        _check_pool(configuration, fold)
+    runs = [_source(configuration, fold) for fold in folds]
     for seed in configuration.seeds:
         for recipe in configuration.recipes:
             for fold in folds:
@@ -108,6 +105,19 @@ def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSp
             for fold in folds
         ]
     return runs
+
+
+def _check_pool(configuration: Configuration, fold: Fold) -> None:
+    pool = len(fold.train) - configuration.held_out
+    if pool < 1:
+        raise CampaignError(
+            f"--held-out {configuration.held_out} leaves nothing to choose from: fold {fold.number} has {len(fold.train)} labelled "
+            f"cases."
+        )
+    if configuration.unit == "case" and configuration.budget > pool:
+        raise CampaignError(
+            f"--budget {configuration.budget} is more than the {pool} labelled cases that fold {fold.number} may choose from."
+        )
 
 
 def _common(configuration: Configuration, fold: Fold, seed: int = 0) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             "fold": spec.fold,
             "seed": spec.seed,
             "round": one["round"],
-            "labels": one.get("labels", len(one["labelled"])),
+            "labels": labels_of(one),
             "epoch": one["epoch"],
         }
         details = {
@@ -71,6 +71,11 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             for name, values in per_class(pd.DataFrame(one["cases"])).iterrows()
         ]
     return rows
+
+
+def labels_of(one: dict[str, Any]) -> int:
+    """Labels that a round of a result was trained on: slices where slices are asked for, else scans; results once had scans alone."""
+    return one.get("labels", len(one["labelled"]))
 
 
 def per_class(cases: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +112,7 @@ def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
     spec = RunSpec.from_json(result["spec"])
     common = {"run": result["run"], "arm": spec.arm, "recipe": spec.recipe, "fold": spec.fold, "seed": spec.seed}
     return [
-        {**common, "round": one["round"], "labels": len(one["labelled"]), **row}
+        {**common, "round": one["round"], "labels": labels_of(one), **row}
         for one in result["rounds"]
         for row in one.get(key, ())
     ]
@@ -127,6 +132,16 @@ def read_rows(*files: Path) -> pd.DataFrame:
     """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table."""
     text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
     return pd.concat([read_csv(file, dtype=text, **_READ) for file in files], ignore_index=True)
+
+
+def count_as_the_runs(details: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of ``cases.csv`` or ``pseudo_labels.csv`` with the ``labels`` of their run and round in ``results.csv``.
+
+    Earlier versions counted scans in them where slices were asked for, while ``results.csv`` counted slices.
+    """
+    key = ["run", "round"]
+    counted = details.join(rows.drop_duplicates(key).set_index(key)["labels"].rename("counted"), on=key)["counted"]
+    return details.assign(labels=counted.fillna(details["labels"]).astype(int))
 
 
 def finished(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:

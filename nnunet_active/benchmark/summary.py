@@ -13,7 +13,7 @@ from nnunet_active.benchmark import measures
 from nnunet_active.benchmark import paired_tests as comparison
 from nnunet_active.benchmark.configuration import SOURCE
 from nnunet_active.benchmark.markdown import as_markdown
-from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, read_rows
+from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, count_as_the_runs, read_rows
 from nnunet_active.benchmark.summary_page import write_page
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.errors import MissingInput
@@ -58,9 +58,12 @@ def read(*roots: Path) -> Tables:
             raise MissingInput(f"{root / ROWS} was not found: no run of this benchmark is finished yet.")
     rows = measures.with_ways(read_rows(*(root / ROWS for root in roots)))
     place = rows.drop_duplicates("run").set_index("run")[["dataset", "configuration", "way"]]
-    cases = read_rows(*(root / CASES for root in roots)).join(place, on="run")
     judged = [root / PSEUDO_LABELS for root in roots if (root / PSEUDO_LABELS).is_file()]
-    return Tables(rows, cases, read_rows(*judged).join(place, on="run") if judged else pd.DataFrame())
+
+    def details(files: list[Path]) -> pd.DataFrame:
+        return count_as_the_runs(read_rows(*files), rows).join(place, on="run")
+
+    return Tables(rows, details([root / CASES for root in roots]), details(judged) if judged else pd.DataFrame())
 
 
 def summarise_benchmark(tables: Tables, folder: Path, metric: str = "dice", title: str = "Benchmark") -> list[Section]:
@@ -142,7 +145,9 @@ def _overview(tables: Tables, metric: str) -> Section:
 
 def _curves(tables: Tables, metric: str, folder: Path) -> Section:
     curves = measures.curves(tables.rows, metric)
-    figures = plots.save_figure(plots.curves_figure(curves, tables.ways, metric), folder / "curves")
+    ours = tables.rows[tables.rows["way"].isin(tables.ways)]
+    what = "slices" if set(ours.get("unit", ())) == {"slice"} else "cases"
+    figures = plots.save_figure(plots.curves_figure(curves, tables.ways, metric, what), folder / "curves")
     text = "Mean over seeds and folds, bars: standard deviation; grey band: foreground_random; dotted: source, dashed: all labels."
     return Section("curves", "Learning curves", text, curves, figures)
 

@@ -23,6 +23,7 @@ from nnunet_active.cli.arguments import (
     slice_settings,
     whole,
 )
+from nnunet_active.util.errors import CampaignError
 
 
 def _any_number(flag: str) -> Callable[[str], int]:
@@ -101,6 +102,10 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     given |= {"configuration": args.configuration, "plans": args.plans, "trainer": args.trainer, "device": args.device}
     given |= slice_settings(args)
     given |= {"arms": args.strategies, "recipes": args.recipes, "folds": args.folds, "split_file": args.split_file}
+    if args.seeds == [0]:
+        raise CampaignError(
+            "--seeds 0 means no seed at all: one number n means the seeds 0 to n - 1. Seed 0 alone is --seeds 1."
+        )
     if args.seeds:
         given["seeds"] = list(range(args.seeds[0])) if len(args.seeds) == 1 else args.seeds
     if args.dataset:
@@ -120,7 +125,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.benchmark.reproduction import run_again
     from nnunet_active.benchmark.results import ROWS
     from nnunet_active.benchmark.summary import FOLDER, read, summarise_benchmark
-    from nnunet_active.util.errors import CampaignError
 
     changes = _changes(args)
     file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)

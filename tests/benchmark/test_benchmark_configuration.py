@@ -70,8 +70,35 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str
 
 
 @pytest.mark.parametrize("more", [{"arms": (Arm("random"), Arm("random"))}, {"seeds": ()}, {"splits": 1}])
-def test_settings_that_make_no_sense_are_refused(more: dict):
+def test_a_benchmark_that_compares_nothing_is_refused(more: dict):
     with pytest.raises(CampaignError):
         Configuration(**{"dataset": "Dataset901_X", "configuration": "2d", "arms": (Arm("random"),), **more})
     with pytest.raises(CampaignError, match="name of a reference"):
         Arm("random", name="source")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"query_size": 0}, "--query-size 0 makes no sense"),
+        ({"budget": 0}, "--budget 0 makes no sense"),
+        ({"stride": 0}, "--stride 0 makes no sense"),
+        ({"epochs": 0}, "--epochs 0 makes no sense"),
+        ({"iterations": 2.5}, "--iterations 2.5 makes no sense; it must be a whole number, at least 1"),
+        ({"budget": "3"}, "--budget 3 makes no sense; it must be a whole number"),
+        ({"threads": 0}, "--threads 0 makes no sense"),
+        ({"splits": 1}, "--splits 1 makes no sense; it must be a whole number, at least 2"),
+        ({"held_out": -1}, "--held-out -1 makes no sense; it must be a whole number, at least 0"),
+        ({"seeds": [-1]}, "--seeds -1 makes no sense"),
+        ({"seeds": ["a"]}, "--seeds a makes no sense"),
+        ({"folds": [-1]}, "--folds -1 makes no sense"),
+        ({"seeds": [1, 2, 1]}, "--seeds 1 2 1 names one twice"),
+        ({"folds": [0, 0]}, "--folds 0 0 names one twice"),
+        ({"tolerance_mm": 0}, "--tolerance-mm 0 makes no sense; it must be positive and finite"),
+        ({"lr": "fast"}, "--lr fast makes no sense"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_one_sentence_that_names_them(more: dict, said: str):
+    content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"]}
+    with pytest.raises(CampaignError, match=said):
+        Configuration.from_json({**content, **more})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dying_work
@@ -40,3 +41,18 @@ def test_a_run_that_dies_every_time_is_given_up_and_named(jobs: list[Job], monke
     monkeypatch.setattr(engines, "TRIES", 1)
     (outcome,) = LocalEngine(1, dying_work.always_die).run(jobs[:1])
     assert outcome.result is None and "died 1 times" in outcome.problem
+
+
+def test_a_run_that_dies_every_time_takes_no_try_from_the_one_beside_it(jobs: list[Job]):
+    outcomes = {one.job.spec.arm: one for one in LocalEngine(2, dying_work.die_beside_the_others).run(jobs[:2])}
+    assert outcomes["victim"].result is None and "died 3 times" in outcomes["victim"].problem
+    assert outcomes["bystander"].result == {"tries": 1}
+
+
+def test_what_is_at_work_is_stopped_with_whoever_waits_for_it(jobs: list[Job]):
+    running = LocalEngine(2, dying_work.tell_and_stay).run(jobs[:2])
+    assert next(running).job.spec.arm == "bystander"
+    running.close()
+    for file in jobs[0].root.glob("runs/*/process"):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(file.read_text()), 0)

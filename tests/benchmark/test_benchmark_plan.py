@@ -88,3 +88,10 @@ def test_a_recipe_that_held_out_cases_choose_by_needs_some():
 def test_a_run_without_held_out_cases_is_called_as_before_there_were_any():
     run = plan_runs(configuration(), FOLDS)[-1]
     assert "val" not in run.to_json()
+
+
+@pytest.mark.parametrize("unit", ["case", "slice"])
+@pytest.mark.parametrize("held_out", [6, 7])
+def test_held_out_cases_have_to_leave_some_to_choose_from(held_out: int, unit: str):
+    with pytest.raises(CampaignError, match=f"--held-out {held_out} leaves nothing to choose from: fold 0 has 6"):
+        plan_runs(configuration(held_out=held_out, unit=unit, budget=1), FOLDS[:1])

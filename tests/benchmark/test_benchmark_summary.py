@@ -9,7 +9,12 @@ import pandas as pd
 import pytest
 from benchmark_rows import case_rows, rows
 
-from nnunet_active.benchmark.measures import with_ways
+from nnunet_active.benchmark.configuration import Arm, Configuration
+from nnunet_active.benchmark.figures import curves_figure
+from nnunet_active.benchmark.measures import case_values, with_ways
+from nnunet_active.benchmark.measures import curves as measured_curves
+from nnunet_active.benchmark.plan import Fold, plan_runs
+from nnunet_active.benchmark.results import write_tables
 from nnunet_active.benchmark.summary import Tables, read, summarise_benchmark
 from nnunet_active.util.errors import MissingInput
 
@@ -83,3 +88,59 @@ def test_pseudo_labels_get_a_section_where_there_are_any(tmp_path: Path):
     assert section.table.loc[0, "difference"] == pytest.approx(0.3)
     assert section.title in (tmp_path / "summary.md").read_text()
     assert "pseudo_labels" not in {one.name for one in summarise_benchmark(plain, tmp_path / "without")}
+
+
+def results_in_slices() -> list[dict]:
+    """The source, and a run that was worse in every test case with 10 slices of five scans, and better with 20 of the same scans."""
+
+    def cases(dice: float) -> list[dict]:
+        measured = {"dice": dice, "iou": dice, "surface_dice": dice, "hd95": 1.0, "source_distance": 0.1}
+        return [{"case": case, "class": "a", **measured} for case in ("t1", "t2")]
+
+    def judged(dice: float) -> list[dict]:
+        return [{"case": "p", "reliable": True, "dice": dice}, {"case": "q", "reliable": False, "dice": 0.1}]
+
+    def round_of(number: int, labels: int, scans: list[str], dice: float) -> dict:
+        made = {"round": number, "epoch": 4 * number, "labelled": scans, "labels": labels, "requested": []}
+        shown = {"pseudo_labels": judged(dice) if number else [], "cases": cases(dice)}
+        return {**made, "weights": "", "foreground": 1, **shown}
+
+    arms = tuple(map(Arm, ("random", "entropy")))
+    sliced = {"unit": "slice", "budget": 20, "query_size": 10, "seeds": (0,), "all_labels": False}
+    runs = plan_runs(Configuration("Dataset1_A", "2d", arms, **sliced), [Fold(0, tuple("abcdefgh"), ("t1", "t2"))])
+    scans = list("abcde")
+    rounds = [round_of(0, 0, [], 0.5)], [round_of(1, 10, scans, 0.4), round_of(2, 20, scans, 0.6)]
+    parts = ("training", "trained_here", "query", "evaluation", "wall", "overhead")
+    common = {"digests": {}, "versions": {}, "finished": "2026", "seconds": dict.fromkeys(parts, 1.0)}
+    return [
+        {**common, "run": spec.identifier, "spec": spec.to_json(), "pool_foreground": 100, "rounds": made}
+        for spec, made in zip(runs, [rounds[0], rounds[1], rounds[1]], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("written", ["now", "by an earlier version"])
+def test_where_slices_are_asked_for_every_table_counts_slices(tmp_path: Path, written: str):
+    write_tables(tmp_path, results_in_slices())
+    if written != "now":  # it counted scans in all but results.csv
+        for name in ("cases.csv", "pseudo_labels.csv"):
+            table = pd.read_csv(tmp_path / name)
+            table["labels"] = table["labels"].where(table["labels"] == 0, 5)
+            table.to_csv(tmp_path / name, index=False)
+    found = read(tmp_path)
+    sections = {one.name: one.table for one in summarise_benchmark(found, tmp_path / "summary")}
+    harm = sections["harm"].query("way == 'random'").set_index("labels")
+    assert harm["worse_cases"].to_dict() == {10: 1.0, 20: 0.0} and harm["worse_runs"].to_dict() == {10: 1.0, 20: 0.0}
+    assert sorted(set(sections["certificate"]["labels"])) == [10, 20]
+    assert sorted(set(sections["pseudo_labels"]["labels"])) == [10, 20]
+    values = case_values(found.cases)
+    assert values[values["labels"] == 20]["value"].tolist() == [0.6] * 4  # and not the mean over both rounds
+
+
+def test_the_curve_of_slices_says_so_and_has_few_ticks():
+    values = {("random", 0): {100: 0.5, 200: 0.6}, ("source", 0): {0: 0.4}}
+    curves = measured_curves(with_ways(rows(values)))
+    axes = curves_figure(curves, ["random"], what="slices").axes[0]
+    assert axes.get_xlabel() == "labelled target slices" and len(axes.get_xticks()) < 20
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    few = curves_figure(curves.assign(labels=curves["labels"] // 50), ["random"]).axes[0]
+    assert few.get_xlabel() == "labelled target cases" and list(few.get_xticks()) == [0, 1, 2, 3, 4]

@@ -46,3 +46,10 @@ def test_a_user_without_a_folder_or_strategies_is_told(nnunet_folders: Path, cap
     assert "benchmark.json was not found" in capsys.readouterr().err
     assert main(["benchmark", "-o", str(nnunet_folders / "out"), "--strategies", "mmakts"]) == 2
     assert "mmakts" in capsys.readouterr().err
+
+
+def test_one_number_of_seeds_is_how_many_so_that_none_is_a_mistake(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["benchmark", "-o", str(nnunet_folders / "out"), "--strategies", "random", "--seeds", "0"]) == 2
+    assert "one number n means the seeds 0 to n - 1. Seed 0 alone is --seeds 1" in capsys.readouterr().err
