@@ -19,7 +19,7 @@ from nnunet_active.benchmark.results import (
     ROWS,
     finished,
     finished_before,
-    labels_of,
+    labels_of_round,
     per_class,
     write_tables,
 )
@@ -142,4 +142,4 @@ def _headline(result: dict) -> str:
     dice = per_class(pd.DataFrame(last["cases"])).loc["mean", "dice"]
     spec = result["spec"]
     which = spec["arm"] if spec["arm"] == SOURCE else f"{spec['arm']} {spec['recipe']} seed {spec['seed']}"
-    return f"{which}: Dice {dice:.3f} with {labels_of(last)} labels"
+    return f"{which}: Dice {dice:.3f} with {labels_of_round(last)} labels"

@@ -40,7 +40,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
             "fold": spec.fold,
             "seed": spec.seed,
             "round": one["round"],
-            "labels": labels_of(one),
+            "labels": labels_of_round(one),
             "epoch": one["epoch"],
         }
         details = {
@@ -73,7 +73,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def labels_of(one: dict[str, Any]) -> int:
+def labels_of_round(one: dict[str, Any]) -> int:
     """Labels that a round of a result was trained on: slices where slices are asked for, else scans; results once had scans alone."""
     return one.get("labels", len(one["labelled"]))
 
@@ -112,7 +112,7 @@ def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
     spec = RunSpec.from_json(result["spec"])
     common = {"run": result["run"], "arm": spec.arm, "recipe": spec.recipe, "fold": spec.fold, "seed": spec.seed}
     return [
-        {**common, "round": one["round"], "labels": labels_of(one), **row}
+        {**common, "round": one["round"], "labels": labels_of_round(one), **row}
         for one in result["rounds"]
         for row in one.get(key, ())
     ]
