@@ -8,7 +8,7 @@ import torch
 
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.models.source_model import SUMMARY, SourceModel
-from nnunet_active.util.atomic import atomic_file, atomic_folder, temporary_folder, write_json
+from nnunet_active.util.atomic import atomic_file, replaced_folder, write_json
 
 
 def save_source_model(source: SourceModel, folder: str | Path) -> None:
@@ -17,25 +17,14 @@ def save_source_model(source: SourceModel, folder: str | Path) -> None:
     ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
     ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
     """
-    folder = Path(folder)
-    aside: Path | None = None
-    with temporary_folder(folder) as scratch:
-        with atomic_folder(scratch / "new") as new:
-            write_json(new / "plans.json", source.plans)
-            write_json(new / "dataset.json", source.dataset_json)
-            if source.fingerprint is not None:
-                write_json(new / "dataset_fingerprint.json", source.fingerprint)
-            if source.summary is not None:
-                (new / SUMMARY).write_bytes(source.summary)
-            write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
-        if folder.exists():
-            aside = folder.rename(scratch / "old")
-        try:
-            (scratch / "new").rename(folder)
-        except OSError:
-            if aside is not None:
-                aside.rename(folder)
-            raise
+    with replaced_folder(folder) as new:
+        write_json(new / "plans.json", source.plans)
+        write_json(new / "dataset.json", source.dataset_json)
+        if source.fingerprint is not None:
+            write_json(new / "dataset_fingerprint.json", source.fingerprint)
+        if source.summary is not None:
+            (new / SUMMARY).write_bytes(source.summary)
+        write_checkpoint(source, new / f"fold_{source.fold}" / DEFAULT_CHECKPOINT, source.trainer_name)
 
 
 WRITTEN_BY = "written_by"

@@ -28,6 +28,7 @@ from nnunet_active.models.weight_transfer import TransferReport, transfer_weight
 from nnunet_active.nnunet.networks import head_names, plans_manager
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
 from nnunet_active.scoring.encoder import unwrap
+from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import IncompatibleSource, MissingInput
 
 SUMMARY = "source_summary.npz"
@@ -239,6 +240,8 @@ def find_source(dataset_folder: Path, plans: str, configuration: str, fold: str,
         MissingInput: there is none; says how to name one.
     """
     kept = source_folder(dataset_folder, plans, configuration)
+    if not kept.is_dir():
+        sweep(kept.parent)  # a command that was killed while it replaced the network moved it away
     if kept.is_dir():
         return read_source_model(kept, configuration)
     if results is not None:

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+_REPLACED = "_replaced"
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\w+\.tmp")
 
 
@@ -63,6 +64,8 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
     """Remove the temporary files and folders, at any depth, of processes of this machine that have ended.
 
+    A folder that one of them had moved away, to put another one in its place, is put back first.
+
     Returns:
         What is gone.
     """
@@ -74,6 +77,7 @@ def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
                     path = Path(folder, name)
                     if name in names:
                         names.remove(name)
+                        _put_back(path)
                         shutil.rmtree(path, ignore_errors=True)
                     else:
                         path.unlink(missing_ok=True)
@@ -157,6 +161,36 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o777 & ~umask)
         os.rename(temporary, path)
         _fsync_folder(path.parent)
+
+
+@contextmanager
+def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder that takes the place of ``path`` on success, also of a folder that is there.
+
+    Two folders cannot be exchanged in one step: for a moment there is neither. A kill just then leaves both whole, and the next
+    :func:`sweep` puts the old one back.
+    """
+    path = Path(path)
+    with temporary_folder(path) as scratch:
+        with atomic_folder(scratch / "new") as new:
+            yield new
+        (scratch / _REPLACED).mkdir()
+        try:
+            if path.exists():
+                os.rename(path, scratch / _REPLACED / path.name)
+            os.rename(scratch / "new", path)
+        except BaseException:
+            _put_back(scratch)
+            raise
+        _fsync_folder(path.parent)
+
+
+def _put_back(scratch: Path) -> None:
+    """What was moved into a temporary folder goes back to where it was, unless something else is there by now."""
+    for old in (scratch / _REPLACED).glob("*"):
+        place = scratch.parent / old.name
+        if not place.exists():
+            os.rename(old, place)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

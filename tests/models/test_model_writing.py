@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from killed_process import killed_before_rename, needs_fork
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import random_network, source_model
 
 from nnunet_active.models.model_writing import save_source_model
-from nnunet_active.models.source_model import read_source_model, source_folder
+from nnunet_active.models.source_model import find_source, read_source_model, source_folder
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,18 @@ def test_a_failed_write_leaves_the_old_model(source, tmp_path):
         save_source_model(replace(source, plans={"not": {1, 2}}), folder)
     assert equal_weights(read_source_model(folder).weights, source.weights)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@needs_fork
+def test_a_source_network_is_found_whole_after_a_kill_at_any_moment_of_its_replacement(source, tmp_path):
+    other, plans = source_model(seed=9), ("nnUNetActivePlans", "3d_fullres")
+    folder, kept = source_folder(tmp_path, *plans), []
+    for number in range(20):
+        save_source_model(source, folder)
+        killed = killed_before_rename(lambda: save_source_model(other, folder), number)
+        kept.append(find_source(tmp_path, *plans, "0", None).weights)
+        if not killed:
+            break
+        assert equal_weights(kept[-1], source.weights)
+    assert equal_weights(kept[-1], other.weights) and len(kept) > 4
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]

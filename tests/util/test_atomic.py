@@ -14,6 +14,7 @@ from nnunet_active.util.atomic import (
     atomic_file,
     atomic_folder,
     copy_file,
+    replaced_folder,
     sweep,
     temporary_folder,
     write_json,
@@ -177,3 +178,46 @@ def test_what_killed_processes_left_is_swept_and_nothing_else(tmp_path):
         assert alive.is_dir() and len(gone) == 2 and before - len(leftovers(tmp_path)) == 1
     assert leftovers(below) == [] and {*others} == {path.name for path in tmp_path.iterdir()} - {"below"}
     assert sweep(tmp_path) == []
+
+
+def replace(folder: Path, content: str) -> None:
+    with replaced_folder(folder) as new:
+        (new / "a").write_text(content)
+        (new / content).touch()
+
+
+def test_a_folder_takes_the_place_of_another_one_whole(tmp_path):
+    for content in ("old", "new"):
+        replace(tmp_path / "kept", content)
+        assert sorted(os.listdir(tmp_path / "kept")) == ["a", content] and os.listdir(tmp_path) == ["kept"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()], ids=["error", "Ctrl-C"])
+def test_the_old_folder_is_put_back_where_the_new_one_cannot_be_moved_in(tmp_path, monkeypatch, error):
+    folder, rename = tmp_path / "kept", os.rename
+    replace(folder, "old")
+
+    def fails(source, target):
+        if Path(source).name == "new" and Path(target) == folder:
+            raise error
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(type(error)):
+        replace(folder, "new")
+    assert (folder / "a").read_text() == "old" and os.listdir(tmp_path) == ["kept"]
+
+
+@needs_fork
+def test_a_kill_at_any_rename_of_a_replacement_loses_neither_folder(tmp_path):
+    folder, found = tmp_path / ("kept" * 60), []  # longer than what its temporary name holds of it
+    for number in range(10):
+        replace(folder, "old")
+        killed = killed_before_rename(lambda: replace(folder, "new"), number)
+        sweep(tmp_path)
+        assert os.listdir(tmp_path) == [folder.name]
+        found.append((folder / "a").read_text())
+        assert sorted(os.listdir(folder)) == ["a", found[-1]]
+        if not killed:
+            break
+    assert found == ["old"] * (len(found) - 1) + ["new"] and len(found) >= 4
