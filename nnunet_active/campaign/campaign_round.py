@@ -171,6 +171,13 @@ class _Selection(RoundEntry):
     must_include: list[str] = field(default_factory=list)
     model: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dominant_modality and (
+            lacking := [case for case in self.requested if case not in self.dominant_modality]
+        ):
+            raise CampaignError(f"dominant_modality: {lacking[0]} is missing")
+
 
 def round_folder(campaign_folder: Path, number: int) -> Path:
     """``round_001``, ``round_002``, ..."""

@@ -31,7 +31,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
                     "utility": float(row["utility"]),
                     "rank_of": int(selection["candidates"]),
                     "components": components,
-                    "open_first": selection["dominant_modality"][case]["name"],
+                    "open_first": selection["dominant_modality"].get(case, {}).get("name", ""),
                 }
             )
     settings = campaign.settings

@@ -222,12 +222,14 @@ class QuerySession:
             return []
         if self.campaign.asks_a_person:
             self._welcome_unasked(epoch)
-        told = False
+        told, refused_before = False, set()
         while waiting := self.campaign.waiting():
             refused = self.ranks.decide(lambda cases=tuple(waiting): self._reveal(epoch, cases))
             self._follow()
             for sentence in refused.values():
-                self.log(f"WARNING: {sentence}")
+                if sentence not in refused_before:  # and not again every 30 seconds
+                    self.log(f"WARNING: {sentence}")
+            refused_before = set(refused.values())
             waiting = self.campaign.waiting()
             if not waiting or not self.campaign.settings.wait:
                 return waiting

@@ -32,6 +32,17 @@ def test_a_damaged_record_is_named(tmp_path):
         RoundEntry.read(file)
 
 
+def test_a_record_that_lost_the_channel_of_a_case_is_damaged_and_one_from_before_there_were_any_is_not(tmp_path):
+    one = Round.of(RoundEntry(1, 0, ("b", "a")), tmp_path)
+    one.folder.mkdir()
+    file, channel = one.folder / "selection.json", {"channel": 0, "name": "T1"}
+    file.write_text(json.dumps({**one.to_json(), "dominant_modality": {"b": channel}}))
+    with pytest.raises(CampaignError, match=r"selection\.json is not .*dominant_modality: a is missing"):
+        one.selection()
+    file.write_text(json.dumps(one.to_json()))
+    assert one.selection()["dominant_modality"] == {}
+
+
 def test_the_utilities_of_cases_that_were_picked_before_are_left_out_of_the_record(tmp_path):
     one = Round.of(RoundEntry(1, 0, ("b", "a")), tmp_path)
     utilities = pd.DataFrame({"a": [0.1, 0.2], "b": [0.5, np.nan]})

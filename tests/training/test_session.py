@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import time
 
 import numpy as np
 import pytest
 import tiny_source
 import torch
+from tiny_handoff import ask
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign_start import start_campaign
@@ -69,6 +72,28 @@ def test_a_label_that_nobody_asked_for_is_trained_on_as_well(nnunet_folders):
     assert session.campaign.labelled(0) == ["case_0", "case_3"]
     assert session.campaign.ingested["case_3"]["volume_label_mm3"]["core"] > 0  # as if it had been ingested
     assert any("without being asked" in sentence and "case_3" in sentence for sentence in said)
+
+
+def test_a_training_that_waits_names_a_label_that_it_cannot_use_once_and_again_only_after_another_one(
+    nnunet_folders, monkeypatch
+):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=2, wait=True), "folder")
+    ask(campaign, "case_1")
+    file = target.raw / "labelsTr" / "case_1.nii.gz"
+    file.write_bytes(b"half of a")
+    said: list[str] = []
+    annotator = {2: file.unlink, 4: lambda: file.write_bytes(b"damaged again"), 6: lambda: target.label("case_1", 1)}
+    looks = itertools.count(1)
+    monkeypatch.setattr(time, "sleep", lambda seconds: annotator.get(next(looks), lambda: None)())
+    session = session_of(target, said)
+    session.begin()
+    assert session.take_up_labels(0) == []
+    session.end()
+    assert session.campaign.labelled() == ["case_0", "case_1"] and next(looks) == 7
+    warnings = [sentence for sentence in said if sentence.startswith("WARNING")]
+    assert len(warnings) == 2 and all("case_1" in sentence and "cannot be read" in sentence for sentence in warnings)
+    assert sum("Waiting for the labels" in sentence for sentence in said) == 1
 
 
 def test_two_sessions_on_one_campaign_exclude_each_other(nnunet_folders):
