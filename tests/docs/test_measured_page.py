@@ -83,6 +83,9 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
     worse = networks["guarded"] - networks["source"] < -0.005
     one, more = (f"{part.sum()} of {len(part)}" for _, part in worse.groupby(networks["labels"] > 1))
     assert f"On glioma, {one} networks of one label, which no case judges, are worse, {more} of more." in PAGE
+    hearts = _replayed(script, "cardiac").groupby("labels")[["three_quarters", "guarded"]].mean()
+    two, three = (hearts["three_quarters"] - hearts["guarded"])[[2, 3]]
+    assert f"two or three labels that come singly gain {two:.3f} and {three:.3f} less than with 0.75" in PAGE
     networks = _replayed(script, "glioma", "mmacts")
     found = networks["guarded"] - networks["source"]
     said = f"glioma still loses: {found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}."
