@@ -98,7 +98,7 @@ def preprocess_dataset(
         todo = [
             _Task(case, store, dataset_json)
             for case in raw.cases.values()
-            if not _is_settled(case, store, dataset_json, report)
+            if not _is_settled_or_named(case, store, dataset_json, report)
         ]
         outcomes = run_all(_preprocess, {task.case.identifier: task for task in todo}, processes, progress)
         for identifier, outcome in outcomes:
@@ -232,6 +232,15 @@ def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: Pre
     return True
 
 
+def _is_settled_or_named(case: RawCase, store: CaseStore, dataset_json: dict, report: PreprocessingReport) -> bool:
+    """The same for one of many cases: a label that is refused now, though its case was preprocessed, is named, and the others go on."""
+    try:
+        return _is_settled(case, store, dataset_json, report)
+    except Exception as error:
+        report.problems[case.identifier] = f"{_sentence(case, error)} Its earlier preprocessed copy stays in use."
+        return True
+
+
 def _preprocess(task: _Task) -> _Outcome:
     """One case from check to store. Never raises: the sentence about a bad case is part of the outcome."""
     case, store, dataset_json = task.case, task.store, task.dataset_json
@@ -251,11 +260,15 @@ def _preprocess(task: _Task) -> _Outcome:
                     return _Outcome(problem=problem)
         _write(case, ready, store, dataset_json)
         return _Outcome(written=True, problem=problem, warnings=tuple(warnings))
-    except ActiveError as error:
-        return _Outcome(problem=str(error))
     except Exception as error:  # whatever it is, the other cases go on
-        detail = " ".join(str(error).split())
-        return _Outcome(problem=f"Case {case.identifier} cannot be preprocessed ({type(error).__name__}: {detail}).")
+        return _Outcome(problem=_sentence(case, error))
+
+
+def _sentence(case: RawCase, error: Exception) -> str:
+    if isinstance(error, ActiveError):
+        return str(error)
+    detail = " ".join(str(error).split())
+    return f"Case {case.identifier} cannot be preprocessed ({type(error).__name__}: {detail})."
 
 
 def _checked_image(case: RawCase, store: CaseStore) -> tuple:

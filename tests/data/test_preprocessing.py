@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tiny_dataset as tiny
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2
 
+from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.preprocessing import preprocess_case, preprocess_dataset, run_all
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -156,6 +159,28 @@ def test_a_refused_label_leaves_the_earlier_labelled_copy_alone(raw, store):
     report = preprocess(raw, store)
     assert "earlier preprocessed copy stays" in report.problems["b"]
     assert content(store.dataset_folder) == before
+
+
+@pytest.mark.parametrize("copy", ["is missing", "has another time"])
+def test_a_refused_label_of_a_case_that_stock_nnunet_preprocessed_stops_no_other_case(raw, store, copy):
+    label = raw / "labelsTr" / "b.nii.gz"
+    tiny.write_label(raw, "b", seed=1)
+    preprocess(raw, store)
+    properties = store.folder / "b.pkl"
+    content = read_properties(properties)
+    del content[RECORD_KEY]
+    write_pickle(content, str(properties))
+    tiny.write_image(label, np.full(tiny.SHAPE, 9, np.uint8))
+    later(label, -1000)
+    ground_truth = store.dataset_folder / "gt_segmentations" / "b.nii.gz"
+    if copy == "is missing":
+        ground_truth.unlink()
+    tiny.write_image(raw / "imagesTr" / "new_0000.nii.gz", tiny.intensities(5))
+    tiny.write_image(raw / "imagesTr" / "new_0001.nii.gz", tiny.intensities(6))
+    report = preprocess(raw, store)
+    assert list(report.problems) == ["b"] and "earlier preprocessed copy stays in use" in report.problems["b"]
+    assert report.done == ["new"] and report.skipped == ["a", "u"]
+    assert store.labelled_identifiers() == ["a", "b"] and ground_truth.is_file() == (copy != "is missing")
 
 
 def test_an_all_background_label_is_used_with_a_warning(raw, store):
