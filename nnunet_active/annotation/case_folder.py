@@ -20,6 +20,7 @@ from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
+from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.partial_labels import keep_slices, merge_slices
@@ -141,14 +142,12 @@ class CaseFolder:
         earlier rounds as they were labelled, and the ignore value everywhere else.
 
         Raises:
-            BadCase: the label so far is not of the image's size.
+            BadCase: the label so far cannot be read, or does not fit the image.
         """
         asked = self.case.asked
         if asked is None:
             return archived.label
-        before = None if asked.before is None else read_in_file_order(asked.before, self.ending, self.reader)
-        if before is not None:
-            before = before.astype(np.uint16)
+        before = None if asked.before is None else self._labelled_before(asked.before)
         axis = NUMPY_AXIS[asked.axis]
         new = keep_slices(archived.label, axis, asked.slices, asked.ignore)
         try:
@@ -156,6 +155,11 @@ class CaseFolder:
         except ValueError as error:
             raise BadCase(f"Case {self.name}: {asked.before} does not have the size of its image ({error}).") from error
         return merged.astype(np.uint8 if merged.max(initial=0) < 256 else np.uint16)
+
+    def _labelled_before(self, file: Path) -> np.ndarray:
+        """The label so far, in the voxel order of the image: people's own file may have other axes, another box or another format."""
+        image = self.case.raw.images[0]
+        return read_label(self.name, file, image, self.dataset_json, self.reader, self.ending).voxels
 
     def _fill(self, place: Path, archived: Archived, space: Geometry) -> None:
         label, asked = self.begun_with(archived), self.case.asked

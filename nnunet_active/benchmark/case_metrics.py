@@ -173,7 +173,8 @@ class Evaluator:
                 label, properties = self.reader.read_seg(str(file))
                 label = label[0].astype(np.int16)
                 if known is not None:
-                    axis, there = in_reader_order(known.axis, known.slices, label.shape, properties)
+                    # counted in the voxel order of the image; the label's file may have another
+                    axis, there = in_reader_order(known.axis, known.slices, label.shape, self.store.properties(case))
                     label = label.take(there, axis)
                 return label, [float(value) for value in properties["spacing"]]
         raise MissingInput(f"The label of the case {case} was found neither in gt_segmentations nor in labelsTr.")

@@ -174,7 +174,10 @@ def _write_partly_labelled(
         fill: whether the prediction stands in what is not known.
     """
     reader, ignore = by.store.plans_manager.image_reader_writer_class(), ignore_value(by.dataset_json)
-    label, properties = reader.read_seg(str(drawn))
+    label, _ = reader.read_seg(str(drawn))
+    properties = by.store.properties(
+        case
+    )  # of the image, in whose voxel order slices are counted; the label may have another
     if known is not None:
         label = cut_to_slices(label, properties, known.axis, known.slices, ignore)
     if fill:

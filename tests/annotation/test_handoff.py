@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -29,7 +30,7 @@ from tiny_spaces import (
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
-from nnunet_active.annotation.records import read_handoff, voxel_digest
+from nnunet_active.annotation.records import AskedSlices, read_handoff, voxel_digest
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.util.errors import MissingInput
@@ -349,6 +350,53 @@ def test_one_bad_case_is_named_and_the_others_go_on(tmp_path):
     assert "NaN" in report.problems["a"] and "not those of the prediction" in report.problems["b"]
     assert list(read_handoff(handoff.folder)["cases"]) == ["d"] and len(handoff.log) == 2
     assert not list(handoff.archive.glob(".*")) and not (handoff.archive / "a.nii.gz").exists()
+
+
+def labelled_before(handoff: Handoff, file: Path, how: str) -> np.ndarray:
+    """A label of two slices, one mark off the middle, saved beside the image in one of the ways of annotators' programs."""
+    label = np.full(SHAPE, 3, dtype=np.uint8)
+    label[4:6], label[4, 1, 2] = 0, 2
+    image = sitk.GetImageFromArray(label)
+    image.CopyInformation(sitk.ReadImage(str(handoff.cases[0].raw.images[0])))
+    if how == "turned":
+        image = sitk.Flip(image, [True, False, True])
+    elif how == "axes in another order":
+        image = sitk.PermuteAxes(image, [2, 0, 1])
+    sitk.WriteImage(image[:, :, 3:] if how == "a smaller box" else image, str(file), True)
+    if how == "a smaller box":
+        label[:3] = 0
+    return label
+
+
+@pytest.mark.parametrize("reader", ["SimpleITKIO", "NibabelIOWithReorient"])
+@pytest.mark.parametrize("how", ["turned", "axes in another order", "a smaller box", "another format"])
+def test_slices_labelled_before_lie_in_the_hand_off_where_they_were_drawn(tmp_path, reader, how):
+    image = write_nifti(tmp_path / "images" / "c_0000.nii.gz", DIRECTIONS["flipped"])
+    labels = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}
+    handoff = Handoff(tmp_path, [image], reader, labels=labels)
+    before = tmp_path / f"c.{'nrrd' if how == 'another format' else 'nii.gz'}"
+    label = labelled_before(handoff, before, how)
+    asked = AskedSlices("z", (7,), 3, before)
+    assert handoff(cases=[replace(handoff.cases[0], asked=asked)]).written == ["c"]
+    for name in ("c.nii.gz", "c.seg.nrrd"):
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(handoff.file(name))))
+        keep = [index for index in range(len(label)) if index != 7]
+        np.testing.assert_array_equal(found[keep], np.where(label == 3, 3 if name == "c.nii.gz" else 0, label)[keep])
+    assert itk_geometry(handoff.file("c.nii.gz")) == itk_geometry(image)
+
+
+@pytest.mark.parametrize("damage", ["of another size", "no image"])
+def test_a_case_whose_label_so_far_cannot_be_read_is_named_and_the_others_go_on(tmp_path, damage):
+    labels = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}
+    handoff, before = nifti_handoff(tmp_path, "a", "b", labels=labels), tmp_path / "a.nii.gz"
+    if damage == "no image":
+        before.write_bytes(b"scan")
+    else:
+        write_nifti(before, DIRECTIONS["oblique"], array=np.ones((SHAPE[0] + 1, *SHAPE[1:]), dtype=np.float32))
+    asked = [AskedSlices("z", (7,), 3, file) for file in (before, None)]
+    report = handoff(cases=[replace(case, asked=one) for case, one in zip(handoff.cases, asked, strict=True)])
+    assert report.written == ["b"] and str(before) in report.problems["a"]
+    assert not (handoff.folder / "a").exists()
 
 
 def test_a_folder_of_another_data_set_is_refused(tmp_path):

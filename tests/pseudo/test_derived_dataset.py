@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_spaces import DIRECTIONS, SHAPE, add_case, make_store, write_nifti
 
-from nnunet_active.pseudo.derived_dataset import derived_name, folds_on_labels_of_people
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.pseudo.derived_dataset import _write_partly_labelled, derived_name, folds_on_labels_of_people
+from nnunet_active.pseudo.pseudo_labels import Predicting
 from nnunet_active.util.errors import ActiveError
 
+PARTLY = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}
 CASES = st.sets(st.integers(0, 30).map("case_{:02d}".format), min_size=1)
 
 
@@ -35,3 +43,19 @@ def test_only_labels_of_people_validate_and_nobody_is_on_both_sides(people, pseu
         assert [fold["val"] for fold in folds] == [sorted(val)]
     elif len(people) > 1:
         assert sorted(case for fold in folds for case in fold["val"]) == sorted(people)
+
+
+def test_known_slices_are_those_of_the_image_though_the_labels_file_runs_the_other_way(tmp_path):
+    """Readers that turn everything to the patient's axes accept such a label as it is."""
+    store, description = make_store(tmp_path / "preprocessed", "NibabelIOWithReorient", ".nii.gz", labels=PARTLY)
+    image = write_nifti(tmp_path / "images" / "c_0000.nii.gz", DIRECTIONS["flipped"])
+    add_case(store, description, image)
+    label = np.zeros(SHAPE, dtype=np.uint8)
+    label[1, 2, 3], label[7, 2, 3] = 1, 2
+    drawn = sitk.GetImageFromArray(label)
+    drawn.CopyInformation(sitk.ReadImage(str(image)))
+    sitk.WriteImage(sitk.Flip(drawn, [True, False, True]), str(tmp_path / "drawn.nii.gz"))
+    written, by = tmp_path / "c.nii.gz", Predicting(None, store, description)  # nothing is predicted
+    _write_partly_labelled("c", tmp_path / "drawn.nii.gz", written, by, SliceRequest("z", (7,)), False)
+    found = read_label("c", written, image, description, store.plans_manager.image_reader_writer_class, ".nii.gz")
+    np.testing.assert_array_equal(found.voxels, keep_slices(label, 0, [7], 3))
