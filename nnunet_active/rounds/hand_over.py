@@ -17,6 +17,7 @@ from nnunet_active.annotation.records import HANDOFF_FILE, AskedSlices, HandoffC
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
@@ -182,9 +183,10 @@ def _asked(one: Round, case: str, workspace: Workspace) -> AskedSlices | None:
 
 def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -> HandoffCase:
     row = query.scores.loc[case]
-    election = query.selection["dominant_modality"][case]
-    facts: dict[str, Any] = {"round": query.number, "strategy": query.selection["strategy"]}
+    election = query.selection["dominant_modality"].get(case, {})
+    facts: dict[str, Any] = {"round": query.number, "strategy": query.selection.get("strategy") or "not known"}
     for name in ("utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
         if name in row and pd.notna(row[name]):
             facts[name] = float(row[name])
-    return HandoffCase(raw.cases[case], election["name"], query.requested.index(case) + 1, facts, asked)
+    first = election.get("name") or channel_names(raw.dataset_json)[0]
+    return HandoffCase(raw.cases[case], first, query.requested.index(case) + 1, facts, asked)

@@ -10,6 +10,7 @@ from tiny_rounds import request, start
 
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
+from nnunet_active.campaign.status import campaign_status
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
 from nnunet_active.rounds.labels_at_hand import returned_labels
@@ -56,6 +57,17 @@ def test_what_the_annotator_needs_to_know_is_in_the_worklist(target):
     assert text.splitlines()[1].startswith("1,case_2") and "FLAIR" in text
     entry = json.loads((one.folder / "handoff.json").read_text())
     assert entry["round"] == 1 and list(entry["cases"]) == ["case_2", "case_1"]
+
+
+def test_a_record_that_says_little_of_its_round_is_handed_over_with_the_first_channel_to_open(target):
+    campaign = start()
+    file = request(campaign, "case_2").folder / "selection.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({key: content[key] for key in ("number", "epoch", "requested", "made_by")}))
+    (one,) = run(target, campaign)
+    row = (one.folder / "worklist.csv").read_text().splitlines()[1]
+    assert row.startswith("1,case_2") and "T1" in row and "FLAIR" not in row
+    assert [case["open_first"] for case in campaign_status(campaign)["cases"]] == [""]
 
 
 def test_a_second_time_nothing_is_predicted_and_an_edited_label_stays(target):
