@@ -44,7 +44,7 @@ class CampaignDraft:
         roles: who is labelled, held out or left out from the start.
         pool: number of cases to choose from.
         made_by: ``init`` or ``select``.
-        warnings: sentences about who is left out.
+        warnings: sentences about who is left out, or whose patient is not known.
     """
 
     place: Place
@@ -170,6 +170,7 @@ def draft_campaign(
     settings = replace(settings, oracle=oracle or ("folder" if unlabelled else "retrospective"))
     simulated = settings.labels_are_withheld
     patients = settings.patients
+    warnings = patients.check({*labelled, *unlabelled})
     generated = stock_folds(patients.cases_of(labelled)) if simulated else None
     raw = raw_root() / dataset
     check_folds(place.dataset_folder, fold, settings.folds, raw, generated)
@@ -181,7 +182,8 @@ def draft_campaign(
     known = len(read_splits(place.dataset_folder / "splits_final.json") or other_folds or [])
     if definition is None and fold != "all" and int(fold) > known:
         raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
-    warnings = () if definition is None else check_names(definition, fold, labelled, unlabelled)
+    if definition is not None:
+        warnings += check_names(definition, fold, labelled, unlabelled)
     roles, pool = _divide(labelled, unlabelled, definition, simulated, patients)
     counts = {name: max(1, math.ceil(round(share * pool / 100, 9))) for name, share in (percent or {}).items()}
     slices = slices_at_start(place, roles.initial, settings.axis) if settings.in_slices and not simulated else {}

@@ -101,13 +101,16 @@ class SeriesTable:
         known = set(zip(self.rows["study_uid"], self.rows["series_uid"], strict=True))
         new = [one for one in found if (one.study, one.uid) not in known]
         studies: dict[tuple[str, str], list[DicomSeries]] = {}
+        of_patient: dict[str, set[str]] = {}
+        for one in found:
+            of_patient.setdefault(one.patient, set()).add(one.study)
         for one in new:
             studies.setdefault((one.patient, one.study), []).append(one)
         rows = []
         for (patient, study), series in studies.items():
             before = self.rows[self.rows["study_uid"] == study]
             proposed = {} if len(before) else propose_channels(series, self.channels, patterns)
-            case = before["case"].iloc[0] if len(before) else self._name(patient, in_use)
+            case = before["case"].iloc[0] if len(before) else self._name(patient, of_patient, in_use)
             rows = [_row(one, case, proposed.get(one.uid, ""), patient) for one in series]
             self.rows = pd.concat([self.rows, pd.DataFrame(rows, columns=list(_COLUMNS))], ignore_index=True)
         return len(new)
@@ -130,15 +133,26 @@ class SeriesTable:
             f"nothing where the series is not wanted."
         )
 
-    def _name(self, patient: str, in_use: Collection[str]) -> str:
+    def _name(self, patient: str, of_patient: Mapping[str, Collection[str]], in_use: Collection[str]) -> str:
         """``p001_2``: the second study of the first patient."""
         others = [match for case in in_use if (match := _PSEUDONYM.fullmatch(case))]
-        taken = [(_PSEUDONYM.fullmatch(case), who) for case, who in self.rows[["case", "patient_id"]].to_numpy()]
-        own = [match for match, who in taken if match and who == patient]
+        taken = [(_PSEUDONYM.fullmatch(case), row) for row, case in enumerate(self.rows["case"])]
+        rows = self._rows_of(patient, of_patient)
+        own = [match for match, row in taken if match and row in rows]
         every = [*(match for match, _ in taken if match), *others]
         number = int(own[0][1]) if own else max((int(match[1]) for match in every), default=0) + 1
         study = max((int(match[2]) for match in every if int(match[1]) == number), default=0) + 1
         return f"p{number:03d}_{study}"
+
+    def _rows_of(self, patient: str, of_patient: Mapping[str, Collection[str]]) -> set[int]:
+        """Rows of one patient: those with its ID, or with one of its studies, whose UID no spreadsheet program changes. An ID may have
+        lost its zeros there; without a study that tells, an ID that differs in nothing else is taken for the same."""
+        table = list(enumerate(self.rows[["patient_id", "study_uid"]].to_numpy()))
+        rows = {row for row, (who, study) in table if who == patient or study in of_patient[patient]}
+        short = patient.lstrip("0") or "0"
+        if rows or short == patient or short in of_patient or not patient.isdecimal():
+            return rows
+        return {row for row, (who, _) in table if who == short}
 
 
 def propose_channels(

@@ -6,14 +6,17 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_active.data.file_endings import IMAGE_ENDINGS
 from nnunet_active.util.errors import CampaignError
 
 _LONGEST = 1000
+_ROW = "each row has a case and its patient, with a comma between"
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,46 @@ class Patients:
         """The patient of a case."""
         if self.pattern and (found := re.search(self.pattern, case)):
             return next((one for one in found.groups() if one), found[0])
-        return self.table.get(case, case)
+        return self.table.get(self._key(case), case)
+
+    def check(self, cases: Collection[str]) -> tuple[str, ...]:
+        """Whether the table or the pattern speaks of the cases that are there: otherwise scans of one patient would be torn apart
+        without a word.
+
+        Args:
+            cases: all cases of the data set.
+
+        Returns:
+            Warnings: the cases whose patient is not named.
+
+        Raises:
+            CampaignError: no case is named, or a spreadsheet program took the zeros off the names.
+        """
+        if not (self.pattern or self.table) or not cases:
+            return ()
+        unnamed = [case for case in sorted(cases) if not self._names(case)]
+        numbers = {int(name): name for name in {*self.table} - {*cases} if _is_number(name)}
+        for case in unnamed:
+            if _is_number(case) and (name := numbers.get(int(case))):
+                raise CampaignError(
+                    f"--groups names {name} where the data set has {case}: a spreadsheet program took the names for numbers and "
+                    f"dropped their zeros; make that column text, and write the zeros again."
+                )
+        if len(unnamed) == len(cases):
+            what = f"The regular expression {self.pattern} of --groups" if self.pattern else "The file of --groups"
+            named = "matches" if self.pattern else f"names {_some(sorted(self.table))}, which is"
+            raise CampaignError(f"{what} {named} none of the cases of this data set ({_some(unnamed)}).")
+        if unnamed:
+            return (
+                f"--groups does not say whose {_some(unnamed)} is; such a case counts as the only one of its patient.",
+            )
+        return ()
+
+    def _names(self, case: str) -> bool:
+        return bool(re.search(self.pattern, case)) if self.pattern else self._key(case) in self.table
+
+    def _key(self, case: str) -> str:
+        return case if case in self.table else unicodedata.normalize("NFC", case)
 
     def cases_of(self, cases: Iterable[str]) -> dict[str, list[str]]:
         """The cases of each patient, both sorted."""
@@ -97,15 +139,10 @@ class Patients:
 def _read_table(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8-sig")
-        if file.suffix.lower() == ".json":
-            rows = [(case, patient) for case, patient in json.loads(text).items()]
-        else:
-            rows = [tuple(cell.strip() for cell in row[:2]) for row in csv.reader(text.splitlines()) if row]
-        rows = [(case, patient) for case, patient in rows if case and patient]
-    except (OSError, ValueError, AttributeError) as error:
-        raise CampaignError(
-            f"--groups {file} cannot be read ({error}); each row has a case and its patient, with a comma between."
-        ) from None
+        rows = list(json.loads(text).items()) if file.suffix.lower() == ".json" else _read_rows(text)
+    except (OSError, ValueError, AttributeError, csv.Error) as error:
+        raise CampaignError(f"--groups {file} cannot be read ({error}); {_ROW}.") from None
+    rows = [(_case_named(case), patient) for case, patient in rows if case and patient]
     table: dict[str, str] = {}
     for case, patient in rows:
         if not isinstance(patient, str):
@@ -113,5 +150,35 @@ def _read_table(file: Path) -> dict[str, str]:
         if table.setdefault(case, patient) != patient:
             raise CampaignError(f"--groups {file} has two patients for {case}, {table[case]} and {patient}; keep one.")
     if not table:
-        raise CampaignError(f"--groups {file} is empty; each row has a case and its patient, with a comma between.")
+        raise CampaignError(f"--groups {file} is empty; {_ROW}.")
     return table
+
+
+def _read_rows(text: str) -> list[tuple[str, str]]:
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    # a spreadsheet program with a decimal comma saves semicolons
+    between = next((one for one in (",", ";", "\t") if one in first), ",")
+    rows = []
+    for number, row in enumerate(csv.reader(lines, delimiter=between), 1):
+        cells = [cell.strip() for cell in row[:2]]
+        if len(cells) == 1 and cells[0]:
+            raise ValueError(f"row {number}, {cells[0]!r}, is a single cell")
+        if len(cells) == 2:
+            rows.append((cells[0], cells[1]))
+    return rows
+
+
+def _case_named(text: str) -> str:
+    """The case that a person means who wrote the name of its file; accents are composed, as in :mod:`file_endings`."""
+    name = unicodedata.normalize("NFC", text)
+    ending = next((one for one in sorted(IMAGE_ENDINGS, key=len, reverse=True) if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)]
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
+
+
+def _some(names: list[str], count: int = 5) -> str:
+    return ", ".join(names[:count]) + (f" ... ({len(names)} in all)" if len(names) > count else "")

@@ -172,6 +172,15 @@ def test_a_split_that_tears_a_patient_apart_is_refused(nnunet_folders):
     assert not (target.preprocessed / "active" / "fold_0").exists()
 
 
+def test_groups_that_name_no_case_are_refused_and_those_that_name_some_are_told_of_the_others(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=0, unlabelled=3)
+    with pytest.raises(CampaignError, match="none of the cases of this data set"):
+        start(oracle="folder", groups={"table": {"scan_0": "p", "scan_1": "p"}})
+    assert not (target.preprocessed / "active" / "fold_0").exists()
+    _, said = start(oracle="folder", groups={"table": {"case_0": "p", "case_1": "p"}})
+    assert any("does not say whose case_2 is" in line for line in said)
+
+
 def test_a_campaign_without_groups_says_nothing_of_them(nnunet_folders):
     make_target(nnunet_folders, labelled=2)
     campaign, _ = start("all")

@@ -99,6 +99,23 @@ def test_semicolons_of_a_spreadsheet_program_are_read(tmp_path):
     assert SeriesTable.read(file, CHANNELS).cases() == table.cases()
 
 
+@pytest.mark.parametrize("earlier", ["there", "moved away"])
+def test_a_patient_whose_number_lost_its_zeros_in_a_spreadsheet_program_keeps_the_name(tmp_path, earlier):
+    write(tmp_path / "scans", "1.1", "00123", "T1", "FLAIR")
+    write(tmp_path / "scans", "1.2", "00456", "T1", "FLAIR")
+    table = filled(tmp_path / "scans")
+    table.rows["patient_id"] = [str(int(text)) for text in table.rows["patient_id"]]
+    write(tmp_path / ("scans" if earlier == "there" else "later"), "1.9", "00123", "T1", "FLAIR")
+    table.add(find_series(tmp_path / ("scans" if earlier == "there" else "later")).series, {})
+    assert columns(table, "case")[4:] == [("p001_2",), ("p001_2",)]
+
+
+def test_two_patients_whose_numbers_differ_in_their_zeros_stay_apart(tmp_path):
+    for study, patient in (("1.1", "123"), ("1.2", "0123")):
+        write(tmp_path, study, patient, "T1", "FLAIR")
+    assert sorted(filled(tmp_path).cases()) == ["p001_1", "p002_1"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -35,6 +35,8 @@ def test_a_file_names_the_patients_and_its_content_is_what_is_kept(tmp_path, end
         ("list.json", "[1, 2]", "cannot be read"),
         ("number.json", '{"a": 1}', "must be text"),
         ("bytes.csv", b"\xff\xfe\x00", "cannot be read"),
+        ("no_patient.csv", "a,x\nb\n", "row 2, 'b', is a single cell"),
+        ("space.csv", "a x\n", "each row has a case and its patient, with a comma between"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused_in_one_sentence(tmp_path, name, content, said):
@@ -42,6 +44,44 @@ def test_a_file_that_says_something_else_is_refused_in_one_sentence(tmp_path, na
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CampaignError, match=said):
         Patients.given(str(file))
+
+
+@pytest.mark.parametrize(
+    ("content", "case"),
+    [
+        ("\ufeffcase;patient\r\n001;7\r\n002;7\r\n", "001"),
+        ("001\t7\n002\t7\n", "001"),
+        ("001.nii.gz,7\n002.NRRD,7\n", "002"),
+        ("mu\u0308ller,7\n", "m\u00fcller"),
+        ("m\u00fcller,7\n", "mu\u0308ller"),
+    ],
+)
+def test_a_file_that_went_through_another_program_still_names_its_cases(tmp_path, content, case):
+    file = tmp_path / "groups.csv"
+    file.write_text(content, encoding="utf-8", newline="")
+    patients = Patients.given(str(file))
+    assert patients.of(case) == "7" and patients.check([case]) == ()
+    assert Patients.from_json(json.loads(json.dumps(patients.to_json()))).of(case) == "7"
+
+
+@pytest.mark.parametrize(
+    ("patients", "said"),
+    [
+        (Patients(table={"1": "x", "2": "x", "100": "y"}), "names 1 where the data set has 001"),
+        (Patients(table={"a": "x", "b": "x"}), "The file of --groups names a, b, which is none of the cases"),
+        (Patients("^(pat)_"), r"The regular expression \^\(pat\)_ of --groups matches none of the cases"),
+    ],
+)
+def test_groups_that_speak_of_other_cases_are_refused(patients, said):
+    with pytest.raises(CampaignError, match=said):
+        patients.check(["001", "002", "100"])
+
+
+@pytest.mark.parametrize("patients", [Patients(table={"p0_ed": "x", "p0_es": "x"}), Patients("^(p0)_")])
+def test_cases_that_groups_do_not_name_are_told(patients):
+    (warning,) = patients.check(CASES[:4])
+    assert "does not say whose p1_ed, p1_es is" in warning
+    assert patients.check(CASES[:2]) == () and Patients().check(CASES) == ()
 
 
 @pytest.mark.parametrize("text", ["(", "", "x" * 2000, "missing.csv"])
