@@ -8,6 +8,7 @@ With ``A = direction * spacing`` and origin ``o`` of label and image, voxel ``i`
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -32,10 +33,7 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
         BadCase: the grids differ by more than whole voxels; foreground lies outside the image; or the label's box looks as if its
             header had lost its origin or the order of its axes.
     """
-    if label.dimension != image.dimension:
-        raise BadCase(
-            f"{what} has {label.dimension} dimensions, but its image has {image.dimension}; save it as the image is."
-        )
+    label, image = _in_three_dimensions(label, image, what)
     dimension = 3
     steps, start = _whole_steps(label, image, what)
     axes = [int(np.argmax(np.abs(row))) for row in steps]  # for each axis of the image, that of the label
@@ -70,6 +68,26 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
     return placed, (
         f"its box of {_text(label.size)} voxels{', its axes turned to those of the image,' if turned else ''} was put at voxel "
         f"{_text(first)} of the image's {_text(image.size)}, where its header says that it lies"
+    )
+
+
+def _in_three_dimensions(label: Geometry, image: Geometry, what: str) -> tuple[Geometry, Geometry]:
+    """Both grids in space. A 2-D file says nothing of its third axis: it is one slice, and lies where the other one's single slice
+    lies. Programs that know volumes alone (3D Slicer) save a 2-D image's label as such a slice. Of a 4-D image, volumes count as
+    channels, so that its label has three axes.
+    """
+    if label.dimension == image.dimension or (label.dimension == 3 and image.dimension == 4):
+        return label, image
+    if {label.dimension, image.dimension} == {2, 3}:
+        flat, solid = (label, image) if label.dimension == 2 else (image, label)
+        normal = int(np.argmax(np.abs(solid.matrix[2])))
+        if solid.size[normal] == 1:
+            affine = flat.affine.copy()
+            affine[2, 2], affine[2, 3] = solid.spacing[normal], solid.origin[2]
+            flat = replace(flat, affine=affine)
+            return (flat, image) if label.dimension == 2 else (label, flat)
+    raise BadCase(
+        f"{what} has {label.dimension} dimensions, but its image has {image.dimension}; save it as the image is."
     )
 
 

@@ -31,9 +31,11 @@ from tiny_spaces import (
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
 from nnunet_active.annotation.records import AskedSlices, read_handoff, voxel_digest
+from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.log import silent
 
 ALL = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 
@@ -252,6 +254,31 @@ def test_both_label_files_are_taken_for_the_untouched_prediction_when_they_come_
     for name in (f"c{ending}", "c.seg.nrrd"):
         label = read_label("c", handoff.file(name), image, handoff.description, SimpleITKIO, ending)
         assert voxel_digest(label.voxels) == digest
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_so_are_those_of_a_2d_image_though_3d_slicer_knows_volumes_alone(tmp_path, ending):
+    picture = sitk.GetImageFromArray(voxels()[MARKER[0]])
+    picture.SetSpacing((0.8, 1.1))
+    picture.SetOrigin((-20.5, 7.25))
+    image = tmp_path / f"c_0000{ending}"
+    sitk.WriteImage(picture, str(image))
+    store, description = make_store(tmp_path / "preprocessed" / "Dataset903_Space", "SimpleITKIO", ending)
+    store.plans["configurations"]["2d"] = {
+        **store.plans["configurations"]["3d_fullres"],
+        "data_identifier": "nnUNetPlans_2d",
+        "spacing": [1.1, 0.8],
+        "patch_size": [8, 8],
+    }
+    store = CaseStore(store.dataset_folder, store.plans, "2d")
+    folder = tmp_path / "handoff"
+    case = add_case(store, description, image)
+    write_handoff(folder, [case], Archive(tmp_path / "archive", store, description, see_bright), log=silent)
+    digest = read_handoff(folder)["cases"]["c"]["digest"]
+    assert sitk.ReadImage(str(folder / "c" / "c.seg.nrrd")).GetDimension() == 3
+    for name in (f"c{ending}", "c.seg.nrrd"):
+        label = read_label("c", folder / "c" / name, image, description, SimpleITKIO, ending)
+        assert voxel_digest(label.voxels) == digest and label.voxels[0][MARKER[1:]] == 1
 
 
 def test_the_same_call_again_changes_nothing_and_asks_no_network(tmp_path):

@@ -109,17 +109,10 @@ def test_what_would_need_interpolation_is_refused(change, said):
         place(np.zeros(SIZE[::-1], dtype=np.uint8), reference(**change), reference(), "It")
 
 
-def test_a_flat_image_and_a_label_of_another_dimension():
+def test_a_flat_label_lies_on_a_flat_image():
     flat = Geometry.of_facts((4, 3), (0.5, 0.5), (1.0, 2.0), (1.0, 0.0, 0.0, 1.0))
     array = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     np.testing.assert_array_equal(place(array, flat, flat, "It")[0], array)
-    with pytest.raises(BadCase, match="has 3 dimensions, but its image has 2"):
-        place(
-            np.zeros((1, 3, 4)),
-            Geometry.of_facts((4, 3, 1), (1,) * 3, (0,) * 3, tuple(np.eye(3).flatten())),
-            flat,
-            "It",
-        )
 
 
 def test_background_outside_the_image_does_not_matter_and_an_empty_label_may_lie_anywhere():
@@ -176,3 +169,53 @@ def test_a_whole_label_in_other_directions_is_turned_and_that_is_said():
     placed, moved = place(array, label, grid, "It")
     assert np.argwhere(placed).tolist() == [[0, 0, SIZE[0] - 1]]
     assert moved == "its axes were turned to those of the image"
+
+
+def flat_grid(size=(7, 6), spacing=(0.7, 1.3), origin=(12.5, -40.25)) -> Geometry:
+    return Geometry.of_facts(size, spacing, origin, (1, 0, 0, 1))
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, -1), (-1, -1, 1)], ids=str)
+def test_a_single_slice_of_a_volume_fits_a_2d_image_wherever_its_third_axis_puts_it(order, signs):
+    wanted = np.zeros((1, 6, 7), dtype=np.uint8)
+    wanted[0, 4, 1] = 2
+    slice_at = Geometry.of_facts((7, 6, 1), (0.7, 1.3, 5.0), (12.5, -40.25, 88.0), tuple(np.eye(3).flatten()))
+    turned = sitk.PermuteAxes(image_of(slice_at, wanted), list(order))
+    turned = sitk.Flip(turned, [sign < 0 for sign in signs])
+    placed, _ = place(sitk.GetArrayFromImage(turned), Geometry.of_itk(turned), flat_grid(), "It")
+    np.testing.assert_array_equal(placed, wanted)
+
+
+def test_a_2d_label_fits_an_image_of_one_slice_wherever_it_lies():
+    wanted = np.zeros((1, 6, 7), dtype=np.uint8)
+    wanted[0, 4, 1] = 2
+    image = Geometry.of_facts((7, 6, 1), (0.7, 1.3, 5.0), (12.5, -40.25, 88.0), tuple(np.eye(3).flatten()))
+    np.testing.assert_array_equal(place(wanted, flat_grid(), image, "It")[0], wanted)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (Geometry.of_facts((7, 6, 2), (0.7, 1.3, 5), (12.5, -40.25, 0), np.eye(3).ravel()), "has 3 dimensions"),
+        (Geometry.of_facts((7, 6, 1), (0.7, 1.4, 5), (12.5, -40.25, 0), np.eye(3).ravel()), "its voxels are"),
+        (Geometry.of_facts((7, 6, 1), (0.7, 1.3, 5), (12.5, -39.25, 0), np.eye(3).ravel()), "is shifted by"),
+        (Geometry.of_facts((7, 6, 1), (0.7, 1.3, 5), (12.5, -40.25, 0), oblique(1).ravel()), "its axes point"),
+    ],
+    ids=["two slices", "another spacing", "shifted", "oblique"],
+)
+def test_other_volumes_do_not_fit_a_2d_image(label, message):
+    with pytest.raises(BadCase, match=message):
+        place(np.ones(label.shape, dtype=np.uint8), label, flat_grid(), "It")
+
+
+def test_a_2d_label_does_not_fit_a_volume():
+    with pytest.raises(BadCase, match="has 2 dimensions, but its image has 3"):
+        place(np.ones((1, 6, 7), dtype=np.uint8), flat_grid(), reference(), "It")
+
+
+def test_the_label_of_an_image_whose_file_holds_all_channels_is_a_volume():
+    grid = reference()
+    spacing, origin = (*grid.spacing, 1), (*grid.origin, 0)
+    image, array = Geometry.of_facts((*SIZE, 2), spacing, origin, np.eye(4).ravel()), np.ones(grid.shape, np.uint8)
+    np.testing.assert_array_equal(place(array, grid, image, "It")[0], array)
