@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from nnunet_active.data.case_writer import image_sources
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import write_json
@@ -27,7 +28,9 @@ def remember_set_aside(store: CaseStore, raw: RawDataset, problems: Mapping[str,
     """
     file = _file(store.dataset_folder)
     wanted = {*raw.cases} - {*store.identifiers()}  # a label that is refused leaves the image in use
-    notes = {case: [sentence, _sources(raw.cases[case])] for case, sentence in problems.items() if case in wanted}
+    notes = {
+        case: [sentence, _sources(raw.cases[case], store)] for case, sentence in problems.items() if case in wanted
+    }
     known = _read(file)
     if notes != known.get(store.folder.name, {}):
         write_json(file, {**known, store.folder.name: notes})
@@ -38,7 +41,7 @@ def cases_set_aside(store: CaseStore, raw: RawDataset) -> dict[str, str]:
     stored = {*store.identifiers()}
     found = dict(raw.problems)
     for case, (sentence, sources) in _read(_file(store.dataset_folder)).get(store.folder.name, {}).items():
-        if case in raw.cases and case not in stored and sources == _sources(raw.cases[case]):
+        if case in raw.cases and case not in stored and sources == _sources(raw.cases[case], store):
             found[case] = sentence
     return dict(sorted(found.items()))
 
@@ -47,8 +50,9 @@ def _file(dataset_folder: Path) -> Path:
     return dataset_folder / "active" / FILE
 
 
-def _sources(case: RawCase) -> list[list]:
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in case.images if file.is_file()]
+def _sources(case: RawCase, store: CaseStore) -> list[list]:
+    files = [file for file in image_sources(case, store) if file.is_file()]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def _read(file: Path) -> dict[str, dict[str, list]]:

@@ -20,10 +20,9 @@ from nnunet_active.data.file_endings import SLICER_ENDING
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.label_writer import companions_of, write_label
+from nnunet_active.data.label_writer import copy_label, write_label
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.data.segments import segments_of
-from nnunet_active.util.atomic import copy_file
 from nnunet_active.util.errors import BadCase
 
 
@@ -109,9 +108,7 @@ def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, datas
     """Write it, with the time of the label; returns the file that nnU-Net can preprocess."""
     target = ground_truth(case, store, dataset_json)
     if ready.voxels is None:
-        for companion in companions_of(case.label):
-            copy_file(companion, target.parent / companion.name)
-        copy_file(case.label, target)
+        copy_label(case.label, target)
         return case.label
     reader = store.plans_manager.image_reader_writer_class
     write_label(case.identifier, ready.voxels, target, case.images[0], dataset_json, reader)

@@ -25,6 +25,13 @@ def companions_of(label: Path) -> list[Path]:
     return [beside] if label.name.lower().endswith((".tif", ".tiff")) and beside.is_file() else []
 
 
+def copy_label(label: Path, target: Path) -> None:
+    """Copy a label file with what belongs to it, whichever name it had; the label itself last, in one step."""
+    for companion in companions_of(label):
+        copy_file(companion, target.with_name(f"{target.name[: target.name.rindex('.')]}.json"))
+    copy_file(label, target)
+
+
 def write_label(
     case: str, voxels: np.ndarray, target: Path, image: Path, dataset_json: dict, reader: type[BaseReaderWriter]
 ) -> list[str]:
@@ -63,7 +70,5 @@ def write_label(
             )
         except BadCase as error:
             raise BadCase(str(error).replace(str(temporary), str(target))) from error
-        for companion in companions_of(temporary):
-            copy_file(companion, target.parent / companion.name)
-        copy_file(temporary, target)
+        copy_label(temporary, target)
     return [warning.replace(str(temporary), str(target)) for warning in warnings]

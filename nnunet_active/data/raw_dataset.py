@@ -68,6 +68,15 @@ class RawCase:
     images: tuple[Path, ...]
     label: Path | None
 
+    @property
+    def spacing_file(self) -> Path | None:
+        """``CASE.json``, where nnU-Net's reader of 3-D TIFF files looks for the spacing of ``CASE_0000.tif``; None: there is none."""
+        first = self.images[0]
+        if first.suffix.lower() not in (".tif", ".tiff"):
+            return None
+        file = first.with_name(f"{first.stem[: -len('_0000')]}.json")
+        return file if file.is_file() else None
+
 
 class RawDataset:
     """``nnUNet_raw/DatasetXXX`` and, if given, further folders of unlabelled images (the pool).

@@ -114,6 +114,8 @@ def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str],
     for case in test:
         for index, image in enumerate(dataset.cases[case].images):
             _link(image, images / f"{case}_{index:04d}{dataset.file_ending}")
+        if spacing := dataset.cases[case].spacing_file:
+            _link(spacing, images / f"{case}.json")
         _link(dataset.cases[case].label, labels / f"{case}{dataset.file_ending}")
     return test, images, labels
 

@@ -21,6 +21,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.label_intake import readable_label
+from nnunet_active.data.label_writer import copy_label
 from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.revealed_labels import cut_to_slices
@@ -101,12 +102,16 @@ def derive_dataset(
         (new / "imagesTr").mkdir()
         (new / "labelsTr").mkdir()
         for case in (*people, *made.cases):
-            for channel, image in enumerate(raw.cases[case].images):
-                target = new / "imagesTr" / f"{case}_{channel:04d}{raw.file_ending}"
+            files = {
+                f"{case}_{number:04d}{raw.file_ending}": file for number, file in enumerate(raw.cases[case].images)
+            }
+            if spacing := raw.cases[case].spacing_file:
+                files[f"{case}.json"] = spacing
+            for file_name, image in files.items():
                 if copy_images:
-                    copy_file(image, target)
+                    copy_file(image, new / "imagesTr" / file_name)
                 else:
-                    link_file(image, target, symbolic_first=True)
+                    link_file(image, new / "imagesTr" / file_name, symbolic_first=True)
         withheld = {} if campaign.asks_a_person else campaign.known_slices()
         for case in people:
             drawn = readable_label(raw.cases[case], by.store, by.dataset_json)
@@ -114,7 +119,7 @@ def derive_dataset(
             if case in withheld or case in made.filled:
                 _write_partly_labelled(case, drawn, file, by, withheld.get(case), case in made.filled)
             else:
-                copy_file(drawn, file)
+                copy_label(drawn, file)
         for case in made.cases:
             file = new / "labelsTr" / f"{case}{raw.file_ending}"
             reader.write_seg(_predicted(case, by), str(file), by.store.properties(case))

@@ -1,16 +1,19 @@
+import json
 import os
 
 import numpy as np
 import pytest
+import tifffile
 import tiny_dataset as tiny
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from killed_process import killed_before_rename, needs_fork
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class, nnUNetDatasetBlosc2, nnUNetDatasetNumpy
+from tiny_spaces import make_store, voxels
 
 from nnunet_active.data.case_writer import RECORD_KEY, is_current, write_case
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
 
 
@@ -56,6 +59,27 @@ def test_an_unlabelled_case_goes_to_the_pool_with_stock_voxels_and_nothing_to_tr
     assert names(store.pool_folder) == ["u.b2nd", "u.pkl"] and names(store.folder) == []
     np.testing.assert_array_equal(store.load_image("u"), stock(store, raw.cases["u"], None)[0])
     assert "class_locations" not in store.properties("u")
+
+
+@pytest.mark.parametrize("record", ["with our record", "as stock nnU-Net leaves it"])
+def test_a_spacing_that_was_corrected_beside_a_tiff_file_makes_its_case_anew(tmp_path, record):
+    store, described = make_store(tmp_path / "preprocessed", "Tiff3DIO", ".tif")
+    case = RawCase("t", (tmp_path / "t_0000.tif",), None)
+    tifffile.imwrite(case.images[0], voxels())
+    spacing = tmp_path / "t.json"
+    spacing.write_text(json.dumps({"spacing": [3.3, 1.1, 0.78]}))
+    write_case(case, False, store, described)
+    if record != "with our record":
+        file = str(store.pool_folder / "t.pkl")
+        properties = load_pickle(file)
+        del properties[RECORD_KEY]
+        write_pickle(properties, file)
+    assert is_current(case, False, store, described)
+    spacing.write_text(json.dumps({"spacing": [6.6, 1.1, 0.78]}))
+    os.utime(spacing, (4e9, 4e9))
+    assert not is_current(case, False, store, described)
+    spacing.unlink()
+    assert is_current(case, False, store, described) == (record != "with our record")
 
 
 def test_a_case_that_gets_its_label_leaves_the_pool(raw, store):

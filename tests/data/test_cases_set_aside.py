@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
+from tiny_spaces import make_store, voxels
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.data.cases_set_aside import FILE, cases_set_aside
+from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 
 
@@ -38,6 +43,19 @@ def test_a_note_counts_only_for_the_files_that_were_looked_at(target):
     assert found(target) == {}
     target.preprocess()
     assert found(target) == {} and "odd" in target.store.identifiers()
+
+
+def test_a_note_does_not_count_once_the_spacing_beside_a_tiff_file_was_corrected(tmp_path):
+    store, described = make_store(tmp_path / "preprocessed", "Tiff3DIO", ".tif")
+    raw = tmp_path / "Dataset902_Tiff"
+    (raw / "imagesTr").mkdir(parents=True)
+    (raw / "dataset.json").write_text(json.dumps(described))
+    tifffile.imwrite(raw / "imagesTr" / "a_0000.tif", voxels())
+    (raw / "imagesTr" / "a.json").write_text(json.dumps({"spacing": [3.3, 1.1]}))
+    preprocess_dataset(RawDataset(raw), store, described, 1, False)
+    assert list(cases_set_aside(store, RawDataset(raw))) == ["a"]
+    (raw / "imagesTr" / "a.json").write_text(json.dumps({"spacing": [3.3, 1.1, 0.78]}))
+    assert cases_set_aside(store, RawDataset(raw)) == {}
 
 
 def test_what_is_wrong_with_the_files_themselves_is_said_without_any_note(target):

@@ -15,7 +15,7 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from skimage import io
 
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.label_writer import companions_of, write_label
+from nnunet_active.data.label_writer import companions_of, copy_label, write_label
 from nnunet_active.util.errors import BadCase
 
 ENDING = tiny.ENDING
@@ -99,3 +99,5 @@ def test_a_tiff_label_gets_its_companion_with_the_spacing_of_the_image(tmp_path)
     assert [file.name for file in companions_of(target)] == ["a.json"] and companions_of(tmp_path / "a.nii.gz") == []
     label, properties = Tiff3DIO().read_seg(str(target))
     assert properties["spacing"] == [3, 1, 1] and np.array_equal(label[0], marked())
+    copy_label(target, tmp_path / "copies" / "other.tif")
+    assert Tiff3DIO().read_seg(str(tmp_path / "copies" / "other.tif"))[1]["spacing"] == [3, 1, 1]

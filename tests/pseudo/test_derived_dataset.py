@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_spaces import DIRECTIONS, SHAPE, add_case, make_store, write_nifti
+from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+from tiny_spaces import DIRECTIONS, SHAPE, add_case, make_store, see_bright, voxels, write_nifti
 
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_state import Roles
+from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import keep_slices
-from nnunet_active.pseudo.derived_dataset import _write_partly_labelled, derived_name, folds_on_labels_of_people
-from nnunet_active.pseudo.pseudo_labels import Predicting
+from nnunet_active.data.preprocessing import preprocess_dataset
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.pseudo.derived_dataset import (
+    _write_partly_labelled,
+    derive_dataset,
+    derived_name,
+    folds_on_labels_of_people,
+)
+from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, ReliableSet
 from nnunet_active.util.errors import ActiveError
 
 PARTLY = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}
@@ -43,6 +59,38 @@ def test_only_labels_of_people_validate_and_nobody_is_on_both_sides(people, pseu
         assert [fold["val"] for fold in folds] == [sorted(val)]
     elif len(people) > 1:
         assert sorted(case for fold in folds for case in fold["val"]) == sorted(people)
+
+
+class _SeesBright:
+    """A network with its window."""
+
+    logits = staticmethod(see_bright)
+
+
+@pytest.mark.parametrize("copy_images", [False, True])
+def test_3d_tiff_files_keep_the_spacing_that_lies_beside_them(nnunet_folders, copy_images):
+    raw, spacing = nnunet_folders / "nnUNet_raw" / "Dataset902_Tiff", [3.3, 1.1, 0.78]
+    store, description = make_store(nnunet_folders / "nnUNet_preprocessed" / raw.name, "Tiff3DIO", ".tif")
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    (raw / "dataset.json").write_text(json.dumps(description))
+    for case in ("a", "b"):
+        tifffile.imwrite(raw / "imagesTr" / f"{case}_0000.tif", voxels())
+        (raw / "imagesTr" / f"{case}.json").write_text(json.dumps({"spacing": spacing}))
+    tifffile.imwrite(raw / "labelsTr" / "b.tif", (voxels() > 500).astype(np.uint8))
+    (raw / "labelsTr" / "b.json").write_text(json.dumps({"spacing": spacing}))
+    dataset = RawDataset(raw)
+    assert preprocess_dataset(dataset, store, description, 1, False).done == ["a", "b"]
+    made = ReliableSet(nnunet_folders, ("a",), pd.DataFrame(index=["a"]), {})
+    (nnunet_folders / TABLE).write_text("case\na\n")
+    place = Place.of(raw.name, "3d_fullres", "nnUNetActivePlans", "all")
+    campaign = Campaign.create(place, Settings(oracle="folder"), Roles(["b"], [], []), "init", save=False)
+    by = Predicting(_SeesBright(), store, description)
+    folder = derive_dataset("Dataset905_X", made, campaign, dataset, by, copy_images)
+    for case in ("a", "b"):
+        assert Tiff3DIO().read_images([str(folder / "imagesTr" / f"{case}_0000.tif")])[1]["spacing"] == spacing
+        assert Tiff3DIO().read_seg(str(folder / "labelsTr" / f"{case}.tif"))[1]["spacing"] == spacing
+        assert (folder / "imagesTr" / f"{case}.json").is_symlink() != copy_images
 
 
 def test_known_slices_are_those_of_the_image_though_the_labels_file_runs_the_other_way(tmp_path):
