@@ -204,10 +204,12 @@ def count_not_finite_in_nifti(file: Path) -> int:
         return 0
     with Path(file).open("rb") as content:
         compressed = content.read(2) == b"\x1f\x8b"
-    if compressed != name.endswith(".gz"):
-        return 0  # misnamed; ITK looks at the content, nibabel at the name
     try:
-        voxels = nibabel.load(file).dataobj.get_unscaled()
+        if compressed == name.endswith(".gz"):
+            voxels = nibabel.load(file).dataobj.get_unscaled()
+        else:  # misnamed; ITK looks at the content, nibabel at the name
+            with gzip.open(file) if compressed else Path(file).open("rb") as content:
+                voxels = nibabel.Nifti1Image.from_stream(content).dataobj.get_unscaled()
     except (HeaderDataError, ImageFileError, AttributeError):
         if compressed:
             with gzip.open(file) as content:

@@ -131,7 +131,7 @@ def read_label(
     layers = np.moveaxis(voxels, -1, 0) if parts > 1 else voxels[None]
     if parts > 1 and not segments:
         raise BadCase(f"{what} has {parts} values per voxel and names no segments; save it as a label map.")
-    layers = _integers(layers, what)
+    layers = whole_numbers(layers, what)
     grid = Geometry.of_itk(content)
     if grid.dimension == 4 and content.GetSize()[3] == 1:  # NIfTI files of some programs
         grid = Geometry.of_itk(content[:, :, :, 0])
@@ -185,7 +185,12 @@ def _placed(
     return layers, ""
 
 
-def _integers(voxels: np.ndarray, what: str) -> np.ndarray:
+def whole_numbers(voxels: np.ndarray, what: str) -> np.ndarray:
+    """Voxels of a label as uint16, floating-point ones with them where they are whole.
+
+    Raises:
+        BadCase: they are not, or are no values of labels; ``what`` is what the sentence calls the file.
+    """
     if voxels.dtype.kind == "f":
         between = int(np.count_nonzero(voxels != np.rint(voxels)))
         if between:
@@ -214,7 +219,7 @@ def _read_natively(
     with contextlib.redirect_stdout(io.StringIO()):
         label, properties = reader().read_seg(str(file))
     what = f"Case {case}: the label {file}"
-    return AnnotatedLabel(_compact(_integers(to_file_order(label[0], properties), what), what))
+    return AnnotatedLabel(_compact(whole_numbers(to_file_order(label[0], properties), what), what))
 
 
 def last_line(error: Exception) -> str:

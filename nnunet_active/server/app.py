@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 
 from nnunet_active.data.file_endings import SLICER_ENDING
 from nnunet_active.server.guard import Guard
-from nnunet_active.server.service import MODEL, AnnotationService, UnknownName
+from nnunet_active.server.service import MODEL, AnnotationService, UnknownName, without_folders
 from nnunet_active.util.errors import ActiveError, CampaignInUse
 from nnunet_active.util.sentences import one_sentence
 
@@ -57,7 +57,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"detail": one_sentence(error)[0]}, 500)
+        return JSONResponse({"detail": without_folders(one_sentence(error)[0])}, 500)
 
 
 def _add_reading(app: FastAPI, service: AnnotationService) -> None:

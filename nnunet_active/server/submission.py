@@ -22,7 +22,8 @@ from nnunet_active.annotation.mitk_tasks import ACCEPTED
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.data.file_endings import SLICER_ENDING, SPATIAL_ENDINGS
 from nnunet_active.data.geometry import Geometry
-from nnunet_active.data.label_reader import last_line
+from nnunet_active.data.image_checks import count_not_finite_in_nifti
+from nnunet_active.data.label_reader import last_line, whole_numbers
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.log import silent
@@ -103,20 +104,37 @@ def _keep(case: str, image: Path, sent: Path, place: Path, ending: str, segments
     _check_size(case, image, target)
     if segments is None or ending == SLICER_ENDING:
         return
-    content = sitk.ReadImage(str(target))
-    array = sitk.GetArrayFromImage(content)
-    if content.GetDimension() != 3 or content.GetNumberOfComponentsPerPixel() > 1 or array.dtype.kind not in "iu":
-        return  # ingest says what is wrong with it
-    if array.size and (array.min() < 0 or array.max() > min(len(segments), np.iinfo(np.uint16).max)):
+    array, geometry = _label_map(f"Case {case}: the label", target)
+    if array.max(initial=0) > len(segments):
         raise BadCase(
             f"Case {case}: the label has values from {array.min()} to {array.max()}, but names for {len(segments)} segment(s); send it "
             f"again."
         )
     names = [Label(_OWN_VALUES + value, name, (128, 174, 128)) for value, name in enumerate(segments, 1)]
-    array = np.where(array > 0, array.astype(np.uint16) + np.uint16(_OWN_VALUES), np.uint16(0))
-    write_seg_nrrd(array, names, Geometry.of_itk(content), place / f"{case}{SLICER_ENDING}")
+    array = np.where(array > 0, array + np.uint16(_OWN_VALUES), np.uint16(0))
+    write_seg_nrrd(array, names, geometry, place / f"{case}{SLICER_ENDING}")
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
+
+
+def _label_map(what: str, file: Path) -> tuple[np.ndarray, Geometry]:
+    """Whole numbers (Z, Y, X) and where they lie: nothing goes past the names, and nothing that the file lost counts as background."""
+    try:
+        unusable = count_not_finite_in_nifti(file)
+        content = sitk.ReadImage(str(file))
+    except Exception as error:  # SimpleITK, nibabel and gzip raise quite different things for a damaged file
+        raise BadCase(f"{what} cannot be read ({_reason(error, file)}); send it again.") from error
+    array, geometry = sitk.GetArrayFromImage(content), Geometry.of_itk(content)
+    if unusable or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+        raise BadCase(f"{what} has NaN or infinite voxels; send it again as a label map of integers.")
+    if content.GetNumberOfComponentsPerPixel() > 1 or array.size != np.prod(geometry.size):
+        raise BadCase(f"{what} has several values per voxel; send it again as a label map.")
+    return whole_numbers(array.reshape(geometry.shape), what), geometry
+
+
+def _reason(error: Exception, file: Path) -> str:
+    """What an image library complained of, without the folder that it read from."""
+    return last_line(ValueError(str(error).replace(f"{file.parent}/", "") or type(error).__name__))[:80]
 
 
 def _check_size(case: str, image: Path, file: Path) -> None:
@@ -128,7 +146,7 @@ def _check_size(case: str, image: Path, file: Path) -> None:
         voxels = int(np.prod([int(n) for n in reader.GetSize()], dtype=object)) * reader.GetNumberOfComponents()
         most = _LARGEST * int(np.prod(Geometry.of_file(image).size))
     except (RuntimeError, ValueError) as error:
-        raise BadCase(f"Case {case}: the label cannot be read ({last_line(error)[:80]}); send it again.") from error
+        raise BadCase(f"Case {case}: the label cannot be read ({_reason(error, file)}); send it again.") from error
     if voxels > most:
         raise BadCase(
             f"Case {case}: the label has {voxels} voxels, far more than its image; it seems to belong to another."

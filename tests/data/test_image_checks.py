@@ -60,6 +60,13 @@ def test_a_file_that_nnunet_can_read_in_spite_of_its_name_passes(tmp_path):
     assert check_image("a", [file], READER).geometry.shape == tiny.SHAPE
 
 
+def test_such_a_file_is_named_where_it_was_cut_off(tmp_path):
+    file = tiny.write_image(tmp_path / "scan.nii", tiny.intensities(0)).rename(tmp_path / "scan.nii.gz")
+    file.write_bytes(file.read_bytes()[: int(0.7 * file.stat().st_size)])
+    with pytest.raises(BadCase, match=r"Case a: the image .*scan.* cannot be read"):
+        check_image("a", [file], READER)
+
+
 def test_an_image_that_is_not_there_is_named(files):
     files[0].unlink()
     with pytest.raises(BadCase, match="was not found"):

@@ -103,6 +103,13 @@ def test_what_was_not_foreseen_is_a_sentence(client, service, monkeypatch):
     assert answer.status_code == 500 and "did not foresee: ZeroDivisionError" in answer.json()["detail"]
 
 
+def test_what_was_not_foreseen_names_no_folder_of_this_machine(client, service, monkeypatch):
+    monkeypatch.setattr(service, "stats", lambda: (service.served.folder / "lost").read_text())
+    answer = client.get("/info/")
+    assert answer.status_code == 500 and "/lost" in answer.text
+    assert str(service.served.folder.parents[2]) not in answer.text
+
+
 def test_what_is_not_offered_is_said(client):
     assert "nnUNetv2_train does that" in client.post("/train/x", json={}).json()["detail"]
     assert "press Next Sample" in client.put("/session/", content=b"").json()["detail"]

@@ -103,6 +103,52 @@ def test_what_is_no_image_is_refused(target, where, tmp_path, name, content):
         take(target, where, tmp_path / name, ["oedema"])
 
 
+@pytest.mark.parametrize("kept", [0.6, 0.97])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "plain.nii.gz", "a.nrrd", "a.mha", "a.seg.nrrd"])
+def test_what_was_cut_off_on_its_way_is_refused_and_no_slice_counts_as_background(target, where, tmp_path, name, kept):
+    label = np.random.default_rng(0).integers(0, 3, truth(3).shape, dtype=np.uint8)
+    if name == "a.seg.nrrd":
+        file = write_segmentation(tmp_path / name, label, SEGMENTS, SPACING, ORIGIN)
+    else:  # a file that is not compressed, whatever its ending says, is read as what it is
+        file = sent(tmp_path, label, ".nii" if name == "plain.nii.gz" else name[1:]).rename(tmp_path / name)
+    file.write_bytes(file.read_bytes()[: int(kept * file.stat().st_size)])
+    with pytest.raises(BadCase, match=r"the label.* cannot be read") as caught:
+        take(target, where, file, ["oedema", "core"])
+    assert "\n" not in str(caught.value) and str(where[2])[:40] not in str(caught.value)
+    assert waiting(target) == ["case_3", "case_1"] and not (target.raw / "labelsTr" / "case_3.nii.gz").exists()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.uint32])
+def test_names_decide_whatever_the_type_of_the_numbers(target, where, tmp_path, kind):
+    swapped = np.array([0, 2, 1], dtype=kind)[truth(3)]
+    assert take(target, where, sent(tmp_path, swapped), ["core", "oedema"]).taken
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+def test_names_decide_in_a_file_of_a_single_volume_along_time_too(target, where, tmp_path):
+    flat = sitk.ReadImage(str(sent(tmp_path, np.array([0, 2, 1], dtype=np.uint8)[truth(3)])))
+    sitk.WriteImage(sitk.JoinSeries([flat]), str(tmp_path / "a.mha"))
+    assert take(target, where, tmp_path / "a.mha", ["core", "oedema"]).taken
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        (truth(3) * np.float32(0.5), "values between integers"),
+        (truth(3).astype(np.float32) - 1, "values from -1 to 1, which are no labels"),
+        (np.where(truth(3) == 2, np.nan, truth(3)).astype(np.float32), "NaN or infinite voxels"),
+        (np.stack([truth(3)] * 3, axis=-1), "several values per voxel"),
+    ],
+)
+def test_named_numbers_that_are_no_label_map_are_refused(target, where, tmp_path, label, said):
+    image = sitk.GetImageFromArray(label, isVector=label.ndim == 4)
+    sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
+    with pytest.raises(BadCase, match=said):
+        take(target, where, tmp_path / "a.nii.gz", ["oedema", "core"])
+    assert waiting(target) == ["case_3", "case_1"] and not (target.raw / "labelsTr" / "case_3.nii.gz").exists()
+
+
 @pytest.mark.parametrize("name", ["a.exe", "a", "", "../../a", "a.mhd"])
 def test_only_formats_of_one_file_are_taken_by_their_ending(target, where, tmp_path, name):
     (tmp_path / "file").write_bytes(b"x")
