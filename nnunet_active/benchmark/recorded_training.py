@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,8 @@ class RecordedTraining:
     def go_on_from(self, leg: Leg) -> None:
         """As ``--c``, from the end of a leg, whichever run trained it: with its network, and with what was measured until then."""
         if (leg.folder / FILE).is_file():
-            copy_file(leg.folder / FILE, Path(self.output_folder) / FILE)
+            copy_file(leg.folder / FILE, measured := Path(self.output_folder) / FILE)
+            os.utime(measured)  # it counts as this run's own
         self.load_checkpoint(str(leg.checkpoint))
 
     def _history(self) -> list[list[str]]:

@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
 
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
     trainings = trainings_of(campaign, results_root())
-    status, answer, bound = campaign_status(campaign), newest_answer(trainings), newest_certificate(trainings)
+    answer, bound = newest_answer(trainings, campaign), newest_certificate(trainings, campaign)
+    status = campaign_status(campaign)
     forecast = forecast_sentences(campaign)
     if args.json:
         print(json.dumps({"answer": answer, "certificate": bound, "forecast": forecast, **status}, indent=2))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.nnunet.plain_pickle import PlainUnpickler
+from nnunet_active.util.errors import ActiveError
 
 FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
 """nnU-Net's names of the finished training's and of the current one's; ours of a finished one that makes way for the next."""
@@ -28,6 +29,29 @@ def checkpoint_record(file: Path) -> dict[str, Any]:
     from nnunet_active.nnunet.safe_checkpoint import load_checkpoint  # not above, see the head of this file
 
     return load_checkpoint(file, str(file), mmap=True)
+
+
+def latest_is_newer(folder: Path) -> bool:
+    """Whether the latest checkpoint of a fold is that of a newer training than the final one beside it.
+
+    A kill may come between the first checkpoint of a training and the renaming of the earlier training's final one. Both are of one
+    training where a kill comes at its end, before the latest one is removed.
+    """
+    final, latest = folder / FINAL, folder / LATEST
+    try:
+        if latest.stat().st_mtime_ns <= final.stat().st_mtime_ns:
+            return False
+        begun = _begun(latest)
+        return begun is None or begun != _begun(final)
+    except (OSError, ActiveError):  # they are not both there, or one is damaged
+        return False
+
+
+def _begun(file: Path) -> float | None:
+    """When the first epoch of a checkpoint's training began; None: it has not."""
+    log = checkpoint_record(file).get("logging")
+    starts = log.get("epoch_start_timestamps") if isinstance(log, dict) else None
+    return float(starts[0]) if starts else None
 
 
 class _WithoutTensors(PlainUnpickler):

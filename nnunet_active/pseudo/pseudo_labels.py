@@ -209,10 +209,13 @@ def make_reliable_set(
     temporary = ranks.decide(lambda: temporary_beside(folder))
     try:
         mine = ranks.mine([*cases, *filled])
-        for case in tqdm(mine, desc="Pseudo-labels", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
-            drawn = partly.label(case) if partly is not None and case in filled else None
-            write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary, drawn)
-        ranks.gather(None)  # all ranks have written
+
+        def write_mine() -> None:
+            for case in tqdm(mine, desc="Pseudo-labels", disable=not bar_is_shown(ranks.rank == 0 and len(mine) > 0)):
+                drawn = partly.label(case) if partly is not None and case in filled else None
+                write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary, drawn)
+
+        ranks.together(write_mine)
         record = {
             "format": FORMAT,
             "settings": asdict(settings),

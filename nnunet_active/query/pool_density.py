@@ -60,8 +60,8 @@ def density_of_cases(
             if signature is not None:
                 known.by_digest[digest] = signature
                 added = True
-        if known.by_digest and ranks.rank == 0:
-            known.write(cache)
+        if known.by_digest:
+            ranks.decide(lambda: known.write(cache))
     if not cases:
         raise EmptyPool("No image of the pool can be read.")
     neighbours, radius = neighbours_in_pool([known.by_digest[known.seen[case][1]] for case in cases])

@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.ranking import as_text
+from nnunet_active.training.comparison_table import is_of_campaign
 from nnunet_active.util.tables import read_csv
 
 _PACKAGES = ("nnunetv2", "torch", "numpy", "scikit-learn", "SimpleITK")
@@ -57,7 +58,8 @@ def plans_table(plans: dict, configuration: str) -> list[tuple[str, str]]:
 def comparisons(campaign: Campaign, results: Path) -> list[dict[str, Any]]:
     """Every ``comparison.csv`` (source network against the adapted one) of the campaign's fold, newest first, as text."""
     pattern = f"*__{campaign.plans}__{campaign.configuration}/fold_{campaign.fold}/comparison.csv"
-    files = (results / campaign.dataset_folder.name).glob(pattern)
+    there = (results / campaign.dataset_folder.name).glob(pattern)
+    files = [file for file in there if is_of_campaign(file.parent, campaign.begun)]
     found = []
     for file in sorted(files, key=lambda one: one.stat().st_mtime, reverse=True):
         try:

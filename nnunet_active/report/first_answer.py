@@ -27,7 +27,7 @@ def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
         ``forecast``, the sentences of the last forecast.
     """
     trainings = trainings_of(campaign, results)
-    found, bound = answers_of(trainings), newest_certificate(trainings)
+    found, bound = answers_of(trainings, campaign), newest_certificate(trainings, campaign)
     said = {"certificate": bound, "forecast": forecast_sentences(campaign)}
     nothing: dict[str, Any] = {"advice": "", "good": None, "trained": "", "labels": [], "cases": [], "others": []}
     if not found:

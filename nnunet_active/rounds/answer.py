@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_active.rounds.trained_models import Training
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.rounds.trained_models import Training, corrected_after
 from nnunet_active.training.certificate_table import CERTIFICATE_FILE, certificate_of, read_certificate
 from nnunet_active.training.comparison_table import (
     ADAPTED,
@@ -22,6 +23,9 @@ from nnunet_active.training.comparison_table import (
     dice_by_case,
     dice_by_label,
     gain_of,
+    is_of_campaign,
+    is_written_since,
+    of_source,
     read_comparison,
 )
 
@@ -82,28 +86,30 @@ NOT_KNOWN = (
 )
 
 
-def newest_answer(trainings: Iterable[Training]) -> str:
+def newest_answer(trainings: Iterable[Training], campaign: Campaign) -> str:
     """The sentence of the newest training that could measure itself, and what follows from it; empty where none could.
 
     Args:
-        trainings: of a campaign, the newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
+        trainings: of the campaign, the newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
+        campaign: what was measured in one before it is not told.
     """
-    first = next(iter(answers_of(trainings)), None)
+    first = next(iter(answers_of(trainings, campaign)), None)
     return "" if first is None else f"{first.sentence} {first.advice}".strip()
 
 
-def newest_certificate(trainings: Iterable[Training]) -> str:
+def newest_certificate(trainings: Iterable[Training], campaign: Campaign) -> str:
     """By how much the newest training that could tell can differ from the source on unlabelled cases; empty where none could.
 
     Args:
         trainings: as for :func:`newest_answer`.
     """
     files = (training.checkpoint.parent / CERTIFICATE_FILE for training in trainings)
-    found = (certificate_of(read_certificate(file)) for file in files if file.is_file())
+    files = (file for file in files if file.is_file() and is_written_since(file, campaign.begun))
+    found = (certificate_of(read_certificate(file)) for file in files)
     return next((certificate.sentence for certificate in found if certificate is not None), "")
 
 
-def answers_of(trainings: Iterable[Training]) -> list[Answer]:
+def answers_of(trainings: Iterable[Training], campaign: Campaign) -> list[Answer]:
     """One for each training that could measure itself, in their order.
 
     Args:
@@ -112,23 +118,26 @@ def answers_of(trainings: Iterable[Training]) -> list[Answer]:
     found: dict[Path, Answer] = {}
     for training in trainings:
         folder = training.checkpoint.parent
-        if folder not in found and (answer := _answer_of(folder, training.trainer, training.fold)) is not None:
+        if folder not in found and (answer := _answer_of(training, campaign)) is not None:
             found[folder] = answer
     return list(found.values())
 
 
-def _answer_of(folder: Path, trainer: str, fold: str) -> Answer | None:
-    if not (folder / FILE).is_file():
+def _answer_of(training: Training, campaign: Campaign) -> Answer | None:
+    folder = training.checkpoint.parent
+    if not (folder / FILE).is_file() or not is_of_campaign(folder, campaign.begun):
         return None
-    table = read_comparison(folder / FILE)
-    rows, kind = _latest(table)
+    table = of_source(read_comparison(folder / FILE))
+    rows, kind = _latest(table[~table["case"].isin(corrected_after(campaign, training.saved))])
     gain = gain_of(rows, kind)
     if not gain.cases:
         return None
     models = [SOURCE, ADAPTED]
     by_label = dice_by_label(rows, models).groupby("label").mean()
     order = list(dict.fromkeys(rows["label"]))
-    return Answer(trainer, fold, gain, dice_by_case(rows, models), by_label.reindex(order).dropna(how="all"))
+    return Answer(
+        training.trainer, training.fold, gain, dice_by_case(rows, models), by_label.reindex(order).dropna(how="all")
+    )
 
 
 def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:

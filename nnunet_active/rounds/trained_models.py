@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME
-from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, checkpoint_record
+from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, checkpoint_record, latest_is_newer
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.moments import for_people, seconds_of
 
@@ -28,7 +28,7 @@ class Training:
         fold: a number as text, or ``all``.
         checkpoint: the final one (also of a training that makes way for the next), or the latest one of a training that was stopped.
         finished: whether it is a final one.
-        resumable: whether ``--c`` goes on with it (nnU-Net prefers a final checkpoint, also an older training's).
+        resumable: whether ``--c`` goes on with it.
         saved: when the last epoch in the checkpoint ended (seconds since the epoch). The time of its file may be that of a copy and
             counts where there was no epoch, or no log.
         begun: when its first epoch began, or None.
@@ -114,7 +114,7 @@ def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
         if training.labels is not None:  # of a case that is labelled in part there may be further slices
             names = campaign.label_names()
             missing |= {case for case in wanted if names.get(case, case) not in training.labels}
-        corrected = sorted(set(_corrected_after(campaign, training.saved)) & set(wanted))
+        corrected = sorted(set(corrected_after(campaign, training.saved)) & set(wanted))
         note = f"The label of {', '.join(corrected)} was corrected after that training." if corrected else ""
         return MissedLabels(tuple(sorted({*missing, *corrected})), note)
     if training.problem:
@@ -132,7 +132,8 @@ def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
     )
 
 
-def _corrected_after(campaign: Campaign, seconds: float) -> list[str]:
+def corrected_after(campaign: Campaign, seconds: float) -> list[str]:
+    """Cases whose label was corrected after a time (seconds since the epoch)."""
     times = _label_times(campaign)
     return [
         case
@@ -164,7 +165,8 @@ def _read(trainer: str, fold: str, folder: Path) -> list[Training]:
     final, latest, previous = folder / FINAL, folder / LATEST, folder / PREVIOUS
     finished = next((file for file in (final, previous) if file.is_file()), None)
     there = [file for file in (finished, latest) if file is not None and file.is_file()]
-    return [_read_checkpoint(trainer, fold, file, resumable=file == latest and finished != final) for file in there]
+    goes_on = finished != final or latest_is_newer(folder)
+    return [_read_checkpoint(trainer, fold, file, resumable=file == latest and goes_on) for file in there]
 
 
 def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Training:

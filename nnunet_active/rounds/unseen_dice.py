@@ -26,10 +26,9 @@ from nnunet_active.training.comparison_table import (
     PREQUENTIAL,
     SOURCE,
     dice_by_label,
-    read_comparison,
 )
 from nnunet_active.training.known_slices import KnownSlices
-from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.training.source_comparison import Comparison, Measured, Origin
 from nnunet_active.workspace import Workspace
 
 DICE_FILE = "dice.csv"
@@ -101,17 +100,18 @@ def unseen_dice(workspace: Workspace, training: Training | None, network: Window
         source: the source network, or the same.
     """
     campaign = workspace.campaign
-    recorded = read_comparison(training.checkpoint.parent / FILE) if training is not None else None
-    alpha = 1.0 if training is None else _interpolation(training)
-    dice = [] if recorded is None else [recorded_dice(recorded, alpha)]
+    slices = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
+    slices.prepare(campaign.labelled(), campaign.held_out(), campaign.known_slices())
+    labels, dice = workspace.dataset_json["labels"], []
+    if training is not None:
+        file, origin = training.checkpoint.parent / FILE, Origin(campaign.begun)
+        recorded = Comparison(file, workspace.store, labels, known=slices.folder, origin=origin)
+        dice.append(recorded_dice(recorded.of_now(), _interpolation(training)))
     known = set(dice[0].index.get_level_values("case")) if dice else set()
     labelled, held_out = campaign.labelled(), campaign.held_out()
     seen = set() if training is None else set(labelled if training.labelled is None else training.labelled)
     stored = set(workspace.store.labelled_identifiers())
     able = {case for case in (*labelled, *held_out) if not is_accepted(campaign.ingested.get(case, {}))} & stored
-    slices = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
-    slices.prepare(labelled, held_out, campaign.known_slices())
-    labels = workspace.dataset_json["labels"]
     comparison = Comparison(forecast_folder(campaign) / DICE_FILE, workspace.store, labels, known=slices.folder)
     for kind, cases in ((HELD_OUT, held_out), (PREQUENTIAL, set(labelled) - set(held_out))):
         new = sorted((able & set(cases)) - seen - known)

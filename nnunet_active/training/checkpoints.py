@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS
+from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, latest_is_newer
 from nnunet_active.nnunet.networks import stock_ancestor
 from nnunet_active.util.atomic import copy_file, write_json
 
@@ -71,3 +71,12 @@ def make_way(written: Path) -> None:
         (written.parent / FINAL).replace(written.parent / PREVIOUS)
     elif written.name == FINAL:
         (written.parent / PREVIOUS).unlink(missing_ok=True)
+
+
+def meant_by(found: Path) -> Path:
+    """The checkpoint to go on with where nnU-Net found this one: a kill may have come just before a final one made way."""
+    if found.name != FINAL or not latest_is_newer(found.parent):
+        return found
+    latest = found.with_name(LATEST)
+    make_way(latest)
+    return latest

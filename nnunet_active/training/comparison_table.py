@@ -12,12 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnunet_active.util.atomic import write_json
+from nnunet_active.util.moments import seconds_of
+from nnunet_active.util.state_file import read_remade_json
 from nnunet_active.util.tables import read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE = "comparison.csv"
+OWNER = "comparison.json"
+"""Beside it: of which campaign its rows are."""
+_COARSE = 2.0  # seconds that the time of a file may be off
 COLUMNS = ["kind", "round", "epoch", "labelled", "model", "network", "case", "reference", "label", "dice"]
 HELD_OUT, PREQUENTIAL, CROSS_FIT = "held_out", "prequential", "cross_fit"
 SOURCE, ADAPTED = "source", "adapted"
@@ -134,3 +140,38 @@ def read_comparison(file: Path) -> pd.DataFrame:
         return read_csv(file, **how)[COLUMNS]
     except (OSError, ValueError, KeyError):
         return pd.DataFrame(columns=COLUMNS)
+
+
+def note_campaign(folder: Path, begun: str) -> None:
+    """Note of which campaign the rows in a folder are from now on."""
+    if read_remade_json(folder / OWNER) != (owner := {"campaign": begun}):
+        write_json(folder / OWNER, owner)
+
+
+def is_of_campaign(folder: Path, begun: str) -> bool:
+    """Whether the rows in a folder were measured in the campaign that began then, not in one before it (``init --restart``)."""
+    owner = read_remade_json(folder / OWNER)
+    if isinstance(owner, dict) and "campaign" in owner:
+        return owner["campaign"] == begun
+    return is_written_since(folder / FILE, begun)  # an earlier version wrote it
+
+
+def is_written_since(file: Path, begun: str) -> bool:
+    """Whether a file was written after a campaign began; True where that is not known."""
+    return not begun or not file.is_file() or file.stat().st_mtime > seconds_of(begun) - _COARSE
+
+
+def of_source(table: pd.DataFrame, source: str | None = None) -> pd.DataFrame:
+    """Without the cases that were compared with another source network.
+
+    Args:
+        table: rows of a ``comparison.csv``.
+        source: fingerprint of the source network; None: the one that was measured last.
+    """
+    measured = table[table["model"] == SOURCE]
+    if measured.empty:
+        return table
+    source = measured["network"].iloc[-1] if source is None else source
+    others = set(measured.loc[measured["network"] != source, ["kind", "case"]].itertuples(index=False, name=None))
+    ours = [pair not in others for pair in zip(table["kind"], table["case"], strict=True)]
+    return table[np.array(ours, dtype=bool)].reset_index(drop=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
 from nnunet_active.training.checkpoints import FINAL, PREVIOUS, own_details
+from nnunet_active.training.comparison_table import is_written_since
 from nnunet_active.training.weights import Weights
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
@@ -29,20 +30,34 @@ class EarlierTraining:
     epoch: int
 
 
-def earlier_training(folder: Path, source: Weights, log: Log) -> EarlierTraining | None:
-    """The earlier training of a fold's folder; None: there is none, or none of this package with this network.
+def origin_of(source: Weights, begun: str) -> dict[str, str]:
+    """What a checkpoint says of where its training came from.
+
+    Args:
+        source: weights of the source network.
+        begun: when the campaign began; empty: not known.
+    """
+    return {"source": weights_digest(source), **({"campaign": begun} if begun else {})}
+
+
+def earlier_training(folder: Path, source: Weights, log: Log, begun: str = "") -> EarlierTraining | None:
+    """The earlier training of a fold's folder; None: there is none, or none of this campaign, this package and this source network.
 
     Args:
         folder: where the fold's checkpoints are.
         source: weights of the source network; those of the earlier one have to be of the same shapes.
         log: is told of a checkpoint that cannot be read.
+        begun: when the campaign began; empty: not known.
     """
     file = next((folder / name for name in (FINAL, PREVIOUS) if (folder / name).is_file()), None)
-    if file is None:
+    if file is None or not is_written_since(file, begun):
         return None
     try:
         checkpoint = load_checkpoint(file, str(file))
         predicting, details = network_weights(checkpoint, str(file)), own_details(checkpoint)
+        here = origin_of(source, begun)
+        if any(details.get(name, value) != value for name, value in here.items()):
+            return None
         labelled, epoch = frozenset(details["labelled"]), int(checkpoint["current_epoch"])
         trained = details.get("averaged_weights") or details.get("trained_weights") or predicting
         predicting, trained = ({name: weights[name] for name in source} for weights in (predicting, trained))

@@ -11,11 +11,11 @@ import torch
 
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.models.weight_transfer import TransferReport
-from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, weights_digest
 from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.alpha_choice import AlphaChoice
-from nnunet_active.training.checkpoints import own_details
+from nnunet_active.training.checkpoints import meant_by, own_details
 from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.cross_fit import CrossFit
 from nnunet_active.training.earlier_training import earlier_training
@@ -25,8 +25,9 @@ from nnunet_active.training.loaders import finish_loader
 from nnunet_active.training.mixed_training import MixedTraining
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
-from nnunet_active.training.source_comparison import Comparison
+from nnunet_active.training.source_comparison import Comparison, Origin
 from nnunet_active.training.source_watch import SourceWatch
+from nnunet_active.util.ranks import Ranks
 
 _NOT_OURS = "it was not written by a training of this package; train without --c, or put your own checkpoint back"
 
@@ -40,9 +41,11 @@ class FineTunedMixin:
         adaptation: the weights, from ``initialize`` on.
         session: the campaign's side, which knows the rounds, from ``initialize`` on.
         mixing: the unlabelled side of the training; None without it.
+        comparison: what both of them measure; None without them.
         watch: compares with the source network; None where that is switched off.
         choice: chooses the interpolation; None where it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
+        can_go_on: whether ``--c`` would go on with this training: it has saved a checkpoint, or began with one.
     """
 
     fine_tuning: FineTuning
@@ -50,9 +53,11 @@ class FineTunedMixin:
     adaptation: Adaptation | None = None
     session: QuerySession | None = None
     mixing: MixedTraining | None = None
+    comparison: Comparison | None = None
     watch: SourceWatch | None = None
     choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
+    can_go_on: bool = False
     dataloader_unlabelled: Any = None
     _validated: ExitStack
 
@@ -99,11 +104,14 @@ class FineTunedMixin:
         The stock one unpickles the file, which can run code stored in it; so it is read in a safe way first, and refused if that fails.
         What its first argument, a file or a checkpoint, is called differs between versions of nnU-Net.
         """
-        checkpoint = [*given, *named.values()][0]
-        if not isinstance(checkpoint, dict):
+        (found,) = [*given, *named.values()]
+        checkpoint = found
+        if not isinstance(found, dict):
             with self.one_sentence():
-                checkpoint = load_checkpoint(Path(checkpoint), checkpoint, advice=_NOT_OURS)
-        super().load_checkpoint(*given, **named)
+                found = str(Ranks().decide(lambda: meant_by(Path(found))))
+                checkpoint = load_checkpoint(Path(found), found, advice=_NOT_OURS)
+        super().load_checkpoint(found)
+        self.can_go_on = True
         details = own_details(checkpoint)
         self.adaptation.resume(details)
         if self.mixing is not None:
@@ -160,7 +168,8 @@ class FineTunedMixin:
         session = self.session
         file = Path(self.output_folder) / FILE
         labels, known = session.dataset_json["labels"], session.known_slices.folder
-        comparison = Comparison(file, session.store, labels, session.ranks, known)
+        origin = Origin(session.campaign.begun, weights_digest(self.adaptation.source))
+        comparison = self.comparison = Comparison(file, session.store, labels, session.ranks, known, origin)
         if self.fine_tuning.compare:
             self.watch = SourceWatch(session, self.adaptation, self._window, comparison)
         if choosing:
@@ -169,8 +178,13 @@ class FineTunedMixin:
 
     def _begin_comparison(self) -> None:
         source, log = self.adaptation.source, self.session.log
+        if self.comparison is not None:
+            self.comparison.take_over(self.session.labelled())
+            if self.current_epoch == 0:
+                self.comparison.begin()
+        begun = self.session.campaign.begun
         earlier = functools.cache(
-            lambda: earlier_training(Path(self.output_folder), source, log)
+            lambda: earlier_training(Path(self.output_folder), source, log, begun)
         )  # both may ask for it
         if self.choice is not None:
             self.choice.begin(self.current_epoch, earlier)

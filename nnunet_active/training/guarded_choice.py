@@ -195,7 +195,7 @@ class GuardedChoice(AlphaChoice):
     def evidence(self, epoch: int) -> dict[str, pd.DataFrame]:
         """A row per case, a column per alpha, by how a case was judged: held-out ones by the network of now, new ones of earlier
         epochs, and those that a cross-fit network left out. No case is there twice."""
-        rows = self.comparison.table
+        rows = self.comparison.of_now()
         of_source, kind = rows["model"] == SOURCE, rows["kind"]
         found, known = {}, set()
         for name, counts in (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.checkpoints import LATEST, describe_model, make_way, restamp
+from nnunet_active.training.earlier_training import origin_of
 from nnunet_active.training.mixed_training import MixedTraining
 from nnunet_active.training.session import QuerySession
 from nnunet_active.util.atomic import temporary_name
@@ -17,6 +18,8 @@ class SavingMixin:
     session: QuerySession | None
     adaptation: Adaptation | None
     mixing: MixedTraining | None
+    can_go_on: bool
+    _origin: dict[str, str] | None = None
 
     def save_checkpoint(self, filename: str) -> None:
         """As the stock one, in one step, and readable where this package is not installed."""
@@ -29,6 +32,9 @@ class SavingMixin:
             super().save_checkpoint(str(temporary))
         session, epoch = self.session, self.current_epoch
         details = {"labelled": session.labelled(epoch), "labels": session.labels(epoch), **self.adaptation.state()}
+        if self._origin is None:
+            self._origin = origin_of(self.adaptation.source, session.campaign.begun)
+        details |= self._origin
         if self.mixing is not None:
             details |= self.mixing.state()
         restamp(temporary, final, type(self), details)
@@ -36,14 +42,16 @@ class SavingMixin:
 
     def save_here(self) -> None:
         """A checkpoint that resumes exactly here. The stock code stores current_epoch + 1, as it saves before it counts up."""
+        latest = str(Path(self.output_folder) / LATEST)
+        self.can_go_on = not self.disable_checkpointing
         self.current_epoch -= 1
         try:
-            self.save_checkpoint(str(Path(self.output_folder) / LATEST))
+            self.session.ranks.decide(lambda: self.save_checkpoint(latest))  # where its disk is full, all ranks end
         finally:
             self.current_epoch += 1
 
     def describe_model_folder(self) -> None:
         """What stock nnU-Net writes as the first epoch begins; a training that stops for labels may stop before that."""
-        if self.local_rank == 0:
-            fingerprint = Path(self.preprocessed_dataset_folder_base) / "dataset_fingerprint.json"
-            describe_model(Path(self.output_folder_base), self.plans_manager.plans, self.dataset_json, fingerprint)
+        fingerprint = Path(self.preprocessed_dataset_folder_base) / "dataset_fingerprint.json"
+        folder, plans = Path(self.output_folder_base), self.plans_manager.plans
+        self.session.ranks.decide(lambda: describe_model(folder, plans, self.dataset_json, fingerprint))

@@ -77,11 +77,14 @@ class QuerySession:
 
     def note_epoch(self, trainer: str, epoch: int, epochs: int) -> None:
         """Let others know, until :meth:`end`, that this training is under way, and how far it is."""
-        if self.ranks.rank == 0:
+
+        def note() -> None:
             if self._note is None:
                 self._note = TrainingNote(self.campaign.folder, trainer, self.fold, epochs)
                 self._guards.callback(self._note.end)
             self._note.at(epoch)
+
+        self.ranks.decide(note)
 
     def end(self) -> None:
         """Let go of the campaign."""

@@ -30,8 +30,12 @@ from nnunet_active.training.comparison_table import (
     SOURCE,
     Gain,
     gain_of,
+    is_of_campaign,
+    note_campaign,
+    of_source,
     read_comparison,
 )
+from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.util.tables import write_csv
 
@@ -55,6 +59,19 @@ class Measured:
     labelled: int = 0
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where rows have to come from to count.
+
+    Attributes:
+        campaign: when it began (``Campaign.begun``).
+        source: fingerprint of the source network; None: the one that was measured last.
+    """
+
+    campaign: str
+    source: str | None = None
+
+
 class Comparison:
     """``comparison.csv`` of a training: what was measured, and what still has to be.
 
@@ -64,6 +81,7 @@ class Comparison:
         labels: ``labels`` of the target's ``dataset.json``.
         ranks: processes of a distributed training; all call every method in the same order.
         known: folder of the labels that are trained on, where that is not the store's own: all of each label that may be looked at.
+        origin: rows from elsewhere are left out; None: all rows count.
     """
 
     def __init__(
@@ -73,10 +91,56 @@ class Comparison:
         labels: dict,
         ranks: Ranks | None = None,
         known: Path | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
-        self.table = self.ranks.decide(lambda: read_comparison(self.file))
+        self.origin = origin
+        self.table = self.ranks.decide(self._read)
+
+    def _read(self) -> pd.DataFrame:
+        table = read_comparison(self.file)
+        if self.origin is None:
+            return table
+        if not is_of_campaign(self.file.parent, self.origin.campaign):
+            return table.iloc[:0]
+        return of_source(table, self.origin.source)
+
+    def take_over(self, labelled: Sequence[str]) -> None:
+        """As a training begins or goes on: what does not count leaves the file, before anything new can be taken for it.
+
+        Args:
+            labelled: cases that may be trained on; newly labelled cases and those that cross-fitting left out are among them.
+        """
+        now = self.of_now()
+        self.table = now[(now["kind"] == HELD_OUT) | now["case"].isin(labelled)].reset_index(drop=True)
+        self.ranks.decide(self._own)
+
+    def _own(self) -> None:
+        if len(read_comparison(self.file)) > len(self.table):
+            self._write()
+        if self.origin is not None:
+            note_campaign(self.file.parent, self.origin.campaign)
+
+    def of_now(self) -> pd.DataFrame:
+        """The rows of labels that are as they were when these were measured. One that is drawn slice by slice may have grown."""
+        changed = self.ranks.decide(self._changed)
+        keys = zip(self.table["kind"], self.table["case"], self.table["reference"], strict=True)
+        return self.table[np.array([key not in changed for key in keys], dtype=bool)].reset_index(drop=True)
+
+    def _changed(self) -> set[tuple[str, str, str]]:
+        """Kind, case and reference of rows whose label was corrected."""
+        found = set()
+        ignore = self.labels.get("ignore")
+        rows = self.table[["kind", "case", "reference"]].drop_duplicates()
+        for (kind, case), of_case in rows.groupby(["kind", "case"]):
+            try:
+                label, now = self._reference(case, kind)
+            except BadCase:
+                continue  # whoever trains on it says so
+            if ignore is None or not (label == ignore).any():
+                found |= {(kind, case, one) for one in of_case["reference"] if one != now}
+        return found
 
     def begin(self) -> None:
         """A training from the first epoch on: what an earlier one measured of its own network on held-out cases is history."""
@@ -101,11 +165,9 @@ class Comparison:
         """
         same = self.table[self.table["network"] == network.fingerprint]
         known = dict(iter(same.groupby(["case", "reference"])))
-        folder = self.store.folder if kind == HELD_OUT else self.known
         found: dict[str, tuple[str, dict[str, float | None]]] = {}
-        for part in self.ranks.gather(
-            {case: self._dice(window, case, folder, known) for case in self.ranks.mine(sorted(cases))}
-        ):
+        mine = self.ranks.mine(sorted(cases))
+        for part in self.ranks.from_each(lambda: {case: self._dice(window, case, kind, known) for case in mine}):
             found.update(part)
         rows = []
         for case, (reference, dice) in sorted(found.items()):
@@ -127,18 +189,23 @@ class Comparison:
 
     def gain(self, kind: str, number: int | None = None, epoch: int | None = None) -> Gain:
         """Held-out cases: the network after so many rounds and epochs; prequential: every case so far, each by its network."""
-        return gain_of(
-            self.held_out(number, epoch) if kind == HELD_OUT else self.table[self.table["kind"] == kind], kind
-        )
+        if kind == HELD_OUT:
+            return gain_of(self.held_out(number, epoch), kind)
+        now = self.of_now()
+        return gain_of(now[now["kind"] == kind], kind)
 
     def held_out(self, number: int, epoch: int) -> pd.DataFrame:
         """Rows of the held-out cases: of the source network, and of networks after so many rounds and epochs."""
         rows = self.table[self.table["kind"] == HELD_OUT]
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
-    def _dice(self, window: Window, case: str, folder: Path, known: dict) -> tuple[str, dict[str, float | None]]:
-        reference = np.ascontiguousarray(read_label_map(folder, case)[0])
-        digest = hashlib.blake2b(reference.tobytes(), digest_size=8).hexdigest()  # a label may be corrected later
+    def _reference(self, case: str, kind: str) -> tuple[np.ndarray, str]:
+        """A label and its fingerprint, since it may be corrected later."""
+        label = np.ascontiguousarray(read_label_map(self.store.folder if kind == HELD_OUT else self.known, case)[0])
+        return label, hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
+
+    def _dice(self, window: Window, case: str, kind: str, known: dict) -> tuple[str, dict[str, float | None]]:
+        reference, digest = self._reference(case, kind)
         if (case, digest) in known:
             rows = known[case, digest].drop_duplicates("label")
             return digest, dict(zip(rows["label"], rows["dice"], strict=True))

@@ -48,7 +48,6 @@ class SourceWatch:
         Args:
             earlier_one: gives the earlier training of the fold; only asked where no case is held out.
         """
-        self.comparison.begin()
         if self.session.held_out(0):
             return
         if earlier := earlier_one():

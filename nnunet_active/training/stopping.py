@@ -8,17 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.ranks import all_are_leaving
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
 
 class StoppingMixin:
     """Put it before an nnU-Net trainer class that has a ``session``."""
+
+    can_go_on: bool
 
     def run_training(self) -> None:
         """As the stock one, whose loaders say that they died, not why: where a stored case cannot be read, that is what is said."""
@@ -28,8 +29,6 @@ class StoppingMixin:
             damaged = self._damaged_case()
             if damaged is None:
                 raise
-            if self.is_ddp:
-                raise damaged from error  # the other ranks wait for this one; only an error ends them
             with self.one_sentence():
                 raise damaged from error
 
@@ -55,8 +54,8 @@ class StoppingMixin:
             f"    {commands.annotate()}\n"
             f"Put each label into labelsTr of {workspace.dataset} (CASE{self.dataset_json['file_ending']}), or take it back with\n"
             f"    {commands.ingest()}\n"
-            f"Then go on with\n"
-            f"    {commands.train(type(self).__name__, workspace.fold, go_on=True)}\n",
+            f"Then {'go on' if self.can_go_on else 'train'} with\n"
+            f"    {commands.train(type(self).__name__, workspace.fold, go_on=self.can_go_on)}\n",
             add_timestamp=False,
         )
         self._leave()
@@ -85,12 +84,14 @@ class StoppingMixin:
         finish_loaders(self)
         if self.session is not None:
             self.session.end()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.barrier()
+        all_are_leaving()
 
     @contextmanager
     def one_sentence(self) -> Iterator[None]:
-        """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback."""
+        """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback.
+
+        Where one rank alone fails, it ends, and whoever started the ranks ends the others, as for any process that dies.
+        """
         try:
             yield
         except Exception as error:

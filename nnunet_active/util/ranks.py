@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 from torch import distributed
@@ -13,6 +14,9 @@ from tqdm import tqdm
 from nnunet_active.util.progress import bar_is_shown
 
 Item = TypeVar("Item")
+
+PATIENCE = 10
+"""Seconds for which a process that ends early waits for the others to do the same."""
 
 
 class Work(Protocol):
@@ -82,13 +86,18 @@ class Ranks:
             items: without repetition.
             description: what the progress bar says; a terminal shows one, a file of messages does not.
         """
-        mine, done = self.mine(items), {}
-        shown = bar_is_shown(self.rank == 0 and len(mine) > 0)
-        with tqdm(total=len(mine), desc=description, disable=not shown) as bar:
-            for item, result in run_through(work, mine):
-                done[item] = result
-                bar.update()
-        return {item: result for part in self.gather(done) for item, result in part.items()}
+        mine = self.mine(items)
+
+        def do_mine() -> dict[str, Any]:
+            done: dict[str, Any] = {}
+            shown = bar_is_shown(self.rank == 0 and len(mine) > 0)
+            with tqdm(total=len(mine), desc=description, disable=not shown) as bar:
+                for item, result in run_through(work, mine):
+                    done[item] = result
+                    bar.update()
+            return done
+
+        return {item: result for part in self.from_each(do_mine) for item, result in part.items()}
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all ranks, in rank order, on every rank."""
@@ -98,19 +107,27 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
+    def from_each(self, action: Callable[[], Item]) -> list[Item]:
+        """Run ``action`` on every rank; its results, in rank order, on every rank. What fails on one rank is raised on all of them."""
+        if not self.shared:
+            return [action()]
+        outcome: list[Any] = [None, None]
+        try:
+            outcome[0] = action()
+        except Exception as error:  # else the other ranks would wait for ever
+            outcome[1] = error
+        outcomes = self.gather(self._sendable(outcome))
+        for _, error in outcomes:
+            if error is not None:
+                raise error
+        return [result for result, _ in outcomes]
+
     def together(self, action: Callable[[], Any]) -> None:
         """Run ``action`` on every rank, and go on once all have: it reads what rank 0 wrote, and rank 0 may write anew right after.
 
         What fails on one rank is raised on all of them.
         """
-        error = None
-        try:
-            action()
-        except Exception as found:  # else the other ranks would wait for ever
-            error = found
-        failed = [one for one in self.gather(error) if one is not None]
-        if failed:
-            raise failed[0]
+        self.from_each(action)
 
     def decide(self, action: Callable[[], Item]) -> Item:
         """Run ``action`` on rank 0 and return its result on every rank; an exception on rank 0 is raised on every rank."""
@@ -122,12 +139,35 @@ class Ranks:
                 outcome[0] = action()
             except BaseException as error:  # else the other ranks would wait for ever
                 outcome[1] = error
-            try:
-                pickle.loads(pickle.dumps(outcome))
-            except Exception:  # as above: the broadcast itself would fail on one side
-                what = outcome[1] if outcome[1] is not None else outcome[0]
-                outcome = [None, RuntimeError(f"rank 0 cannot tell the other processes of {what!r}")]
+            outcome = self._sendable(outcome)
         distributed.broadcast_object_list(outcome, src=0)
         if outcome[1] is not None:
             raise outcome[1]
         return outcome[0]
+
+    def _sendable(self, outcome: list[Any]) -> list[Any]:
+        """A result and an error, or that they cannot be sent: the sending itself would fail on one side."""
+        try:
+            pickle.loads(pickle.dumps(outcome))
+        except Exception:
+            what = outcome[1] if outcome[1] is not None else outcome[0]
+            return [None, RuntimeError(f"rank {self.rank} cannot tell the other processes of {what!r}")]
+        return outcome
+
+
+def all_are_leaving(seconds: float = PATIENCE) -> bool:
+    """To be called by a process that ends early: whether all others come here as well, each waited for so long and no longer.
+
+    One that has failed alone must not wait for the others, which may be waiting for it.
+    """
+    ranks = Ranks()
+    if not ranks.shared:
+        return True
+    store = distributed.distributed_c10d._get_default_store()
+    names = [f"nnunet_active/leaving/{rank}" for rank in range(ranks.world)]
+    try:
+        store.set(names[ranks.rank], "")
+        store.wait(names, timedelta(seconds=seconds))
+    except RuntimeError:  # somebody is not here by now, or whoever keeps the store has gone
+        return False
+    return True

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from nnunet_active.nnunet.checkpoint_record import checkpoint_record
+from nnunet_active.nnunet.checkpoint_record import checkpoint_record, latest_is_newer
 from nnunet_active.util.errors import ActiveError, UnsafeCheckpoint
 
 LOG = {"epoch_start_timestamps": [12.5], "mean_fg_dice": [np.float32(0.5)], "losses": np.arange(3.0)}
@@ -90,3 +91,31 @@ def test_what_holds_no_weights_is_no_checkpoint(tmp_path):
         archive.writestr("a/b.txt", "text")
     with pytest.raises(ActiveError, match=r"a\.zip cannot be read"):
         checkpoint_record(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("begun", "later", "newer"),
+    [
+        ([99.0], True, True),
+        ([], True, True),  # saved before its first epoch
+        ([12.5], True, False),  # of the training that has ended: the kill came before it was removed
+        ([99.0], False, False),
+    ],
+)
+def test_the_latest_checkpoint_of_a_newer_training_is_told_from_what_one_that_ended_left_behind(
+    tmp_path, begun, later, newer
+):
+    final = write(tmp_path / "checkpoint_final.pth")
+    latest = write(tmp_path / "checkpoint_latest.pth", logging={"epoch_start_timestamps": begun})
+    os.utime(latest, (time := final.stat().st_mtime + (9 if later else -9), time))
+    assert latest_is_newer(tmp_path) == newer
+    final.unlink()
+    assert not latest_is_newer(tmp_path)
+
+
+def test_a_damaged_latest_checkpoint_is_not_newer(tmp_path):
+    final = write(tmp_path / "checkpoint_final.pth")
+    latest = tmp_path / "checkpoint_latest.pth"
+    latest.write_bytes(b"nothing")
+    os.utime(latest, (time := final.stat().st_mtime + 9, time))
+    assert not latest_is_newer(tmp_path)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -10,7 +12,8 @@ from nnunet_active.cli.main import main
 from nnunet_active.rounds.answer import answers_of, newest_answer, newest_certificate
 from nnunet_active.rounds.trained_models import trainings_of
 from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
-from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE
+from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE, note_campaign
+from nnunet_active.util.moments import seconds_of
 
 
 def table(kind: str, dice: dict[str, tuple[float, float]], number: int = 1, epoch: int = 9) -> pd.DataFrame:
@@ -34,7 +37,7 @@ def measure(target, campaign, *tables: pd.DataFrame, **how) -> None:
 
 def sentence(target, campaign, *tables) -> str:
     measure(target, campaign, *tables)
-    (answer,) = answers_of(trainings_of(campaign, target.results))
+    (answer,) = answers_of(trainings_of(campaign, target.results), campaign)
     return f"{answer.sentence} {answer.advice}".strip()
 
 
@@ -69,26 +72,46 @@ def test_where_nothing_is_held_out_new_labels_judge_before_they_are_trained_on(t
 
 def test_labels_and_cases_are_listed_and_a_training_of_an_earlier_campaign_says_nothing(target, campaign):
     measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
-    (answer,) = answers_of(trainings_of(campaign, target.results))
+    (answer,) = answers_of(trainings_of(campaign, target.results), campaign)
     assert answer.labels.loc["core", "adapted"] == 0.9 and list(answer.cases.index) == ["a"]
     measure(target, campaign, table(HELD_OUT, {"a": (0.5, 0.9)}))
     trained(target, labelled=["a_case_that_this_campaign_never_knew"])
-    assert answers_of(trainings_of(campaign, target.results)) == []
+    assert answers_of(trainings_of(campaign, target.results), campaign) == []
+
+
+def test_what_was_measured_before_init_restart_or_with_another_source_or_before_a_correction_is_not_told(
+    target, campaign
+):
+    other = table(PREQUENTIAL, {"a": (0.1, 0.9)}).replace("s", "another source")
+    rows = {"case_1": (0.5, 0.6), "case_2": (0.5, 0.6), "case_3": (0.4, 0.6)}
+    assert sentence(target, campaign, other, table(PREQUENTIAL, rows)).startswith("On 3 cases")
+    trainings = trainings_of(campaign, target.results)
+    facts = {"corrections": 1, "time": datetime.fromtimestamp(trainings[0].saved + 60).isoformat(timespec="seconds")}
+    campaign.record_label("case_2", facts)
+    assert answers_of(trainings, campaign)[0].sentence.startswith("On 2 cases")
+    folder = trainings[0].checkpoint.parent
+    note_campaign(folder, "2026-01-01T00:00:00+00:00")
+    assert answers_of(trainings, campaign) == []
+    note_campaign(folder, campaign.begun)
+    assert len(answers_of(trainings, campaign)) == 1
+    certify(target, campaign, 0.25)
+    os.utime(folder / "certificate.csv", (time := seconds_of(campaign.begun) - 60, time))
+    assert newest_certificate(trainings, campaign) == ""
 
 
 @pytest.mark.parametrize("content", ["", "case,dice\n", "\x00\x01"])
 def test_a_comparison_that_cannot_be_read_is_no_answer(target, campaign, content):
     (trained(target, labelled=campaign.labelled()).parent / "comparison.csv").write_text(content)
-    assert answers_of(trainings_of(campaign, target.results)) == []
+    assert answers_of(trainings_of(campaign, target.results), campaign) == []
 
 
 def test_next_and_status_begin_with_it(target, campaign, capsys):
-    assert newest_answer(trainings_of(campaign, target.results)) == ""
+    assert newest_answer(trainings_of(campaign, target.results), campaign) == ""
     measure(target, campaign, table(HELD_OUT, {f"v{i}": (0.80 + i / 100, 0.86 + i / 90) for i in range(4)}))
     said = (
         "On 4 cases it had not seen, the adapted model went from a mean Dice of 0.815 to 0.877 and was worse in none."
     )
-    assert newest_answer(trainings_of(campaign, target.results)) == said
+    assert newest_answer(trainings_of(campaign, target.results), campaign) == said
     for command in ("next", "status"):
         assert main([command, "-d", "902"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == said
@@ -103,9 +126,9 @@ def certify(target, campaign, distance: float, **how) -> None:
 
 
 def test_status_says_by_how_much_the_unlabelled_cases_can_differ(target, campaign, capsys):
-    assert newest_certificate(trainings_of(campaign, target.results)) == ""
+    assert newest_certificate(trainings_of(campaign, target.results), campaign) == ""
     certify(target, campaign, 0.25)
-    said = newest_certificate(trainings_of(campaign, target.results))
+    said = newest_certificate(trainings_of(campaign, target.results), campaign)
     assert said.startswith("On 2 of 5 unlabelled cases") and "at most 0.250" in said
     assert main(["status", "-d", "902"]) == 0
     assert capsys.readouterr().out.splitlines()[:2] == [said, ""]

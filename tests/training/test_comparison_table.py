@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE, gain_of
+from nnunet_active.training.comparison_table import (
+    ADAPTED,
+    COLUMNS,
+    FILE,
+    HELD_OUT,
+    PREQUENTIAL,
+    SOURCE,
+    gain_of,
+    is_of_campaign,
+    note_campaign,
+    of_source,
+)
+from nnunet_active.util.moments import now_in_utc, seconds_of
 
 NAN = float("nan")
 
@@ -64,3 +78,27 @@ def test_only_cases_of_both_networks_count_and_none_is_said_to_be_unknown():
     rows = table({("a", "x"): (0.5, 0.6)})
     assert gain_of(rows[rows["model"] == SOURCE], PREQUENTIAL).lines()[0].startswith("WARNING: it is not known")
     assert gain_of(pd.DataFrame(columns=COLUMNS), PREQUENTIAL).cases == 0
+
+
+def test_rows_beside_which_no_campaign_is_noted_are_of_the_campaign_in_which_they_were_written(tmp_path):
+    begun = now_in_utc()
+    assert is_of_campaign(tmp_path, begun)  # nothing was measured
+    file = tmp_path / FILE
+    file.write_text("")
+    assert is_of_campaign(tmp_path, begun) and is_of_campaign(tmp_path, "")
+    os.utime(file, (time := seconds_of(begun) - 60, time))
+    assert not is_of_campaign(tmp_path, begun) and is_of_campaign(tmp_path, "")
+    note_campaign(tmp_path, begun)
+    assert is_of_campaign(tmp_path, begun) and not is_of_campaign(tmp_path, "")
+
+
+def test_cases_that_were_compared_with_another_source_network_are_left_out_kind_by_kind():
+    dice = {("a", "x"): (0.2, 0.6), ("b", "x"): (0.3, 0.7)}
+    old = table(dice).assign(kind=HELD_OUT, network=["another", "p", "another", "p"])
+    new = table(dice).assign(kind=PREQUENTIAL, network=["this", "q", "this", "q"])
+    rows = pd.concat([old, new], ignore_index=True)
+    for source in (None, "this"):
+        pd.testing.assert_frame_equal(of_source(rows, source), new)
+    pd.testing.assert_frame_equal(of_source(rows, "another"), old)
+    nothing = of_source(rows.iloc[:0])
+    assert nothing.empty and list(nothing.columns) == list(rows.columns)

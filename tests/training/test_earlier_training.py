@@ -37,6 +37,18 @@ def test_a_network_of_other_shapes_is_none(nnunet_folders):
     assert earlier_training(output_folder(target), other, pytest.fail) is None
 
 
+def test_a_network_of_another_campaign_or_of_another_source_is_none(nnunet_folders):
+    target = make_target(nnunet_folders)
+    campaign = start(target, epochs=2)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    folder, source = output_folder(target), trainer.adaptation.source
+    assert earlier_training(folder, source, pytest.fail, campaign.begun) is not None
+    for other in ("2026-01-01T00:00:00+00:00", "2999-01-01T00:00:00+00:00"):
+        assert earlier_training(folder, source, pytest.fail, other) is None
+    assert earlier_training(folder, {name: tensor + 1 for name, tensor in source.items()}, pytest.fail) is None
+
+
 def test_a_damaged_checkpoint_is_named_and_is_none(nnunet_folders):
     target = make_target(nnunet_folders)
     start(target, epochs=2)

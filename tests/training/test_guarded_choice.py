@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_target import make_target
+from tiny_target import NAME, PLANS, make_target
 from tiny_training import (
+    SHORT,
     assert_equal_weights,
     campaign_of,
     checkpoint_of,
@@ -21,7 +23,10 @@ from tiny_training import (
 )
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.settings import Settings
 from nnunet_active.training.case_weights import weights_of
 from nnunet_active.training.guarded_choice import (
     EARNED,
@@ -230,3 +235,38 @@ def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_
         trainer.session.campaign.record_label(case, {"changed_voxels": 0})
     trainer.run_training()
     assert [entry["cases"] for entry in interpolations_of(target)] == [0, 1]  # a new label alone
+
+
+def test_what_an_earlier_campaign_with_another_source_measured_opens_no_gate(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=3)
+    settings = Settings(**{**SHORT, "strategy": "random", "epochs": 9, "stride": 5, **SETTINGS})
+
+    def begun(restart: bool):
+        draft_campaign(Place.of(NAME, target.configuration, PLANS, "all"), settings, "folder").begin(restart)
+        trainer = trainer_of(target, fold="all")
+        trainer.initialize()
+        trainer.session.begin(0)
+        return trainer
+
+    first = begun(False)
+    first.comparison.take_over(first.session.labelled())
+    first.choice.measure(5, ["case_0", "case_1"], "prequential")
+    first.session.end()
+    # a training that goes on, or the next one of the same campaign
+    again = trainer_of(target, fold="all")
+    again.initialize()
+    again.comparison.take_over(again.session.labelled())
+    assert list(again.choice.evidence(9)["prequential"].index) == ["case_0", "case_1"]
+    assert again.choice.judged_without_cross_fit() == 2
+    second = begun(True)  # the same source
+    assert second.choice.evidence(9)["prequential"].empty and second.choice.judged_without_cross_fit() == 0
+    second.comparison.take_over(second.session.labelled())
+    second.choice.measure(5, ["case_0"], "prequential")
+    second.session.end()
+    third = trainer_of(target, fold="all")
+    third.initialize()
+    with torch.no_grad():
+        for tensor in third.adaptation.source.values():
+            tensor.add_(1)
+    third._compare()  # as with another source network
+    assert third.choice.evidence(9)["prequential"].empty and third.choice.judged_without_cross_fit() == 0

@@ -6,6 +6,7 @@ from tiny_target import make_target
 from tiny_training import campaign_of, output_folder, start, trainer_of
 
 from nnunet_active.cli.main import main
+from nnunet_active.rounds.trained_models import trainings_of
 
 
 def test_a_training_that_stopped_for_its_first_label_is_a_whole_model_folder(nnunet_folders, monkeypatch):
@@ -39,3 +40,34 @@ def test_a_training_killed_between_a_query_and_its_first_epoch_resumes_before_th
     assert trainer.current_epoch == 2 and trainer_of(target, resume=True).current_epoch == 2
     assert not list(output_folder(target).glob(".*"))
     assert not campaign_of(target).requested()
+
+
+class KillNine(BaseException):
+    """What nobody catches."""
+
+
+def test_a_kill_before_the_earlier_final_checkpoint_made_way_loses_nothing(nnunet_folders, monkeypatch):
+    target = make_target(nnunet_folders)
+    start(target, strategy="random")
+    trainer_of(target).run_training()
+    second = trainer_of(target)
+
+    def kill(written):
+        if written.name == "checkpoint_latest.pth":
+            raise KillNine
+
+    with monkeypatch.context() as patch, pytest.raises(KillNine):
+        patch.setattr("nnunet_active.training.saving.make_way", kill)
+        second.save_every = 2  # after the second epoch of three; the campaign has asked for everything already
+        second.run_training()
+    second.session.end()
+    assert second.current_epoch == 1
+    folder = output_folder(target)
+    assert {"checkpoint_final.pth", "checkpoint_latest.pth"} <= {file.name for file in folder.glob("*.pth")}
+    newest, *_ = trainings_of(campaign_of(target), target.results)
+    assert newest.resumable and newest.checkpoint.name == "checkpoint_latest.pth"
+    third = trainer_of(target, resume=True)
+    assert third.current_epoch == 2 and not third.has_ended
+    assert {file.name for file in folder.glob("*.pth")} >= {"checkpoint_latest.pth", "checkpoint_previous.pth"}
+    third.run_training()
+    assert not (folder / "checkpoint_previous.pth").exists() and trainer_of(target, resume=True).has_ended

@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_dataset import write_image
 from tiny_target import make_target, truth
 
 from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
-from nnunet_active.training.comparison_table import ADAPTED, CROSS_FIT, HELD_OUT, SOURCE
-from nnunet_active.training.source_comparison import Comparison, Measured
+from nnunet_active.training.comparison_table import ADAPTED, CROSS_FIT, HELD_OUT, PREQUENTIAL, SOURCE
+from nnunet_active.training.source_comparison import Comparison, Measured, Origin
+from nnunet_active.util.moments import now_in_utc
 
 
 class Prophet:
@@ -88,24 +90,58 @@ def test_no_network_is_run_twice_on_a_case_also_by_another_process(measured):
     assert len(again.table) == 2 * 4
 
 
-def test_a_corrected_label_is_measured_again(measured):
-    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+def save_label(comparison: Comparison, case: str, label: np.ndarray) -> None:
+    folder = comparison.store.folder
+    properties, image = comparison.store.properties(case), comparison.store.load_image(case)
+    for file in folder.glob(f"{case}*"):
+        file.unlink()
+    seg = label[None].astype(np.int8)
+    nnUNetDatasetBlosc2.save_case(image, seg, properties, str(folder / case), blocks=image.shape, chunks=image.shape)
 
+
+def test_a_corrected_label_is_measured_again(measured):
     comparison, window, _ = measured
     comparison.measure(window, Measured(SOURCE, "abc"), ["case_1"], HELD_OUT)
-    folder = comparison.store.folder
-    properties = comparison.store.properties("case_1")
-    image = comparison.store.load_image("case_1")
-    for file in folder.glob("case_1*"):
-        file.unlink()
-    seg = window.predictions["case_1"][None].astype(np.int8)
-    nnUNetDatasetBlosc2.save_case(
-        image, seg, properties, str(folder / "case_1"), blocks=image.shape, chunks=image.shape
-    )
+    save_label(comparison, "case_1", window.predictions["case_1"])
     comparison.measure(window, Measured(SOURCE, "abc"), ["case_1"], HELD_OUT)
     assert window.asked == 2
     rows = comparison.table.set_index("label")["dice"]
     assert np.isnan(rows["core"]) and rows["oedema"] == 1
+
+
+def test_the_rows_of_a_corrected_label_speak_no_more_and_leave_the_file_as_a_training_goes_on(measured):
+    comparison, window, file = measured
+    for network in (Measured(SOURCE, "abc"), Measured(ADAPTED, "def")):
+        comparison.measure(window, network, ["case_0", "case_1"], PREQUENTIAL)
+    assert comparison.gain(PREQUENTIAL).cases == 2
+    save_label(comparison, "case_1", window.predictions["case_1"])
+    assert comparison.gain(PREQUENTIAL).cases == 1
+    comparison.take_over(["case_0", "case_1"])
+    assert set(pd.read_csv(file)["case"]) == set(comparison.table["case"]) == {"case_0"}
+    comparison.take_over([])  # it is no labelled case of this training
+    assert comparison.table.empty and pd.read_csv(file).empty
+
+
+def test_what_another_campaign_or_another_source_measured_does_not_count_and_what_this_one_did_stays(measured):
+    comparison, window, file = measured
+    now = now_in_utc()
+
+    def opened(campaign: str, source: str | None = "abc") -> Comparison:
+        origin = Origin(campaign, source)
+        return Comparison(file, comparison.store, comparison.labels, origin=origin)
+
+    first = opened(now)
+    first.take_over([])
+    for network in (Measured(SOURCE, "abc"), Measured(ADAPTED, "def")):
+        first.measure(window, network, ["case_0"], PREQUENTIAL)
+    for again in (opened(now), opened(now, None)):  # of a training that goes on, or of the next one
+        again.take_over(["case_0"])
+        assert again.gain(PREQUENTIAL).cases == 1
+    assert opened(now, "another").gain(PREQUENTIAL).cases == 0
+    second = opened("2999-01-01T00:00:00+00:00")
+    assert second.gain(PREQUENTIAL).cases == 0 and len(pd.read_csv(file)) == 4
+    second.take_over(["case_0"])
+    assert pd.read_csv(file).empty and opened(now).table.empty
 
 
 def test_each_round_has_its_numbers_and_the_source_has_one(measured):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from tiny_rounds import request
 from tiny_target import make_target
 from tiny_training import campaign_of, checkpoint_of, output_folder, start, trainer_of
 
@@ -123,3 +124,31 @@ def test_a_damaged_file_that_the_loader_finds_first_is_named_in_place_of_its_tra
     assert stop.value.code == 2
     said = capsys.readouterr().out
     assert "cannot be read" in said and "run nnunet_active preprocess again." in said and "Traceback" not in said
+
+
+def test_a_stop_before_the_first_checkpoint_does_not_point_to_that_of_an_earlier_training(nnunet_folders, capsys):
+    target = ended(nnunet_folders)
+    final = (output_folder(target) / "checkpoint_final.pth").read_bytes()
+    campaign = campaign_of(target)
+    new = next(f"case_{i}" for i in range(4) if f"case_{i}" not in campaign.requested())
+    request(campaign, new)  # as select does
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        trainer_of(target).run_training()
+    said = capsys.readouterr().out
+    assert stop.value.code == 0 and f"Please label: {new}" in said
+    command = said.split("Then train with\n")[1].splitlines()[0].split()
+    assert command[0] == "nnUNetv2_train" and "--c" not in command
+    assert (output_folder(target) / "checkpoint_final.pth").read_bytes() == final
+    target.label(new)
+    trainer_of(target).run_training()
+    assert new in checkpoint_of(target)["nnunet_active"]["labelled"]
+
+
+def test_a_stop_after_a_checkpoint_points_to_it_also_when_the_training_goes_on_and_stops_again(nnunet_folders, capsys):
+    target = stopped_before_epoch_0(nnunet_folders)
+    with pytest.raises(SystemExit):
+        trainer_of(target, resume=True).run_training()
+    assert [line.split()[-1] for line in capsys.readouterr().out.splitlines() if "nnUNetv2_train" in line] == [
+        "--c"
+    ] * 2

@@ -9,7 +9,7 @@ import pytest
 from ranks_of_a_test import on_ranks
 
 from nnunet_active.util.errors import CampaignError
-from nnunet_active.util.ranks import Ranks, run_through
+from nnunet_active.util.ranks import Ranks, all_are_leaving, run_through
 
 WORLD = 2
 ITEMS = list("abcdefg")
@@ -31,6 +31,21 @@ def raised_by(ranks: Ranks, error: BaseException) -> BaseException | None:
     except BaseException as caught:
         return caught
     return None
+
+
+class FailingOn:
+    """Cannot read one of the items."""
+
+    def __init__(self, bad: str) -> None:
+        self.bad = bad
+
+    def load(self, item: str) -> str:
+        if item == self.bad:
+            raise CampaignError(f"{item} is damaged")
+        return item
+
+    def do(self, item: str, loaded: str) -> str:
+        return loaded
 
 
 def work(rank: int, folder: Path) -> None:
@@ -76,6 +91,11 @@ def work(rank: int, folder: Path) -> None:
         ranks.together(fail_elsewhere)
     except CampaignError as caught:
         result["failed elsewhere"] = str(caught)
+    result["from each"] = ranks.from_each(lambda: rank * 10)
+    try:
+        ranks.each(FailingOn("d"), ITEMS)  # an item of rank 1
+    except CampaignError as caught:
+        result["failed item"] = str(caught)
     result["goes on"] = ranks.gather(rank)
     (folder / f"rank_{rank}").write_bytes(pickle.dumps(result))
 
@@ -131,6 +151,11 @@ def test_a_result_that_cannot_be_sent_is_an_error_everywhere_instead_of_a_wait_f
 def test_rank_0_writes_no_more_until_all_have_read(both):
     assert [result["read together"] for result in both] == [["first"], ["first"]]
     assert [result["failed elsewhere"] for result in both] == ["damaged here", "damaged here"]
+
+
+def test_what_fails_on_one_rank_is_raised_on_all_by_its_name(both):
+    assert [result["from each"] for result in both] == [[0, 10], [0, 10]]
+    assert [result["failed item"] for result in both] == ["d is damaged", "d is damaged"]
 
 
 def test_one_process_does_everything_itself():
@@ -195,3 +220,25 @@ def test_where_others_ask_as_well_nothing_is_taken_early():
     assert next(found) == ("a", "A") and taken == ["a"]
     assert list(found) == [("b", "B")]
     assert list(run_through(work, [])) == []
+
+
+def leave_alone(rank: int, folder: Path) -> None:
+    start = time.monotonic()
+    if rank == 1:
+        (folder / "waited").write_text(str((all_are_leaving(1.0), time.monotonic() - start < 5)))
+
+
+def leave_together(rank: int, folder: Path) -> None:
+    time.sleep(0.5 * rank)
+    (folder / f"left_{rank}").write_text(str(all_are_leaving(60.0)))
+
+
+def test_a_process_that_ends_alone_waits_for_the_others_for_a_while_and_no_longer(tmp_path):
+    on_ranks(leave_alone, tmp_path, WORLD)
+    assert (tmp_path / "waited").read_text() == "(False, True)"
+
+
+def test_processes_that_all_end_wait_for_the_slowest(tmp_path):
+    on_ranks(leave_together, tmp_path, WORLD)
+    assert [(tmp_path / f"left_{rank}").read_text() for rank in range(WORLD)] == ["True"] * WORLD
+    assert all_are_leaving()  # one process has nobody to wait for
