@@ -65,6 +65,7 @@ class LabelFacts:
     file: str = ""
     digest: str = ""
     files: dict[str, list[int | str]] = field(default_factory=dict)
+    contents: list[str] = field(default_factory=list)
     corrections: int = 0
     dice: dict[str, float | None] = field(default_factory=dict)
     volume_predicted_mm3: dict[str, float | None] = field(default_factory=dict)

@@ -5,8 +5,6 @@ A campaign that asks for whole cases has no requests of slices: all of these ans
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from nnunet_active.campaign.campaign_state import CampaignState
 from nnunet_active.campaign.slice_request import SliceRequest, join_requests
 
@@ -47,22 +45,17 @@ class SliceQuestions:
         return found
 
     def handed_slices(self, case: str, number: int | None = None) -> SliceRequest | None:
-        """What may be labelled of a case: all that was asked for, up to a round, and all that is known; None: the whole of it."""
-        rounds = [one.slices for one in self._state.rounds if number is None or one.number <= number]
-        asked = join_requests({case: one[case]} for one in rounds if case in one).get(case)
-        known = self._state.labelled_slices.get(case)
-        return known if asked is None else asked.joined(known)
+        """What may be labelled of a case: all that was asked for, and all that is known; None: the whole of it.
 
-    def slices_of_file(self, case: str, file: Path) -> SliceRequest | None:
-        """The slices of a case that a file may label: one in a hand-off folder those of its own round and of earlier ones.
-
-        None: the whole scan.
+        With ``number``: without what only later rounds asked for.
         """
-        for one in self._state.rounds:
-            folder = self._state.handoff.get(str(one.number))
-            if folder is not None and case in one.slices and file.is_relative_to(folder):
-                return self.handed_slices(case, one.number)
-        return self.handed_slices(case)
+        rounds = [one for one in self._state.rounds if case in one.slices]
+        until = [{case: one.slices[case]} for one in rounds if number is None or one.number <= number]
+        asked, known = join_requests(until).get(case), self._state.labelled_slices.get(case)
+        if asked is None or known is None:
+            return known if asked is None else asked
+        later = {index for one in rounds for index in one.slices[case].slices} - set(asked.slices)
+        return SliceRequest(known.axis, tuple(sorted({*asked.slices, *known.slices} - later)))
 
     def waiting_slices(self) -> dict[str, SliceRequest]:
         """Slices that were asked for and have no label yet, by case; those of declined cases are not among them."""

@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
+    from nnunet_active.campaign.slice_campaigns import without_new_slices
     from nnunet_active.data.cases import CaseStore
     from nnunet_active.data.dataset_json import read_dataset_json
     from nnunet_active.data.plans import read_plans_file
@@ -60,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     dataset = RawDataset(raw, pool_folders)
     for pool in args.pool:
         remember_pool_folder(folder, Path(pool))
-    report = preprocess_dataset(dataset, store, read_dataset_json(dataset_json_file).content, args.processes)
+    described = read_dataset_json(dataset_json_file).content
+    report = preprocess_dataset(without_new_slices(dataset, store, described), store, described, args.processes)
     _show(args, store, report)
     return 1 if report.problems else 0
 

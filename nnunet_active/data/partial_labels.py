@@ -88,6 +88,15 @@ def labelled_slices(label: np.ndarray, axis: int, ignore: int | None) -> list[in
     return _slices_with(label != ignore, axis)
 
 
+def is_part_of(label: np.ndarray, other: np.ndarray, ignore: int) -> bool:
+    """Whether another label says all that one says.
+
+    >>> is_part_of(np.array([1, 2]), np.array([1, 0]), 2), is_part_of(np.array([1, 0]), np.array([1, 2]), 2)
+    (True, False)
+    """
+    return bool(((label == ignore) | (label == other)).all())
+
+
 def is_partial(label: np.ndarray, ignore: int | None) -> bool:
     """Whether any voxel has the ignore value."""
     return ignore is not None and bool((label == ignore).any())

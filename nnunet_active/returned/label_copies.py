@@ -1,4 +1,4 @@
-"""Label files that are about to be replaced are kept; files that nobody has touched are known by size and time."""
+"""Label files that are about to be replaced are kept; files that nobody has touched are known by place, size and time."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ def keep_copy(file: Path, folder: Path, case: str, ending: str) -> Path:
     kept = folder / f"{case}__{made:%Y%m%d_%H%M%S}__{digest}{ending}"
     copy_file(file, kept)
     return kept
+
+
+def place_of(file: Path) -> str:
+    """By which a file is known, however its folder is named: by a relative path, or through links. A link is a file of its own."""
+    file = Path(file)
+    return str(file.parent.resolve() / file.name)
+
+
+def is_same_place(one: Path, other: Path) -> bool:
+    """Whether two paths name one file."""
+    return place_of(one) == place_of(other)
 
 
 def file_state(file: Path) -> list[int]:

@@ -7,7 +7,6 @@ untouched prediction. If they differ from each other, the case is refused until 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,55 +24,16 @@ from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
-from nnunet_active.data.partial_labels import forget_background
+from nnunet_active.data.partial_labels import forget_background, is_part_of, is_partial
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_folder
+from nnunet_active.returned.answered_round import answered_round
+from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_copies import file_state
+from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
+from nnunet_active.returned.taken_before import Kind, TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
-
-
-@dataclass
-class SeenFile:
-    """One file that was looked at: its state (size and time), its voxels on the image's grid, whether somebody accepted it."""
-
-    file: Path
-    state: list[int]
-    digest: str
-    voxels: np.ndarray
-    notes: tuple[str, ...] = ()
-    accepted: bool = False
-
-    def entry(self) -> list:
-        """By which the file is known when it has not changed: size, time, digest of its voxels."""
-        return [*self.state, self.digest]
-
-
-@dataclass
-class FinishedLabel:
-    """A label that is to be taken over.
-
-    Attributes:
-        voxels: (Z, Y, X) on the grid of the image.
-        digest: of the voxels.
-        file: where it comes from.
-        files: every file of the case that was looked at -> see :meth:`SeenFile.entry`.
-        slices: where slices were asked for, those that it labels and that were not labelled before.
-        accepted: whether somebody said of this file that it is right as it is.
-    """
-
-    voxels: np.ndarray
-    digest: str
-    file: Path
-    files: dict[str, list]
-    slices: SliceRequest | None = None
-    accepted: bool = False
-
-    @classmethod
-    def of(cls, seen: SeenFile) -> FinishedLabel:
-        """From a file that is the only one."""
-        return cls(seen.voxels, seen.digest, seen.file, {str(seen.file): seen.entry()})
 
 
 class LabelFinder:
@@ -138,10 +98,36 @@ class LabelFinder:
         image = self.raw.cases[case].images[0]
         self._check_image_is_that_of_before(case, file, image)
         label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
-        voxels, known = label.voxels, self.campaign.slices_of_file(case, file)
+        voxels, known = label.voxels, self.slices_of(case, file)
+        content, in_part = voxel_digest(voxels), is_partial(voxels, self.ignore)
         if known is not None:
             voxels = forget_background(voxels, NUMPY_AXIS[known.axis], known.slices, self.ignore)
-        return SeenFile(file, state, voxel_digest(voxels), voxels, label.notes, says_accepted(file, case))
+        digest = content if known is None else voxel_digest(voxels)
+        return SeenFile(file, state, digest, voxels, content, in_part, label.notes, says_accepted(file, case))
+
+    def slices_of(self, case: str, file: Path) -> SliceRequest | None:
+        """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""
+        return self.campaign.handed_slices(case, answered_round(self.campaign, case, file))
+
+    def taken_before(self, case: str) -> TakenBefore:
+        """What was taken of a case before."""
+        # what was noted of a case that does not count as labelled yet comes from a run that was killed: look again
+        return TakenBefore.of(self.campaign.ingested.get(case, {}) if self.is_settled(case) else {})
+
+    def is_known(self, case: str, file: Path) -> bool:
+        """Whether a file is as it was when the label of its case was taken, or preprocessed."""
+        before = self.taken_before(case)
+        if before.is_untouched(file):
+            return True
+        if before.files or not self.is_settled(case) or not self.is_in_use(case, file):
+            return False
+        used = self.used(case)
+        copied = used.is_file() and file_state(used) == file_state(file)  # our copies keep the time; the fast way
+        return copied or is_current(self.raw.cases[case], True, self.store, self.dataset_json)
+
+    def is_in_use(self, case: str, file: Path) -> bool:
+        """Whether a file is the one in the raw data set that is trained on."""
+        return any(is_same_place(file, one) for one in (self.target(case), self.label_file(case)))
 
     def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
         """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""
@@ -240,15 +226,10 @@ class LabelFinder:
 
     def _look_at(self, case: str, files: list[Path]) -> FinishedLabel | None:
         """The finished label of a case, if there is one."""
-        settled = self.is_settled(case)
-        # what was noted of a case that does not count as labelled yet comes from a run that was killed: look again
-        earlier = self.campaign.ingested.get(case, {}) if settled else {}
-        known: dict[str, list] = earlier.get("files", {})
+        before = self.taken_before(case)
         changed, problems = [], []
         for file in files:
-            if known.get(str(file), [])[:2] == file_state(file) or (
-                settled and not known and self._is_used(case, file)
-            ):
+            if self.is_known(case, file):
                 continue
             try:
                 changed.append(self.read(case, file))
@@ -257,13 +238,22 @@ class LabelFinder:
         predicted = self._predicted_digests(case) if changed else set()
         news: dict[str, list[SeenFile]] = {}
         for seen in changed:
-            if seen.digest != known.get(str(seen.file), [None])[-1]:
+            kind = self._kind_of(case, before, seen)
+            if kind == "news":
                 news.setdefault(seen.digest, []).append(seen)
+            elif kind == "older" and not self.campaign.asks_for_slices and seen.digest not in predicted:
+                self.report.warn(
+                    case,
+                    f"Case {case}: {seen.file} was taken before and replaced by a newer label, which stays; to go back to it, put it "
+                    f"into labelsTr.",
+                )
         edited = {d: seen for d, seen in news.items() if d not in predicted or any(one.accepted for one in seen)}
         if edited or case not in self.accept:  # an edited file says more than a flag
             news = edited
         if len(news) > 1:  # a second copy of what was taken before
-            news.pop(earlier.get("digest", ""), None)
+            news.pop(before.digest, None)
+        if len(news) > 1 and self.ignore is not None:
+            news = self._without_parts(case, news)
         if len(news) > 1:
             named = ", ".join(f"{seen[0].file} ({_time(seen[0].file)})" for seen in news.values())
             self.report.refused[case] = (
@@ -273,27 +263,36 @@ class LabelFinder:
         elif news:
             (seen,) = news.values()
             self.report.warn(case, *problems, *(f"{one.file}: {note}" for one in seen for note in one.notes))
-            first = max(seen, key=lambda one: (one.accepted, one.file != self.target(case)))
-            files = {**known, **{str(one.file): one.entry() for one in changed}}
-            return FinishedLabel(first.voxels, first.digest, first.file, files, accepted=first.accepted)
+            first = max(seen, key=lambda one: (one.accepted, not is_same_place(one.file, self.target(case))))
+            files = {**before.files, **{place_of(one.file): one.entry() for one in changed}}
+            contents = tuple(dict.fromkeys([first.content, *(one.content for one in seen)]))
+            return FinishedLabel(first.voxels, first.digest, first.file, files, contents, accepted=first.accepted)
         elif problems:
             self.report.refused[case] = problems[0]
         elif untouched := [str(seen.file) for seen in changed if seen.digest in predicted]:
             if case in self.campaign.waiting():
                 self.report.untouched[case] = untouched
-            elif again := [file for file in untouched if file in known]:  # others were never edited
+            elif again := [
+                file for file in untouched if place_of(Path(file)) in before.files
+            ]:  # others were never edited
                 self.report.warn(case, f"{again[0]} is the untouched prediction again; the label stays as it is.")
         return None
 
-    def _is_used(self, case: str, file: Path) -> bool:
-        """Whether a file is the label that was preprocessed, as it is now."""
-        if file not in (self.target(case), self.raw.cases[case].label):
-            return False
-        used = self.used(case)
-        # our copies keep the time; faster than the last line
-        if used.is_file() and file_state(used) == file_state(file):
-            return True
-        return is_current(self.raw.cases[case], True, self.store, self.dataset_json)
+    def _kind_of(self, case: str, before: TakenBefore, seen: SeenFile) -> Kind:
+        if place_of(seen.file) not in before.files and not self.label_file(case).is_file():
+            return "news"  # a label that is gone from labelsTr is welcome again
+        return before.kind_of(seen.file, seen.digest, seen.content, self.is_in_use(case, seen.file))
+
+    def _without_parts(self, case: str, news: dict[str, list[SeenFile]]) -> dict[str, list[SeenFile]]:
+        """Labels of slices, without those that say nothing which the file in ``labelsTr`` does not say as well."""
+        there = next((one for seen in news.values() for one in seen if self.is_in_use(case, one.file)), None)
+        if there is None or self.slices_of(case, there.file) is None:
+            return news
+
+        def adds(seen: SeenFile) -> bool:
+            return seen.accepted or not is_part_of(seen.voxels, there.voxels, self.ignore)
+
+        return {key: seen for key, seen in news.items() if key == there.digest or any(map(adds, seen))}
 
 
 def _time(file: Path) -> str:

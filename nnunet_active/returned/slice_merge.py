@@ -1,14 +1,14 @@
 """Labels of some slices that come back: what was done with the slices that were asked for, and what becomes of the label so far.
 
 The slices that were asked for are taken as labelled, an empty one as background; corrections of earlier slices are taken over; what was
-drawn elsewhere only where that is welcome. Nothing that was labelled is ever lost.
+drawn elsewhere only where that is welcome, as in ``labelsTr`` itself. Nothing that was labelled is ever lost: not the label that was
+preprocessed last, and not what has come into ``labelsTr`` since.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from nnunet_active.campaign.slices_at_start import slices_of_label
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import SliceCheck, check_slices, labelled_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
-from nnunet_active.returned.label_finder import FinishedLabel, LabelFinder
+from nnunet_active.returned.finished_label import FinishedLabel
+from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.errors import BadCase
 
 
@@ -34,26 +35,24 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     Raises:
         BadCase: nothing was done in the slices that were asked for; one sentence that names them.
     """
-    known = finder.campaign.slices_of_file(case, label.file)
+    known = finder.slices_of(case, label.file)
     if known is None and finder.campaign.asks_for_slices:
         axis = finder.campaign.settings.axis
         return replace(label, slices=slices_of_label(finder.store, case, label.voxels, axis, finder.ignore))
     if known is None:
         return label
-    waiting = finder.campaign.waiting_slices().get(case)
-    asked = waiting.within(known) if waiting is not None else None
     axis, ignore = NUMPY_AXIS[known.axis], finder.ignore
-    before = _label_so_far(finder, case, label.file)
-    wanted = () if asked is None else asked.slices
+    before, taken = _label_so_far(finder, case, label)
+    wanted = tuple(index for index in _waiting(finder, case, label) if index not in taken)
     found = check_slices(label.voxels, finder.prediction(case), axis, wanted, ignore, before)
     accepted = case in finder.accept or label.accepted
-    take = found.to_take(accepted)
-    drawn = list(found.drawn) if also_drawn else []
-    merged = merge_slices(before, label.voxels, axis, [*take, *drawn], ignore)
-    _say(finder, case, known.axis, found, merged.kept, also_drawn, bool(found.touched) or accepted)
+    drawn = _welcome(finder, case, label, found, also_drawn)
+    take = {*found.to_take(accepted), *drawn}
+    merged = merge_slices(before, label.voxels, axis, take, ignore)
+    _say(finder, case, known.axis, found, merged.kept, set(found.drawn) - drawn, bool(found.touched) or accepted)
     # not what is new in the file: a run that was killed may have put it there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
-    new = (there if also_drawn else there.intersection(take)) - set(counted.slices if counted else ())
+    new = (there if also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
     if not new and not merged.corrected and (before is None or wanted):
         verb = "was" if len(wanted) == 1 else "were"
         if found.absent and not found.untouched:
@@ -67,16 +66,53 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
         )
     request = SliceRequest(known.axis, tuple(sorted(new))) if new else None
     voxels = np.ascontiguousarray(merged.label.astype(np.uint8 if merged.label.max(initial=0) < 256 else np.uint16))
-    return FinishedLabel(voxels, voxel_digest(voxels), label.file, label.files, request, label.accepted)
+    return replace(label, voxels=voxels, digest=voxel_digest(voxels), slices=request)
 
 
-def _label_so_far(finder: LabelFinder, case: str, file: Path) -> np.ndarray | None:
-    """What is labelled of a case without a file that came back; None: nothing."""
-    for earlier in (finder.used(case), finder.target(case)):
-        if earlier.is_file() and earlier != file:
-            image = finder.raw.cases[case].images[0]
-            return read_label(case, earlier, image, finder.dataset_json, finder.reader, finder.ending).voxels
-    return None
+def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[np.ndarray | None, set[int]]:
+    """What is labelled of a case without a file that came back, None: nothing; and the slices in it that came into ``labelsTr`` since
+    the label was preprocessed, and that are not counted yet."""
+    used, laid = finder.used(case), finder.label_file(case)
+    other_lies_there = laid.is_file() and not finder.is_in_use(case, label.file)
+    is_new = other_lies_there and not finder.is_known(case, laid)
+    so_far = used if used.is_file() else laid if other_lies_there and not is_new else None
+    before = None
+    if so_far is not None:
+        image = finder.raw.cases[case].images[0]
+        before = read_label(case, so_far, image, finder.dataset_json, finder.reader, finder.ending).voxels
+    if not is_new:
+        return before, set()
+    try:
+        other = FinishedLabel.of(finder.read(case, laid))
+    except BadCase as error:  # it is kept as it is
+        finder.report.warn(case, str(error))
+        return before, set()
+    axis = NUMPY_AXIS[finder.slices_of(case, laid).axis]
+    found = check_slices(
+        other.voxels, finder.prediction(case), axis, _waiting(finder, case, other), finder.ignore, before
+    )
+    take = {*found.to_take(False), *_welcome(finder, case, other, found, False)}
+    merged = merge_slices(before, other.voxels, axis, take, finder.ignore).label
+    return merged, take
+
+
+def _waiting(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[int, ...]:
+    """The slices that wait for a label, of those that a file may label."""
+    waiting = finder.campaign.waiting_slices().get(case)
+    asked = None if waiting is None else waiting.within(finder.slices_of(case, label.file))
+    return () if asked is None else asked.slices
+
+
+def _welcome(finder: LabelFinder, case: str, label: FinishedLabel, found: SliceCheck, also_drawn: bool) -> set[int]:
+    """Of the slices that were drawn and that nobody asked for, those to take: in ``labelsTr``, whatever a person drew there."""
+    if also_drawn or not finder.is_in_use(case, label.file):
+        return set(found.drawn) if also_drawn else set()
+    predicted, axis = finder.prediction(case), NUMPY_AXIS[finder.slices_of(case, label.file).axis]
+    return {
+        index
+        for index in found.drawn
+        if predicted is None or not np.array_equal(label.voxels.take(index, axis), predicted.take(index, axis))
+    }
 
 
 def _say(
@@ -85,7 +121,7 @@ def _say(
     axis: str,
     found: SliceCheck,
     kept: Iterable[int],
-    also_drawn: bool,
+    left: Iterable[int],
     confirmed: bool,
 ) -> None:
     sentences = []
@@ -95,8 +131,8 @@ def _say(
         sentences.append(f"{_words(found.untouched, axis)}: as predicted, taken as right.")
     if found.absent:
         sentences.append(f"{_words(found.absent, axis)}: not labelled, still waited for.")
-    if found.drawn and not also_drawn:
-        sentences.append(f"{_words(found.drawn, axis)}: drawn, but not asked for; --also-drawn takes them, too.")
+    if left := tuple(sorted(left)):
+        sentences.append(f"{_words(left, axis)}: drawn, but not asked for; --also-drawn takes them, too.")
     if kept := tuple(kept):
         sentences.append(f"{_words(kept, axis)}: labelled before and empty now; the earlier label stays.")
     finder.report.warn(case, *(f"Case {case}, {sentence}" for sentence in sentences))

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from nnunet_active.campaign.slice_campaigns import without_new_slices
 from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.data.preprocessing import PreprocessingReport, preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
@@ -202,7 +203,8 @@ def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = No
         workspace.source = opened.models[0]  # what was just kept beside the plans
         for line in opened.planner.lines():
             log(line)
-    report = preprocess_dataset(workspace.raw, workspace.store, workspace.dataset_json, options.processes)
+    raw = without_new_slices(workspace.raw, workspace.store, workspace.dataset_json)
+    report = preprocess_dataset(raw, workspace.store, workspace.dataset_json, options.processes)
     for sentence in (*report.warnings.values(), *report.problems.values()):
         log(f"WARNING: {sentence}")
     return Prepared(options, workspace, report, opened)

@@ -23,7 +23,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.slices_at_start import slices_at_start
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.selector import run_query
-from nnunet_active.returned.ingest import note_labels
+from nnunet_active.returned.found_labels import note_labels, settle_found
 from nnunet_active.training.known_slices import KnownSlices
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import EmptyPool
@@ -263,19 +263,21 @@ class QuerySession:
 
     def _mark(self, cases: list[str], epoch: int = 0, slices: dict[str, SliceRequest] | None = None) -> list[str]:
         if self.campaign.asks_a_person:
-            note_labels(self.campaign, cases, self.log)
+            note_labels(self.campaign, cases, self.log, slices)
         return self.campaign.mark_labelled(cases, epoch, slices)
 
     def _reveal(self, epoch: int, cases: tuple[str, ...]) -> dict[str, str]:
         oracle = self.workspace.oracle
-        ready, refused = oracle.reveal(cases)
-        new = self._mark(ready, slices=oracle.slices)
+        joined, unsettled = settle_found(self.campaign, cases, self.log)
+        ready, refused = oracle.reveal([case for case in cases if case not in unsettled])
+        slices = oracle.slices and {case: one.joined(joined.get(case)) for case, one in oracle.slices.items()}
+        new = self._mark(ready, slices=slices)
         if new:
             campaign = self.campaign
             slices = f", {campaign.labels_known()} slices" if campaign.asks_for_slices else ""
             self.log(f"Labelled: {', '.join(new)}. Training set: {len(campaign.labelled())} cases{slices}.")
             self.event(epoch, "labelled", cases=new)
-        return refused
+        return {**unsettled, **refused}
 
     def event(self, epoch: int, event: str, **content: Any) -> None:
         """Note something in the log file."""

@@ -30,7 +30,9 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.returned.ingest import KEPT, ingest, note_labels
+from nnunet_active.returned.found_labels import note_labels
+from nnunet_active.returned.ingest import ingest
+from nnunet_active.returned.label_desk import KEPT
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
 
@@ -576,3 +578,70 @@ def test_a_damaged_split_file_is_named_before_any_label_moves(target, folder, na
     with pytest.raises(CampaignError, match=re.escape(file.name)):
         take()
     assert content(target.root) == before and not (target.raw / "labelsTr" / "case_1.nii.gz").exists()
+
+
+# ---- a folder under another name -------------------------------------------------------------------------------------------------
+
+
+def another_way_to(folder, how: str, tmp_path, monkeypatch):
+    if how == "relative":
+        monkeypatch.chdir(folder.parent)
+        return folder.relative_to(folder.parent)
+    place = tmp_path / "another way"
+    if how == "moved":
+        return folder.rename(place)
+    if how == "copied without its times":
+        return shutil.copytree(folder, place, copy_function=shutil.copyfile)
+    place.symlink_to(folder)
+    return place
+
+
+@pytest.mark.parametrize("how", ["relative", "moved", "link", "copied without its times"])
+def test_an_old_label_never_comes_back_over_its_correction_by_another_path(target, folder, tmp_path, monkeypatch, how):
+    edit(folder, "case_3")
+    take()
+    better, best = truth(3), truth(3)
+    better[0, 0, 0], best[0, 0, :2] = 1, 2
+    write_image(target.raw / "labelsTr" / "case_3.nii.gz", better, spacing=SPACING)
+    assert list(take().corrected) == ["case_3"]
+    write_image(target.raw / "labelsTr" / "case_3.nii.gz", best, spacing=SPACING)  # not taken up yet
+    edit(folder, "case_1")  # finished later
+    report = take(another_way_to(folder, how, tmp_path, monkeypatch))
+    assert list(report.taken) == ["case_1"] and not report.corrected and not report.refused
+    np.testing.assert_array_equal(label_of(target, "case_3"), best)
+    said = "taken before and replaced by a newer label, which stays" in " ".join(report.warnings.get("case_3", []))
+    assert said == (how in ("moved", "copied without its times"))
+    assert list(take().corrected) == ["case_3"]
+    np.testing.assert_array_equal(voxels(target.preprocessed / "gt_segmentations" / "case_3.nii.gz"), best)
+
+
+def test_a_label_whose_file_in_labelstr_is_gone_comes_back_from_a_moved_folder(target, folder, tmp_path):
+    edit(folder, "case_3")
+    take()
+    (target.raw / "labelsTr" / "case_3.nii.gz").unlink()
+    take(folder.rename(tmp_path / "elsewhere"))
+    np.testing.assert_array_equal(label_of(target, "case_3"), truth(3))
+
+
+def test_a_step_back_in_the_hand_off_folder_or_in_labelstr_is_a_correction(target, folder):
+    file = edit(folder, "case_3")
+    first = file.read_bytes()
+    take()
+    better = truth(3)
+    better[0, 0, 0] = 2
+    edit(folder, "case_3", better)
+    take()
+    file.write_bytes(first)
+    assert list(take().corrected) == ["case_3"]
+    np.testing.assert_array_equal(label_of(target, "case_3"), truth(3))
+    write_image(target.raw / "labelsTr" / "case_3.nii.gz", better, spacing=SPACING)
+    assert list(take().corrected) == ["case_3"]
+
+
+def test_nnunet_raw_by_a_relative_path_finds_no_second_label(target, folder, monkeypatch):
+    edit(folder, "case_3")
+    take()
+    monkeypatch.chdir(target.root)
+    monkeypatch.setenv("nnUNet_raw", "nnUNet_raw")
+    report = take()
+    assert not report.taken and not report.corrected and not report.warnings

@@ -17,78 +17,28 @@ from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from tiny_dicom import contours_of, write_structure_set
 from tiny_mitk import accept
+from tiny_slices import (
+    IGNORE,
+    annotate,
+    answered_once,
+    ask,
+    assert_labelled,
+    campaign_of,
+    seed_of,
+    take,
+    voxels,
+    write_slices,
+)
 from tiny_target import NAME, PLANS, SHAPE, truth
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.partial_labels import keep_slices
-from nnunet_active.returned.ingest import ingest
-from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.explanation import choice_lines, explain_choice
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.target_preparation import SelectOptions
-from nnunet_active.util.log import silent
 from nnunet_active.workspace import Workspace
 
-IGNORE = 3
-SLICES = {"unit": "slice", "per_case": 2}
-
-
 MADE = {"labelled": 0, "unlabelled": 4}
-
-
-def campaign_of(target) -> Campaign:
-    return Campaign.open(target.preprocessed, "0")
-
-
-def ask(target, n: int = 4):
-    options = SelectOptions(
-        NAME,
-        target.configuration,
-        model=target.model,
-        n=n,
-        strategy="random",
-        settings=dict(SLICES),
-        add_ignore_label=True,
-        processes=1,
-    )
-    result = select(options, log=silent)
-    assert not result.problems
-    campaign = campaign_of(target)
-    return campaign.rounds[-1], campaign.handoff_folder(len(campaign.rounds))
-
-
-def take(**how):
-    return ingest(NAME, "0", log=silent, **how)
-
-
-def voxels(file) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-
-
-def seed_of(case: str) -> int:
-    return int(case[-1])
-
-
-def annotate(folder, case: str, slices, ending: str = ".nii.gz", label=None) -> None:
-    """Draw the truth in the slices that are asked for, and save in one of the usual ways."""
-    file = folder / case / f"{case}.nii.gz"
-    image = sitk.ReadImage(str(file))
-    array = sitk.GetArrayFromImage(image)
-    array[list(slices)] = (truth(seed_of(case)) if label is None else label)[list(slices)]
-    if ending == ".seg.nrrd":  # as 3D Slicer does: it knows segments, and nothing of the ignore value
-        segmentation = sitk.ReadImage(str(folder / case / f"{case}.seg.nrrd"))
-        shown = np.where(array == IGNORE, 0, array)
-        edited = sitk.GetImageFromArray(shown.astype(np.uint8))
-        edited.CopyInformation(segmentation)
-        for key in segmentation.GetMetaDataKeys():
-            edited.SetMetaData(key, segmentation.GetMetaData(key))
-        sitk.WriteImage(edited, str(folder / case / f"{case}.seg.nrrd"), True)
-        return
-    edited = sitk.GetImageFromArray(array)
-    edited.CopyInformation(image)
-    sitk.WriteImage(edited, str(file if ending == ".nii.gz" else folder / case / f"{case}{ending}"), True)
 
 
 def test_three_rounds_with_three_programs_and_then_a_stock_training_and_prediction(target):
@@ -405,3 +355,106 @@ def test_contours_of_a_structure_set_follow_the_rules_of_slices(target):
     assert list(report.taken) == [case] and f"slice {second + 1} along z: empty" in " ".join(report.warnings[case])
     label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
     np.testing.assert_array_equal(label, keep_slices(drawn, 0, [first, second], IGNORE))
+
+
+# --- what lies in labelsTr --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elsewhere", [IGNORE, 0])
+def test_a_label_of_the_new_slices_alone_that_is_put_into_labelstr_is_joined_with_the_earlier_ones(target, elsewhere):
+    case, first, new, _ = answered_once(target)
+    file = target.raw / "labelsTr" / f"{case}.nii.gz"
+    before, saved = file.read_bytes(), write_slices(target, file, case, new, elsewhere)
+    report = take()
+    assert list(report.taken) == [case] and "holds the slices that were labelled before" in report.warnings[case][-1]
+    assert_labelled(target, case, {*first, *new})
+    kept = {one.read_bytes() for one in (campaign_of(target).folder / "replaced_labels").glob(f"{case}__*")}
+    assert kept == {before, saved}
+    again = take()
+    assert not again.taken and not again.corrected and not again.refused and not again.warnings
+
+
+def test_what_a_person_drew_in_labelstr_without_being_asked_counts_and_a_copied_prediction_does_not(target):
+    case, first, new, (_, second) = answered_once(target)
+    file = target.raw / "labelsTr" / f"{case}.nii.gz"
+    predicted = voxels(second / case / f"{case}_prediction.nii.gz")
+    true, others = truth(seed_of(case)), {*range(SHAPE[0])} - {*first, *new}
+    drawn = next(one for one in others if true[one].any() and not np.array_equal(true[one], predicted[one]))
+    copied = [one for one in others - {drawn} if predicted[one].any()]
+    write_slices(target, file, case, [*new, drawn])
+    label = sitk.ReadImage(str(file))
+    array = sitk.GetArrayFromImage(label)
+    array[copied] = predicted[copied]
+    joined = sitk.GetImageFromArray(array)
+    joined.CopyInformation(label)
+    sitk.WriteImage(joined, str(file), True)
+    take()
+    assert_labelled(target, case, {*first, *new, drawn})
+
+
+@pytest.mark.parametrize("how", ["relative", "moved", "link"])
+def test_zeros_of_a_folder_of_an_earlier_round_are_no_answer_to_a_later_one_by_whatever_path(target, monkeypatch, how):
+    made, folder = ask(target)
+    for case, request in made.slices.items():
+        annotate(folder, case, request.slices)
+    take()
+    later, _ = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    corrected = truth(seed_of(case))
+    corrected[asked, 0, 0] = 2
+    annotate(folder, case, [asked], ".seg.nrrd", corrected)  # with 0 wherever nothing is drawn
+    (folder / case / f"{case}.nii.gz").unlink()
+    place = target.root / "another"
+    if how == "relative":
+        monkeypatch.chdir(folder.parent)
+        place = folder.relative_to(folder.parent)
+    elif how == "moved":
+        folder.rename(place)
+    else:
+        place.symlink_to(folder)
+    report = take(folders=[place])
+    assert not report.taken and list(report.corrected) == [case] and not report.warnings and not report.refused
+    assert campaign_of(target).waiting_slices() == later.slices and campaign_of(target).labels_known() == 4
+
+
+def test_an_old_label_of_slices_comes_back_over_no_correction_from_a_moved_folder(target):
+    case, first, _, (folder, _) = answered_once(target)
+    corrected = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    corrected[first[0], 0, 0] = 2
+    image = sitk.ReadImage(str(target.raw / "labelsTr" / f"{case}.nii.gz"))
+    edited = sitk.GetImageFromArray(corrected)
+    edited.CopyInformation(image)
+    sitk.WriteImage(edited, str(target.raw / "labelsTr" / f"{case}.nii.gz"), True)
+    assert list(take().corrected) == [case]
+    report = take(folders=[folder.rename(target.root / "moved")])
+    assert not report.corrected and not report.taken
+    np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), corrected)
+
+
+@pytest.mark.parametrize("elsewhere", [IGNORE, 0])
+def test_of_two_deliveries_during_one_training_neither_is_lost(target, elsewhere):
+    case, first, new, _ = answered_once(target, 8)
+    assert len(new) == 2
+    # whoever draws the first of the two slices has foreground in it: nobody else's zeros may count for it
+    drawn = sorted(new, key=lambda index: not truth(seed_of(case))[index].any())
+    for reader, index in zip(("one", "other"), drawn, strict=True):
+        write_slices(
+            target, target.root / reader / f"{case}.nii.gz", case, [index], IGNORE if reader == "one" else elsewhere
+        )
+    with campaign_of(target).lock():  # a training is under way
+        assert take(folders=[target.root / "one"]).delivered == [case]
+        report = take(folders=[target.root / "other"])
+        assert report.delivered == [case] and not report.refused
+    report = take()
+    assert list(report.taken) == [case] and not report.refused
+    assert_labelled(target, case, {*first, *new})
+
+
+def test_a_label_that_lies_in_labelstr_and_was_not_taken_yet_is_joined_with_one_from_elsewhere(target):
+    case, first, new, _ = answered_once(target, 8)
+    drawn = sorted(new, key=lambda index: not truth(seed_of(case))[index].any())
+    write_slices(target, target.raw / "labelsTr" / f"{case}.nii.gz", case, drawn[:1])
+    write_slices(target, target.root / "mine" / f"{case}.nii.gz", case, drawn[1:])
+    assert list(take(folders=[target.root / "mine"]).taken) == [case]
+    assert_labelled(target, case, {*first, *new})

@@ -1,0 +1,46 @@
+"""Which round a file answers that came back: that of the hand-off folder in which it lies, wherever that folder is by now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.util.errors import MissingInput
+
+
+def answered_round(campaign: Campaign, case: str, file: Path) -> int | None:
+    """The number of the round; None: the file answers all that was ever asked for of the case.
+
+    Args:
+        campaign: opened.
+        case: identifier.
+        file: of the case; its folder may be named by a relative path or through a link, and may have been moved or copied.
+    """
+    recorded: dict[Path, int] = {}
+    for one in campaign.rounds:  # of several rounds in one folder, the last one completed it
+        if (folder := campaign.handoff_folder(one.number)) is not None:
+            recorded[folder.resolve()] = one.number
+    for folder in _folders_above(file):
+        number = recorded.get(folder.resolve()) or _own_record(campaign, folder)
+        if number is not None and any(case in one.slices for one in campaign.rounds[:number]):
+            return number
+    return None
+
+
+def _folders_above(file: Path) -> list[Path]:
+    """From the innermost on; first as the path names them, then as they are behind links."""
+    return list(dict.fromkeys([*file.absolute().parents, *(file.parent.resolve() / file.name).parents]))
+
+
+def _own_record(campaign: Campaign, folder: Path) -> int | None:
+    """The round that a hand-off folder says of itself, if it is one of this campaign."""
+    if not (folder / HANDOFF_FILE).is_file():
+        return None
+    try:
+        content = read_handoff(folder)
+    except MissingInput:
+        return None
+    ours = (content.get("dataset"), str(content.get("fold"))) == (campaign.place.dataset, campaign.fold)
+    number = content.get("round")
+    return number if ours and isinstance(number, int) and 0 < number <= len(campaign.rounds) else None

@@ -1,0 +1,183 @@
+"""Finished labels are laid into ``labelsTr``, checked in and noted: the steps of ``ingest``, and of a training that finds labels."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import Any
+
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.label_agreement import compare
+from nnunet_active.data.label_writer import write_label
+from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.returned.finished_label import FinishedLabel
+from nnunet_active.returned.ingest_report import IngestReport
+from nnunet_active.returned.label_copies import file_state, is_same_place, keep_copy, place_of
+from nnunet_active.returned.label_finder import LabelFinder
+from nnunet_active.returned.slice_merge import merge_returned
+from nnunet_active.returned.taken_before import TakenBefore
+from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
+from nnunet_active.util.log import Log
+from nnunet_active.util.moments import now_in_utc
+
+KEPT = "replaced_labels"
+
+
+class LabelDesk:
+    """Where finished labels are laid, checked in and noted.
+
+    Args:
+        campaign: opened.
+        finder: looks for its labels.
+        report: where what was done is said.
+        log: where to tell of progress.
+    """
+
+    def __init__(self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Log) -> None:
+        self.campaign, self.finder, self.report, self.log = campaign, finder, report, log
+        self.kept = campaign.folder / KEPT
+        self.retrospective = not campaign.asks_a_person
+
+    def check_arguments(self, decline: list[str]) -> None:
+        """Whether all that was named is there.
+
+        Raises:
+            MissingInput, CampaignError: something is not; nothing is written.
+        """
+        finder, waiting = self.finder, self.campaign.waiting()
+        for case in decline:
+            if case not in waiting:
+                raise CampaignError(
+                    f"--decline {case}: no label is waited for; {', '.join(waiting) or 'no case'} is waiting in fold "
+                    f"{self.campaign.fold}."
+                )
+        for case in sorted(finder.accept):
+            if case not in finder.raw.cases:
+                raise CampaignError(f"--accept-unchanged {case}: {finder.raw_folder} has no such case.")
+        for folder in finder.folders:
+            if not folder.is_dir():
+                raise MissingInput(f"--from {folder} was not found; name the folder in which the finished labels are.")
+        if finder.folders and self.retrospective:
+            raise CampaignError(
+                "The labels of a retrospective campaign are in labelsTr from the start and are revealed as they are asked for; leave "
+                "--from away, or start a campaign with nnunet_active init ... --oracle folder."
+            )
+
+    def deliver(self, labels: dict[str, FinishedLabel], also_drawn: bool = False) -> dict[str, FinishedLabel]:
+        """Put labels into ``labelsTr``; returns those that are there."""
+        there = {}
+        for case, label in labels.items():
+            try:
+                label = merge_returned(self.finder, case, label, also_drawn)
+                self._deliver(case, label)
+            except BadCase as error:
+                self.report.refused[case] = str(error)
+            else:
+                there[case] = label
+        return there
+
+    def _deliver(self, case: str, label: FinishedLabel) -> None:
+        """What was in ``labelsTr``, or was used until now, is kept."""
+        finder = self.finder
+        target, used = finder.target(case), finder.used(case)
+        if used.is_file() and not (target.is_file() and used.read_bytes() == target.read_bytes()):
+            keep_copy(used, self.kept, case, finder.ending)  # somebody wrote over the label in labelsTr
+        if self._content(case, target, label) != label.digest:
+            kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
+            image = finder.raw.cases[case].images[0]
+            said = write_label(case, label.voxels, target, image, finder.dataset_json, finder.reader)
+            self.report.warn(case, *said)
+            if kept is not None and is_same_place(label.file, target):
+                self.report.warn(
+                    case,
+                    f"Case {case}: {target} holds the slices that were labelled before, too; as it was, it is kept as {kept}.",
+                )
+        label.files[place_of(target)] = [*file_state(target), label.digest]
+
+    def _content(self, case: str, target: Path, label: FinishedLabel) -> str | None:
+        """Digest of what the file in ``labelsTr`` holds; None: it is not there, or cannot be read."""
+        if not target.is_file():
+            return None
+        if is_same_place(label.file, target):
+            return label.contents[0]
+        try:
+            return self.finder.read(case, target).content
+        except BadCase:
+            return None
+
+    def take_up(self, labels: dict[str, FinishedLabel]) -> None:
+        """Preprocess labels that are in ``labelsTr``, and count their cases as labelled; the caller holds the campaign."""
+        campaign, finder = self.campaign, self.finder
+        complete = campaign.folds_are_complete
+        finder.read_raw()  # with the new labels
+        for case in campaign.waiting() if self.retrospective else labels:
+            try:
+                if case not in finder.raw.cases:
+                    raise BadCase(finder.raw.problems.get(case, f"Case {case} is not in {finder.raw_folder} any more."))
+                label = (
+                    FinishedLabel.of(finder.read(case, finder.label_file(case))) if self.retrospective else labels[case]
+                )
+                self.report.warn(case, *preprocess_case(finder.raw.cases[case], finder.store, finder.dataset_json))
+            except BadCase as error:
+                self.report.refused[case] = str(error)
+                continue
+            if label.slices is not None:  # facts of some slices do not say that a later round was taken up
+                self._mark(case, label)
+            self.record(case, label)
+            self._mark(case, label)
+        if campaign.folds_are_complete and not complete:
+            self.report.notes.append(
+                f"Every one of the {campaign.settings.folds} folds has a labelled case now, so that all of them can be trained."
+            )
+
+    def record(self, case: str, label: FinishedLabel) -> None:
+        """Keep the facts, before the case counts as labelled: a kill in between makes the next run do both again."""
+        campaign = self.campaign
+        earlier = campaign.ingested.get(case, {})
+        settled = self.finder.is_settled(case) and (bool(earlier) or campaign.status_of(case) != "excluded")
+        # labelled without a record (from the start, or by hand): something was replaced if something was kept
+        kept = any(self.kept.glob(f"{glob.escape(case)}__*"))
+        differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
+        corrected = settled and differs and label.slices is None
+        settled = settled and label.slices is None
+        contents = list(dict.fromkeys([*TakenBefore.of(earlier).contents, *label.contents, label.digest]))
+        if settled and earlier and not corrected:  # the same content, saved again
+            campaign.record_label(case, {**earlier, "files": label.files, "contents": contents})
+            return
+        facts = {
+            **self._facts(case, label),
+            "file": os.path.abspath(label.file),
+            "digest": label.digest,
+            "files": label.files,
+            "contents": contents,
+            "corrections": int(earlier.get("corrections", 0)) + int(corrected),
+        }
+        campaign.record_label(case, facts)
+        if corrected or not settled:
+            (self.report.corrected if corrected else self.report.taken)[case] = facts
+            self.log(f"{case}: {'corrected label' if corrected else 'label'} taken over from {label.file}")
+
+    def _facts(self, case: str, label: FinishedLabel) -> dict[str, Any]:
+        """When the label came, and how it compares with the prediction."""
+        finder = self.finder
+        # formats without millimetres have unit steps
+        voxel = Geometry.of_file(finder.raw.cases[case].images[0], label.voxels.shape).voxel_mm3
+        return {
+            "time": now_in_utc(),
+            **compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], voxel),
+        }
+
+    def _mark(self, case: str, label: FinishedLabel) -> None:
+        campaign = self.campaign
+        status = campaign.status_of(case)
+        if status == "held out":
+            self.report.notes.append(f"Case {case} is held out; its label is used for validation only.")
+        elif status == "excluded":
+            self.report.notes.append(
+                f"Case {case} is left out of fold {campaign.fold}; its label is kept, but not trained on."
+            )
+        else:
+            in_part = label.slices is not None or self.finder.slices_of(case, label.file) is not None
+            campaign.mark_labelled([case], slices=None if not in_part else {case: label.slices} if label.slices else {})
