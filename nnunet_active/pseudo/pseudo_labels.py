@@ -242,9 +242,7 @@ def read_reliable_set(folder: Path) -> ReliableSet | None:
         record = json.loads((Path(folder) / RECORD).read_text())
         if record["format"] != FORMAT:
             return None
-        table = read_csv(
-            Path(folder) / TABLE, dtype={"case": str, "nearest_labelled": str}, keep_default_na=True
-        ).set_index("case")
+        table = read_csv(Path(folder) / TABLE, dtype={"case": str, "nearest_labelled": str}).set_index("case")
     except (OSError, ValueError, KeyError):
         return None
     cases = (*record["cases"], *record.get("filled", ()))

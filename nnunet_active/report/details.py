@@ -63,7 +63,7 @@ def comparisons(campaign: Campaign, results: Path) -> list[dict[str, Any]]:
     found = []
     for file in sorted(files, key=lambda one: one.stat().st_mtime, reverse=True):
         try:
-            table = read_csv(file, dtype={"case": str})
+            table = read_csv(file, dtype=dict.fromkeys(("case", "network", "reference", "label"), str))
         except (OSError, ValueError):
             continue
         rows = [[as_text(value) for value in row] for row in table.itertuples(index=False)]

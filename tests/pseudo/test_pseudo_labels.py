@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import blosc2
 import numpy as np
 import pandas as pd
@@ -17,12 +19,16 @@ from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.pseudo.pseudo_labels import (
+    FORMAT,
+    RECORD,
+    TABLE,
     Predicting,
     make_reliable_set,
     read_reliable_set,
 )
 from nnunet_active.scoring.reliability import semantic_distance
 from nnunet_active.util.log import silent
+from nnunet_active.util.tables import write_csv
 
 EVERYONE = {"confident_fraction": 1.0, "nearer_fraction": 1.0}
 
@@ -161,6 +167,17 @@ def test_what_was_made_can_be_read_again_and_replaces_that_of_the_round_before(r
     assert again.record["labelled"] == ["case_0", "case_1"]
     (second.folder / f"{second.cases[0]}.b2nd").unlink()
     assert read_reliable_set(second.folder) is None
+
+
+@pytest.mark.parametrize("case", ["NA", "null", "nan", "001", "1e5"])
+def test_a_case_keeps_its_name_whatever_a_table_might_take_it_for(tmp_path, case):
+    facts = {"confidence": [0.9, 0.8], "distance": [0.1, np.nan], "nearest_labelled": [case, ""]}
+    write_csv(tmp_path / TABLE, pd.DataFrame({**facts, "reliable": [True, False]}, index=[case, "other"]), "case")
+    (tmp_path / RECORD).write_text(json.dumps({"format": FORMAT, "cases": [case], "labelled": [case]}))
+    (tmp_path / f"{case}.b2nd").touch()
+    made = read_reliable_set(tmp_path)
+    assert list(made.table.index) == [case, "other"] and list(made.table["nearest_labelled"]) == [case, ""]
+    assert np.isnan(made.table["distance"]["other"]) and made.lines()
 
 
 def test_a_set_made_again_is_the_same_and_a_failure_leaves_nothing_half_done(retrospective, monkeypatch):
