@@ -29,7 +29,13 @@ _TILTED = 5.0  # degrees; less is not worth a sentence
 
 
 def case_card(
-    campaign: Campaign, query: Query, case: str, raw: RawDataset, plans: dict, pictures: bool = True
+    campaign: Campaign,
+    query: Query,
+    case: str,
+    raw: RawDataset,
+    plans: dict,
+    pictures: bool = True,
+    handed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Everything that the page says of one case.
 
@@ -40,6 +46,7 @@ def case_card(
         raw: where its images are.
         plans: content of the plans file.
         pictures: False leaves the images out.
+        handed: what the round's hand-off folder says of its cases; None: it is read here.
 
     Returns:
         ``case``, ``status``, ``open_first``, ``facts`` (sentences), ``notes`` (what is missing), ``factors`` and ``scores`` (see
@@ -71,7 +78,9 @@ def case_card(
     }
     if case in campaign.declined:
         card["facts"].append(f"Declined: {campaign.declined[case] or 'no reason was given'}.")
-    card["facts"] += _look_first(campaign, query.number, case)
+    card["facts"] += _look_first(
+        handoff_content(campaign.handoff_folder(query.number)) if handed is None else handed, case
+    )
     if not pictures:
         return card
     if case not in raw.cases:
@@ -245,9 +254,9 @@ def _volumes(query: Query, case: str, metric: bool) -> list[str]:
     return [f"Predicted: {', '.join(f'{name} {value * each:.{digits}f}' for name, value in classes.items())} {unit}."]
 
 
-def _look_first(campaign: Campaign, number: int, case: str) -> list[str]:
+def _look_first(handed: Mapping[str, Any], case: str) -> list[str]:
     """The slices that the hand-off folder recommends, where it can be read."""
-    entry = handoff_content(campaign.handoff_folder(number)).get(case) or {}
+    entry = handed.get(case) or {}
     wanted = entry.get("slices")
     if not isinstance(wanted, Mapping):
         return []

@@ -24,6 +24,7 @@ from nnunet_active.report.ranking import as_text, ranking
 from nnunet_active.report.slice_table import slice_table
 from nnunet_active.report.slices import TOP_OF_SCALE, scale_colours
 from nnunet_active.report.standing import standing
+from nnunet_active.rounds.labels_at_hand import handoff_content
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import meaning
 from nnunet_active.util.atomic import write_text
@@ -68,10 +69,11 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
         except ActiveError as error:
             problems.append(f"Round {one.number} cannot be shown: {error}")
             continue
+        handed = handoff_content(campaign.handoff_folder(one.number))
         for case in one.requested:
             draw = pictures and drawn < MOST_CASES
             drawn += draw
-            content["cards"].append(_card(campaign, query, case, raw, plans, draw))
+            content["cards"].append(_card(campaign, query, case, raw, plans, draw, handed))
         rounds.append(content)
     colours = colour_of_name(raw.dataset_json)
     answer = first_answer(campaign, results)
@@ -121,9 +123,11 @@ def render(content: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(**content, inline=inline)
 
 
-def _card(campaign: Campaign, query: Query, case: str, raw: RawDataset, plans: dict, draw: bool) -> dict[str, Any]:
+def _card(
+    campaign: Campaign, query: Query, case: str, raw: RawDataset, plans: dict, draw: bool, handed: dict[str, Any]
+) -> dict[str, Any]:
     try:
-        return case_card(campaign, query, case, raw, plans, draw)
+        return case_card(campaign, query, case, raw, plans, draw, handed)
     except (ActiveError, OSError, ValueError, KeyError) as error:  # one case must not cost the others their report
-        without = case_card(campaign, query, case, raw, plans, pictures=False)
+        without = case_card(campaign, query, case, raw, plans, False, handed)
         return {**without, "notes": [f"Pictures are missing: {type(error).__name__}: {error}"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,31 @@ class Returned:
 def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> dict[str, Returned]:
     """The state of every waiting case; files are only read."""
     rounds = {case: one.number for one in campaign.rounds for case in one.requested}
-    return {case: _look(campaign, raw, store, case, rounds[case]) for case in campaign.waiting()}
+    # all of them, as ingest has it: one file belongs to one case
+    cases = dict.fromkeys([*raw.cases, *raw.problems, *campaign.requested()])
+    folders = dict.fromkeys(campaign.handoff_folder(number) for number in rounds.values())
+    handed = {folder: _Handed(folder, tuple(cases), raw.file_ending) for folder in folders}
+    return {
+        case: _look(campaign, raw, store, case, rounds[case], handed[campaign.handoff_folder(rounds[case])])
+        for case in campaign.waiting()
+    }
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """A hand-off folder, read once for all of its cases, where anybody asks; None: there is none."""
+
+    folder: Path | None
+    cases: tuple[str, ...]
+    ending: str
+
+    @cached_property
+    def entries(self) -> dict:
+        return handoff_content(self.folder)
+
+    @cached_property
+    def files(self) -> dict[str, list[Path]]:
+        return {} if self.folder is None else find_label_files(self.folder, self.cases, self.ending)[0]
 
 
 def handoff_content(folder: Path | None) -> dict:
@@ -53,9 +78,8 @@ def handoff_content(folder: Path | None) -> dict:
         return {}
 
 
-def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, number: int) -> Returned:
-    folder = campaign.handoff_folder(number)
-    entry = handoff_content(folder).get(case)
+def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, number: int, handed: _Handed) -> Returned:
+    folder, entry = handed.folder, handed.entries.get(case)
     where = folder if entry is not None else None
     if case not in raw.cases:
         return Returned(False, where, raw.problems.get(case, "its images are not in the raw data set any more"))
@@ -68,7 +92,7 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             return Returned(True, where, "its label is in labelsTr and not taken up yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
-    files = find_label_files(folder, [case], raw.file_ending)[0].get(case, [])
+    files = handed.files.get(case, [])
     if not files:
         return Returned(False, folder, f"its label file is not in {folder} any more")
     archived = campaign.predictions_folder(number) / f"{case}{raw.file_ending}"

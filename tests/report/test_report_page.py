@@ -8,6 +8,7 @@ import pytest
 from report_campaign import CASES, HOSTILE, add_round, make_setting
 
 from nnunet_active.annotation.label_colours import labels_of
+from nnunet_active.report import case_card
 from nnunet_active.report import report_page as page
 from nnunet_active.report.report_page import write_report
 
@@ -178,6 +179,15 @@ def test_one_case_and_no_embeddings_make_a_page(nnunet_folders, tmp_path):
     add_round(setting, ["case_0"], archive=False, arrays={})
     _, found = make(setting, tmp_path)
     assert "does without embeddings" in found.text and "chose 1 of 1 cases" in found.text
+
+
+def test_a_hand_off_folder_is_read_once_for_the_cards_of_a_round(nnunet_folders, tmp_path, monkeypatch):
+    setting = make_setting(nnunet_folders)
+    asked = []
+    monkeypatch.setattr(page, "handoff_content", lambda folder: asked.append(folder) or {})
+    monkeypatch.setattr(case_card, "handoff_content", page.handoff_content)
+    make(setting, tmp_path, pictures=False)
+    assert len(asked) == len(setting.campaign.rounds) < len(setting.campaign.requested())
 
 
 def test_of_many_cases_the_newest_have_pictures(nnunet_folders, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from tiny_dataset import write_image
 from tiny_rounds import request, start
 
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.rounds import labels_at_hand
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 
 
@@ -77,6 +78,24 @@ def test_what_has_gone_is_said(target, tmp_path):
     assert "is not in" in found["case_1"].sentence and "lacks the channel" in found["case_2"].sentence
     shutil.rmtree(folder)
     assert look(target, campaign)["case_1"].where is None
+
+
+def test_a_hand_off_folder_is_read_and_searched_once_for_all_of_its_cases(target, tmp_path, monkeypatch):
+    campaign = start()
+    request(campaign, "case_1", "case_2", "case_3")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    tiny_handoff.edit(folder, "case_2")
+    seen = []
+    for name in ("read_handoff", "find_label_files"):
+        real = getattr(labels_at_hand, name)
+
+        def noted(place, *more, name=name, real=real):
+            seen.append((name, place))
+            return real(place, *more)
+
+        monkeypatch.setattr(labels_at_hand, name, noted)
+    assert [one.ready for one in look(target, campaign).values()] == [False, True, False]
+    assert sorted(seen) == [("find_label_files", folder), ("read_handoff", folder)]
 
 
 def test_a_damaged_or_absent_record_is_an_empty_one(tmp_path):
