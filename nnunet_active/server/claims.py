@@ -19,7 +19,7 @@ _WORKING, _SENT, _TAKEN = "working", "sent", "taken"
 
 @dataclass
 class _Claim:
-    """Of one case: the annotator's name, how far it is, and the round that asked for the case."""
+    """Of one case: the annotator's name, how far it is, and the last round of those that had asked for the case when it was shown."""
 
     client: str
     state: str = _WORKING
@@ -70,12 +70,23 @@ class Claims:
         with self._lock:
             return self._claims[case].client if case in self._claims else None
 
-    def claim(self, case: str, client: str, number: int) -> str:
-        """The annotator who has a waiting case, which the round ``number`` asked for; where nobody has it, ``client`` from now on."""
+    def claim(self, case: str, client: str, number: int, in_slices: bool = False) -> str:
+        """The annotator who has a waiting case, which the round ``number`` asked for; where nobody has it, ``client`` from now on.
+
+        Where rounds ask for slices, whoever was shown the case for an earlier round keeps that round: slices that were not shown are
+        not labelled.
+        """
         with self._lock:
-            if self._is_free(case, number):
+            own = self._claims.get(case)
+            shown_before = in_slices and own is not None and own.client == client and own.round < number
+            if self._is_free(case, number) and not shown_before:
                 self._set(case, _Claim(client, round=number))
             return self._claims[case].client
+
+    def shown(self, case: str) -> int | None:
+        """The last round of those that had asked for a case when its annotator was shown it; None: nobody was."""
+        with self._lock:
+            return self._claims[case].round if case in self._claims else None
 
     def sent(self, case: str, client: str, number: int, taken: bool) -> None:
         """A label was accepted.
@@ -83,7 +94,7 @@ class Claims:
         Args:
             case: of which.
             client: whose.
-            number: of the round that asked for it.
+            number: of the round that it answers.
             taken: whether the campaign counts it already; else it waits for whoever holds the campaign.
         """
         with self._lock:

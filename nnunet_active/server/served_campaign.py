@@ -93,12 +93,13 @@ class ServedCampaign:
                     continue
                 first = content[case].get("open_first")
                 index = channels.index(first) if first in channels else 0
-                slices = campaign.waiting_slices().get(case) if case in one.slices else None
+                slices, waits = None, case in waiting
+                if waits and case in one.slices:  # of a later round that is not handed over yet nothing is shown
+                    slices = campaign.waiting_slices()[case].within(campaign.handed_slices(case, one.number))
+                    waits = slices is not None
                 images = raw.cases[case].images
                 found.pop(case, None)
-                found[case] = ServedCase(
-                    images[index], channels[index], prediction, case in waiting, one.number, slices
-                )
+                found[case] = ServedCase(images[index], channels[index], prediction, waits, one.number, slices)
         return found
 
     def labels(self) -> list[Label]:

@@ -126,27 +126,38 @@ class AnnotationService:
             CampaignError: it was given to somebody else.
             BadCase: the label is refused; says why.
         """
-        where = (self.served.dataset, self.served.fold, self.served.folder)
         with self._taking:
             case = self.case(name)
-            self._check_holder(name, client, case)
+            number = self._round_of_holder(name, client, case)
+            where = (self.served.dataset, self.served.fold, self.served.folder, number)
             try:
                 received = receive(where, name, case.image, sent, file_name, segments)
             except ActiveError as error:
                 raise type(error)(without_folders(str(error))) from error
-            self.claims.sent(name, client, case.round, received.taken)
+            self.claims.sent(name, client, number, received.taken)
+            now = self.case(name)
         notes = [without_folders(note) for note in received.notes]
+        if number < now.round and now.waits and now.slices is not None:
+            notes.append(
+                f"Case {name}: more was asked for since you were given it ({now.slices.words()}); press Next Sample."
+            )
         return {"image": name, "label": name, "taken": received.taken, "notes": notes}
 
-    def _check_holder(self, name: str, client: str, case: ServedCase) -> None:
-        """Whoever sends a label of a case that nobody has gets it, so that nobody else does meanwhile."""
-        holder = self.claims.claim(name, client, case.round) if case.waits else self.claims.holder(name)
+    def _round_of_holder(self, name: str, client: str, case: ServedCase) -> int:
+        """Whoever sends a label of a case that nobody has gets it, so that nobody else does meanwhile.
+
+        Returns:
+            The round that the label answers: what later ones ask for was not shown to its annotator.
+        """
+        in_slices = case.slices is not None
+        holder = self.claims.claim(name, client, case.round, in_slices) if case.waits else self.claims.holder(name)
         if holder is not None and holder != client:
             raise CampaignError(
                 f"Case {name} was given to {_called(holder)}, so that no label of it is taken from {_called(client)}."
             )
         if holder is None:
             raise CampaignError(f"Case {name} has its label already; correct it in the hand-off folder.")
+        return min(self.claims.shown(name), case.round) if in_slices else case.round
 
 
 def without_folders(sentence: str) -> str:

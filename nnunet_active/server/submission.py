@@ -19,12 +19,14 @@ import SimpleITK as sitk
 
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.mitk_tasks import ACCEPTED
+from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.data.file_endings import SLICER_ENDING, SPATIAL_ENDINGS
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import count_not_finite_in_nifti
 from nnunet_active.data.label_reader import last_line, whole_numbers
 from nnunet_active.returned.ingest import ingest
+from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.log import silent
 
@@ -48,12 +50,12 @@ class Received:
 
 
 def receive(
-    where: tuple[str, str, Path], case: str, image: Path, sent: Path, name: str, segments: Sequence[str] | None
+    where: tuple[str, str, Path, int], case: str, image: Path, sent: Path, name: str, segments: Sequence[str] | None
 ) -> Received:
     """Take a label.
 
     Args:
-        where: data set, fold and folder of the campaign.
+        where: data set, fold and folder of the campaign, and the number of the round that the label answers.
         case: whose label it is.
         image: that it was drawn on.
         sent: the file as it was sent.
@@ -64,7 +66,7 @@ def receive(
         BadCase: it is refused; one sentence. Nothing of it is kept.
         CampaignInUse: another process takes labels at this moment.
     """
-    dataset, fold, campaign = where
+    dataset, fold, campaign, number = where
     (campaign / FOLDER).mkdir(exist_ok=True)
     # a folder of its own: named after the case, for whoever looks for labels, and marked as checked
     kept = Path(tempfile.mkdtemp(dir=campaign / FOLDER, prefix=f"{case}__"))
@@ -72,6 +74,10 @@ def receive(
     try:
         place = kept / case / ACCEPTED
         place.mkdir(parents=True)
+        # it says of which round it is as a hand-off folder does: slices that a later one asks for were not shown
+        write_json(
+            kept / HANDOFF_FILE, {"format": FORMAT, "dataset": dataset, "fold": fold, "round": number, "cases": {}}
+        )
         _keep(case, image, sent, place, _ending(case, name), segments)
         report = ingest(dataset, fold, [kept], log=silent)
         if case in report.refused:

@@ -97,3 +97,12 @@ def test_a_damaged_list_is_said(tmp_path):
     (tmp_path / CLAIMS).write_text('{"a": 3}')
     with pytest.raises(CampaignError, match="is not the list of who has which case"):
         Claims(tmp_path)
+
+
+def test_where_slices_are_asked_for_the_round_that_was_shown_is_kept_until_the_case_is_given_again(tmp_path):
+    claims = Claims(tmp_path)
+    claims.next("ann", asked("a"))
+    assert claims.claim("a", "ann", 2, in_slices=True) == "ann" and claims.shown("a") == 1
+    assert Claims(tmp_path).shown("a") == 1 and claims.shown("b") is None
+    assert claims.next("ann", asked("a", number=2)) == "a" and claims.shown("a") == 2
+    assert claims.claim("a", "bob", 3, in_slices=True) == "bob" and claims.shown("a") == 3

@@ -18,7 +18,7 @@ from nnunet_active.util.errors import BadCase
 @pytest.fixture
 def where(target):
     service = served_campaign(target, "case_3", "case_1")
-    return NAME, "0", service.served.folder
+    return NAME, "0", service.served.folder, 1
 
 
 def take(target, where, file, segments=None, case="case_3", name=None):
