@@ -18,7 +18,7 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.commands import DEFAULT_PLANS, Commands
 from nnunet_active.data.cases import CaseStore, make_store
-from nnunet_active.data.dataset_json import channel_names, used_dataset_json
+from nnunet_active.data.dataset_json import distinct_channel_names, used_dataset_json
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
@@ -183,8 +183,8 @@ class Workspace:
 
     @property
     def channel_names(self) -> list[str]:
-        """Names of the image channels."""
-        return channel_names(self.dataset_json)
+        """Names of the image channels, each another one."""
+        return distinct_channel_names(self.dataset_json)
 
     @property
     def class_names(self) -> list[str]:

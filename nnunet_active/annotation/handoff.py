@@ -19,7 +19,7 @@ from nnunet_active.annotation.label_colours import Label, labels_of
 from nnunet_active.annotation.mitk_tasks import TASK_LIST, write_task_list
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
 from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
-from nnunet_active.data.dataset_json import channel_names
+from nnunet_active.data.dataset_json import distinct_channel_names
 from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
@@ -63,7 +63,7 @@ def write_handoff(
         sweep(place)  # of runs that were killed
     report = HandoffReport(folder)
     labels = labels_of(archive.dataset_json)
-    channels = channel_names(archive.dataset_json)
+    channels = distinct_channel_names(archive.dataset_json)
     content = _content(folder, archive.store.dataset_folder.name, fold, round_number, archive.ending, labels)
     for case in sorted(cases, key=lambda one: one.rank):
         name = case.raw.identifier

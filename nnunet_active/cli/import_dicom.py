@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside or a file cannot be read."""
-    from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+    from nnunet_active.data.dataset_json import distinct_channel_names, read_dataset_json
     from nnunet_active.data.dicom_import import DicomCases
     from nnunet_active.data.dicom_planes import require_pydicom
     from nnunet_active.data.dicom_series import find_series
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
             f"correct it."
         )
     content = read_dataset_json(raw / "dataset.json").content
-    channels, ending = channel_names(content), content["file_ending"]
+    channels, ending = distinct_channel_names(content), content["file_ending"]
     if not carries_geometry(ending):
         raise MissingInput(
             f"Files that end in {ending} cannot say where a scan lies; set file_ending in {raw / 'dataset.json'} to .nii.gz."

@@ -129,6 +129,22 @@ def channel_names(dataset_json: Mapping) -> list[str]:
     return list(channels.values())
 
 
+def distinct_channel_names(dataset_json: Mapping) -> list[str]:
+    """The same for people and for tables: where two channels have one name, each gets the number of its files as well.
+
+    nnU-Net's names choose the normalisation, so that ``CT`` or ``noNorm`` may be there twice.
+
+    Raises:
+        MissingInput: see :func:`channel_names`.
+
+    >>> distinct_channel_names({"channel_names": {"0": "MR", "1": "CT", "2": "MR"}})
+    ['MR 0000', 'CT', 'MR 0002']
+    """
+    names = channel_names(dataset_json)
+    times = Counter(name.casefold() for name in names)
+    return [name if times[name.casefold()] == 1 else f"{name} {index:04d}" for index, name in enumerate(names)]
+
+
 def allowed_label_values(dataset_json: Mapping) -> frozenset[int]:
     """Voxel values that a label file may have: all integers in ``labels``, regions taken apart, ``ignore`` included.
 

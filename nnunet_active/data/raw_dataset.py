@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_active.data.dataset_json import channel_names, read_dataset_json
+from nnunet_active.data.dataset_json import distinct_channel_names, read_dataset_json
 from nnunet_active.data.file_endings import PICTURE_ENDINGS, is_special, other_images
 from nnunet_active.data.label_folder import LabelFolder
 from nnunet_active.util.atomic import write_json
@@ -102,7 +102,7 @@ class RawDataset:
         self.name = self.folder.name
         self.dataset_json, notes = read_dataset_json(self.folder / "dataset.json")
         self.file_ending: str = self.dataset_json["file_ending"]
-        self.channel_names = channel_names(self.dataset_json)
+        self.channel_names = distinct_channel_names(self.dataset_json)
         self.pool_folders = tuple(dict.fromkeys(Path(p).resolve() for p in pool_folders))
         self.problems: dict[str, str] = {}
         self.warnings: dict[str, str] = {"dataset.json": " ".join(notes)} if notes else {}

@@ -17,7 +17,7 @@ from nnunet_active.annotation.records import HANDOFF_FILE, AskedSlices, HandoffC
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.dataset_json import channel_names
+from nnunet_active.data.dataset_json import distinct_channel_names
 from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
@@ -188,5 +188,10 @@ def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -
     for name in ("utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
         if name in row and pd.notna(row[name]):
             facts[name] = float(row[name])
-    first = election.get("name") or channel_names(raw.dataset_json)[0]
+    names, channel = distinct_channel_names(raw.dataset_json), election.get("channel")
+    # a name that two channels have says too little; rounds of earlier versions noted no other
+    if isinstance(channel, int) and 0 <= channel < len(names) and election.get("name") not in names:
+        first = names[channel]
+    else:
+        first = election.get("name") or names[0]
     return HandoffCase(raw.cases[case], first, query.requested.index(case) + 1, facts, asked)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+import tiny_source
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from skimage import io
 from tiny_spaces import (
@@ -19,6 +20,7 @@ from tiny_spaces import (
     MARKER,
     SHAPE,
     SPACING,
+    TUMOUR,
     add_case,
     itk_geometry,
     make_store,
@@ -30,10 +32,13 @@ from tiny_spaces import (
 
 from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
-from nnunet_active.annotation.records import AskedSlices, read_handoff, voxel_digest
+from nnunet_active.annotation.records import AskedSlices, HandoffCase, read_handoff, voxel_digest
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.dataset_json import distinct_channel_names
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.nifti import read_nifti_header
+from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.log import silent
 
@@ -492,6 +497,27 @@ def test_a_workspace_names_files_that_are_there(tmp_path):
     paths = [Path(entry.get("value")) for entry in registry.iter("entry") if entry.get("key") == "AbsolutePath"]
     assert [path.name for path in paths] == ["c_0000.nii.gz", "c_uncertainty.nii.gz", "c.nii.gz"]
     assert all(path.is_file() and path.parent == handoff.folder / "c" for path in paths)
+
+
+def test_two_channels_of_one_name_are_both_handed_over_and_the_one_to_open_first_is_the_right_one(tmp_path):
+    files = [write_itk(tmp_path / f"c_{number:04d}.nii.gz", np.eye(3), voxels(number)) for number in range(2)]
+    description = {**tiny_source.dataset_json(("MR", "MR"), TUMOUR), "file_ending": ".nii.gz"}
+    plans = {**tiny_source.plans(("3d_fullres",), 2), "image_reader_writer": "SimpleITKIO"}
+    plans["configurations"]["3d_fullres"]["spacing"] = [float(step) for step in SPACING[::-1]]
+    store = CaseStore(tmp_path / "preprocessed", plans, "3d_fullres")
+    raw = RawCase("c", tuple(files), None)
+    preprocess_case(raw, store, description)
+    names = distinct_channel_names(description)
+    folder, archive = tmp_path / "handoff", Archive(tmp_path / "archive", store, description, see_bright)
+    write_handoff(folder, [HandoffCase(raw, names[1], 1)], archive, log=silent)
+    (row,) = csv.DictReader((folder / "cases.csv").open())
+    assert (row["image"], row[f"{names[0]}_volume"]) == ("./c/c_0001.nii.gz", "./c/c_0000.nii.gz")
+    (task,) = json.loads((folder / "mitk_tasks.json").read_text())["Tasks"]
+    assert task["Image"] == "c/c_0001.nii.gz"
+    entry = read_handoff(folder)["cases"]["c"]
+    # open_in_slicer.py finds its volumes by these names
+    assert {image["channel"]: image["file"] for image in entry["images"]}[entry["open_first"]] == "c/c_0001.nii.gz"
+    assert len({image["channel"] for image in entry["images"]}) == 2
 
 
 def test_nothing_is_handed_over_as_quietly(tmp_path):

@@ -11,6 +11,7 @@ from nnunet_active.data.dataset_json import (
     channel_names,
     check_dataset_json,
     class_masks,
+    distinct_channel_names,
     label_values,
     names_of_values,
     read_dataset_json,
@@ -103,6 +104,12 @@ def test_the_older_name_of_the_channels_is_understood():
     assert channel_names({"modality": {"0": "MRI"}}) == ["MRI"]
     with pytest.raises(MissingInput, match="names no channels"):
         channel_names({})
+
+
+def test_channels_of_one_name_are_told_apart_by_the_number_of_their_files():
+    names = {"0": "CT", "1": "noNorm", "2": "ct", "3": "PET"}
+    assert distinct_channel_names({"channel_names": names}) == ["CT 0000", "noNorm", "ct 0002", "PET"]
+    assert channel_names({"channel_names": names}) == list(names.values())
 
 
 def test_entries_that_are_null_count_as_absent():

@@ -70,6 +70,18 @@ def test_a_record_that_says_little_of_its_round_is_handed_over_with_the_first_ch
     assert [case["open_first"] for case in campaign_status(campaign)["cases"]] == [""]
 
 
+def test_a_name_that_two_channels_have_is_made_out_by_the_number_that_the_round_noted(target):
+    for file in (target.raw / "dataset.json", target.preprocessed / "dataset.json"):
+        content = json.loads(file.read_text())
+        file.write_text(json.dumps({**content, "channel_names": {"0": "MR", "1": "CT", "2": "MR"}}))
+    campaign = start()
+    file = request(campaign, "case_2").folder / "selection.json"
+    election = {"channel": 2, "name": "MR", "dice": [0.1, 0.2, 0.8], "decided": True}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dominant_modality": {"case_2": election}}))
+    (one,) = run(target, campaign)
+    assert json.loads((one.folder / "handoff.json").read_text())["cases"]["case_2"]["open_first"] == "MR 0002"
+
+
 def test_a_second_time_nothing_is_predicted_and_an_edited_label_stays(target):
     campaign = start()
     request(campaign, "case_1")
