@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from tiny_rounds import copy_of, make_once, start, trained
 
 from nnunet_active.cli.main import main
-from nnunet_active.training.comparison_table import COLUMNS
+from nnunet_active.data.partly_labelled import read_label_map
+from nnunet_active.training.comparison_table import COLUMNS, read_comparison
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,16 @@ def test_labels_calibrate_the_source_network_and_a_second_forecast_predicts_noth
     assert "Expected mean Dice of the unlabelled cases" in capsys.readouterr().out
 
 
+def name_labels(file, labels, target) -> None:
+    """The rows are of the labels as they are."""
+    rows = read_comparison(file).replace({"label": {"one": labels[0], "two": labels[1]}})
+    for case in set(rows["case"]):
+        label = np.ascontiguousarray(read_label_map(target.store.folder, case)[0])
+        digest = hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
+        rows.loc[rows["case"] == case, "reference"] = digest
+    rows.to_csv(file, index=False)
+
+
 def test_an_adapted_network_is_judged_by_what_its_training_measured(target, capsys):
     start()
     checkpoint = trained(target, labelled=["case_0", "case_1", "case_2", "case_3"])
@@ -79,13 +92,13 @@ def test_an_adapted_network_is_judged_by_what_its_training_measured(target, caps
     labels = list(content["classes"])
     write_comparison(checkpoint, "prequential", 0.5, 0.7, ["case_0", "case_1", "case_2"])
     file = checkpoint.parent / "comparison.csv"
-    file.write_text(file.read_text().replace(",one,", f",{labels[0]},").replace(",two,", f",{labels[1]},"))
+    name_labels(file, labels, target)
     content = forecast(capsys)
     assert content["judged_by"] == ["case_0", "case_1", "case_2"]
     assert content["verdict"] == "label on" and content["gain"]["gain"] == pytest.approx(0.2)
     assert content["expected_dice"]["calibrated"] and 0.3 < content["expected_dice"]["mean"] < 1
     write_comparison(checkpoint, "cross_fit", 0.7, 0.5, ["case_0", "case_1", "case_2"])
-    file.write_text(file.read_text().replace(",one,", f",{labels[0]},").replace(",two,", f",{labels[1]},"))
+    name_labels(file, labels, target)
     content = forecast(capsys)
     assert content["verdict"] == "stop"
     assert any(sentence.startswith("Stop: the next labels will not pay.") for sentence in content["sentences"])
