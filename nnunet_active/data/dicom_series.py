@@ -14,6 +14,7 @@ from nnunet_active.data.dicom_planes import DicomPlane, planes_of, read_dicom_he
 from nnunet_active.data.dicom_volume import DicomVolume, stack_planes
 from nnunet_active.data.file_endings import is_special
 from nnunet_active.util.errors import BadCase, MissingInput
+from nnunet_active.util.folders import files_below
 from nnunet_active.util.progress import bar_is_shown
 
 
@@ -108,7 +109,7 @@ def find_series(folder: Path) -> FoundSeries:
     if not Path(folder).is_dir():
         raise MissingInput(f"{folder} was not found; name the folder with the DICOM files.")
     found, by_uid, numbers, taken = FoundSeries(), {}, {}, {}
-    files = [file for file in sorted(Path(folder).rglob("*")) if not file.name.startswith(".")]
+    files = [file for file in files_below(folder) if not file.name.startswith(".")]
     for file in tqdm(files, "Reading headers", disable=not bar_is_shown(), leave=False):
         if is_special(file) or not file.is_file():
             continue

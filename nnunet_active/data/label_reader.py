@@ -27,6 +27,7 @@ from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
+from nnunet_active.util.folders import files_below
 
 _SAVED_BESIDE = re.compile(r"([_(].*\.seg|_\d{4}_label)\.nrrd", re.IGNORECASE)
 
@@ -48,7 +49,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
     """Label files below ``folder`` that are named after a case.
 
     Args:
-        folder: searched at any depth; hidden and temporary files are passed over.
+        folder: searched at any depth, also through links; hidden and temporary files are passed over.
         cases: case identifiers.
         ending: the data set's own file ending.
 
@@ -62,7 +63,7 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
     found: dict[str, list[Path]] = {}
     others: list[Path] = []
     channels: dict[Path, str] = {}
-    for file in sorted(Path(folder).rglob("*")):
+    for file in files_below(folder):
         within = file.relative_to(folder)
         if any(part.startswith(".") for part in within.parts) or not file.is_file():
             continue

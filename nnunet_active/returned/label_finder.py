@@ -34,6 +34,7 @@ from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
 from nnunet_active.returned.taken_before import Kind, TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
+from nnunet_active.util.folders import files_below
 
 
 class LabelFinder:
@@ -209,7 +210,7 @@ class LabelFinder:
         digests: dict[str, set[str]] = {}
         recorded = [self.campaign.handoff_folder(one.number) for one in self.campaign.rounds]
         for folder in dict.fromkeys([*self.folders, *(folder for folder in recorded if folder is not None)]):
-            for file in folder.rglob(HANDOFF_FILE):
+            for file in (one for one in files_below(folder) if one.name == HANDOFF_FILE):
                 try:
                     for case, entry in read_handoff(file.parent)["cases"].items():
                         digests.setdefault(case, set()).add(entry["digest"])

@@ -27,6 +27,13 @@ def test_series_are_found_at_any_depth_by_patient_study_and_number(tmp_path):
     assert found.series[2].description == "late" and found.series[0].size() == "10 x 12 x 9 of 0.7812 x 1.1 x 3.3 mm"
 
 
+def test_series_are_found_in_a_folder_that_is_linked(tmp_path):
+    write_series(tmp_path / "archive" / "x", VOXELS, STEPS, PatientID="b")
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "x").symlink_to(tmp_path / "archive" / "x")
+    assert [one.patient for one in find_series(tmp_path / "scans").series] == ["b"]
+
+
 def test_other_objects_other_files_and_damaged_ones_are_no_series(tmp_path):
     files = write_series(tmp_path / "x", VOXELS, STEPS)
     write_dicom(tmp_path / "seg.dcm", np.ones((1, *SHAPE), dtype=bool), ["core"], STEPS)

@@ -160,6 +160,18 @@ def test_files_are_found_by_the_names_of_the_cases_at_any_depth(tmp_path):
     assert others == [tmp_path / "a_final.nii.gz", tmp_path / "b.nii.gz"]
 
 
+def test_labels_are_found_in_a_case_folder_that_was_moved_to_another_disk_and_linked_back(tmp_path):
+    (tmp_path / "disk" / "accepted").mkdir(parents=True)
+    (tmp_path / "handoff").mkdir()
+    for name in ("a.seg.nrrd", "accepted/a.nrrd"):
+        (tmp_path / "disk" / name).touch()
+    (tmp_path / "handoff" / "a").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "back").symlink_to(tmp_path / "handoff")
+    found, others = find_label_files(tmp_path / "handoff", ["a"], ENDING)
+    assert found == {"a": [tmp_path / "handoff" / "a" / name for name in ("a.seg.nrrd", "accepted/a.nrrd")]}
+    assert others == []
+
+
 def test_a_label_that_was_moved_says_so(tmp_path, image):
     reference = sitk.ReadImage(str(image))
     box = marked()[1:5, 2:12, 3:13]
