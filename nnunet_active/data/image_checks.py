@@ -20,6 +20,8 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
+from nnunet_active.data.gipl import ENDINGS as GIPL_ENDINGS
+from nnunet_active.data.gipl import check_gipl_is_whole
 from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
 from nnunet_active.util.errors import BadCase, MissingInput
 
@@ -176,7 +178,7 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     if kind == "image" and (fault := header_fault(Path(file))):
         raise BadCase(f"Case {case}: the image {file} {fault}.")
     try:
-        not_finite = count_not_finite_in_nifti(file)
+        not_finite = count_not_finite(file)
         with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence here
             if kind == "label":
                 array, properties = reader().read_seg(str(file))
@@ -193,13 +195,15 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     return array, _geometry(array.shape[1:], properties)
 
 
-def count_not_finite_in_nifti(file: Path) -> int:
-    """NaN and infinite voxels of a NIfTI file; raises if the file ends too early.
+def count_not_finite(file: Path) -> int:
+    """NaN and infinite voxels of a NIfTI file, 0 for others; raises if a NIfTI or GIPL file ends too early.
 
     ITK, which nnU-Net reads NIfTI with by default, hides both: a truncated file is filled up with zeros, and NaN
     becomes zero, without an error. nibabel does not. Whatever else nibabel dislikes is left to nnU-Net's reader.
     """
     name = str(file).lower()
+    if name.endswith(GIPL_ENDINGS):
+        check_gipl_is_whole(file)
     if not name.endswith((".nii", ".nii.gz")):
         return 0
     with Path(file).open("rb") as content:

@@ -23,7 +23,7 @@ from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.data.file_endings import SLICER_ENDING, SPATIAL_ENDINGS
 from nnunet_active.data.geometry import Geometry
-from nnunet_active.data.image_checks import count_not_finite_in_nifti
+from nnunet_active.data.image_checks import count_not_finite
 from nnunet_active.data.label_reader import last_line, whole_numbers
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.util.atomic import write_json
@@ -126,7 +126,7 @@ def _keep(case: str, image: Path, sent: Path, place: Path, ending: str, segments
 def _label_map(what: str, file: Path) -> tuple[np.ndarray, Geometry]:
     """Whole numbers (Z, Y, X) and where they lie: nothing goes past the names, and nothing that the file lost counts as background."""
     try:
-        unusable = count_not_finite_in_nifti(file)
+        unusable = count_not_finite(file)
         content = sitk.ReadImage(str(file))
     except Exception as error:  # SimpleITK, nibabel and gzip raise quite different things for a damaged file
         raise BadCase(f"{what} cannot be read ({_reason(error, file)}); send it again.") from error

@@ -38,7 +38,7 @@ def test_an_unreadable_image_is_named(files):
         check(files)
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".gipl"])
 @pytest.mark.parametrize("kept", [0.02, 0.1, 0.5, 0.9])
 def test_a_truncated_image_is_named_wherever_it_ends(tmp_path, ending, kept):
     file = tiny.write_image(tmp_path / f"scan{ending}", tiny.intensities(0))

@@ -116,7 +116,7 @@ def test_nan_is_refused(tmp_path, image, ending):
         read(written(tmp_path, f"a{ending}", array, image), image)
 
 
-@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".seg.nrrd"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".seg.nrrd", ".gipl", ".gipl.gz"])
 def test_a_truncated_file_is_refused(tmp_path, image, ending):
     array = np.random.default_rng(0).integers(0, 3, tiny.SHAPE).astype(np.uint8)
     file = written(tmp_path, f"a{ending}", array, image)

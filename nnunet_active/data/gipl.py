@@ -1,0 +1,37 @@
+"""GIPL files that end too early: ITK reads them without an error and fills what is missing with whatever the memory holds."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+from pathlib import Path
+
+ENDINGS = (".gipl", ".gipl.gz")
+_HEADER = 256  # bytes; all numbers are big-endian
+_SIZE_OF_TYPE = {1: 1, 7: 1, 8: 1, 15: 2, 16: 2, 64: 4, 65: 8}
+"""Bytes of a voxel by the number of its type, as ITK's ``GiplImageIO`` has them."""
+
+
+def check_gipl_is_whole(file: Path) -> None:
+    """Raise if a GIPL file has fewer bytes than its header says (four uint16 for the size, one for the type of a voxel).
+
+    A type that is not known is left to whoever reads the file.
+
+    Raises:
+        ValueError: it ends too early.
+        OSError, EOFError: it cannot be read, or its compressed stream ends too early.
+    """
+    with Path(file).open("rb") as content:
+        compressed = content.read(2) == b"\x1f\x8b"
+    with gzip.open(file) if compressed else Path(file).open("rb") as content:
+        header = content.read(_HEADER)
+        if len(header) < _HEADER:
+            raise ValueError("the file ends within its header")
+        *size, kind = struct.unpack(">5H", header[:10])
+        wanted = math.prod(max(one, 1) for one in size) * _SIZE_OF_TYPE.get(kind, 0)
+        there = 0
+        while there < wanted and (part := content.read(1 << 24)):
+            there += len(part)
+    if there < wanted:
+        raise ValueError(f"the file ends after {there} of {wanted} bytes of voxels")
