@@ -13,10 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_case
@@ -29,6 +28,7 @@ from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_gro
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import ActiveError, BadCase
+from nnunet_active.util.lock import wait_for
 from nnunet_active.util.progress import bar_is_shown
 
 _FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
@@ -287,18 +287,6 @@ def _write(case: RawCase, ready: ReadyLabel | None, store: CaseStore, dataset_js
     write_case(case, ready is not None, store, dataset_json, label)
 
 
-@contextmanager
-def _only_one_writer(store: CaseStore) -> Iterator[None]:
-    """The operating system frees the lock if its holder dies."""
-    file = store.dataset_folder / "active" / "preprocess.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tqdm.write(f"Another process is preprocessing {store.dataset_folder.name}; waiting until it has finished.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _only_one_writer(store: CaseStore) -> AbstractContextManager[None]:
+    said = f"Another process is preprocessing {store.dataset_folder.name}; waiting until it has finished."
+    return wait_for(store.dataset_folder / "active" / "preprocess.lock", lambda: tqdm.write(said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,22 @@ def hold(folder: Path) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def wait_for(file: Path, say: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock ``file`` for the time of the context; ``say`` is called where another process holds it and has to be waited for."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say()
+        lock.acquire()
+    try:
+        yield
+    finally:
         lock.release()
 
 

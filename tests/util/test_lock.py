@@ -4,12 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from nnunet_active.util.errors import CampaignError
-from nnunet_active.util.lock import hold
+from nnunet_active.util.lock import hold, wait_for
 
 HOLDER = """
 import sys, time
@@ -103,3 +104,20 @@ def test_two_folders_have_two_locks(tmp_path):
     with hold(tmp_path / "fold_0"), hold(tmp_path / "fold_1"):
         assert (tmp_path / "fold_0" / ".lock_holder.json").is_file()
         assert (tmp_path / "fold_1" / ".lock_holder.json").is_file()
+
+
+def test_a_lock_that_another_one_holds_is_waited_for_and_that_is_said_once(tmp_path):
+    file, said, order = tmp_path / "deep" / "one.lock", [], []
+
+    def second():
+        with wait_for(file, lambda: said.append("waits")):
+            order.append("second")
+
+    with wait_for(file, lambda: said.append("never")):
+        thread = threading.Thread(target=second)
+        thread.start()
+        while not said and thread.is_alive():
+            time.sleep(0.01)
+        order.append("first")
+    thread.join(timeout=30)
+    assert (said, order) == (["waits"], ["first", "second"])
