@@ -24,6 +24,11 @@ def carries_geometry(name: str) -> bool:
     return name.lower().endswith(SPATIAL_ENDINGS)
 
 
+def is_native(label: Path, ending: str) -> bool:
+    """Whether a label file is in the data set's own format, and no segmentation of another program that ends as that does."""
+    return label.name.endswith(ending) and not label.name.lower().endswith((SLICER_ENDING, MITK_ENDING))
+
+
 def label_stems(name: str, ending: str) -> list[str]:
     """What a label file may be named after, the most specific ending first; none if it is in no label format.
 

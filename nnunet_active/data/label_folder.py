@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nnunet_active.data.file_endings import is_special, label_stems
+from nnunet_active.data.file_endings import is_native, is_special, label_stems
 
 _SHOWN = 5
 _CHANNEL = re.compile(r"_\d{4}$")
@@ -40,6 +40,19 @@ class LabelFolder:
             self._stems[file] = stems
             for stem in stems:
                 self._by_stem.setdefault(stem, []).append(file)
+
+    def before_listed(self, case: str, listed: Path) -> Path:
+        """Of a case whose label ``dataset.json`` lists, the file that counts: one here in the data set's own format comes before one
+        that is listed in another, since a correction of that is put here.
+        """
+        own = self.folder / f"{case}{self._ending}"
+        if own not in self._stems or is_special(own) or is_native(listed, self._ending):
+            return listed
+        self.warnings[case] = (
+            f"Case {case}: the label {own} counts, and not {listed}, which dataset.json lists in another format; name {own} there, "
+            f"since nnU-Net's own commands go by that."
+        )
+        return own
 
     def label_of(self, case: str) -> Path | None:
         """The label file of a case, if there is one that can be read and that leaves no doubt; the file is not opened."""

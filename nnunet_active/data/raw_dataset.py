@@ -83,7 +83,8 @@ class RawDataset:
 
     Images are ``imagesTr/CASE_0000<ending>``, ``CASE_0001<ending>`` ..., labels ``labelsTr/CASE<ending>``. Cases that
     ``dataset.json`` lists under ``"dataset"`` are taken from there (environment variables expanded, relative paths
-    taken from the data set's folder, as in nnU-Net); further images in ``imagesTr`` are cases as well. Pool folders
+    taken from the data set's folder, as in nnU-Net), but a label in ``labelsTr`` in the data set's own format counts before one that is
+    listed in another, since that is where corrections of it are put; further images in ``imagesTr`` are cases as well. Pool folders
     hold images named as in ``imagesTr``; a label that arrives later belongs into ``labelsTr`` for them too.
 
     Attributes:
@@ -166,7 +167,8 @@ class RawDataset:
                     f"the case counts as unlabelled."
                 )
                 label = None
-            self._add_case(identifier, images, label or self._labels.label_of(identifier), self.folder / "dataset.json")
+            label = self._labels.before_listed(identifier, label) if label else self._labels.label_of(identifier)
+            self._add_case(identifier, images, label, self.folder / "dataset.json")
 
     def _expand(self, path: str) -> Path:
         return Path(os.path.abspath(self.folder / os.path.expandvars(path)))

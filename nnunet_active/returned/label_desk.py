@@ -81,7 +81,8 @@ class LabelDesk:
     def _deliver(self, case: str, label: FinishedLabel) -> None:
         """What was in ``labelsTr``, or was used until now, is kept."""
         finder = self.finder
-        target, used = finder.target(case), finder.used(case)
+        target, used, earlier = finder.target(case), finder.used(case), finder.label_file(case)
+        stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
         if used.is_file() and not (target.is_file() and used.read_bytes() == target.read_bytes()):
             keep_copy(used, self.kept, case, finder.ending)  # somebody wrote over the label in labelsTr
         if self._content(case, target, label) != label.digest:
@@ -95,6 +96,8 @@ class LabelDesk:
                     f"Case {case}: {target} holds the slices that were labelled before, too; as it was, it is kept as {kept}.",
                 )
         label.files[place_of(target)] = [*file_state(target), label.digest]
+        if stays:  # a file of another format is no news as long as nobody saves it again
+            label.files.setdefault(place_of(earlier), [*file_state(earlier), ""])
 
     def _content(self, case: str, target: Path, label: FinishedLabel) -> str | None:
         """Digest of what the file in ``labelsTr`` holds; None: it is not there, or cannot be read."""
@@ -123,6 +126,8 @@ class LabelDesk:
             except BadCase as error:
                 self.report.refused[case] = str(error)
                 continue
+            if case in finder.raw.warnings:
+                self.report.warn(case, finder.raw.warnings[case])
             if label.slices is not None:  # facts of some slices do not say that a later round was taken up
                 self._mark(case, label)
             self.record(case, label)

@@ -20,7 +20,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.dataset_json import changed_labels, ignore_value, used_dataset_json
-from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.file_endings import carries_geometry, is_native
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
@@ -149,10 +149,11 @@ class LabelFinder:
         return None
 
     def target(self, case: str) -> Path:
-        """Where nnU-Net looks for the label of a case (``dataset.json`` may list another place)."""
+        """Where a label of a case is put: ``dataset.json`` may list another place; a file in another format stays as it is."""
         listed = self.raw.cases[case].label
-        beside = self.raw_folder / "labelsTr"
-        return listed if listed is not None and listed.parent != beside else beside / f"{case}{self.ending}"
+        if listed is not None and is_native(listed, self.ending):
+            return listed
+        return self.raw_folder / "labelsTr" / f"{case}{self.ending}"
 
     def label_file(self, case: str) -> Path:
         """The label that a case has in the raw data set, in whatever format; where there is none, where it would be."""

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from nnunet_active.data.file_endings import carries_geometry, is_special, label_stems, other_images
+from nnunet_active.data.file_endings import carries_geometry, is_native, is_special, label_stems, other_images
 
 
 def test_formats_that_say_where_their_voxels_lie_are_known_by_their_ending():
@@ -39,3 +40,9 @@ def test_a_pipe_or_a_link_to_one_is_special_and_files_folders_and_broken_links_a
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     assert [is_special(tmp_path / name) for name in ("pipe", "link", "file", "broken")] == [True, True, False, False]
     assert not is_special(tmp_path)
+
+
+def test_a_segmentation_of_another_program_is_not_in_the_data_sets_format_though_it_ends_like_it():
+    names = ("a.nrrd", "a.seg.nrrd", "a.mitk.nrrd", "a.nii.gz")
+    assert [is_native(Path(name), ".nrrd") for name in names] == [True, False, False, False]
+    assert not is_native(Path("a.nii.gz"), ".nii")

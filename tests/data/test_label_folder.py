@@ -67,3 +67,13 @@ def test_a_pipe_is_never_taken_for_a_label(folder):
     os.mkfifo(folder / "a.nii.gz")
     labels = LabelFolder(folder, ".nii.gz")
     assert labels.label_of("a") is None and "no regular file" in labels.warnings["a"]
+
+
+def test_a_label_here_in_the_data_sets_format_comes_before_one_that_is_listed_in_another_and_it_is_said(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    labels, other = LabelFolder(tmp_path, ".nii.gz"), tmp_path / "elsewhere" / "scan"
+    for listed in (other.with_name("scan.nii.gz"), tmp_path / "b.nii.gz"):
+        assert labels.before_listed("a", listed) == listed and not labels.warnings
+    assert labels.before_listed("b", other.with_name("scan.nrrd")) == other.with_name("scan.nrrd")
+    assert labels.before_listed("a", other.with_name("scan.nrrd")) == tmp_path / "a.nii.gz"
+    assert "scan.nrrd, which dataset.json lists in another format" in labels.warnings["a"]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from tiny_dataset import write_image
 from tiny_handoff import SPACING, ask, edit, hand_out, voxels
 from tiny_target import NAME, PLANS, make_target, truth
@@ -11,6 +14,7 @@ from tiny_target import NAME, PLANS, make_target, truth
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.returned.ingest import ingest
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_desk import LabelDesk
 from nnunet_active.returned.label_finder import LabelFinder
@@ -55,3 +59,57 @@ def test_a_case_that_nobody_waits_for_cannot_be_declined(nnunet_folders, target)
     desk, _ = desk_of(nnunet_folders, target)
     with pytest.raises(CampaignError, match="--decline case_2: no label is waited for"):
         desk.check_arguments(["case_2"])
+
+
+@pytest.mark.parametrize("name", ["elsewhere/scan.nrrd", "nnUNet_raw/labels/scan.nii.gz", "in labelsTr/case_0.nrrd"])
+def test_a_correction_of_a_label_that_dataset_json_lists_is_trained_on_and_a_file_of_another_format_stays(
+    nnunet_folders, target, name
+):
+    listed = nnunet_folders / name
+    if name.startswith("in labelsTr"):
+        listed = target.raw / "labelsTr" / listed.name
+    own = target.raw / "labelsTr" / "case_0.nii.gz"
+    listed.parent.mkdir(exist_ok=True)
+    sitk.WriteImage(sitk.ReadImage(str(own)), str(listed), True)
+    own.unlink()
+    description = json.loads((target.raw / "dataset.json").read_text())
+    images = [f"imagesTr/case_0_{channel:04d}.nii.gz" for channel in range(3)]
+    description["dataset"] = {"case_0": {"images": images, "label": str(listed)}}
+    (target.raw / "dataset.json").write_text(json.dumps(description))
+    target.preprocess()
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
+    before, corrected = listed.read_bytes(), truth(0)
+    corrected[12, 3:6, 3:6] = 1
+    write_image(nnunet_folders / "back" / "case_0.nii.gz", corrected, spacing=SPACING)
+    report = ingest(NAME, "0", [nnunet_folders / "back"], log=silent)
+    assert list(report.corrected) == ["case_0"] and not report.refused
+    used = target.preprocessed / "gt_segmentations" / "case_0.nii.gz"
+    native = name.endswith(".nii.gz")
+    for file in (used, listed if native else own):
+        np.testing.assert_array_equal(voxels(file), corrected)
+    assert (listed.read_bytes() == before) == (not native) and own.exists() == (not native)
+    assert native == (not any(str(listed) in said for said in report.warnings.get("case_0", [])))
+    (kept,) = (campaign.folder / "replaced_labels").glob("case_0__*")
+    np.testing.assert_array_equal(voxels(kept), truth(0))
+    again = ingest(NAME, "0", log=silent)
+    assert not again.refused and not again.corrected and not again.taken
+    target.preprocess()
+    np.testing.assert_array_equal(voxels(used), corrected)
+
+
+def test_a_label_of_another_format_that_was_corrected_does_not_come_back_until_somebody_saves_it_again(
+    nnunet_folders, target
+):
+    own = target.raw / "labelsTr" / "case_0.nii.gz"
+    other = own.with_name("case_0.nrrd")
+    sitk.WriteImage(sitk.ReadImage(str(own)), str(other), True)
+    own.unlink()
+    target.preprocess()
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
+    write_image(nnunet_folders / "back" / "case_0.nii.gz", truth(5), spacing=SPACING)
+    assert list(ingest(NAME, "0", [nnunet_folders / "back"], log=silent).corrected) == ["case_0"]
+    assert not ingest(NAME, "0", log=silent).corrected
+    np.testing.assert_array_equal(voxels(own), truth(5))
+    write_image(other, truth(7), spacing=SPACING)
+    assert list(ingest(NAME, "0", log=silent).corrected) == ["case_0"]
+    np.testing.assert_array_equal(voxels(own), truth(7))
