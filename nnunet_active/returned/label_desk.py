@@ -119,9 +119,7 @@ class LabelDesk:
             try:
                 if case not in finder.raw.cases:
                     raise BadCase(finder.raw.problems.get(case, f"Case {case} is not in {finder.raw_folder} any more."))
-                label = (
-                    FinishedLabel.of(finder.read(case, finder.label_file(case))) if self.retrospective else labels[case]
-                )
+                label = self._reveal(case) if self.retrospective else labels[case]
                 self.report.warn(case, *preprocess_case(finder.raw.cases[case], finder.store, finder.dataset_json))
             except BadCase as error:
                 self.report.refused[case] = str(error)
@@ -136,6 +134,15 @@ class LabelDesk:
             self.report.notes.append(
                 f"Every one of the {campaign.settings.folds} folds has a labelled case now, so that all of them can be trained."
             )
+
+    def _reveal(self, case: str) -> FinishedLabel:
+        """The label that a retrospective campaign withheld."""
+        file = self.finder.label_file(case)
+        if not file.is_file():
+            raise BadCase(
+                f"Case {case}: its label {file} is not there any more; a retrospective campaign takes labels from there: put it back."
+            )
+        return FinishedLabel.of(self.finder.read(case, file))
 
     def record(self, case: str, label: FinishedLabel) -> None:
         """Keep the facts, before the case counts as labelled: a kill in between makes the next run do both again."""

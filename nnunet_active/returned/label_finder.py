@@ -220,8 +220,7 @@ class LabelFinder:
         return digests
 
     def _predicted_digests(self, case: str) -> set[str]:
-        predicted = self.prediction(case)
-        archived = set() if predicted is None else {voxel_digest(predicted)}
+        archived = {voxel_digest(one) for one in [self.prediction(case)] if one is not None}
         return archived | self._handed_out.get(case, set())
 
     # --- what counts -------------------------------------------------------------------------------------------------------------

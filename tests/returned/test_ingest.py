@@ -284,6 +284,18 @@ def test_a_retrospective_campaign_reveals_what_it_asked_for_and_nothing_else(nnu
         take(tmp_path)
 
 
+def test_a_retrospective_campaign_names_a_case_whose_label_has_gone_and_takes_up_the_others(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=6)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), log=silent)
+    gone, there = campaign.pool(target.store.identifiers())[:2]
+    ask(campaign, gone, there)
+    (target.raw / "labelsTr" / f"{gone}.nii.gz").unlink()
+    report = take()
+    assert list(report.taken) == [there] and f"labelsTr/{gone}.nii.gz is not there any more" in report.refused[gone]
+    target.label(gone)
+    assert list(take().taken) == [gone]
+
+
 def test_there_has_to_be_a_campaign(nnunet_folders):
     make_target(nnunet_folders, labelled=1)
     with pytest.raises(MissingInput, match="There is no campaign for fold 0"):
