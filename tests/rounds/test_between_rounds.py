@@ -53,7 +53,8 @@ def state(target) -> dict:
         for file in target.raw.rglob("*")
         if "annotate" in file.parts and file.suffix != ".tmp"
     )
-    return {"state": campaign.to_json(), "selection": selection, "handoff": handoff, "files": files}
+    settled = {name: value for name, value in campaign.to_json().items() if name != "begun"}
+    return {"state": settled, "selection": selection, "handoff": handoff, "files": files}
 
 
 # --- every strategy by its name ---------------------------------------------------------------------------------------------------
