@@ -14,14 +14,14 @@ from nnunet_active.annotation.archive import Archive, Archived
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.mitk_tasks import ACCEPTED
-from nnunet_active.annotation.records import CaseRecord, HandoffCase, voxel_digest
+from nnunet_active.annotation.records import CaseRecord, HandoffCase, begun_file, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.label_writer import write_label
+from nnunet_active.data.label_writer import companions_of, write_label
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.partial_labels import keep_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
@@ -57,6 +57,7 @@ class CaseFolder:
         self.label_name = f"{self.name}{ending}"
         self.segmentation_name = f"{self.name}.seg.nrrd"
         self.context_name = f"{self.name}_prediction{ending}"
+        self.begun_file = begun_file(archive.folder, self.name, ending)
 
     def read_record(self, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """What was noted when the case was handed over; where that is damaged, what ``handoff.json`` says; None: neither is whole."""
@@ -120,6 +121,10 @@ class CaseFolder:
         """
         space = Geometry.of_file(self.case.raw.images[0], archived.label.shape)
         self._fill(place, archived, space)
+        if self.case.asked is not None:
+            # what comes back is compared with it, wherever the folder is by then
+            for file in (*companions_of(place / self.label_name), place / self.label_name):
+                copy_file(file, self.begun_file.parent / file.name)
         (place / ACCEPTED).mkdir()
         entry = self._record(place, archived, space, round_number)
         write_json(place / RECORD, entry)
@@ -139,7 +144,8 @@ class CaseFolder:
 
     def begun_with(self, archived: Archived) -> np.ndarray:
         """What the annotator begins with, (Z, Y, X): the prediction; where slices are asked for, in these alone, beside those of
-        earlier rounds as they were labelled, and the ignore value everywhere else.
+        earlier rounds as they were labelled, and the ignore value everywhere else. Once it is noted, it stays: a folder that is written
+        again begins with the same, whatever was corrected since.
 
         Raises:
             BadCase: the label so far cannot be read, or does not fit the image.
@@ -147,7 +153,9 @@ class CaseFolder:
         asked = self.case.asked
         if asked is None:
             return archived.label
-        before = None if asked.before is None else self._labelled_before(asked.before)
+        if (noted := self._noted(archived)) is not None:
+            return noted
+        before = None if asked.before is None else self._read_label(asked.before)
         axis = NUMPY_AXIS[asked.axis]
         new = keep_slices(archived.label, axis, asked.slices, asked.ignore)
         try:
@@ -156,8 +164,21 @@ class CaseFolder:
             raise BadCase(f"Case {self.name}: {asked.before} does not have the size of its image ({error}).") from error
         return merged.astype(np.uint8 if merged.max(initial=0) < 256 else np.uint16)
 
-    def _labelled_before(self, file: Path) -> np.ndarray:
-        """The label so far, in the voxel order of the image: people's own file may have other axes, another box or another format."""
+    def _noted(self, archived: Archived) -> np.ndarray | None:
+        """What the annotator began with when the case was handed over first; None: not known, or predicted anew since then."""
+        asked = self.case.asked
+        if not self.begun_file.is_file():
+            return None
+        try:
+            noted = self._read_label(self.begun_file)
+        except BadCase:
+            return None
+        axis = NUMPY_AXIS[asked.axis]
+        shown, predicted = (keep_slices(one, axis, asked.slices, asked.ignore) for one in (noted, archived.label))
+        return noted if np.array_equal(shown, predicted) else None
+
+    def _read_label(self, file: Path) -> np.ndarray:
+        """A label in the voxel order of the image: people's own file may have other axes, another box or another format."""
         image = self.case.raw.images[0]
         return read_label(self.name, file, image, self.dataset_json, self.reader, self.ending).voxels
 

@@ -81,6 +81,11 @@ class HandoffReport:
     problems: dict[str, str] = field(default_factory=dict)
 
 
+def begun_file(predictions: Path, case: str, ending: str) -> Path:
+    """Where a round keeps what the annotator of some slices of a case begins with, beside its predictions."""
+    return Path(predictions) / "begun_with" / f"{case}{ending}"
+
+
 def voxel_digest(array: np.ndarray) -> str:
     """SHA-256 (hex) of a label map's shape, type and voxels, the same for every file format and compression.
 

@@ -44,12 +44,14 @@ class Merged:
         taken: slices that are labelled now and were not before.
         corrected: slices that were labelled before and differ now.
         kept: slices that had foreground before and come back without; the earlier label stays.
+        outdated: slices that come back as they were handed over, and were corrected since; the correction stays.
     """
 
     label: np.ndarray
     taken: tuple[int, ...]
     corrected: tuple[int, ...]
     kept: tuple[int, ...]
+    outdated: tuple[int, ...]
 
 
 def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int) -> np.ndarray:
@@ -65,10 +67,20 @@ def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int
     return found
 
 
-def forget_background(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int) -> np.ndarray:
+def forget_background(
+    label: np.ndarray, axis: int, slices: Iterable[int], ignore: int, handed_over: np.ndarray | None = None
+) -> np.ndarray:
     """A copy in which other slices without foreground hold the ignore value: nobody was asked to look there.
 
-    Programs that do not know the ignore value write 0 for it. A slice in which something was drawn stays as it is.
+    Programs that do not know the ignore value write 0 for it. A slice in which something was drawn stays as it is; but where the
+    annotator began with the ignore value in a part of a slice, and the whole file has none, it comes back.
+
+    Args:
+        label: what came back.
+        axis: along which slices were asked for.
+        slices: in which background may be meant.
+        ignore: the ignore value.
+        handed_over: what the annotator began with; None: not known.
 
     >>> forget_background(np.array([[[1, 0]], [[0, 0]], [[0, 2]], [[0, 3]]]), 0, [0], 3).tolist()
     [[[1, 0]], [[3, 3]], [[0, 2]], [[3, 3]]]
@@ -78,6 +90,12 @@ def forget_background(label: np.ndarray, axis: int, slices: Iterable[int], ignor
     others[[index for index in slices if index < len(others)]] = False
     others[_slices_with((label != 0) & (label != ignore), axis)] = False
     found[(slice(None),) * axis + (others,)] = ignore
+    if handed_over is not None and not is_partial(label, ignore):
+        lost = (handed_over == ignore) & (label == 0)
+        # whoever drew in a slice that was not labelled at all saw the whole of it
+        drawn = set(_slices_with(label != 0, axis)) - set(labelled_slices(handed_over, axis, ignore))
+        lost[(slice(None),) * axis + (sorted(drawn),)] = False
+        found[lost] = ignore
     return found
 
 
@@ -138,12 +156,18 @@ def check_slices(
 
 
 def merge_slices(
-    before: np.ndarray | None, returned: np.ndarray, axis: int, take: Iterable[int], ignore: int
+    before: np.ndarray | None,
+    returned: np.ndarray,
+    axis: int,
+    take: Iterable[int],
+    ignore: int,
+    handed_over: np.ndarray | None = None,
 ) -> Merged:
     """Put slices that came back into what was labelled before. No voxel that was labelled becomes the ignore value.
 
     A slice that was labelled before is taken over where it differs, as a correction, unless it was not asked for now and comes back
-    without foreground although it had some: a program that lost it and a person who emptied it cannot be told apart.
+    without foreground although it had some: a program that lost it and a person who emptied it cannot be told apart. One that is as it
+    was handed over is nobody's word: the label may have been corrected since.
 
     Args:
         before: the label so far; None: nothing is labelled.
@@ -151,6 +175,7 @@ def merge_slices(
         axis: along which slices were asked for.
         take: slices to take: those asked for, and whatever else is welcome.
         ignore: the ignore value.
+        handed_over: what the annotator began with; None: not known, and all that differs from the label so far counts.
 
     Raises:
         ValueError: the shapes differ.
@@ -161,13 +186,17 @@ def merge_slices(
     kind = _wide_enough(np.promote_types(returned.dtype, returned.dtype if before is None else before.dtype), ignore)
     merged = np.full(returned.shape, ignore, dtype=kind) if before is None else before.astype(kind)
     earlier = set() if before is None else set(labelled_slices(before, axis, ignore))
-    taken, corrected, kept = [], [], []
+    taken, corrected, kept, outdated = [], [], [], []
     for index in sorted({*earlier, *take}):
         where = (slice(None),) * axis + (index,)
         old, new = merged[where], returned[where]
         said = new != ignore
         if index in earlier and index not in take:
             if not said.any():  # not handed back
+                continue
+            if handed_over is not None and np.array_equal(new, handed_over[where]):
+                if not np.array_equal(np.where(said, new, old), old):
+                    outdated.append(index)
                 continue
             if _has_foreground(old, ignore) and not _has_foreground(new, ignore):
                 kept.append(index)
@@ -179,7 +208,7 @@ def merge_slices(
         elif said.any():
             taken.append(index)
         merged[where] = result
-    return Merged(merged, tuple(taken), tuple(corrected), tuple(kept))
+    return Merged(merged, *map(tuple, (taken, corrected, kept, outdated)))
 
 
 def _has_foreground(label: np.ndarray, ignore: int) -> bool:

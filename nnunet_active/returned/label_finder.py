@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
-from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff, voxel_digest
+from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.case_writer import is_current
@@ -30,11 +30,11 @@ from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.returned.answered_round import answered_round
 from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
+from nnunet_active.returned.handed_out import digests_of, record_of
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
 from nnunet_active.returned.taken_before import Kind, TakenBefore
-from nnunet_active.util.errors import BadCase, MissingInput
-from nnunet_active.util.folders import files_below
+from nnunet_active.util.errors import BadCase
 
 
 class LabelFinder:
@@ -102,13 +102,25 @@ class LabelFinder:
         voxels, known = label.voxels, self.slices_of(case, file)
         content, in_part = voxel_digest(voxels), is_partial(voxels, self.ignore)
         if known is not None:
-            voxels = forget_background(voxels, NUMPY_AXIS[known.axis], known.slices, self.ignore)
+            axis, handed = NUMPY_AXIS[known.axis], self.handed_over(case, file)
+            voxels = forget_background(voxels, axis, known.slices, self.ignore, handed)
         digest = content if known is None else voxel_digest(voxels)
         return SeenFile(file, state, digest, voxels, content, in_part, label.notes, says_accepted(file, case))
 
     def slices_of(self, case: str, file: Path) -> SliceRequest | None:
         """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""
         return self.campaign.handed_slices(case, answered_round(self.campaign, case, file))
+
+    def handed_over(self, case: str, file: Path) -> np.ndarray | None:
+        """What the maker of a label of slices began with; None: not known, or it lies in ``labelsTr``, where all of it is meant."""
+        record = record_of(self.campaign, case, answered_round(self.campaign, case, file), self.ending)
+        if record is None or file == self._archived(case) or self.is_in_use(case, file):
+            return None
+        image = self.raw.cases[case].images[0]
+        try:
+            return read_label(case, record, image, self.dataset_json, self.reader, self.ending).voxels
+        except BadCase:
+            return None
 
     def taken_before(self, case: str) -> TakenBefore:
         """What was taken of a case before."""
@@ -142,11 +154,9 @@ class LabelFinder:
 
     def _archived(self, case: str) -> Path | None:
         """The file of :meth:`prediction`."""
-        for one in reversed(self.campaign.rounds):
-            file = self.campaign.predictions_folder(one.number) / f"{case}{self.ending}"
-            if case in one.requested and file.is_file():
-                return file
-        return None
+        asked = (one.number for one in reversed(self.campaign.rounds) if case in one.requested)
+        files = (self.campaign.predictions_folder(number) / f"{case}{self.ending}" for number in asked)
+        return next((file for file in files if file.is_file()), None)
 
     def target(self, case: str) -> Path:
         """Where a label of a case is put: ``dataset.json`` may list another place; a file in another format stays as it is."""
@@ -208,15 +218,8 @@ class LabelFinder:
     @cached_property
     def _handed_out(self) -> dict[str, set[str]]:
         """Digests of the predictions as they were handed out, by case."""
-        digests: dict[str, set[str]] = {}
-        recorded = [self.campaign.handoff_folder(one.number) for one in self.campaign.rounds]
-        for folder in dict.fromkeys([*self.folders, *(folder for folder in recorded if folder is not None)]):
-            for file in (one for one in files_below(folder) if one.name == HANDOFF_FILE):
-                try:
-                    for case, entry in read_handoff(file.parent)["cases"].items():
-                        digests.setdefault(case, set()).add(entry["digest"])
-                except (MissingInput, KeyError, TypeError):
-                    self.report.notes.append(f"{file} is damaged; the archived predictions tell what is untouched.")
+        digests, damaged = digests_of(self.campaign, self.folders)
+        self.report.notes += damaged
         return digests
 
     def _predicted_digests(self, case: str) -> set[str]:
@@ -256,7 +259,8 @@ class LabelFinder:
         if len(news) > 1 and self.ignore is not None:
             news = self._without_parts(case, news)
         if len(news) > 1:
-            named = ", ".join(f"{seen[0].file} ({_time(seen[0].file)})" for seen in news.values())
+            times = {one[0].file: datetime.fromtimestamp(one[0].state[1] / 1e9) for one in news.values()}
+            named = ", ".join(f"{one} ({time:%Y-%m-%d %H:%M})" for one, time in times.items())
             self.report.refused[case] = (
                 f"Case {case} has {len(news)} finished labels that differ: {named}; move all but one away, or name the folder of the "
                 f"right one with --from."
@@ -294,7 +298,3 @@ class LabelFinder:
             return seen.accepted or not is_part_of(seen.voxels, there.voxels, self.ignore)
 
         return {key: seen for key, seen in news.items() if key == there.digest or any(map(adds, seen))}
-
-
-def _time(file: Path) -> str:
-    return f"{datetime.fromtimestamp(file.stat().st_mtime):%Y-%m-%d %H:%M}"

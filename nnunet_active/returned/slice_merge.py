@@ -16,9 +16,10 @@ from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.slices_at_start import slices_of_label
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.partial_labels import SliceCheck, check_slices, labelled_slices, merge_slices
+from nnunet_active.data.partial_labels import Merged, SliceCheck, check_slices, labelled_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
+from nnunet_active.returned.handed_out import untouched
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.errors import BadCase
 
@@ -44,12 +45,13 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     axis, ignore = NUMPY_AXIS[known.axis], finder.ignore
     before, taken = _label_so_far(finder, case, label)
     wanted = tuple(index for index in _waiting(finder, case, label) if index not in taken)
-    found = check_slices(label.voxels, finder.prediction(case), axis, wanted, ignore, before)
+    handed = finder.handed_over(case, label.file)
+    found = check_slices(label.voxels, untouched(handed, finder.prediction(case), ignore), axis, wanted, ignore, before)
     accepted = case in finder.accept or label.accepted
     drawn = _welcome(finder, case, label, found, also_drawn)
     take = {*found.to_take(accepted), *drawn}
-    merged = merge_slices(before, label.voxels, axis, take, ignore)
-    _say(finder, case, known.axis, found, merged.kept, set(found.drawn) - drawn, bool(found.touched) or accepted)
+    merged = merge_slices(before, label.voxels, axis, take, ignore, handed)
+    _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, bool(found.touched) or accepted)
     # not what is new in the file: a run that was killed may have put it there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
     new = (there if also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
@@ -120,7 +122,7 @@ def _say(
     case: str,
     axis: str,
     found: SliceCheck,
-    kept: Iterable[int],
+    merged: Merged,
     left: Iterable[int],
     confirmed: bool,
 ) -> None:
@@ -133,8 +135,10 @@ def _say(
         sentences.append(f"{_words(found.absent, axis)}: not labelled, still waited for.")
     if left := tuple(sorted(left)):
         sentences.append(f"{_words(left, axis)}: drawn, but not asked for; --also-drawn takes them, too.")
-    if kept := tuple(kept):
-        sentences.append(f"{_words(kept, axis)}: labelled before and empty now; the earlier label stays.")
+    if merged.kept:
+        sentences.append(f"{_words(merged.kept, axis)}: labelled before and empty now; the earlier label stays.")
+    if merged.outdated:
+        sentences.append(f"{_words(merged.outdated, axis)}: as handed over, but corrected since; the correction stays.")
     finder.report.warn(case, *(f"Case {case}, {sentence}" for sentence in sentences))
 
 

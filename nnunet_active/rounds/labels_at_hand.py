@@ -20,6 +20,7 @@ from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.returned.handed_out import record_of, untouched
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -103,12 +104,15 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             f"its image has another size than when it was handed over; move {folder / case} away to have it written anew",
         )
     sentence, refusals = f"{entry['label_file']} is still the untouched prediction", []
+    record = record_of(campaign, case, number, raw.file_ending)
+    handed = None if record is None else _look_into(raw, store, case, record)
+    handed = None if isinstance(handed, str) else handed
     for file in files:
-        found, accepted = _look_into(raw, store, case, file, slices), says_accepted(file, case)
+        found, accepted = _look_into(raw, store, case, file, slices, handed), says_accepted(file, case)
         if isinstance(found, str):
             refusals.append(found)
         elif accepted or voxel_digest(found) != entry["digest"]:
-            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, accepted):
+            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, handed, accepted):
                 return Returned(True, folder, f"{file.relative_to(folder)} was {'accepted' if accepted else 'edited'}")
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
@@ -132,6 +136,7 @@ def _brings_news(
     store: CaseStore,
     of: tuple[str, Path],
     returned: np.ndarray,
+    handed: np.ndarray | None,
     accepted: bool,
 ) -> bool:
     """Whether ``ingest`` takes anything of a label of some slices: a slice that waits, or a correction of an earlier one.
@@ -144,12 +149,18 @@ def _brings_news(
     before = None if (label := raw.cases[case].label) is None else _look_into(raw, store, case, label)
     predicted, before = (None if isinstance(one, str) else one for one in (predicted, before))
     axis = NUMPY_AXIS[request.axis]
-    take = check_slices(returned, predicted, axis, request.slices, ignore, before).to_take(accepted)
-    return bool(take) or bool(merge_slices(before, returned, axis, take, ignore).corrected)
+    given = untouched(handed, predicted, ignore)
+    take = check_slices(returned, given, axis, request.slices, ignore, before).to_take(accepted)
+    return bool(take) or bool(merge_slices(before, returned, axis, take, ignore, handed).corrected)
 
 
 def _look_into(
-    raw: RawDataset, store: CaseStore, case: str, file: Path, slices: SliceRequest | None = None
+    raw: RawDataset,
+    store: CaseStore,
+    case: str,
+    file: Path,
+    slices: SliceRequest | None = None,
+    handed: np.ndarray | None = None,
 ) -> np.ndarray | str:
     """A label, without the background of slices that nobody was asked for; why it cannot be taken, where it cannot."""
     reader = image_reader(store.plans)
@@ -160,4 +171,5 @@ def _look_into(
     if slices is None:
         return label.voxels
     # not every format can say that nobody looked at the others
-    return forget_background(label.voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore_value(raw.dataset_json))
+    ignore = ignore_value(raw.dataset_json)
+    return forget_background(label.voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore, handed)

@@ -458,3 +458,35 @@ def test_a_label_that_lies_in_labelstr_and_was_not_taken_yet_is_joined_with_one_
     write_slices(target, target.root / "mine" / f"{case}.nii.gz", case, drawn[1:])
     assert list(take(folders=[target.root / "mine"]).taken) == [case]
     assert_labelled(target, case, {*first, *new})
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".seg.nrrd"])
+def test_an_earlier_slice_as_it_was_handed_over_undoes_no_correction_made_since(target, ending):
+    case, first, new, (folder, second) = answered_once(target)
+    corrected = truth(seed_of(case)).copy()
+    corrected[first[0], 2:9, 2:9] = 2
+    annotate(folder, case, first, label=corrected)
+    assert list(take().corrected) == [case]
+    annotate(second, case, new, ending)
+    report = take()
+    assert list(report.taken) == [case] and "the correction stays" in " ".join(report.warnings[case])
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, {*first, *new}, IGNORE))
+
+
+def test_what_was_ignored_in_an_earlier_slice_stays_ignored_where_nobody_touched_it(target):
+    made, folder = ask(target)
+    for case, request in made.slices.items():
+        label = truth(seed_of(case)).copy()
+        label[:, :, 12:], label[:, 0, 0] = IGNORE, 1
+        annotate(folder, case, request.slices, label=label)
+    take()
+    later, second = ask(target)
+    assert next_step(Workspace(NAME)).kind == "label"
+    assert not take().corrected
+    case = later.requested[0]
+    before = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    annotate(second, case, later.slices[case].slices)  # the untouched .seg.nrrd beside it holds 0 there
+    assert list(take().taken) == [case]
+    (index,) = made.slices[case].slices
+    np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz")[index], before[index])

@@ -1,0 +1,59 @@
+"""What an annotator began with: the record that the campaign keeps beside the predictions, and the digests in hand-off folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_active.annotation.records import HANDOFF_FILE, begun_file, read_handoff
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.folders import files_below
+
+
+def record_of(campaign: Campaign, case: str, number: int | None, ending: str) -> Path | None:
+    """The file with what the annotator of a case began with, where slices were asked for.
+
+    Args:
+        campaign: opened.
+        case: identifier.
+        number: of the round whose hand-off the annotator had; None: not known, and that of the last one counts.
+        ending: of the data set's files.
+
+    Returns:
+        None where nothing was asked for, or where an earlier version handed the case over.
+    """
+    for one in reversed(campaign.rounds[:number]):
+        if case in one.slices:
+            file = begun_file(campaign.predictions_folder(one.number), case, ending)
+            return file if file.is_file() else None
+    return None
+
+
+def untouched(handed_over: np.ndarray | None, predicted: np.ndarray | None, ignore: int) -> np.ndarray | None:
+    """With what a label of slices that wait is compared: what was handed over, elsewhere the prediction; None: neither is known."""
+    if handed_over is None or predicted is None:
+        return predicted if handed_over is None else handed_over
+    return np.where(handed_over == ignore, predicted, handed_over)
+
+
+def digests_of(campaign: Campaign, folders: Iterable[Path]) -> tuple[dict[str, set[str]], list[str]]:
+    """Digests of the labels as they were handed out, by case; and a sentence for each ``handoff.json`` that is damaged.
+
+    Args:
+        campaign: its hand-off folders count.
+        folders: further ones, at any depth.
+    """
+    recorded = (campaign.handoff_folder(one.number) for one in campaign.rounds)
+    places = dict.fromkeys([*folders, *(one for one in recorded if one is not None)])
+    digests: dict[str, set[str]] = {}
+    damaged = []
+    for file in (one for place in places for one in files_below(place) if one.name == HANDOFF_FILE):
+        try:
+            for case, entry in read_handoff(file.parent)["cases"].items():
+                digests.setdefault(case, set()).add(entry["digest"])
+        except (MissingInput, KeyError, TypeError):
+            damaged.append(f"{file} is damaged; the archived predictions tell what is untouched.")
+    return digests, damaged
