@@ -32,7 +32,7 @@ def record_of(campaign: Campaign, case: str, number: int | None, ending: str) ->
     return None
 
 
-def untouched(handed_over: np.ndarray | None, predicted: np.ndarray | None, ignore: int) -> np.ndarray | None:
+def given_label(handed_over: np.ndarray | None, predicted: np.ndarray | None, ignore: int) -> np.ndarray | None:
     """With what a label of slices that wait is compared: what was handed over, elsewhere the prediction; None: neither is known."""
     if handed_over is None or predicted is None:
         return predicted if handed_over is None else handed_over

@@ -19,7 +19,7 @@ from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import Merged, SliceCheck, check_slices, labelled_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
-from nnunet_active.returned.handed_out import untouched
+from nnunet_active.returned.handed_out import given_label
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.errors import BadCase
 
@@ -46,7 +46,9 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     before, taken = _label_so_far(finder, case, label)
     wanted = tuple(index for index in _waiting(finder, case, label) if index not in taken)
     handed = finder.handed_over(case, label.file)
-    found = check_slices(label.voxels, untouched(handed, finder.prediction(case), ignore), axis, wanted, ignore, before)
+    found = check_slices(
+        label.voxels, given_label(handed, finder.prediction(case), ignore), axis, wanted, ignore, before
+    )
     accepted = case in finder.accept or label.accepted
     drawn = _welcome(finder, case, label, found, also_drawn)
     take = {*found.to_take(accepted), *drawn}

@@ -20,7 +20,7 @@ from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
-from nnunet_active.returned.handed_out import record_of, untouched
+from nnunet_active.returned.handed_out import given_label, record_of
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -149,7 +149,7 @@ def _brings_news(
     before = None if (label := raw.cases[case].label) is None else _look_into(raw, store, case, label)
     predicted, before = (None if isinstance(one, str) else one for one in (predicted, before))
     axis = NUMPY_AXIS[request.axis]
-    given = untouched(handed, predicted, ignore)
+    given = given_label(handed, predicted, ignore)
     take = check_slices(returned, given, axis, request.slices, ignore, before).to_take(accepted)
     return bool(take) or bool(merge_slices(before, returned, axis, take, ignore, handed).corrected)
 
