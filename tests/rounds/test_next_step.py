@@ -253,14 +253,24 @@ def test_what_a_stock_trainer_unpickles_is_said_beside_the_command(target):
     assert found.command.endswith(" --c") and f"nnU-Net unpickles {checkpoint}, which can run code" in found.why[-1]
 
 
-def test_a_stopped_training_behind_a_final_checkpoint_begins_anew_since_nnunet_would_take_the_final_one(target):
+def test_a_stopped_training_that_is_older_than_the_final_checkpoint_begins_anew(target):
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    trained(target, labelled=["case_0"])
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth", saved=NOW - 100)
+    found = step()
+    assert found.kind == "train" and "--c" not in found.command
+
+
+def test_a_stopped_training_that_is_newer_than_the_final_checkpoint_goes_on(target):
     campaign = start()
     request(campaign, "case_1")
     mark(campaign, "case_1")
     trained(target, labelled=["case_0"], saved=NOW - 100)
     trained(target, labelled=["case_0"], file="checkpoint_latest.pth")
     found = step()
-    assert found.kind == "train" and "--c" not in found.command
+    assert found.kind == "train" and found.command.endswith("--c")
 
 
 def test_trained_on_all_labels_and_budget_left_means_select(target):
