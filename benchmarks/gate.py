@@ -20,7 +20,7 @@ import guard
 import pandas as pd
 
 from nnunet_active.training.comparison_table import CROSS_FIT
-from nnunet_active.training.guarded_choice import gate
+from nnunet_active.training.guarded_choice import counting_evidence, gate
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIXED = (0.25, 0.5, 0.75, 1.0)
@@ -53,9 +53,15 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
     for key, network in rows.groupby(NETWORK):
         test = network[network["kind"] == "test"].groupby("alpha")["dice"].mean()
         of_gate = network[network["kind"] != "test"]
-        judged = of_gate.pivot_table(index="case", columns="alpha", values="dice")
+        kinds = {
+            kind: part.pivot_table(index="case", columns="alpha", values="dice")
+            for kind, part in of_gate.groupby("kind")
+        }
+        kinds = counting_evidence(kinds)
+        judged = pd.concat(kinds.values())
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
-        cross_fitted = bool((of_gate["kind"] == CROSS_FIT).any())
+        weights = weights.reindex(judged.index)
+        cross_fitted = len(kinds.get(CROSS_FIT, ())) > 0
         alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0), cross_fitted)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_active.data.case_writer import image_sources
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import write_json
@@ -51,6 +50,10 @@ def _file(dataset_folder: Path) -> Path:
 
 
 def _sources(case: RawCase, store: CaseStore) -> list[list]:
+    from nnunet_active.data.case_writer import (
+        image_sources,
+    )  # which loads nnU-Net; most commands find no case set aside
+
     files = [file for file in image_sources(case, store) if file.is_file()]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 

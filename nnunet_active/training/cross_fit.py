@@ -30,7 +30,7 @@ from nnunet_active.data.patients import Patients
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import CROSS_FIT
 from nnunet_active.training.earlier_training import EarlierTraining
-from nnunet_active.training.guarded_choice import GuardedChoice
+from nnunet_active.training.guarded_choice import ENOUGH, GuardedChoice
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.source_watch import judging
 from nnunet_active.training.untouched import untouched
@@ -40,8 +40,6 @@ from nnunet_active.util.state_file import read_remade_json
 
 LEAVE_ONE_OUT = 3
 """Cases (or patients) up to which each is a fold of its own."""
-ENOUGH = 3
-"""Cases that judge without cross-fitting from which on it is left away."""
 RECORD = "cross_fit.json"
 """What the rows of `comparison.csv` were made from; they count for nothing else."""
 _STEPS = 5  # that say how long it takes; the very first does not count, which compiles and warms up

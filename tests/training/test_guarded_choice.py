@@ -36,6 +36,7 @@ from nnunet_active.training.guarded_choice import (
     MANY,
     MARGIN,
     OPEN,
+    counting_evidence,
     floor_of,
     gate,
     shrunk_gains,
@@ -52,6 +53,13 @@ def table(*rows: list[float]) -> pd.DataFrame:
 
 def test_without_any_case_the_gate_stays_at_the_floor():
     assert gate(table(), 1) == gate(table(), MANY - 1) == FLOOR
+
+
+def test_cross_fit_cases_do_not_count_where_three_others_judge():
+    others, left_out = (pd.DataFrame({0.0: [0.5] * n}, index=[f"{n}_{i}" for i in range(n)]) for n in (3, 2))
+    kinds = {"held_out": others[:1], "prequential": others[1:], "cross_fit": left_out}
+    assert [len(table) for table in counting_evidence(kinds).values()] == [1, 2, 0]
+    assert counting_evidence({**kinds, "held_out": others[:0]})["cross_fit"] is left_out
 
 
 def test_many_labelled_cases_raise_the_floor():
