@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -95,7 +97,12 @@ def test_the_first_slices_of_a_case_need_nothing_to_be_joined_with(target):
 @pytest.mark.parametrize("command", ["preprocess", "select"])
 def test_no_other_command_takes_new_slices_before_they_are_joined(target, command, capsys):
     case, first, new, _ = answered_once(target)
-    write_slices(target, target.raw / "labelsTr" / f"{case}.nii.gz", case, new, 0)
+    file = target.raw / "labelsTr" / f"{case}.nii.gz"
+    write_slices(target, file, case, new, 0)
+    later = (
+        file.stat().st_mtime + 5
+    )  # no person saves within the second of the label before, to which copies are rounded
+    os.utime(file, (later, later))
     if command == "preprocess":
         assert main(["preprocess", "-d", NAME, "-c", target.configuration, "-p", PLANS, "-np", "1"]) == 0
         assert f"Case {case}: the label" in capsys.readouterr().out
