@@ -15,6 +15,7 @@ from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.util.log import silent
 
 IGNORE = 3
+MADE = {"labelled": 0, "unlabelled": 4}
 SLICES = {"unit": "slice", "per_case": 2}
 
 

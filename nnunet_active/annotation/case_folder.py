@@ -21,7 +21,7 @@ from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.label_reader import read_label
-from nnunet_active.data.label_writer import companions_of, write_label
+from nnunet_active.data.label_writer import copy_label, write_label
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.partial_labels import keep_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
@@ -123,8 +123,7 @@ class CaseFolder:
         self._fill(place, archived, space)
         if self.case.asked is not None:
             # what comes back is compared with it, wherever the folder is by then
-            for file in (*companions_of(place / self.label_name), place / self.label_name):
-                copy_file(file, self.begun_file.parent / file.name)
+            copy_label(place / self.label_name, self.begun_file)
         (place / ACCEPTED).mkdir()
         entry = self._record(place, archived, space, round_number)
         write_json(place / RECORD, entry)

@@ -14,33 +14,40 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.util.errors import ActiveError
 
 
-def labelled_by_slices(dataset_folder: Path) -> set[str]:
+def labelled_by_slices(dataset_folder: Path, opened: Campaign | None = None) -> set[str]:
     """Cases of which any campaign of a data set has asked a person for slices, or knows some.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; a campaign that cannot be read is passed over.
+        opened: a campaign of it that need not be read again.
     """
     found: set[str] = set()
     for file in (dataset_folder / "active").glob("fold_*/campaign.json"):
         with suppress(ActiveError):
-            campaign = Campaign.open(dataset_folder, file.parent.name.removeprefix("fold_")).adopt()
-            if campaign.asks_for_slices and campaign.asks_a_person:
+            if opened is not None and opened.folder == file.parent:
+                campaign = opened
+            else:
+                campaign = Campaign.open(dataset_folder, file.parent.name.removeprefix("fold_"))
+            if campaign.adopt().asks_for_slices and campaign.asks_a_person:
                 found |= {*campaign.asked_slices(), *campaign.known_slices()}
     return found
 
 
-def without_new_slices(raw: RawDataset, store: CaseStore, dataset_json: dict) -> RawDataset:
+def without_new_slices(
+    raw: RawDataset, store: CaseStore, dataset_json: dict, opened: Campaign | None = None
+) -> RawDataset:
     """What may be preprocessed of a data set: all but labels of slices that came or changed and that ``ingest`` has to take up.
 
     Args:
         raw: the data set; it stays as it is.
         store: where its cases go.
         dataset_json: for the labels.
+        opened: see :func:`labelled_by_slices`.
 
     Returns:
         A copy; its warnings name the labels that were left out. A case whose earlier label is in use is left out as a whole.
     """
-    by_slices = labelled_by_slices(store.dataset_folder)
+    by_slices = labelled_by_slices(store.dataset_folder, opened)
     ready = copy.copy(raw)
     ready.cases, ready.warnings = dict(raw.cases), dict(raw.warnings)
     for name, case in raw.cases.items():

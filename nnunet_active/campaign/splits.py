@@ -17,6 +17,7 @@ from pathlib import Path
 from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.atomic import copy_file, write_json, write_text
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.naming import first_names
 from nnunet_active.util.state_file import read_checked_json, read_state
 
 FILE_NAME = "splits_final.json"
@@ -160,24 +161,20 @@ def check_names(
     unknown = [name for name in named if name not in there]
     if named and len(unknown) == len(named):
         raise CampaignError(
-            f"Fold {fold} in {definition.origin} names {_some(named)}, but none of them is a case of this data set "
-            f"({_some(sorted(there))}); write case identifiers, without channel number and file ending."
+            f"Fold {fold} in {definition.origin} names {first_names(named)}, but none of them is a case of this data set "
+            f"({first_names(sorted(there))}); write case identifiers, without channel number and file ending."
         )
     warnings = []
     if unknown:
         warnings.append(
-            f"Fold {fold} in {definition.origin} names {len(unknown)} case(s) that are not there: {_some(unknown)}."
+            f"Fold {fold} in {definition.origin} names {len(unknown)} case(s) that are not there: {first_names(unknown)}."
         )
     if left_out := [case for case in labelled if case not in set(named)]:
         warnings.append(
             f"{len(left_out)} labelled case(s) are neither in train nor in val of fold {fold} in {definition.origin}, so nothing is "
-            f"trained on them: {_some(left_out)}."
+            f"trained on them: {first_names(left_out)}."
         )
     return tuple(warnings)
-
-
-def _some(names: Sequence[str], count: int = 5) -> str:
-    return ", ".join(map(str, names[:count])) + (f" ... ({len(names)} in all)" if len(names) > count else "")
 
 
 def write_folds(

@@ -41,19 +41,13 @@ _MAKING_CONFIGURATION = (
 )
 
 
-def image_sources(case: RawCase, store: CaseStore) -> list[Path]:
-    """The files that a case's stored image is made from: its channels, and for 3-D TIFF files the one with their spacing."""
-    spacing = case.spacing_file if store.plans_manager.plans.get("image_reader_writer") == "Tiff3DIO" else None
-    return [*case.images, *([spacing] if spacing else [])]
-
-
 def source_record(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> dict:
     """What a stored case is made from: name, size and modification time of its files, and a digest of the recipe.
 
     The recipe is that part of the plans (and of the labels) that changes the stored arrays, so that plans made anew
     under the same name are noticed.
     """
-    files = [*image_sources(case, store), *([case.label] if with_label and case.label else [])]
+    files = [*store.image_sources(case), *([case.label] if with_label and case.label else [])]
     plans, configuration = store.plans_manager.plans, store.configuration_manager.configuration
     recipe = [[plans.get(key) for key in _MAKING_PLANS], [configuration.get(key) for key in _MAKING_CONFIGURATION]]
     if with_label:

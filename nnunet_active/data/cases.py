@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunet_active.data.plans import configuration_of, read_plans
-from nnunet_active.data.raw_dataset import check_case_identifier
+from nnunet_active.data.raw_dataset import RawCase, check_case_identifier
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
@@ -102,6 +102,11 @@ class CaseStore:
         file = self.image_file(case)
         with reading("image", case, file.parent):
             return np.ascontiguousarray(_opened(file)[:], dtype=np.float32)
+
+    def image_sources(self, case: RawCase) -> list[Path]:
+        """The files that a case's stored image is made from: its channels, and for 3-D TIFF files the one with their spacing."""
+        spacing = case.spacing_file if self.plans.get("image_reader_writer") == "Tiff3DIO" else None
+        return [*case.images, *([spacing] if spacing else [])]
 
     def open_image(self, case: str) -> Any:
         """The same image as it is stored, to be read in parts: a blosc2 array or a memory map; of ``CASE.npz`` the array itself.

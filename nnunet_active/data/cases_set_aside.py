@@ -50,11 +50,7 @@ def _file(dataset_folder: Path) -> Path:
 
 
 def _sources(case: RawCase, store: CaseStore) -> list[list]:
-    from nnunet_active.data.case_writer import (
-        image_sources,
-    )  # which loads nnU-Net; most commands find no case set aside
-
-    files = [file for file in image_sources(case, store) if file.is_file()]
+    files = [file for file in store.image_sources(case) if file.is_file()]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
 from pathlib import Path
+
+from nnunet_active.data.unpacked import open_unpacked
 
 ENDINGS = (".gipl", ".gipl.gz")
 _HEADER = 256  # bytes; all numbers are big-endian
@@ -22,9 +23,7 @@ def check_gipl_is_whole(file: Path) -> None:
         ValueError: it ends too early.
         OSError, EOFError: it cannot be read, or its compressed stream ends too early.
     """
-    with Path(file).open("rb") as content:
-        compressed = content.read(2) == b"\x1f\x8b"
-    with gzip.open(file) if compressed else Path(file).open("rb") as content:
+    with open_unpacked(file) as content:
         header = content.read(_HEADER)
         if len(header) < _HEADER:
             raise ValueError("the file ends within its header")

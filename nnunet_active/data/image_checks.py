@@ -6,7 +6,6 @@ Files are only read; a file that is refused stays where it is.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.data.gipl import ENDINGS as GIPL_ENDINGS
 from nnunet_active.data.gipl import check_gipl_is_whole
 from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
+from nnunet_active.data.unpacked import is_packed, open_unpacked
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -206,17 +206,16 @@ def count_not_finite(file: Path) -> int:
         check_gipl_is_whole(file)
     if not name.endswith((".nii", ".nii.gz")):
         return 0
-    with Path(file).open("rb") as content:
-        compressed = content.read(2) == b"\x1f\x8b"
+    packed = is_packed(file)
     try:
-        if compressed == name.endswith(".gz"):
+        if packed == name.endswith(".gz"):
             voxels = nibabel.load(file).dataobj.get_unscaled()
         else:  # misnamed; ITK looks at the content, nibabel at the name
-            with gzip.open(file) if compressed else Path(file).open("rb") as content:
+            with open_unpacked(file) as content:
                 voxels = nibabel.Nifti1Image.from_stream(content).dataobj.get_unscaled()
     except (HeaderDataError, ImageFileError, AttributeError):
-        if compressed:
-            with gzip.open(file) as content:
+        if packed:
+            with open_unpacked(file) as content:
                 while content.read(1 << 24):  # raises if the end of the stream is not there
                     pass
         return 0

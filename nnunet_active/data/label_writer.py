@@ -21,14 +21,14 @@ from nnunet_active.util.errors import BadCase
 
 def companions_of(label: Path) -> list[Path]:
     """Further files that belong to a label: nnU-Net keeps the spacing of a TIFF file in a JSON file beside it."""
-    beside = label.with_name(f"{label.name[: label.name.rindex('.')]}.json")
+    beside = label.with_suffix(".json")
     return [beside] if label.name.lower().endswith((".tif", ".tiff")) and beside.is_file() else []
 
 
 def copy_label(label: Path, target: Path) -> None:
     """Copy a label file with what belongs to it, whichever name it had; the label itself last, in one step."""
     for companion in companions_of(label):
-        copy_file(companion, target.with_name(f"{target.name[: target.name.rindex('.')]}.json"))
+        copy_file(companion, target.with_suffix(".json"))
     copy_file(label, target)
 
 

@@ -14,8 +14,8 @@ import nibabel
 import numpy as np
 
 from nnunet_active.data.nrrd import pad_shape
+from nnunet_active.data.unpacked import open_unpacked
 
-_GZIP_MAGIC = b"\x1f\x8b"
 _GEOMETRY = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
@@ -30,10 +30,8 @@ def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
     Raises:
         ValueError: the file is no NIfTI file.
     """
-    with Path(file).open("rb") as content:
-        compressed = content.read(2) == _GZIP_MAGIC
     try:
-        with gzip.open(file) if compressed else Path(file).open("rb") as content:
+        with open_unpacked(file) as content:
             start = content.read(540)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"its compressed content is damaged ({error})") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from nnunet_active.data.file_endings import IMAGE_ENDINGS
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.naming import first_names
 
 _LONGEST = 1000
 _ROW = "each row has a case and its patient, with a comma between"
@@ -109,11 +110,11 @@ class Patients:
                 )
         if len(unnamed) == len(cases):
             what = f"The regular expression {self.pattern} of --groups" if self.pattern else "The file of --groups"
-            named = "matches" if self.pattern else f"names {_some(sorted(self.table))}, which is"
-            raise CampaignError(f"{what} {named} none of the cases of this data set ({_some(unnamed)}).")
+            named = "matches" if self.pattern else f"names {first_names(sorted(self.table))}, which is"
+            raise CampaignError(f"{what} {named} none of the cases of this data set ({first_names(unnamed)}).")
         if unnamed:
             return (
-                f"--groups does not say whose {_some(unnamed)} is; such a case counts as the only one of its patient.",
+                f"--groups does not say whose {first_names(unnamed)} is; such a case counts as the only one of its patient.",
             )
         return ()
 
@@ -178,7 +179,3 @@ def _case_named(text: str) -> str:
 
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal()
-
-
-def _some(names: list[str], count: int = 5) -> str:
-    return ", ".join(names[:count]) + (f" ... ({len(names)} in all)" if len(names) > count else "")

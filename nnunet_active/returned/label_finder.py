@@ -7,8 +7,7 @@ untouched prediction. If they differ from each other, the case is refused until 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
 from nnunet_active.returned.taken_before import Kind, TakenBefore
 from nnunet_active.util.errors import BadCase
+from nnunet_active.util.moments import for_people
 
 
 class LabelFinder:
@@ -54,6 +54,7 @@ class LabelFinder:
         self.folders = list(folders)
         self.accept = set(accept)
         self.report = report
+        self._round_of = cache(partial(answered_round, campaign))
         dataset = campaign.dataset_folder.name
         self.raw_folder = raw_folder(dataset)
         self.store = open_store(dataset, campaign.plans, campaign.configuration)
@@ -109,11 +110,11 @@ class LabelFinder:
 
     def slices_of(self, case: str, file: Path) -> SliceRequest | None:
         """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""
-        return self.campaign.handed_slices(case, answered_round(self.campaign, case, file))
+        return self.campaign.handed_slices(case, self._round_of(case, file))
 
     def handed_over(self, case: str, file: Path) -> np.ndarray | None:
         """What the maker of a label of slices began with; None: not known, or it lies in ``labelsTr``, where all of it is meant."""
-        record = record_of(self.campaign, case, answered_round(self.campaign, case, file), self.ending)
+        record = record_of(self.campaign, case, self._round_of(case, file), self.ending)
         if record is None or file == self._archived(case) or self.is_in_use(case, file):
             return None
         image = self.raw.cases[case].images[0]
@@ -259,8 +260,7 @@ class LabelFinder:
         if len(news) > 1 and self.ignore is not None:
             news = self._without_parts(case, news)
         if len(news) > 1:
-            times = {one[0].file: datetime.fromtimestamp(one[0].state[1] / 1e9) for one in news.values()}
-            named = ", ".join(f"{one} ({time:%Y-%m-%d %H:%M})" for one, time in times.items())
+            named = ", ".join(f"{one[0].file} ({for_people(one[0].state[1] / 1e9)})" for one in news.values())
             self.report.refused[case] = (
                 f"Case {case} has {len(news)} finished labels that differ: {named}; move all but one away, or name the folder of the "
                 f"right one with --from."

@@ -105,14 +105,14 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         )
     sentence, refusals = f"{entry['label_file']} is still the untouched prediction", []
     record = record_of(campaign, case, number, raw.file_ending)
-    handed = None if record is None else _look_into(raw, store, case, record)
-    handed = None if isinstance(handed, str) else handed
+    begun = None if record is None else _look_into(raw, store, case, record)
+    begun = None if isinstance(begun, str) else begun
     for file in files:
-        found, accepted = _look_into(raw, store, case, file, slices, handed), says_accepted(file, case)
+        found, accepted = _look_into(raw, store, case, file, slices, begun), says_accepted(file, case)
         if isinstance(found, str):
             refusals.append(found)
         elif accepted or voxel_digest(found) != entry["digest"]:
-            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, handed, accepted):
+            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, begun, accepted):
                 return Returned(True, folder, f"{file.relative_to(folder)} was {'accepted' if accepted else 'edited'}")
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:

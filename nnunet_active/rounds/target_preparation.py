@@ -203,7 +203,7 @@ def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = No
         workspace.source = opened.models[0]  # what was just kept beside the plans
         for line in opened.planner.lines():
             log(line)
-    raw = without_new_slices(workspace.raw, workspace.store, workspace.dataset_json)
+    raw = without_new_slices(workspace.raw, workspace.store, workspace.dataset_json, workspace.found_campaign)
     report = preprocess_dataset(raw, workspace.store, workspace.dataset_json, options.processes)
     for sentence in (*report.warnings.values(), *report.problems.values()):
         log(f"WARNING: {sentence}")

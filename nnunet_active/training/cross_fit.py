@@ -16,16 +16,12 @@ Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was no
 from __future__ import annotations
 
 import copy
-import hashlib
 import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.data.patients import Patients
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import CROSS_FIT
@@ -114,9 +110,12 @@ class CrossFit:
     def _made_from(self, folds: list[list[str]]) -> dict[str, Any]:
         """All that decides the networks and their Dice."""
         trainer, settings = self.trainer, self.session.campaign.settings
+        comparison = self.choice.comparison
         return {
             "folds": folds,
-            "labels": self.session.ranks.decide(lambda: {case: self._digest(case) for fold in folds for case in fold}),
+            "labels": self.session.ranks.decide(
+                lambda: {case: comparison.reference(case, CROSS_FIT)[1] for fold in folds for case in fold}
+            ),
             "source": self.choice.source,
             "epochs": [self.epochs, self.first_round, trainer.num_epochs],
             "iterations": trainer.num_iterations_per_epoch,
@@ -125,10 +124,6 @@ class CrossFit:
             "restart": trainer.restart,
             "ema_epochs": trainer.fine_tuning.ema_epochs,
         }
-
-    def _digest(self, case: str) -> str:
-        label = np.ascontiguousarray(read_label_map(self.session.known_slices.folder, case)[0])
-        return hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
 
     def _begin(self, made_from: dict[str, Any]) -> None:
         """Rows that were made from anything else are forgotten; first these, so that a kill leaves none that seem to be ours."""

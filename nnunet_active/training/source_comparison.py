@@ -135,7 +135,7 @@ class Comparison:
         rows = self.table[["kind", "case", "reference"]].drop_duplicates()
         for (kind, case), of_case in rows.groupby(["kind", "case"]):
             try:
-                label, now = self._reference(case, kind)
+                label, now = self.reference(case, kind)
             except BadCase:
                 continue  # whoever trains on it says so
             if ignore is None or not (label == ignore).any():
@@ -199,13 +199,21 @@ class Comparison:
         rows = self.table[self.table["kind"] == HELD_OUT]
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
-    def _reference(self, case: str, kind: str) -> tuple[np.ndarray, str]:
-        """A label and its fingerprint, since it may be corrected later."""
+    def reference(self, case: str, kind: str) -> tuple[np.ndarray, str]:
+        """A label (Z, Y, X) and its fingerprint, since it may be corrected later.
+
+        Args:
+            case: a labelled one.
+            kind: how it judges; of held-out cases, all is known that is stored.
+
+        Raises:
+            BadCase: its files cannot be read.
+        """
         label = np.ascontiguousarray(read_label_map(self.store.folder if kind == HELD_OUT else self.known, case)[0])
         return label, hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
 
     def _dice(self, window: Window, case: str, kind: str, known: dict) -> tuple[str, dict[str, float | None]]:
-        reference, digest = self._reference(case, kind)
+        reference, digest = self.reference(case, kind)
         if (case, digest) in known:
             rows = known[case, digest].drop_duplicates("label")
             return digest, dict(zip(rows["label"], rows["dice"], strict=True))

@@ -20,6 +20,7 @@ from tiny_slices import (
     voxels,
     write_slices,
 )
+from tiny_slices import MADE as MADE
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.cli.main import main
@@ -28,8 +29,6 @@ from nnunet_active.training.session import QuerySession
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import silent
 from nnunet_active.workspace import Workspace
-
-MADE = {"labelled": 0, "unlabelled": 4}
 
 
 def train(target, said: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from tiny_slices import (
     voxels,
     write_slices,
 )
+from tiny_slices import MADE as MADE
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.data.geometry import Geometry
@@ -37,8 +38,6 @@ from nnunet_active.rounds.explanation import choice_lines, explain_choice
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.workspace import Workspace
-
-MADE = {"labelled": 0, "unlabelled": 4}
 
 
 def test_three_rounds_with_three_programs_and_then_a_stock_training_and_prediction(target):
