@@ -34,6 +34,7 @@ PARTS = {
     "training": ("gpu_training", 240),
     "resume": ("gpu_training", 120),
     "ddp": ("gpu_training", 120),
+    "guarded": ("gpu_training", 180),
 }
 """Check, its module and its time limit in seconds."""
 START = """

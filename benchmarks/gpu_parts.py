@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ CONFIGURATION, PLANS = "3d_fullres", "nnUNetActivePlans"
 OURS = [sys.executable, "-m", "nnunet_active.cli.main"]
 STOCK = {
     "plan_and_preprocess": "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints:plan_and_preprocess_entry",
+    "preprocess": "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints:preprocess_entry",
     "train": "nnunetv2.run.run_training:run_training_entry",
     "predict": "nnunetv2.inference.predict_from_raw_data:predict_entry_point_modelfolder",
 }
@@ -56,10 +59,13 @@ def stock(command: str, *words: str) -> list[str]:
 
 
 def call(command: list[str], **variables: str) -> float:
-    """Run a command and return its seconds; it has to succeed."""
+    """Run a command and return its seconds, which the log of the check keeps; it has to succeed."""
+    words = [str(word) for word in command]
     begin = time.perf_counter()
-    subprocess.run([str(word) for word in command], check=True, env={**os.environ, **variables})
-    return time.perf_counter() - begin
+    subprocess.run(words, check=True, env={**os.environ, **variables})
+    seconds = time.perf_counter() - begin
+    print(f"--- {seconds:.1f} s: {' '.join(words[1:])}", flush=True)
+    return seconds
 
 
 # --- what the others need --------------------------------------------------------------------------------------------------------
@@ -78,32 +84,31 @@ def setup(check: Check) -> None:
     (unlabelled / "imagesTr").symlink_to(pair.target_folder / "imagesTr")
     (unlabelled / "dataset.json").write_bytes((pair.target_folder / "dataset.json").read_bytes())
     workers = str(min(8, os.cpu_count() or 1))
-    call(stock("plan_and_preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-npfp", workers, "--no_pp"))
+    plan = stock("plan_and_preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-npfp", workers, "-np", workers)
+    call([*plan, "--no_pp"] if check.tiny else plan)
     if check.tiny:
         shrink(Path(os.environ["nnUNet_preprocessed"]) / pair.source_name / "nnUNetPlans.json")
-    call(
-        [
-            sys.executable,
-            "-c",
-            "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import preprocess_entry as main; main()",
-            *("-d", str(SOURCE), "-c", CONFIGURATION, "-np", workers),
-        ]
-    )
+        call(stock("preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-np", workers))
     check.row("training the source, step", train_source(check, pair.source_name), "s")
     for dataset in (TARGET, UNLABELLED):
         call([*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION])
 
 
 def stretch(folders: list[Path], shape: tuple[int, int, int]) -> None:
-    """Resize every image and label in place; 1 mm a voxel."""
+    """Resize every image and label in place; 1 mm a voxel. Packing takes longest, so every core packs."""
+    files = sorted(file for folder in folders for file in folder.glob("*Tr/*.nii.gz"))
+    with multiprocessing.get_context("spawn").Pool(min(16, os.cpu_count() or 1)) as pool:
+        pool.map(partial(stretch_file, shape=shape), files, chunksize=1)
+
+
+def stretch_file(file: Path, shape: tuple[int, int, int]) -> None:
     import SimpleITK as sitk
     from scipy.ndimage import zoom
 
-    for file in sorted(file for folder in folders for file in folder.glob("*Tr/*.nii.gz")):
-        array = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-        factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
-        order = 0 if file.parent.name == "labelsTr" else 1
-        sitk.WriteImage(sitk.GetImageFromArray(zoom(array, factors, order=order)), str(file))
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+    factors = [new / old for new, old in zip(shape, array.shape, strict=True)]
+    order = 0 if file.parent.name == "labelsTr" else 1
+    sitk.WriteImage(sitk.GetImageFromArray(zoom(array, factors, order=order)), str(file))
 
 
 def shrink(plans_file: Path) -> None:

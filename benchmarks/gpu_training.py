@@ -13,20 +13,29 @@ from pathlib import Path
 
 from gpu_parts import CONFIGURATION, OURS, PLANS, TARGET, Check, call, stock
 
+MMACTS, PLAIN = "nnUNetTrainerMmActS", "nnUNetTrainerActive"
+
 
 def campaign(check: Check, fold: str, epochs: int) -> Path:
     """A campaign with a query at each epoch; the folder that its training writes."""
     iterations = 4 if check.tiny else 100
-    words = ["-d", TARGET, "-c", CONFIGURATION, "-f", fold, "--strategy", "mmacts", "--budget", 2, "--query-size", 1]
-    words += ["--stride", 1, "--epochs", epochs, "--iterations", iterations, "--val-iterations", 2, "--recipe", "plain"]
-    call([*OURS, "init", *words, "--oracle", "retrospective"])
+    words = ["--strategy", "mmacts", "--budget", 2, "--query-size", 1, "--stride", 1, "--recipe", "plain"]
+    begin(fold, *words, "--epochs", epochs, "--iterations", iterations)
+    return results_of(MMACTS, fold)
+
+
+def begin(fold: str, *words: str | int) -> None:
+    fixed = ["-d", TARGET, "-c", CONFIGURATION, "-f", fold, "--val-iterations", 2, "--oracle", "retrospective"]
+    call([*OURS, "init", *fixed, *words])
+
+
+def results_of(trainer: str, fold: str) -> Path:
     results = Path(os.environ["nnUNet_results"]) / f"Dataset{TARGET}_PhantomTarget"
-    return results / f"nnUNetTrainerMmActS__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
+    return results / f"{trainer}__{PLANS}__{CONFIGURATION}" / f"fold_{fold}"
 
 
-def trained_by_stock(check: Check, fold: str, *flags: str) -> list[str]:
-    words = [TARGET, CONFIGURATION, fold, "-tr", "nnUNetTrainerMmActS", "-p", PLANS, "-device", check.device]
-    return stock("train", *words, *flags)
+def trained_by_stock(check: Check, fold: str, *flags: str, trainer: str = MMACTS) -> list[str]:
+    return stock("train", TARGET, CONFIGURATION, fold, "-tr", trainer, "-p", PLANS, "-device", check.device, *flags)
 
 
 def trainers_folder() -> str:
@@ -72,10 +81,11 @@ def training(check: Check) -> None:
 
 
 def resume(check: Check) -> None:
-    """``--c`` goes on to the end, with the same two queries."""
+    """``--c`` goes on to the end, with the same two queries; uncompiled, as compiling takes longer than the epoch that is left."""
     folder = next(Path(os.environ["nnUNet_results"]).glob(f"Dataset{TARGET}_*/nnUNetTrainerMmActS__*/fold_0"))
     before = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
-    seconds = call(trained_by_stock(check, "0", "--c"), nnUNet_extTrainer=trainers_folder())
+    variables = {"nnUNet_extTrainer": trainers_folder(), "nnUNet_compile": "f"}
+    seconds = call(trained_by_stock(check, "0", "--c"), **variables)
     events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
     asked = [[tuple(e["requested"]) for e in part if e.get("event") == "query"] for part in (before, events)]
     check.row("--c to the end, with validation", seconds, "s")
@@ -102,3 +112,30 @@ def ddp(check: Check) -> None:
     seconds = call([sys.executable, str(script)], nnUNet_extTrainer=trainers_folder(), nnUNet_compile="f")
     check.row("DDP, nccl, one rank, two epochs with a query each", seconds, "s")
     check.row("checkpoint_final.pth", "there", "", "there", (folder / "checkpoint_final.pth").is_file())
+
+
+def guarded(check: Check) -> None:
+    """The default recipe, with the unlabelled pool: cross-fitting, training, certificate, then ``nnunet_active predict``."""
+    fold, iterations = "2", 4 if check.tiny else 20
+    words = ["--strategy", "foreground_random", "--budget", 3, "--query-size", 3, "--epochs", 2]
+    begin(fold, *words, "--iterations", iterations, "--fine-tuning", "unlabelled=mix")
+    # compiling would take longer than these steps, once for each of the four networks
+    variables = {"nnUNet_extTrainer": trainers_folder(), "nnUNet_compile": "f"}
+    check.row(
+        "guarded with mix, two epochs, to its end", call(trained_by_stock(check, fold, trainer=PLAIN), **variables), "s"
+    )
+    folder = results_of(PLAIN, fold)
+    events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
+    cross_fit = next(event for event in events if event["event"] == "cross_fit")
+    check.row("cross-fitting: extra trainings", cross_fit["trained"], "", "3", cross_fit["trained"] == 3)
+    check.row("cross-fitting", cross_fit["seconds"], "s")
+    judged = [event["cases"] for event in events if event["event"] == "interpolation"]
+    check.row("cases that judge the gate", judged[-1], "", "≥ 3", judged[-1] >= 3)
+    certified = [event["cases"] for event in events if event["event"] == "certificate"]
+    check.row("unlabelled cases in the certificate", sum(certified), "", "≥ 1", sum(certified) >= 1)
+    images = Path(os.environ["nnUNet_raw"]) / f"Dataset{TARGET}_PhantomTarget" / "imagesTr"
+    predicted = check.work / "guarded_predictions"
+    words = ["-i", images, "-o", predicted, "-d", TARGET, "-c", CONFIGURATION, "-f", fold, "-device", check.device]
+    check.row("nnunet_active predict, 8 scans", call([*OURS, "predict", *words, "-tr", PLAIN, "-p", PLANS]), "s")
+    found = len(list(predicted.glob("*.nii.gz")))
+    check.row("label maps", found, "", "8", found == 8)

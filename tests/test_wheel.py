@@ -50,6 +50,19 @@ def call(python: Path, *arguments: str, **variables: str) -> str:
     return run.stdout
 
 
+def test_the_wheel_holds_every_file_of_the_source(clean_python):
+    """An editable install finds a folder that setup.cfg does not list, a wheel does not."""
+    where = call(clean_python, "-c", "import nnunet_active; print(nnunet_active.__file__)").strip()
+    installed, missing = Path(where).parent, []
+    assert installed.is_relative_to(clean_python.parents[1])
+    for folder, there in (("nnunet_active", ""), ("trainers", "trainers"), ("planners", "planners")):
+        for file in (ROOT / folder).rglob("*"):
+            relative = file.relative_to(ROOT / folder)
+            if file.is_file() and "__pycache__" not in relative.parts and not (installed / there / relative).is_file():
+                missing.append(f"{folder}/{relative}")
+    assert missing == []
+
+
 @pytest.mark.stock
 def test_the_wheel_in_a_clean_environment_trains_with_the_stock_command_and_queries_between_two_epochs(
     clean_python, nnunet_folders

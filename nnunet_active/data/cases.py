@@ -101,7 +101,7 @@ class CaseStore:
         """
         file = self.image_file(case)
         with reading("image", case, file.parent):
-            return np.ascontiguousarray(_opened(file)[:], dtype=np.float32)
+            return np.ascontiguousarray(_whole(file), dtype=np.float32)
 
     def image_sources(self, case: RawCase) -> list[Path]:
         """The files that a case's stored image is made from: its channels, and for 3-D TIFF files the one with their spacing."""
@@ -189,15 +189,22 @@ def reading(what: str, case: str, folder: Path) -> Iterator[None]:
 
 def _opened(file: Path) -> Any:
     if file.suffix == ".b2nd":
-        from nnunet_active.data.blosc_files import (
-            open_b2nd,  # not above, as in plans_manager: which cases, not their voxels
-        )
+        # not above, as in plans_manager: which cases, not their voxels
+        from nnunet_active.data.blosc_files import open_b2nd
 
         return open_b2nd(file)
     if file.suffix == ".npy":
         return np.load(file, mmap_mode="r")
     with np.load(file) as archive:  # members are read one by one: "seg" stays closed
         return archive["data"]
+
+
+def _whole(file: Path) -> np.ndarray:
+    if file.suffix == ".b2nd":
+        from nnunet_active.data.blosc_files import read_b2nd
+
+        return read_b2nd(file)
+    return _opened(file)[:]
 
 
 def image_digest(image: np.ndarray) -> str:

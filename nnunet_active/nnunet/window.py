@@ -161,10 +161,30 @@ class Window(ABC):
         Raises:
             ValueError: NaN or infinite output, or no encoder.
         """
-        wanted = _Wanted(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)
-        return _with_room(lambda share: self._score(image, wanted, share))
+        return self.begin_score(image, voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)()
 
-    def _score(self, image: np.ndarray, wanted: _Wanted, share: float) -> CaseScores:
+    def begin_score(
+        self,
+        image: np.ndarray,
+        voxel_mm3: float,
+        embedding: bool = True,
+        class_mean: bool = False,
+        entropy_bins: int = 0,
+        ensemble: bool = False,
+        source: Window | None = None,
+    ) -> Callable[[], CaseScores]:
+        """:meth:`score` in two halves: the function that is returned waits for the scores.
+
+        A GPU has been told by then what to do, and works on; on a CPU nothing is done before the function is called.
+        """
+        wanted = _Wanted(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)
+
+        def send() -> Callable[[], CaseScores]:
+            return _with_room(lambda share: self._send(image, wanted, share))
+
+        return send() if self.device.type == "cuda" else lambda: send()()
+
+    def _send(self, image: np.ndarray, wanted: _Wanted, share: float) -> Callable[[], CaseScores]:
         source = wanted.source
         passes = self.side_by_side(wanted.ensemble) + (source.side_by_side(False) if source is not None else 0)
         prepared = self.prepare(image, passes, share)
@@ -188,20 +208,24 @@ class Window(ABC):
                     predicted.put(self._classes(logits), slabs[0])
                 if source is not None:
                     gap.add(source.merged(slabs[len(own) :]), logits)
-        found = scores.result(wanted.voxel_mm3)
-        if features is not None:
-            found.arrays["embedding"] = features.embedding()
-        if classes is not None:
-            found.arrays["class_mean"] = classes.class_mean(found.arrays["class_volume"])
-        if wanted.ensemble:
-            found.scalars["mutual_information"] = disagreement.mutual_information()
-            of_classes = pairwise_dice(agreement.shared())
-            background = np.ones(heads - len(of_classes))
-            found.arrays["class_agreement"] = np.concatenate([background, of_classes])
-            found.slices["prediction"] = pack(predicted.whole)
-        if source is not None:
-            found.scalars["kl_source"] = gap.mean()
-        return found
+
+        def wait() -> CaseScores:
+            found = scores.result(wanted.voxel_mm3)
+            if features is not None:
+                found.arrays["embedding"] = features.embedding()
+            if classes is not None:
+                found.arrays["class_mean"] = classes.class_mean(found.arrays["class_volume"])
+            if wanted.ensemble:
+                found.scalars["mutual_information"] = disagreement.mutual_information()
+                of_classes = pairwise_dice(agreement.shared())
+                background = np.ones(heads - len(of_classes))
+                found.arrays["class_agreement"] = np.concatenate([background, of_classes])
+                found.slices["prediction"] = pack(predicted.whole)
+            if source is not None:
+                found.scalars["kl_source"] = gap.mean()
+            return found
+
+        return wait
 
     def mutual_information(self, image: np.ndarray) -> float:
         """BALD's mutual information of a preprocessed image (M, Z, Y, X), in nats.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,11 @@ class SignatureWork:
         except BadCase as error:
             return str(error)
 
-    def do(self, case: str, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
+    def begin(self, case: str, loaded: np.ndarray | str) -> Callable[[], tuple[str, np.ndarray | None] | str]:
+        """Nothing is sent anywhere yet."""
+        return partial(self._signature, loaded)
+
+    def _signature(self, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
         """A copy that moved to another folder has a new time and the old voxels."""
         if isinstance(loaded, str):
             return loaded

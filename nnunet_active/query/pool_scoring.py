@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.nnunet.window import Window
 from nnunet_active.query.score_cache import CacheEntry, ScoreCache
-from nnunet_active.scoring.statistics import SCALARS
+from nnunet_active.scoring.statistics import SCALARS, CaseScores
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 
@@ -151,17 +152,29 @@ class ScoringWork:
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return _left_out(case, error)
 
-    def do(self, case: str, loaded: tuple[np.ndarray, tuple[int, int], float] | str) -> CacheEntry | str:
-        """What the network says of it."""
+    def begin(
+        self, case: str, loaded: tuple[np.ndarray, tuple[int, int], float] | str
+    ) -> Callable[[], CacheEntry | str]:
+        """Ask the network."""
         if isinstance(loaded, str):
-            return loaded
+            return lambda: loaded
         (image, state, voxel), what = loaded, self.what
-        kl_name, source = self.compared or ("kl_source", None)
+        source = self.compared[1] if self.compared else None
         bins, members = ENTROPY_BINS if what.entropy_histogram else 0, what.ensemble or what.agreement
         try:
-            scores = self.window.score(image, voxel, what.embedding, what.class_mean, bins, members, source)
+            scores = self.window.begin_score(image, voxel, what.embedding, what.class_mean, bins, members, source)
+        except (BadCase, OSError, ValueError, RuntimeError) as error:
+            said = _left_out(case, error)
+            return lambda: said
+        return partial(self._finish, case, state, scores)
+
+    def _finish(self, case: str, state: tuple[int, int], wait: Callable[[], CaseScores]) -> CacheEntry | str:
+        """What the network says of it."""
+        try:
+            scores = wait()
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return _left_out(case, error)
+        kl_name = self.compared[0] if self.compared else "kl_source"
         scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}
         if self.cache is not None:
             self.cache.add(self.digest, case, state, scalars, {**scores.arrays, **scores.slices})

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,11 @@ class _Distances:
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return str(error)
 
-    def do(self, case: str, loaded: np.ndarray | str) -> dict[str, float] | str:
+    def begin(self, case: str, loaded: np.ndarray | str) -> Callable[[], dict[str, float] | str]:
+        """Nothing is sent anywhere yet."""
+        return partial(self._measure, loaded)
+
+    def _measure(self, loaded: np.ndarray | str) -> dict[str, float] | str:
         """Two passes."""
         if isinstance(loaded, str):
             return loaded

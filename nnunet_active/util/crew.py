@@ -133,7 +133,7 @@ class Crew(Ranks):
                 self._collect(job, done)
                 bar.update(len(done) - bar.n)
             for item in self._lost(job, items, done):
-                done[item] = work.do(item, work.load(item))
+                done[item] = work.begin(item, work.load(item))()
         self._forget(job)
         return {item: done[item] for item in items}
 

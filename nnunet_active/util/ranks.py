@@ -23,16 +23,19 @@ class Work(Protocol):
     """The same work on many items, each by itself: what is read for it, and what is done with that."""
 
     def load(self, item: str) -> Any:
-        """What :meth:`do` needs from the disk."""
+        """What :meth:`begin` needs from the disk."""
 
-    def do(self, item: str, loaded: Any) -> Any:
-        """The result of one item."""
+    def begin(self, item: str, loaded: Any) -> Callable[[], Any]:
+        """Send the work on an item to where it is done; the function that is returned waits for the result, or does it all."""
 
 
 def run_through(
     work: Work, items: Iterable[str], early: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[str, Any]]:
     """Each item with its result, one after the other; the next one is read while the current one is worked on, so two are held.
+
+    The reading starts once the current item has begun: blosc2 reads with Python's lock, so that nothing could be sent to a GPU in the
+    meantime (seen: reading and computing one after the other).
 
     Args:
         work: what to do with each item.
@@ -44,12 +47,12 @@ def run_through(
         item = next(coming, None)
         read = None if item is None else reader.submit(work.load, item)
         while item is not None:
-            loaded = read.result()
+            finish = work.begin(item, read.result())
             read, following = None, next(coming, None) if early() else None
             if following is not None:
                 read = reader.submit(work.load, following)
-            result = work.do(item, loaded)
-            del loaded
+            result = finish()
+            del finish  # and what was read
             yield item, result
             if following is None and (following := next(coming, None)) is not None:
                 read = reader.submit(work.load, following)

@@ -18,8 +18,8 @@ SELECT = ["select", "-d", "902", "-c", "3d_fullres", "-n", "2", "-np", "1", "-de
 
 @pytest.fixture
 def passes(monkeypatch) -> list[str]:
-    done, real = [], ScoringWork.do
-    monkeypatch.setattr(ScoringWork, "do", lambda self, case, loaded: done.append(case) or real(self, case, loaded))
+    done, real = [], ScoringWork.begin
+    monkeypatch.setattr(ScoringWork, "begin", lambda self, case, loaded: done.append(case) or real(self, case, loaded))
     return done
 
 

@@ -223,14 +223,14 @@ def test_without_a_source_network_only_those_go_on_that_can_do_without(setting):
 def test_a_case_that_the_source_cannot_score_is_set_aside(setting, monkeypatch):
     window = setting.window()
     frozen = frozen_window(setting)
-    real = SlidingWindow.score
+    real = SlidingWindow.begin_score
 
-    def score(self, image, *args, **how):
+    def begin_score(self, image, *args, **how):
         if self.digest == frozen.digest and np.array_equal(image, setting.store.load_image("case_3")):
             raise ValueError("the network's output holds NaN or infinite values")
         return real(self, image, *args, **how)
 
-    monkeypatch.setattr(SlidingWindow, "score", score)
+    monkeypatch.setattr(SlidingWindow, "begin_score", begin_score)
     pool = setting.build(window, "assft")
     assert pool.cases == ("case_2", "case_4", "case_5") and "case_3" in setting.said[0]
     assert {len(values) for values in pool.arrays.values()} == {3}

@@ -25,7 +25,7 @@ MAIN = "from nnunet_active.cli.main import main; sys.exit(main(sys.argv[1:]))\n"
 NOTING = """
 import os, pathlib
 from nnunet_active.query.pool_scoring import ScoringWork as W
-def do(self, case, loaded, real=W.do):
+def begin(self, case, loaded, real=W.begin):
     note = pathlib.Path(os.environ["NOTES"])
     (note / f"{case}_by_{os.environ['RANK']}").touch()
     while os.environ["RANK"] == "0" and not list(note.glob("*_by_1")) and os.environ.get("WAIT"):
@@ -33,7 +33,7 @@ def do(self, case, loaded, real=W.do):
     if os.environ["RANK"] == "1" and os.environ.get("DIES"):
         os.kill(os.getpid(), 9)
     return real(self, case, loaded)
-W.do = do
+W.begin = begin
 """
 
 
@@ -100,10 +100,10 @@ def test_a_process_that_is_killed_costs_its_case_and_a_rerun_makes_no_pass(targe
     assert json.loads(first[1])["requested"] == by_one[0]
     assert first[2].count("is gone; it is done again") == 1
 
-    def do(self, case, loaded):
+    def begin(self, case, loaded):
         raise AssertionError(f"{case} was known")
 
-    monkeypatch.setattr(ScoringWork, "do", do)
+    monkeypatch.setattr(ScoringWork, "begin", begin)
     options = SelectOptions(NAME, configuration="3d_fullres", n=2, strategy="mmacts", processes=1)
     assert list(select(options, log=silent).query.requested) == by_one[0] and scores(target).equals(by_one[1])
 

@@ -52,13 +52,13 @@ def train(rank: int, folder: Path) -> None:
     stock.DDP = lambda network, device_ids: DistributedDataParallel(
         network
     )  # torch's own; the numbers are those of GPUs
-    scored, score = [], ScoringWork.do
+    scored, score = [], ScoringWork.begin
 
-    def do(self, case, loaded):
+    def begin(self, case, loaded):
         scored.append(case)
         return score(self, case, loaded)
 
-    ScoringWork.do = do
+    ScoringWork.begin = begin
     target = preprocessed_folder(NAME)
     plans = {**json.loads((target / f"{PLANS}.json").read_text()), "continue_training": False}
     trainer = OnCpus(plans, "3d_fullres", 0, json.loads((target / "dataset.json").read_text()), CPU)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -43,7 +44,10 @@ class Doubled:
     def load(self, item: str) -> str:
         return item
 
-    def do(self, item: str, loaded: str) -> str:
+    def begin(self, item: str, loaded: str) -> Callable[[], str]:
+        return lambda: self.result(item, loaded)
+
+    def result(self, item: str, loaded: str) -> str:
         done_by[threading.current_thread().name, item] += 1
         return f"{loaded} {item}"
 
@@ -54,7 +58,7 @@ class FirstOfOthers(Doubled):
 
     fate: str = ""
 
-    def do(self, item: str, loaded: str) -> str:
+    def result(self, item: str, loaded: str) -> str:
         if threading.current_thread() is threading.main_thread():
             assert first_of["taken"].wait(20)
         elif not first_of["taken"].is_set():
@@ -65,7 +69,7 @@ class FirstOfOthers(Doubled):
                 raise SystemExit
             elif self.fate == "no memory":
                 raise MemoryError
-        return super().do(item, loaded)
+        return super().result(item, loaded)
 
 
 @contextmanager
