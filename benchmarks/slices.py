@@ -4,8 +4,8 @@
 
 A whole scan costs as many slices as its label has with foreground, so that nobody is charged for empty ones. The mean of these over
 the data set, times ``--scans``, is the budget of slices. Whole scans are drawn by foreground; the other arms spend as many slices,
-three of a scan, and a third of them, one of a scan. Every arm is one query before the first epoch and one training (``nnunet_active
-benchmark``, half of the cases tested on; the pair ``diseased`` has a split of its own, see ``healthy_to_diseased.py``). Minutes:
+three of a scan, and a third of them, one of a scan (``--per-case``). Every arm is one query before the first epoch and one training, or
+``--rounds`` of both, each as large and as long as the first (``nnunet_active benchmark``, half of the cases tested on; the pair ``diseased`` has a split of its own, see ``healthy_to_diseased.py``). Minutes:
 ``--open`` minutes for opening a scan, one minute for a slice. The last table compares each arm of slices with whole scans drawn by
 foreground, paired by seed (two-sided t test).
 """
@@ -45,7 +45,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-tr", dest="trainer", default="nnUNetTrainerActiveAdamW")
     parser.add_argument("-device", default="cpu")
     parser.add_argument("--recipe", default="three_quarters")
-    parser.add_argument("--scans", type=int, default=3)
+    parser.add_argument("--scans", type=int, default=3, help="whole scans per round")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--per-case", type=int, nargs="+", default=[3, 1], help="of three: slices of a scan")
     parser.add_argument("--seeds", type=int, nargs="+", default=[5], help="one number n means the seeds 0 to n - 1")
     parser.add_argument("--whole", nargs="*", default=WHOLE, help="arms that ask for whole scans")
     parser.add_argument("--slices", nargs="*", default=SLICES, help="arms that ask for slices")
@@ -74,8 +76,8 @@ def benchmark(args: argparse.Namespace, output: Path, arms: Sequence[str], budge
     command = ["benchmark", "-d", target, "-c", args.configuration, "-m", str(model), "-o", str(output), "-np", "1"]
     command += ["-device", args.device, "-tr", args.trainer, "--recipes", args.recipe, "--no-all-labels"]
     command += ["--split-file", str(args.split_file)] if args.split_file else ["--splits", "2"]
-    command += ["--budget", str(budget), "--query-size", str(budget), "--stride", str(args.epochs)]
-    command += ["--epochs", str(args.epochs), "--iterations", str(args.iterations)]
+    command += ["--budget", str(args.rounds * budget), "--query-size", str(budget), "--stride", str(args.epochs)]
+    command += ["--epochs", str(args.rounds * args.epochs), "--iterations", str(args.iterations)]
     command += ["--seeds", *map(str, args.seeds)]
     if main([*command, *unit, "--strategies", *arms]) != 0:
         raise SystemExit("a run failed; see log.txt in its folder")
@@ -108,8 +110,9 @@ def main() -> None:
     print(f"{per_scan:.1f} slices with foreground a scan; {args.scans} scans: {budget} slices")
     if args.whole:
         benchmark(args, work / "benchmark", args.whole, args.scans)
-    for slices, per_case in ((budget, 3), (round(budget / 3), 1)) if args.slices else ():
-        benchmark(args, work / "benchmark", args.slices, slices, "--unit", "slice", "--per-case", str(per_case))
+    for per_case in args.per_case if args.slices else ():
+        slices = ["--unit", "slice", "--per-case", str(per_case)]
+        benchmark(args, work / "benchmark", args.slices, round(budget * per_case / 3), *slices)
     table = rows(work / "benchmark", per_scan, args.open)
     if args.csv:
         table.to_csv(args.csv, index=False)
