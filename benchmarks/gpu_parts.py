@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -90,8 +91,9 @@ def setup(check: Check) -> None:
         shrink(Path(os.environ["nnUNet_preprocessed"]) / pair.source_name / "nnUNetPlans.json")
         call(stock("preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-np", workers))
     check.row("training the source, step", train_source(check, pair.source_name), "s")
-    for dataset in (TARGET, UNLABELLED):
-        call([*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION])
+    plans = [[*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION] for dataset in (TARGET, UNLABELLED)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(call, plans))
 
 
 def stretch(folders: list[Path], shape: tuple[int, int, int]) -> None:

@@ -18,7 +18,7 @@ MMACTS, PLAIN = "nnUNetTrainerMmActS", "nnUNetTrainerActive"
 
 def campaign(check: Check, fold: str, epochs: int) -> Path:
     """A campaign with a query at each epoch; the folder that its training writes."""
-    iterations = 4 if check.tiny else 100
+    iterations = 4 if check.tiny else 50
     words = ["--strategy", "mmacts", "--budget", 2, "--query-size", 1, "--stride", 1, "--recipe", "plain"]
     begin(fold, *words, "--epochs", epochs, "--iterations", iterations)
     return results_of(MMACTS, fold)
@@ -66,7 +66,7 @@ def training(check: Check) -> None:
     log = lines_of(folder)
     epochs = [float(found) for found in re.findall(r"Epoch time: ([\d.]+) s", log)]
     check.row("first epoch (with torch.compile)", epochs[0], "s")
-    iterations = 4 if check.tiny else 100
+    iterations = 4 if check.tiny else 50
     step = epochs[1] / iterations
     check.row("later epoch, a step", step, "s")
     events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]

@@ -4,10 +4,11 @@
 
 A whole scan costs as many slices as its label has with foreground, so that nobody is charged for empty ones. The mean of these over
 the data set, times ``--scans``, is the budget of slices. Whole scans are drawn by foreground; the other arms spend as many slices,
-three of a scan, and a third of them, one of a scan (``--per-case``). Every arm is one query before the first epoch and one training, or
-``--rounds`` of both, each as large and as long as the first (``nnunet_active benchmark``, half of the cases tested on; the pair ``diseased`` has a split of its own, see ``healthy_to_diseased.py``). Minutes:
-``--open`` minutes for opening a scan, one minute for a slice. The last table compares each arm of slices with whole scans drawn by
-foreground, paired by seed (two-sided t test).
+three of a scan, and a third of them, one of a scan (``--per-case``). Every arm is one query before the first epoch and one
+training, or ``--rounds`` of both, each as large and as long as the first (``nnunet_active benchmark``, half of the cases tested on;
+the pair ``diseased`` has a split of its own, see ``healthy_to_diseased.py``). Minutes: ``--open`` minutes for opening a scan, one
+minute for a slice. The last table compares each arm of slices with whole scans drawn by foreground, paired by seed (two-sided t
+test).
 """
 
 from __future__ import annotations
