@@ -12,12 +12,13 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, is_same_place, keep_copy, place_of
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.returned.slice_merge import merge_returned
-from nnunet_active.returned.taken_before import TakenBefore
+from nnunet_active.returned.taken_before import TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.moments import now_in_utc
@@ -95,9 +96,14 @@ class LabelDesk:
                     case,
                     f"Case {case}: {target} holds the slices that were labelled before, too; as it was, it is kept as {kept}.",
                 )
-        label.files[place_of(target)] = [*file_state(target), label.digest]
+        label.files[place_of(target)] = [*file_state(target), *self._said(case, label), label.digest]
         if stays:  # a file of another format is no news as long as nobody saves it again
             label.files.setdefault(place_of(earlier), [*file_state(earlier), ""])
+
+    def _said(self, case: str, label: FinishedLabel) -> list[str]:
+        """What a label of slices says in each."""
+        known = self.finder.slices_of(case, label.file)
+        return [] if known is None else slice_digests(label.voxels, NUMPY_AXIS[known.axis], self.finder.ignore)
 
     def _content(self, case: str, target: Path, label: FinishedLabel) -> str | None:
         """Digest of what the file in ``labelsTr`` holds; None: it is not there, or cannot be read."""
@@ -154,7 +160,8 @@ class LabelDesk:
         differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
         corrected = settled and differs and label.slices is None
         settled = settled and label.slices is None
-        contents = list(dict.fromkeys([*TakenBefore.of(earlier).contents, *label.contents, label.digest]))
+        said = [one for entry in label.files.values() for one in entry[2:-1]]
+        contents = list(dict.fromkeys([*TakenBefore.of(earlier).contents, *label.contents, label.digest, *said]))
         if settled and earlier and not corrected:  # the same content, saved again
             campaign.record_label(case, {**earlier, "files": label.files, "contents": contents})
             return

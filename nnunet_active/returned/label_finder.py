@@ -32,7 +32,7 @@ from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
 from nnunet_active.returned.handed_out import digests_of, record_of
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
-from nnunet_active.returned.taken_before import Kind, TakenBefore
+from nnunet_active.returned.taken_before import Kind, TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.moments import for_people
 
@@ -50,10 +50,8 @@ class LabelFinder:
     def __init__(
         self, campaign: Campaign, folders: Sequence[Path], accept: Iterable[str], report: IngestReport
     ) -> None:
-        self.campaign = campaign
-        self.folders = list(folders)
-        self.accept = set(accept)
-        self.report = report
+        self.campaign, self.report = campaign, report
+        self.folders, self.accept = list(folders), set(accept)
         self._round_of = cache(partial(answered_round, campaign))
         dataset = campaign.dataset_folder.name
         self.raw_folder = raw_folder(dataset)
@@ -102,11 +100,12 @@ class LabelFinder:
         label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
         voxels, known = label.voxels, self.slices_of(case, file)
         content, in_part = voxel_digest(voxels), is_partial(voxels, self.ignore)
+        digest, said, accepted = content, [], says_accepted(file, case)
         if known is not None:
             axis, handed = NUMPY_AXIS[known.axis], self.handed_over(case, file)
             voxels = forget_background(voxels, axis, known.slices, self.ignore, handed)
-        digest = content if known is None else voxel_digest(voxels)
-        return SeenFile(file, state, digest, voxels, content, in_part, label.notes, says_accepted(file, case))
+            digest, said = voxel_digest(voxels), slice_digests(voxels, axis, self.ignore)
+        return SeenFile(file, state, digest, voxels, content, in_part, label.notes, accepted, said)
 
     def slices_of(self, case: str, file: Path) -> SliceRequest | None:
         """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""

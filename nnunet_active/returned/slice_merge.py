@@ -52,7 +52,10 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
     accepted = case in finder.accept or label.accepted
     drawn = _welcome(finder, case, label, found, also_drawn)
     take = {*found.to_take(accepted), *drawn}
-    merged = merge_slices(before, label.voxels, axis, take, ignore, handed)
+    # what lies in labelsTr is meant, all of it
+    in_use = finder.is_in_use(case, label.file)
+    repeated = () if in_use else finder.taken_before(case).repeated_slices(label.file, label.voxels, axis, ignore)
+    merged = merge_slices(before, label.voxels, axis, take, ignore, handed, repeated)
     _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, bool(found.touched) or accepted)
     # not what is new in the file: a run that was killed may have put it there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
@@ -140,7 +143,9 @@ def _say(
     if merged.kept:
         sentences.append(f"{_words(merged.kept, axis)}: labelled before and empty now; the earlier label stays.")
     if merged.outdated:
-        sentences.append(f"{_words(merged.outdated, axis)}: as handed over, but corrected since; the correction stays.")
+        sentences.append(
+            f"{_words(merged.outdated, axis)}: not changed in the file, but corrected since; the correction stays."
+        )
     finder.report.warn(case, *(f"Case {case}, {sentence}" for sentence in sentences))
 
 
