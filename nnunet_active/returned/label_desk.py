@@ -66,12 +66,12 @@ class LabelDesk:
                 "--from away, or start a campaign with nnunet_active init ... --oracle folder."
             )
 
-    def deliver(self, labels: dict[str, FinishedLabel], also_drawn: bool = False) -> dict[str, FinishedLabel]:
+    def deliver(self, labels: dict[str, FinishedLabel]) -> dict[str, FinishedLabel]:
         """Put labels into ``labelsTr``; returns those that are there."""
         there = {}
         for case, label in labels.items():
             try:
-                label = merge_returned(self.finder, case, label, also_drawn)
+                label = merge_returned(self.finder, case, label)
                 self._deliver(case, label)
             except BadCase as error:
                 self.report.refused[case] = str(error)

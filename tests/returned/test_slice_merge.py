@@ -549,3 +549,24 @@ def test_a_slice_that_is_drawn_anew_in_a_file_is_a_correction_also_a_step_back(t
     report = take()
     assert list(report.taken) == [case] and not np.array_equal(corrected[first], before[first])
     assert_labelled(target, case, {first, second})
+
+
+def test_further_drawn_slices_of_a_file_that_was_taken_before_are_taken_where_that_is_said(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    drawn = 7 if asked != 7 else 6
+    annotate(folder, case, [asked, drawn])
+    assert "--also-drawn takes them, too" in " ".join(take().warnings[case])
+    corrected = correct(target, target.raw / "labelsTr" / f"{case}.nii.gz", case, asked)
+    assert list(take().corrected) == [case]
+    report = take(also_drawn=True)
+    assert list(report.taken) == [case] and not report.refused
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, {asked, drawn}, IGNORE))
+    assert set(campaign_of(target).known_slices()[case].slices) == {asked, drawn}
+    again = take(also_drawn=True)
+    assert not (again.taken or again.corrected or again.warnings or again.refused)
+    other = shutil.copytree(folder, target.root / "a copy")
+    again = take(folders=[other], also_drawn=True)
+    assert not (again.taken or again.corrected or again.refused)
