@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_active.campaign.slice_request import SliceRequest
-from nnunet_active.returned.label_copies import place_of
+from nnunet_active.returned.label_places import place_of
 
 
 @dataclass

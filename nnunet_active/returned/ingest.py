@@ -17,7 +17,7 @@ from nnunet_active.campaign.splits import check_split_files
 from nnunet_active.commands import Commands
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_desk import KEPT, LabelDesk
+from nnunet_active.returned.label_desk import LabelDesk
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import CampaignInUse
@@ -62,7 +62,7 @@ def ingest(
     desk.check_arguments(list(decline or ()))
     check_split_files(campaign.dataset_folder)  # they follow the labels: nothing moves while they cannot
     campaign.adopt()
-    with hold(campaign.folder / KEPT):
+    with hold(desk.kept):
         sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
         labels = {} if desk.retrospective else desk.deliver(finder.look())
         try:

@@ -12,18 +12,17 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.data.replaced_labels import REPLACED_LABELS, keep_copy
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_copies import file_state, is_same_place, keep_copy, place_of
 from nnunet_active.returned.label_finder import LabelFinder
+from nnunet_active.returned.label_places import file_state, is_same_place, place_of
 from nnunet_active.returned.slice_merge import merge_returned
 from nnunet_active.returned.taken_before import TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.moments import now_in_utc
-
-KEPT = "replaced_labels"
 
 
 class LabelDesk:
@@ -38,7 +37,7 @@ class LabelDesk:
 
     def __init__(self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Log) -> None:
         self.campaign, self.finder, self.report, self.log = campaign, finder, report, log
-        self.kept = campaign.folder / KEPT
+        self.kept = campaign.folder / REPLACED_LABELS
         self.retrospective = not campaign.asks_a_person
 
     def check_arguments(self, decline: list[str]) -> None:
@@ -80,12 +79,10 @@ class LabelDesk:
         return there
 
     def _deliver(self, case: str, label: FinishedLabel) -> None:
-        """What was in ``labelsTr``, or was used until now, is kept."""
+        """What was in ``labelsTr`` is kept; what was used until now, when the new label is preprocessed."""
         finder = self.finder
-        target, used, earlier = finder.target(case), finder.used(case), finder.label_file(case)
+        target, earlier = finder.target(case), finder.label_file(case)
         stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
-        if used.is_file() and not (target.is_file() and used.read_bytes() == target.read_bytes()):
-            keep_copy(used, self.kept, case, finder.ending)  # somebody wrote over the label in labelsTr
         if self._content(case, target, label) != label.digest:
             kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
             image = finder.raw.cases[case].images[0]

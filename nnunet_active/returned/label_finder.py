@@ -32,7 +32,7 @@ from nnunet_active.returned.files_to_look_at import files_to_look_at
 from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
 from nnunet_active.returned.handed_out import digests_of, record_of
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
+from nnunet_active.returned.label_places import file_state, is_same_place, place_of
 from nnunet_active.returned.taken_before import Kind, TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.moments import for_people

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nnunet_active.data.partial_labels import labelled_slices
-from nnunet_active.returned.label_copies import file_state, place_of
+from nnunet_active.returned.label_places import file_state, place_of
 
 Kind = Literal["news", "same", "older"]
 

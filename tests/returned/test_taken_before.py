@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_active.returned.label_copies import file_state, place_of
+from nnunet_active.returned.label_places import file_state, place_of
 from nnunet_active.returned.taken_before import TakenBefore, slice_digests
 
 
