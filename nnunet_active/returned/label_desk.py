@@ -85,6 +85,10 @@ class LabelDesk:
         stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
         if self._content(case, target, label) != label.digest:
             kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
+            joined = (
+                finder.slices_of(case, label.file) is not None
+            )  # with what lies there, which nothing takes the place of
+            is_new = kept is not None and not joined and not finder.is_known(case, target)
             image = finder.raw.cases[case].images[0]
             said = write_label(case, label.voxels, target, image, finder.dataset_json, finder.reader)
             self.report.warn(case, *said)
@@ -92,6 +96,12 @@ class LabelDesk:
                 self.report.warn(
                     case,
                     f"Case {case}: {target} holds the slices that were labelled before, too; as it was, it is kept as {kept}.",
+                )
+            elif is_new:
+                self.report.warn(
+                    case,
+                    f"Case {case}: another label lay in {target} and was not taken up yet; {label.file} takes its place, and it is "
+                    f"kept as {kept}. If it is the right one, put it back.",
                 )
         label.files[place_of(target)] = [*file_state(target), *self._said(case, label), label.digest]
         if stays:  # a file of another format is no news as long as nobody saves it again

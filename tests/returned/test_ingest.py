@@ -294,6 +294,31 @@ def test_while_a_training_holds_the_campaign_labels_are_laid_where_it_finds_them
     assert list(take().taken) == ["case_3"]
 
 
+@pytest.mark.parametrize("during_training", [True, False])
+def test_a_label_that_takes_the_place_of_one_that_nobody_took_up_yet_says_so(target, folder, tmp_path, during_training):
+    first = edit(tmp_path / "one", "case_3").read_bytes()
+    second = np.roll(truth(3), 1, axis=1)
+    edit(tmp_path / "other", "case_3", second)
+    file = target.raw / "labelsTr" / "case_3.nii.gz"
+    if during_training:
+        with campaign_of(target).lock():
+            assert not take(tmp_path / "one").warnings
+            report = take(tmp_path / "other")
+            assert report.delivered == ["case_3"]
+    else:
+        file.write_bytes(first)
+        report = take(tmp_path / "other")
+    (said,) = report.warnings["case_3"]
+    (kept,) = (target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*")
+    assert f"another label lay in {file} and was not taken up yet" in said and str(kept) in said
+    np.testing.assert_array_equal(voxels(kept), truth(3))
+    np.testing.assert_array_equal(label_of(target, "case_3"), second)
+    take()
+    edit(tmp_path / "third", "case_3")
+    report = take(tmp_path / "third")  # a correction of one that was taken up
+    assert list(report.corrected) == ["case_3"] and not report.warnings
+
+
 def test_a_hand_off_folder_that_was_moved_is_said_and_found_with_from(target, folder, tmp_path):
     edit(folder, "case_3")
     folder.rename(tmp_path / "elsewhere")
