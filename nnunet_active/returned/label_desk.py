@@ -85,9 +85,8 @@ class LabelDesk:
         stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
         if self._content(case, target, label) != label.digest:
             kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
-            joined = (
-                finder.slices_of(case, label.file) is not None
-            )  # with what lies there, which nothing takes the place of
+            # slices are joined with those that lie there, nothing takes their place
+            joined = finder.slices_of(case, label.file) is not None
             is_new = kept is not None and not joined and not finder.is_known(case, target)
             image = finder.raw.cases[case].images[0]
             said = write_label(case, label.voxels, target, image, finder.dataset_json, finder.reader)
