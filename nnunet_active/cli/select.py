@@ -139,7 +139,7 @@ def add_handoff(parser: argparse.ArgumentParser) -> None:
         dest="output",
         type=Path,
         metavar="FOLDER",
-        help="hand-off folder (default: annotate/fold_F_round_NNN in the raw data set)",
+        help="hand-off folder (default: annotate/fold_F_round_NNN in the raw data set); a further round goes to round_NNN in it",
     )
     parser.add_argument("--copy", action="store_true", help="copy the images into it instead of linking to them")
 

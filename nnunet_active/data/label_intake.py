@@ -21,7 +21,9 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.label_writer import copy_label, write_label
+from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.raw_dataset import RawCase
+from nnunet_active.data.replaced_labels import keep_for_campaigns
 from nnunet_active.data.segments import segments_of
 from nnunet_active.util.errors import BadCase
 
@@ -105,8 +107,10 @@ def has_ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> boo
 
 
 def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> Path:
-    """Write it, with the time of the label; returns the file that nnU-Net can preprocess."""
+    """Write it, with the time of the label; returns the file that nnU-Net can preprocess. What is replaced is kept."""
     target = ground_truth(case, store, dataset_json)
+    if target.is_file() and not _is_same_label(target, case, ready, store, dataset_json):
+        keep_for_campaigns(target, store.dataset_folder, case.identifier, dataset_json["file_ending"])
     if ready.voxels is None:
         copy_label(case.label, target)
         return case.label
@@ -114,3 +118,14 @@ def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, datas
     write_label(case.identifier, ready.voxels, target, case.images[0], dataset_json, reader)
     os.utime(target, ns=(case.label.stat().st_atime_ns, case.label.stat().st_mtime_ns))
     return target
+
+
+def _is_same_label(copy: Path, case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> bool:
+    """Whether a label that was in use was only saved again."""
+    if ready.voxels is None:
+        return copy.read_bytes() == case.label.read_bytes()
+    try:
+        reader = store.plans_manager.image_reader_writer_class
+        return np.array_equal(read_in_file_order(copy, dataset_json["file_ending"], reader), ready.voxels)
+    except Exception:  # the image libraries raise quite different things for a damaged file
+        return False

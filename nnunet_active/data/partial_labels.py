@@ -44,7 +44,7 @@ class Merged:
         taken: slices that are labelled now and were not before.
         corrected: slices that were labelled before and differ now.
         kept: slices that had foreground before and come back without; the earlier label stays.
-        outdated: slices that come back as they were handed over, and were corrected since; the correction stays.
+        outdated: slices that come back as they were handed over, or as before, and were corrected since; the correction stays.
     """
 
     label: np.ndarray
@@ -162,12 +162,13 @@ def merge_slices(
     take: Iterable[int],
     ignore: int,
     handed_over: np.ndarray | None = None,
+    repeated: Iterable[int] = (),
 ) -> Merged:
     """Put slices that came back into what was labelled before. No voxel that was labelled becomes the ignore value.
 
     A slice that was labelled before is taken over where it differs, as a correction, unless it was not asked for now and comes back
     without foreground although it had some: a program that lost it and a person who emptied it cannot be told apart. One that is as it
-    was handed over is nobody's word: the label may have been corrected since.
+    was handed over, or as it came back before, is nobody's word: the label may have been corrected since.
 
     Args:
         before: the label so far; None: nothing is labelled.
@@ -176,13 +177,14 @@ def merge_slices(
         take: slices to take: those asked for, and whatever else is welcome.
         ignore: the ignore value.
         handed_over: what the annotator began with; None: not known, and all that differs from the label so far counts.
+        repeated: slices that the same file said before.
 
     Raises:
         ValueError: the shapes differ.
     """
     if before is not None and before.shape != returned.shape:
         raise ValueError(f"a label of shape {returned.shape} cannot be merged with one of shape {before.shape}")
-    take = sorted(set(take))
+    take, repeated = sorted(set(take)), set(repeated)
     kind = _wide_enough(np.promote_types(returned.dtype, returned.dtype if before is None else before.dtype), ignore)
     merged = np.full(returned.shape, ignore, dtype=kind) if before is None else before.astype(kind)
     earlier = set() if before is None else set(labelled_slices(before, axis, ignore))
@@ -194,7 +196,7 @@ def merge_slices(
         if index in earlier and index not in take:
             if not said.any():  # not handed back
                 continue
-            if handed_over is not None and np.array_equal(new, handed_over[where]):
+            if index in repeated or (handed_over is not None and np.array_equal(new, handed_over[where])):
                 if not np.array_equal(np.where(said, new, old), old):
                     outdated.append(index)
                 continue

@@ -113,10 +113,18 @@ class Patients:
             named = "matches" if self.pattern else f"names {first_names(sorted(self.table))}, which is"
             raise CampaignError(f"{what} {named} none of the cases of this data set ({first_names(unnamed)}).")
         if unnamed:
-            return (
-                f"--groups does not say whose {first_names(unnamed)} is; such a case counts as the only one of its patient.",
-            )
+            return (self.about_unnamed(cases),)
         return ()
+
+    def about_unnamed(self, cases: Iterable[str]) -> str:
+        """A warning that names the cases of which nothing is said, as of those that came after the campaign began; empty: none."""
+        unnamed = [case for case in sorted(cases) if not self._names(case)] if self.pattern or self.table else []
+        if not unnamed:
+            return ""
+        return (
+            f"--groups does not say whose {first_names(unnamed)} is; such a case counts as the only one of its patient, and only "
+            f"another campaign can change that (nnunet_active init ... --groups FILE --restart)."
+        )
 
     def _names(self, case: str) -> bool:
         return bool(re.search(self.pattern, case)) if self.pattern else self._key(case) in self.table

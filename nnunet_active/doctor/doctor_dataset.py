@@ -235,6 +235,8 @@ class _Target(Workspace):
                 f"Use -p {campaign.plans} -c {campaign.configuration}, another fold, or nnunet_active init ... --restart.",
             )
             return
+        if said := settings.patients.about_unnamed(self.raw.cases):
+            yield Check("campaign", "warning", said)
         absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
         if absent:
             command = self.commands.preprocess()

@@ -22,7 +22,7 @@ def answered_round(campaign: Campaign, case: str, file: Path) -> int | None:
         if (folder := campaign.handoff_folder(one.number)) is not None:
             recorded[folder.resolve()] = one.number
     for folder in _folders_above(file):
-        number = recorded.get(folder.resolve()) or _own_record(campaign, folder)
+        number = recorded.get(folder.resolve()) or own_record(campaign, folder)
         if number is not None and any(case in one.slices for one in campaign.rounds[:number]):
             return number
     return None
@@ -33,7 +33,7 @@ def _folders_above(file: Path) -> list[Path]:
     return list(dict.fromkeys([*file.absolute().parents, *(file.parent.resolve() / file.name).parents]))
 
 
-def _own_record(campaign: Campaign, folder: Path) -> int | None:
+def own_record(campaign: Campaign, folder: Path) -> int | None:
     """The round that a hand-off folder says of itself, if it is one of this campaign."""
     if not (folder / HANDOFF_FILE).is_file():
         return None

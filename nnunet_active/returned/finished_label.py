@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_active.campaign.slice_request import SliceRequest
-from nnunet_active.returned.label_copies import place_of
+from nnunet_active.returned.label_places import place_of
 
 
 @dataclass
@@ -24,6 +25,7 @@ class SeenFile:
         in_part: whether the file itself says that it is labelled in part.
         notes: how it was understood.
         accepted: whether somebody said of this file that it is right as it is.
+        said: where slices were asked for, what it says in each.
     """
 
     file: Path
@@ -34,10 +36,11 @@ class SeenFile:
     in_part: bool = False
     notes: tuple[str, ...] = ()
     accepted: bool = False
+    said: Sequence[str] = ()
 
     def entry(self) -> list:
-        """By which the file is known when it has not changed: size, time, digest of its voxels."""
-        return [*self.state, self.digest]
+        """By which the file is known when it has not changed: size, time, what it says in each slice, digest of its voxels."""
+        return [*self.state, *self.said, self.digest]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from nnunet_active.campaign.splits import check_split_files
 from nnunet_active.commands import Commands
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_desk import KEPT, LabelDesk
+from nnunet_active.returned.label_desk import LabelDesk
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import CampaignInUse
@@ -43,7 +43,7 @@ def ingest(
         folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
         accept_unchanged: cases whose prediction is right as it is.
         decline: waiting cases that nobody can label -> why not.
-        also_drawn: where slices are asked for, also take others that were drawn.
+        also_drawn: where slices are asked for, also take others that were drawn, from files that were taken before, too.
         log: where to tell of progress.
 
     Returns:
@@ -57,14 +57,14 @@ def ingest(
     if campaign is None:
         campaign = Campaign.open(preprocessed_folder(dataset), fold)  # says that there is none
     report = IngestReport()
-    finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report)
+    finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report, also_drawn)
     desk = LabelDesk(campaign, finder, report, log)
     desk.check_arguments(list(decline or ()))
     check_split_files(campaign.dataset_folder)  # they follow the labels: nothing moves while they cannot
     campaign.adopt()
-    with hold(campaign.folder / KEPT):
+    with hold(desk.kept):
         sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
-        labels = {} if desk.retrospective else desk.deliver(finder.look(), also_drawn)
+        labels = {} if desk.retrospective else desk.deliver(finder.look())
         try:
             with campaign.lock():
                 for case, reason in (decline or {}).items():

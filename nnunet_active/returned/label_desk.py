@@ -12,17 +12,17 @@ from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.preprocessing import preprocess_case
+from nnunet_active.data.replaced_labels import REPLACED_LABELS, keep_copy
+from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_copies import file_state, is_same_place, keep_copy, place_of
 from nnunet_active.returned.label_finder import LabelFinder
+from nnunet_active.returned.label_places import file_state, is_same_place, place_of
 from nnunet_active.returned.slice_merge import merge_returned
-from nnunet_active.returned.taken_before import TakenBefore
+from nnunet_active.returned.taken_before import TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.moments import now_in_utc
-
-KEPT = "replaced_labels"
 
 
 class LabelDesk:
@@ -37,7 +37,7 @@ class LabelDesk:
 
     def __init__(self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Log) -> None:
         self.campaign, self.finder, self.report, self.log = campaign, finder, report, log
-        self.kept = campaign.folder / KEPT
+        self.kept = campaign.folder / REPLACED_LABELS
         self.retrospective = not campaign.asks_a_person
 
     def check_arguments(self, decline: list[str]) -> None:
@@ -65,12 +65,12 @@ class LabelDesk:
                 "--from away, or start a campaign with nnunet_active init ... --oracle folder."
             )
 
-    def deliver(self, labels: dict[str, FinishedLabel], also_drawn: bool = False) -> dict[str, FinishedLabel]:
+    def deliver(self, labels: dict[str, FinishedLabel]) -> dict[str, FinishedLabel]:
         """Put labels into ``labelsTr``; returns those that are there."""
         there = {}
         for case, label in labels.items():
             try:
-                label = merge_returned(self.finder, case, label, also_drawn)
+                label = merge_returned(self.finder, case, label)
                 self._deliver(case, label)
             except BadCase as error:
                 self.report.refused[case] = str(error)
@@ -79,14 +79,15 @@ class LabelDesk:
         return there
 
     def _deliver(self, case: str, label: FinishedLabel) -> None:
-        """What was in ``labelsTr``, or was used until now, is kept."""
+        """What was in ``labelsTr`` is kept; what was used until now, when the new label is preprocessed."""
         finder = self.finder
-        target, used, earlier = finder.target(case), finder.used(case), finder.label_file(case)
+        target, earlier = finder.target(case), finder.label_file(case)
         stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
-        if used.is_file() and not (target.is_file() and used.read_bytes() == target.read_bytes()):
-            keep_copy(used, self.kept, case, finder.ending)  # somebody wrote over the label in labelsTr
         if self._content(case, target, label) != label.digest:
             kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
+            # slices are joined with those that lie there, nothing takes their place
+            joined = finder.slices_of(case, label.file) is not None
+            is_new = kept is not None and not joined and not finder.is_known(case, target)
             image = finder.raw.cases[case].images[0]
             said = write_label(case, label.voxels, target, image, finder.dataset_json, finder.reader)
             self.report.warn(case, *said)
@@ -95,9 +96,20 @@ class LabelDesk:
                     case,
                     f"Case {case}: {target} holds the slices that were labelled before, too; as it was, it is kept as {kept}.",
                 )
-        label.files[place_of(target)] = [*file_state(target), label.digest]
+            elif is_new:
+                self.report.warn(
+                    case,
+                    f"Case {case}: another label lay in {target} and was not taken up yet; {label.file} takes its place, and it is "
+                    f"kept as {kept}. If it is the right one, put it back.",
+                )
+        label.files[place_of(target)] = [*file_state(target), *self._said(case, label), label.digest]
         if stays:  # a file of another format is no news as long as nobody saves it again
             label.files.setdefault(place_of(earlier), [*file_state(earlier), ""])
+
+    def _said(self, case: str, label: FinishedLabel) -> list[str]:
+        """What a label of slices says in each."""
+        known = self.finder.slices_of(case, label.file)
+        return [] if known is None else slice_digests(label.voxels, NUMPY_AXIS[known.axis], self.finder.ignore)
 
     def _content(self, case: str, target: Path, label: FinishedLabel) -> str | None:
         """Digest of what the file in ``labelsTr`` holds; None: it is not there, or cannot be read."""
@@ -154,7 +166,8 @@ class LabelDesk:
         differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
         corrected = settled and differs and label.slices is None
         settled = settled and label.slices is None
-        contents = list(dict.fromkeys([*TakenBefore.of(earlier).contents, *label.contents, label.digest]))
+        said = [one for entry in label.files.values() for one in entry[2:-1]]
+        contents = list(dict.fromkeys([*TakenBefore.of(earlier).contents, *label.contents, label.digest, *said]))
         if settled and earlier and not corrected:  # the same content, saved again
             campaign.record_label(case, {**earlier, "files": label.files, "contents": contents})
             return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
+from nnunet_active.annotation.mitk_tasks import says_accepted
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
@@ -22,17 +22,18 @@ from nnunet_active.data.dataset_json import changed_labels, ignore_value, used_d
 from nnunet_active.data.file_endings import carries_geometry, is_native
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
-from nnunet_active.data.label_reader import find_label_files, read_label
-from nnunet_active.data.partial_labels import forget_background, is_part_of, is_partial
+from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.partial_labels import forget_background, is_part_of, is_partial, labelled_slices
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.returned.answered_round import answered_round
+from nnunet_active.returned.files_to_look_at import files_to_look_at
 from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
 from nnunet_active.returned.handed_out import digests_of, record_of
 from nnunet_active.returned.ingest_report import IngestReport
-from nnunet_active.returned.label_copies import file_state, is_same_place, place_of
-from nnunet_active.returned.taken_before import Kind, TakenBefore
+from nnunet_active.returned.label_places import file_state, is_same_place, place_of
+from nnunet_active.returned.taken_before import Kind, TakenBefore, slice_digests
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.moments import for_people
 
@@ -45,15 +46,19 @@ class LabelFinder:
         folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
         accept: cases whose prediction is right as it is.
         report: where what was found is said.
+        also_drawn: where slices are asked for, others that were drawn are welcome, too, also in files that were taken before.
     """
 
     def __init__(
-        self, campaign: Campaign, folders: Sequence[Path], accept: Iterable[str], report: IngestReport
+        self,
+        campaign: Campaign,
+        folders: Sequence[Path],
+        accept: Iterable[str],
+        report: IngestReport,
+        also_drawn: bool = False,
     ) -> None:
-        self.campaign = campaign
-        self.folders = list(folders)
-        self.accept = set(accept)
-        self.report = report
+        self.campaign, self.report = campaign, report
+        self.folders, self.accept, self.also_drawn = list(folders), set(accept), also_drawn
         self._round_of = cache(partial(answered_round, campaign))
         dataset = campaign.dataset_folder.name
         self.raw_folder = raw_folder(dataset)
@@ -74,7 +79,7 @@ class LabelFinder:
     def look(self) -> dict[str, FinishedLabel]:
         """Finished labels by case, waiting ones first; what is not taken is said in the report."""
         labels: dict[str, FinishedLabel] = {}
-        files = self._files()
+        files = files_to_look_at(self.campaign, self.raw, self.folders, self.report)
         for case in dict.fromkeys([*self.campaign.waiting(), *sorted(files)]):
             if case in self.raw.problems and files.get(case):
                 self.report.refused[case] = self.raw.problems[case]
@@ -102,11 +107,12 @@ class LabelFinder:
         label = read_label(case, file, image, self.dataset_json, self.reader, self.ending)
         voxels, known = label.voxels, self.slices_of(case, file)
         content, in_part = voxel_digest(voxels), is_partial(voxels, self.ignore)
+        digest, said, accepted = content, [], says_accepted(file, case)
         if known is not None:
             axis, handed = NUMPY_AXIS[known.axis], self.handed_over(case, file)
             voxels = forget_background(voxels, axis, known.slices, self.ignore, handed)
-        digest = content if known is None else voxel_digest(voxels)
-        return SeenFile(file, state, digest, voxels, content, in_part, label.notes, says_accepted(file, case))
+            digest, said = voxel_digest(voxels), slice_digests(voxels, axis, self.ignore)
+        return SeenFile(file, state, digest, voxels, content, in_part, label.notes, accepted, said)
 
     def slices_of(self, case: str, file: Path) -> SliceRequest | None:
         """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""
@@ -187,35 +193,6 @@ class LabelFinder:
         """Whether a case has its label already, or is none of the campaign's, so that only a correction of it counts."""
         return self.campaign.status_of(case) in ("labelled", "held out", "excluded")
 
-    # --- where to look -----------------------------------------------------------------------------------------------------------
-
-    def _files(self) -> dict[str, list[Path]]:
-        known = dict.fromkeys([*self.raw.cases, *self.raw.problems, *self.campaign.requested()])
-        found: dict[str, list[Path]] = {}
-        for folder in self.folders or [*self._handoff_folders(), self.raw_folder / "labelsTr"]:
-            here, others = find_label_files(folder, known, self.ending)
-            for case, files in here.items():
-                found.setdefault(case, []).extend(file for file in files if file not in found.get(case, []))
-            interim = {file: case for file in others if (case := case_of_interim(file)) in known}
-            for file, case in interim.items():
-                if case in self.campaign.waiting() and not any(says_accepted(one, case) for one in here.get(case, ())):
-                    self.report.warn(case, f"Case {case}: {file} is not accepted in MITK yet, so that it is not taken.")
-            if self.folders:
-                self.report.unknown += [str(file) for file in others if file not in interim]
-        return found
-
-    def _handoff_folders(self) -> list[Path]:
-        waiting, folders = set(self.campaign.waiting()), []
-        for one in self.campaign.rounds:
-            folder = self.campaign.handoff_folder(one.number)
-            if folder is not None and folder.is_dir():
-                folders.append(folder)
-            elif folder is not None and waiting.intersection(one.requested):
-                self.report.notes.append(
-                    f"The hand-off folder of round {one.number} ({folder}) is not there any more; name its new place with --from."
-                )
-        return list(dict.fromkeys(folders))
-
     @cached_property
     def _handed_out(self) -> dict[str, set[str]]:
         """Digests of the predictions as they were handed out, by case."""
@@ -234,12 +211,16 @@ class LabelFinder:
         before = self.taken_before(case)
         changed, problems = [], []
         for file in files:
-            if self.is_known(case, file):
+            known = self.is_known(case, file)
+            if known and not self.also_drawn:
                 continue
             try:
-                changed.append(self.read(case, file))
+                seen = self.read(case, file)
             except BadCase as error:
                 problems.append(str(error))
+                continue
+            if not known or self._draws_more(case, seen):
+                changed.append(seen)
         predicted = self._predicted_digests(case) if changed else set()
         news: dict[str, list[SeenFile]] = {}
         for seen in changed:
@@ -286,7 +267,18 @@ class LabelFinder:
     def _kind_of(self, case: str, before: TakenBefore, seen: SeenFile) -> Kind:
         if place_of(seen.file) not in before.files and not self.label_file(case).is_file():
             return "news"  # a label that is gone from labelsTr is welcome again
+        if self._draws_more(case, seen):
+            return "news"
         return before.kind_of(seen.file, seen.digest, seen.content, self.is_in_use(case, seen.file))
+
+    def _draws_more(self, case: str, seen: SeenFile) -> bool:
+        """Whether a file has slices that nobody asked for, that are welcome, and that are not labelled yet."""
+        known = self.slices_of(case, seen.file)
+        if not self.also_drawn or known is None or self.is_in_use(case, seen.file):
+            return False
+        counted = self.campaign.known_slices().get(case)
+        there = labelled_slices(seen.voxels, NUMPY_AXIS[known.axis], self.ignore)
+        return not set(there) <= {*known.slices, *(counted.slices if counted else ())}
 
     def _without_parts(self, case: str, news: dict[str, list[SeenFile]]) -> dict[str, list[SeenFile]]:
         """Labels of slices, without those that say nothing which the file in ``labelsTr`` does not say as well."""

@@ -24,14 +24,14 @@ from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.errors import BadCase
 
 
-def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_drawn: bool = False) -> FinishedLabel:
+def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> FinishedLabel:
     """What becomes the label of a case; of one of which nothing was asked for, or all of it, what came back.
 
     Args:
-        finder: knows the campaign, the prediction and the label so far; what is odd is said in its report.
+        finder: knows the campaign, the prediction, the label so far, and whether slices that nobody asked for are welcome; what is
+            odd is said in its report.
         case: identifier.
         label: what came back.
-        also_drawn: also take slices that were drawn and that nobody asked for.
 
     Raises:
         BadCase: nothing was done in the slices that were asked for; one sentence that names them.
@@ -50,13 +50,16 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel, also_dr
         label.voxels, given_label(handed, finder.prediction(case), ignore), axis, wanted, ignore, before
     )
     accepted = case in finder.accept or label.accepted
-    drawn = _welcome(finder, case, label, found, also_drawn)
+    drawn = _welcome(finder, case, label, found)
     take = {*found.to_take(accepted), *drawn}
-    merged = merge_slices(before, label.voxels, axis, take, ignore, handed)
+    # what lies in labelsTr is meant, all of it
+    in_use = finder.is_in_use(case, label.file)
+    repeated = () if in_use else finder.taken_before(case).repeated_slices(label.file, label.voxels, axis, ignore)
+    merged = merge_slices(before, label.voxels, axis, take, ignore, handed, repeated)
     _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, bool(found.touched) or accepted)
     # not what is new in the file: a run that was killed may have put it there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
-    new = (there if also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
+    new = (there if finder.also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
     if not new and not merged.corrected and (before is None or wanted):
         verb = "was" if len(wanted) == 1 else "were"
         if found.absent and not found.untouched:
@@ -95,7 +98,7 @@ def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple
     found = check_slices(
         other.voxels, finder.prediction(case), axis, _waiting(finder, case, other), finder.ignore, before
     )
-    take = {*found.to_take(False), *_welcome(finder, case, other, found, False)}
+    take = {*found.to_take(False), *_welcome(finder, case, other, found)}
     merged = merge_slices(before, other.voxels, axis, take, finder.ignore).label
     return merged, take
 
@@ -107,10 +110,10 @@ def _waiting(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[int,
     return () if asked is None else asked.slices
 
 
-def _welcome(finder: LabelFinder, case: str, label: FinishedLabel, found: SliceCheck, also_drawn: bool) -> set[int]:
+def _welcome(finder: LabelFinder, case: str, label: FinishedLabel, found: SliceCheck) -> set[int]:
     """Of the slices that were drawn and that nobody asked for, those to take: in ``labelsTr``, whatever a person drew there."""
-    if also_drawn or not finder.is_in_use(case, label.file):
-        return set(found.drawn) if also_drawn else set()
+    if finder.also_drawn or not finder.is_in_use(case, label.file):
+        return set(found.drawn) if finder.also_drawn else set()
     predicted, axis = finder.prediction(case), NUMPY_AXIS[finder.slices_of(case, label.file).axis]
     return {
         index
@@ -140,7 +143,9 @@ def _say(
     if merged.kept:
         sentences.append(f"{_words(merged.kept, axis)}: labelled before and empty now; the earlier label stays.")
     if merged.outdated:
-        sentences.append(f"{_words(merged.outdated, axis)}: as handed over, but corrected since; the correction stays.")
+        sentences.append(
+            f"{_words(merged.outdated, axis)}: not changed in the file, but corrected since; the correction stays."
+        )
     finder.report.warn(case, *(f"Case {case}, {sentence}" for sentence in sentences))
 
 

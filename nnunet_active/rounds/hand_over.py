@@ -20,9 +20,10 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import distinct_channel_names
 from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.rounds.handoff_place import new_place, set_folder_aside, stays_in_place
 from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.stale_predictions import forget_stale_predictions, set_folder_aside
+from nnunet_active.rounds.stale_predictions import forget_stale_predictions
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
@@ -43,11 +44,6 @@ class HandedOver:
     folder: Path
     cases: tuple[str, ...]
     set_aside: dict[str, str]
-
-
-def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
-    """``nnUNet_raw/DatasetXXX/annotate/fold_0_round_001``: beside the scans, where people keep what took them hours."""
-    return raw.folder / "annotate" / f"fold_{campaign.fold}_round_{number:03d}"
 
 
 def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
@@ -97,8 +93,8 @@ def hand_over(
         workspace: the data set; its campaign is locked.
         predict: maps a preprocessed image (M, Z, Y, X) to logits (C, Z, Y, X): what the annotator begins with. Called for a case that
             was not handed over before.
-        folder: where to; by default where it was before, else :func:`default_folder`. With several rounds waiting, each has a
-            folder of its own in it.
+        folder: where to; a round that was handed over there, or below, stays where it is. By default where it was before, else
+            :func:`~nnunet_active.rounds.handoff_place.default_folder`. See :func:`~nnunet_active.rounds.handoff_place.new_place`.
         copy_images: copy the images instead of linking to them, for a folder that travels.
         log: where to tell what was done.
         temperature: that of the uncertainty maps, asked when a case is predicted.
@@ -106,15 +102,14 @@ def hand_over(
     campaign, raw, store = workspace.campaign, workspace.raw, workspace.store
     done = []
     rounds = waiting_rounds(campaign)
+    moving = {one.number for one, _ in rounds if not stays_in_place(campaign, one.number, folder)}
     for one, cases in rounds:
-        recorded = campaign.handoff_folder(one.number)
-        place = recorded or default_folder(campaign, raw, one.number)
-        if folder is not None:
-            place = folder if len(rounds) == 1 else folder / f"round_{one.number:03d}"
-        place = place.absolute()
-        _check_move(campaign, raw, store, one.number, place)
-        if recorded is None:
-            set_folder_aside(place, "that an earlier campaign handed over", log)
+        # asked for each round anew: what is set aside for one takes those below it along
+        place = campaign.handoff_folder(one.number)
+        if place is None or one.number in moving:
+            _check_move(campaign, raw, store, one.number)
+            place = new_place(campaign, raw, one.number, folder, len(moving) == 1, log)
+            set_folder_aside(campaign, one.number, place, "of an earlier hand-off", log)
         forget_stale_predictions(workspace, one.number, cases, log)
         # before it is written: after a kill the same place is gone on with
         campaign.record_handoff(one.number, place)
@@ -149,15 +144,14 @@ def check_moves(workspace: Workspace, folder: Path) -> None:
     """
     campaign = workspace.campaign
     for one, _ in waiting_rounds(campaign):
-        before = campaign.handoff_folder(one.number)
-        if before is not None and before != folder.absolute() and before.parent != folder.absolute():
-            _check_move(campaign, workspace.raw, workspace.store, one.number, folder.absolute())
+        if not stays_in_place(campaign, one.number, folder):
+            _check_move(campaign, workspace.raw, workspace.store, one.number)
 
 
-def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int, place: Path) -> None:
+def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int) -> None:
     """Refuse to leave a folder behind in which somebody has worked: its labels would not be looked for any more."""
     before = campaign.handoff_folder(number)
-    if before is None or before == place:
+    if before is None:
         return
     edited = [
         case

@@ -21,6 +21,7 @@ from nnunet_active.data.partial_labels import check_slices, forget_background, l
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.handed_out import given_label, record_of
+from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
 
 
@@ -112,7 +113,7 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         if isinstance(found, str):
             refusals.append(found)
         elif accepted or voxel_digest(found) != entry["digest"]:
-            if slices is None or _brings_news(campaign, raw, store, (case, archived), found, begun, accepted):
+            if slices is None or _brings_news(campaign, raw, store, (case, archived, file), found, begun, accepted):
                 return Returned(True, folder, f"{file.relative_to(folder)} was {'accepted' if accepted else 'edited'}")
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
@@ -134,7 +135,7 @@ def _brings_news(
     campaign: Campaign,
     raw: RawDataset,
     store: CaseStore,
-    of: tuple[str, Path],
+    of: tuple[str, Path, Path],
     returned: np.ndarray,
     handed: np.ndarray | None,
     accepted: bool,
@@ -142,8 +143,15 @@ def _brings_news(
     """Whether ``ingest`` takes anything of a label of some slices: a slice that waits, or a correction of an earlier one.
 
     What it took before is not news, although the file differs from the prediction, and slices of it may still wait.
+
+    Args:
+        campaign, raw, store: opened.
+        of: the case, its prediction, and the file.
+        returned: what the file says.
+        handed: what the annotator began with.
+        accepted: whether somebody said of the file that it is right as it is.
     """
-    case, archived = of
+    case, archived, file = of
     request, ignore = campaign.waiting_slices()[case], ignore_value(raw.dataset_json)
     predicted = _look_into(raw, store, case, archived) if archived.is_file() else None
     before = None if (label := raw.cases[case].label) is None else _look_into(raw, store, case, label)
@@ -151,7 +159,9 @@ def _brings_news(
     axis = NUMPY_AXIS[request.axis]
     given = given_label(handed, predicted, ignore)
     take = check_slices(returned, given, axis, request.slices, ignore, before).to_take(accepted)
-    return bool(take) or bool(merge_slices(before, returned, axis, take, ignore, handed).corrected)
+    known = campaign.ingested.get(case, {}) if campaign.status_of(case) == "labelled" else {}
+    repeated = TakenBefore.of(known).repeated_slices(file, returned, axis, ignore)
+    return bool(take) or bool(merge_slices(before, returned, axis, take, ignore, handed, repeated).corrected)
 
 
 def _look_into(

@@ -39,6 +39,9 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     options, workspace = prepared.options, prepared.workspace
     if workspace.found_campaign is not None:
         check_unchanged(workspace.campaign, options)
+        labelled, unlabelled = workspace.stored
+        if said := workspace.campaign.settings.patients.about_unnamed({*labelled, *unlabelled}):
+            log(f"WARNING: {said}")
         return workspace.campaign
     _keep_source(prepared, save, log)
     made_by = "init" if in_training else "select"

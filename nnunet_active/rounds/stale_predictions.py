@@ -8,33 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_active.annotation.records import HANDOFF_FILE
+from nnunet_active.rounds.handoff_place import set_folder_aside
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
-from nnunet_active.util.outputs import keep_aside
 from nnunet_active.util.state_file import read_state
 from nnunet_active.workspace import Workspace
 
 _SOURCE = ".source_network.json"  # no case has a name that begins with a dot
-
-
-def set_folder_aside(place: Path, whose: str, log: Log) -> None:
-    """Keep a hand-off folder under another name; nothing where there is none.
-
-    Args:
-        place: of the folder.
-        whose: the predictions in it, for people: ``that an earlier campaign handed over``.
-        log: where to tell.
-    """
-    if not (place / HANDOFF_FILE).is_file():
-        return
-    kept = keep_aside(place)
-    log(
-        f"{place} held the predictions {whose}; it was kept as {kept.name}. If labels in it are finished, "
-        f"take them with nnunet_active ingest --from {kept}."
-    )
 
 
 def forget_stale_predictions(workspace: Workspace, number: int, cases: Sequence[str], log: Log) -> None:
@@ -68,7 +50,7 @@ def forget_stale_predictions(workspace: Workspace, number: int, cases: Sequence[
             return
         place = campaign.handoff_folder(number)
         if place is not None:
-            set_folder_aside(place, "of the source network before the present one", log)
+            set_folder_aside(campaign, number, place, "of the source network before the present one", log)
         for case in cases:  # without a label map the archive predicts anew
             (archive / f"{case}{workspace.dataset_json['file_ending']}").unlink(missing_ok=True)
     archive.mkdir(parents=True, exist_ok=True)

@@ -204,6 +204,8 @@ class QuerySession:
         self.log(
             f"Query {number}{f' of {planned}' if number <= planned else ''}: {len(candidates)} cases to choose from"
         )
+        if said := campaign.settings.patients.about_unnamed(candidates):
+            self.log(f"WARNING: {said}")
         start = time.perf_counter()
         try:
             window = self.window(network, device, mirror_axes)

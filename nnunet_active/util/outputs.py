@@ -9,11 +9,17 @@ from pathlib import Path
 from nnunet_active.util.errors import ActiveError
 
 
-def keep_aside(folder: Path) -> Path:
-    """Rename a folder to ``FOLDER_until_DATE``, so that a new one can begin; returns where it is now."""
+def name_aside(folder: Path) -> Path:
+    """``FOLDER_until_DATE``, under which a folder can be kept so that a new one can begin; free."""
     kept = folder.with_name(f"{folder.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
     while kept.exists():
         kept = kept.with_name(kept.name + "_")
+    return kept
+
+
+def keep_aside(folder: Path) -> Path:
+    """Rename a folder (see :func:`name_aside`); returns where it is now."""
+    kept = name_aside(folder)
     folder.rename(kept)
     return kept
 

@@ -153,3 +153,12 @@ def test_background_is_forgotten_where_nobody_was_asked_and_nothing_was_drawn(la
         drawn = ((before != 0) & (before != IGNORE)).any()
         np.testing.assert_array_equal(after, before if index in slices or drawn else np.full_like(before, IGNORE))
     np.testing.assert_array_equal(forget_background(found, axis, slices, IGNORE), found)
+
+
+def test_a_slice_that_comes_back_as_it_did_before_undoes_no_correction():
+    before, returned = np.full((3, 1, 2), 9), np.full((3, 1, 2), 9)
+    before[0], returned[0], returned[1] = 2, 1, 1
+    merged = merge_slices(before, returned, 0, [1], 9, repeated=[0])
+    assert merged.label[0].tolist() == [[2, 2]] and merged.label[1].tolist() == [[1, 1]]
+    assert (merged.taken, merged.corrected, merged.outdated) == ((1,), (), (0,))
+    assert merge_slices(before, returned, 0, [1], 9).corrected == (0,)

@@ -81,6 +81,8 @@ def test_groups_that_speak_of_other_cases_are_refused(patients, said):
 def test_cases_that_groups_do_not_name_are_told(patients):
     (warning,) = patients.check(CASES[:4])
     assert "does not say whose p1_ed, p1_es is" in warning
+    assert warning == patients.about_unnamed(CASES[:4]) and "init ... --groups FILE --restart" in warning
+    assert patients.about_unnamed(CASES[:2]) == "" and Patients().about_unnamed(CASES) == ""
     assert patients.check(CASES[:2]) == () and Patients().check(CASES) == ()
 
 

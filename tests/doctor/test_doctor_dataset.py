@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.doctor.doctor import Check
 from nnunet_active.doctor.doctor_dataset import examine_dataset
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
 SETTINGS = Settings(strategy="random", oracle="folder", budget=2, stride=1, epochs=4)
 
@@ -218,3 +220,11 @@ def test_without_p_the_plans_are_those_of_the_campaign(target):
     start_campaign(Place.of(NAME, "3d_fullres", "nnUNetPlansFrom7", "0"), SETTINGS, log=silent)
     assert "nnUNetPlansFrom7, 3d_fullres" in text(examine(plans=None), "plans")
     assert f"{PLANS}, 3d_fullres" in text(examine("1", plans=None), "plans")
+
+
+def test_a_scan_that_came_after_the_patients_were_named_is_a_warning(target):
+    there = {case: "p" for case in Workspace(NAME, "0").raw.cases if case != "case_2"}
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), replace(SETTINGS, groups={"table": there}), log=silent)
+    checks = examine()
+    assert ("campaign", "warning") in worse_than_ok(checks)
+    assert "--groups does not say whose case_2 is" in text(checks, "campaign")

@@ -27,12 +27,13 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.cli.main import main
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.data.replaced_labels import REPLACED_LABELS
 from nnunet_active.returned.found_labels import note_labels
 from nnunet_active.returned.ingest import ingest
-from nnunet_active.returned.label_desk import KEPT
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
 
@@ -158,7 +159,7 @@ def test_a_correction_is_noticed_and_the_label_it_replaces_is_kept(target, folde
     assert report.corrected["case_3"]["corrections"] == 1
     np.testing.assert_array_equal(label_of(target, "case_3"), better)
     np.testing.assert_array_equal(voxels(target.preprocessed / "gt_segmentations" / "case_3.nii.gz"), better)
-    kept = list((target.preprocessed / "active" / "fold_0" / KEPT).glob("case_3__*"))
+    kept = list((target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*"))
     assert [file.read_bytes() for file in kept] == [older]
     _, seg, _, _ = dataset_of(target).load_case("case_3")
     assert 2 in seg[0, 0, 0, 0]
@@ -184,10 +185,41 @@ def test_a_label_that_was_changed_in_labelstr_is_taken_over_and_the_older_one_is
         report = take()
         assert list(report.corrected) == [case]
         assert campaign_of(target).ingested[case]["corrections"] == corrections
-        kept = list((target.preprocessed / "active" / "fold_0" / KEPT).glob(f"{case}__*"))
+        kept = list((target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob(f"{case}__*"))
         assert [file.read_bytes() for file in kept] == [older]
         assert not take().corrected
     assert train_of(target) == ["case_0", "case_3"]
+
+
+def test_a_label_that_was_corrected_and_preprocessed_before_ingest_is_kept_too(target, folder):
+    edit(folder, "case_3")
+    take()
+    file = target.raw / "labelsTr" / "case_3.nii.gz"
+    older = file.read_bytes()
+    write_image(file, np.roll(truth(3), 1, axis=1), spacing=SPACING)
+    assert main(["preprocess", "-d", "902", "-c", target.configuration, "-np", "1"]) == 0
+    assert list(take().corrected) == ["case_3"]
+    kept = list((target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*"))
+    assert [one.read_bytes() for one in kept] == [older]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_what_lies_in_labelstr_is_kept_when_it_is_replaced_though_its_preprocessed_copy_is_missing(
+    target, folder, refused
+):
+    edit(folder, "case_3")
+    take()
+    file = target.raw / "labelsTr" / "case_3.nii.gz"
+    if refused:
+        write_image(file, np.full_like(truth(3), 77), spacing=SPACING)
+        assert "case_3" in take().refused
+    (target.preprocessed / "gt_segmentations" / "case_3.nii.gz").unlink()
+    older = file.read_bytes()
+    edit(folder, "case_3", np.roll(truth(3), 1, axis=1))
+    report = take()
+    assert list(report.corrected) == ["case_3"] and not report.refused, report
+    kept = list((target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*"))
+    assert [one.read_bytes() for one in kept] == [older]
 
 
 def test_a_file_that_was_only_saved_again_is_no_correction(target, folder):
@@ -197,7 +229,7 @@ def test_a_file_that_was_only_saved_again_is_no_correction(target, folder):
         os.utime(file, (2e9, 2e9))
     report = take()
     assert not report.corrected and not report.refused
-    assert not list((target.preprocessed / "active" / "fold_0" / KEPT).glob("case_*"))
+    assert not list((target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_*"))
 
 
 def test_two_finished_labels_that_differ_are_refused_until_one_is_chosen(target, folder):
@@ -260,6 +292,31 @@ def test_while_a_training_holds_the_campaign_labels_are_laid_where_it_finds_them
     np.testing.assert_array_equal(label_of(target, "case_3"), truth(3))
     assert campaign_of(target).waiting() == ["case_3", "case_1", "case_2"]
     assert list(take().taken) == ["case_3"]
+
+
+@pytest.mark.parametrize("during_training", [True, False])
+def test_a_label_that_takes_the_place_of_one_that_nobody_took_up_yet_says_so(target, folder, tmp_path, during_training):
+    first = edit(tmp_path / "one", "case_3").read_bytes()
+    second = np.roll(truth(3), 1, axis=1)
+    edit(tmp_path / "other", "case_3", second)
+    file = target.raw / "labelsTr" / "case_3.nii.gz"
+    if during_training:
+        with campaign_of(target).lock():
+            assert not take(tmp_path / "one").warnings
+            report = take(tmp_path / "other")
+            assert report.delivered == ["case_3"]
+    else:
+        file.write_bytes(first)
+        report = take(tmp_path / "other")
+    (said,) = report.warnings["case_3"]
+    (kept,) = (target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*")
+    assert f"another label lay in {file} and was not taken up yet" in said and str(kept) in said
+    np.testing.assert_array_equal(voxels(kept), truth(3))
+    np.testing.assert_array_equal(label_of(target, "case_3"), second)
+    take()
+    edit(tmp_path / "third", "case_3")
+    report = take(tmp_path / "third")  # a correction of one that was taken up
+    assert list(report.corrected) == ["case_3"] and not report.warnings
 
 
 def test_a_hand_off_folder_that_was_moved_is_said_and_found_with_from(target, folder, tmp_path):
@@ -455,7 +512,7 @@ def test_an_edited_file_that_is_the_prediction_again_is_a_warning_and_the_label_
 def state_of(target) -> dict:
     """All that has to be the same in the end; times are not."""
     campaign = campaign_of(target)
-    kept = campaign.folder / KEPT
+    kept = campaign.folder / REPLACED_LABELS
     return {
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),

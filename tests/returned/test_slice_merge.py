@@ -35,6 +35,7 @@ from tiny_target import NAME, PLANS, SHAPE, truth
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.rounds.explanation import choice_lines, explain_choice
+from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.workspace import Workspace
@@ -489,3 +490,83 @@ def test_what_was_ignored_in_an_earlier_slice_stays_ignored_where_nobody_touched
     assert list(take().taken) == [case]
     (index,) = made.slices[case].slices
     np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz")[index], before[index])
+
+
+def partly_drawn(target):
+    """A case of which a slice was drawn and taken, and another one waits, its hand-off folder and these two slices."""
+    made, folder = ask(target, 8)
+    case = next(one for one, request in made.slices.items() if len(request.slices) == 2)
+    first, second = made.slices[case].slices
+    ignored = truth(seed_of(case))
+    ignored[second] = IGNORE
+    annotate(folder, case, [first, second], label=ignored)
+    assert list(take().taken) == [case] and campaign_of(target).waiting_slices()[case].slices == (second,)
+    return case, folder, first, second
+
+
+def correct(target, file, case: str, index: int) -> np.ndarray:
+    """What somebody draws over a slice in labelsTr, or in another file like it; returns the corrected truth."""
+    corrected = truth(seed_of(case)).copy()
+    corrected[index, 2:9, 2:9] = 2
+    write_slices(target, file, case, [index])
+    array = voxels(file)
+    array[index] = corrected[index]
+    made = sitk.GetImageFromArray(array)
+    made.CopyInformation(sitk.ReadImage(str(file)))
+    sitk.WriteImage(made, str(file), True)
+    return corrected
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_another_slice_of_a_file_undoes_no_correction_of_one_that_was_taken_from_it(target, moved):
+    case, folder, first, second = partly_drawn(target)
+    corrected = correct(target, target.raw / "labelsTr" / f"{case}.nii.gz", case, first)
+    assert list(take().corrected) == [case]
+    state = returned_labels(campaign_of(target), Workspace(NAME, "0").raw, target.store)[case]
+    assert not state.ready, state.sentence
+    if moved:
+        folder = folder.rename(target.root / "moved")
+    annotate(folder, case, [second])
+    report = take(folders=[folder] if moved else [])
+    assert list(report.taken) == [
+        case
+    ] and f"slice {first + 1} along z: not changed in the file, but corrected since" in (
+        " ".join(report.warnings[case])
+    )
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, [first, second], IGNORE))
+    again = take(folders=[folder] if moved else [])
+    assert not again.taken and not again.corrected and not again.warnings
+
+
+def test_a_slice_that_is_drawn_anew_in_a_file_is_a_correction_also_a_step_back(target):
+    case, folder, first, second = partly_drawn(target)
+    file = folder / case / f"{case}.nii.gz"
+    before = voxels(file)
+    corrected = correct(target, file, case, first)
+    assert list(take().corrected) == [case]
+    annotate(folder, case, [first, second], label=np.where(before == IGNORE, truth(seed_of(case)), before))
+    report = take()
+    assert list(report.taken) == [case] and not np.array_equal(corrected[first], before[first])
+    assert_labelled(target, case, {first, second})
+
+
+def test_further_drawn_slices_of_a_file_that_was_taken_before_are_taken_where_that_is_said(target):
+    made, folder = ask(target)
+    case = made.requested[0]
+    (asked,) = made.slices[case].slices
+    drawn = 7 if asked != 7 else 6
+    annotate(folder, case, [asked, drawn])
+    assert "--also-drawn takes them, too" in " ".join(take().warnings[case])
+    corrected = correct(target, target.raw / "labelsTr" / f"{case}.nii.gz", case, asked)
+    assert list(take().corrected) == [case]
+    report = take(also_drawn=True)
+    assert list(report.taken) == [case] and not report.refused
+    label = voxels(target.raw / "labelsTr" / f"{case}.nii.gz")
+    np.testing.assert_array_equal(label, keep_slices(corrected, 0, {asked, drawn}, IGNORE))
+    assert set(campaign_of(target).known_slices()[case].slices) == {asked, drawn}
+    again = take(also_drawn=True)
+    assert not (again.taken or again.corrected or again.warnings or again.refused)
+    other = shutil.copytree(folder, target.root / "a copy")
+    again = take(folders=[other], also_drawn=True)
+    assert not (again.taken or again.corrected or again.refused)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from nnunet_active.returned.label_copies import file_state, place_of
-from nnunet_active.returned.taken_before import TakenBefore
+from nnunet_active.returned.label_places import file_state, place_of
+from nnunet_active.returned.taken_before import TakenBefore, slice_digests
 
 
 def facts_of(file, digest: str, *contents: str) -> dict:
@@ -55,3 +56,17 @@ def test_a_record_without_a_history_knows_what_its_files_said(file, tmp_path):
 def test_of_a_case_without_a_record_everything_is_news(file):
     before = TakenBefore.of({})
     assert not before.is_untouched(file) and before.kind_of(file, "a", "a", in_use=False) == "news"
+
+
+def test_a_slice_is_known_by_what_the_file_said_last_and_from_a_new_place_by_what_was_ever_taken(file, tmp_path):
+    first, second = np.full((3, 2, 2), 3), np.full((3, 2, 2), 3)
+    first[1], second[1], second[2] = 1, 2, 0
+    was, now = slice_digests(first, 0, 3), slice_digests(second.astype(np.uint8), 0, 3)
+    assert [one.partition(":")[0] for one in (*was, *now)] == ["1", "1", "2"] and was[0] != now[0]
+    files = {str(file): [*file_state(file), *now, "digest"]}
+    before = TakenBefore.of({"files": files, "digest": "digest", "contents": ["digest", *was, *now]})
+    assert before.repeated_slices(file, first, 0, 3) == set()  # a step back is meant
+    assert before.repeated_slices(file, second, 0, 3) == {1, 2}
+    assert before.repeated_slices(tmp_path / "moved" / file.name, first, 0, 3) == {1}
+    of_an_earlier_version = TakenBefore.of({"files": {str(file): [*file_state(file), "digest"]}, "digest": "digest"})
+    assert of_an_earlier_version.repeated_slices(file, second, 0, 3) == set()

@@ -12,7 +12,8 @@ from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.campaign.status import campaign_status
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.rounds.hand_over import default_folder, hand_over, is_handed_over, waiting_rounds
+from nnunet_active.rounds.hand_over import hand_over, is_handed_over, waiting_rounds
+from nnunet_active.rounds.handoff_place import default_folder
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import silent

@@ -61,3 +61,18 @@ def test_a_case_that_waits_is_declined_and_not_excluded(target):
         candidates_of(prepared(exclude=("case_1",)))
     with pytest.raises(CampaignError, match="it was asked for already"):
         candidates_of(prepared(must_include=("case_1",)))
+
+
+def test_a_scan_that_came_after_the_patients_were_named_is_told_of_once(target):
+    table = {f"case_{i}": f"p{i // 2}" for i in range(5)}
+    start(groups={"table": table})
+    said: list[str] = []
+    open_or_start(prepared(), log=said.append)
+    (warning,) = said
+    assert "--groups does not say whose case_5 is; such a case counts as the only one of its patient" in warning
+
+
+def test_a_campaign_that_begins_with_patients_tells_of_the_others_once(target):
+    said: list[str] = []
+    open_or_start(prepared(settings={"groups": {"table": {"case_0": "p", "case_1": "p"}}}), log=said.append)
+    assert sum("--groups does not say whose" in line for line in said) == 1

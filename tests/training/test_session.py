@@ -106,3 +106,14 @@ def test_two_sessions_on_one_campaign_exclude_each_other(nnunet_folders):
     one.end()
     other.begin()
     other.end()
+
+
+def test_a_scan_that_came_after_the_patients_were_named_is_told_of_when_it_may_be_asked_for(nnunet_folders):
+    target, said = make_target(nnunet_folders, labelled=1, unlabelled=2), []
+    groups = {"table": {"case_0": "p", "case_1": "q"}}
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=1, groups=groups))
+    session = session_of(target, said)
+    session.begin()
+    session.query_if_due(0, network(), torch.device("cpu"))
+    session.end()
+    assert sum("--groups does not say whose case_2 is" in line for line in said) == 1

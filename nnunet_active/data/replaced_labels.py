@@ -1,0 +1,36 @@
+"""Labels that were in use and are about to be replaced are kept, whoever replaces them: each campaign of the data set has a copy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import blake2b
+from pathlib import Path
+
+from nnunet_active.util.atomic import copy_file
+
+REPLACED_LABELS = "replaced_labels"  # in a campaign's folder
+
+
+def keep_copy(file: Path, folder: Path, case: str, ending: str) -> Path:
+    """Keep a file that is about to be replaced, once, under a name that tells when it was made and what is in it."""
+    digest = blake2b(file.read_bytes(), digest_size=4).hexdigest()
+    made = datetime.fromtimestamp(file.stat().st_mtime)
+    for earlier in folder.glob(f"*__{digest}{ending}"):
+        if earlier.name.startswith(f"{case}__"):
+            return earlier
+    kept = folder / f"{case}__{made:%Y%m%d_%H%M%S}__{digest}{ending}"
+    copy_file(file, kept)
+    return kept
+
+
+def keep_for_campaigns(file: Path, dataset_folder: Path, case: str, ending: str) -> None:
+    """Keep a label that was in use, in ``replaced_labels`` of every campaign of its data set.
+
+    Args:
+        file: the copy in ``gt_segmentations``.
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; nothing is kept where it has no campaign.
+        case: identifier.
+        ending: of the file.
+    """
+    for campaign in (dataset_folder / "active").glob("fold_*/campaign.json"):
+        keep_copy(file, campaign.parent / REPLACED_LABELS, case, ending)

@@ -1,0 +1,51 @@
+"""Where labels are looked for that come back: the hand-off folders and ``labelsTr``, or the folders that somebody names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
+from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.label_reader import find_label_files
+from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.returned.ingest_report import IngestReport
+
+
+def files_to_look_at(
+    campaign: Campaign, raw: RawDataset, folders: Sequence[Path], report: IngestReport
+) -> dict[str, list[Path]]:
+    """Files that are named after a case, by case.
+
+    Args:
+        campaign: opened.
+        raw: its data set.
+        folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
+        report: where a folder is named that is gone, and a file that nobody accepted yet or that belongs to no case.
+    """
+    known = dict.fromkeys([*raw.cases, *raw.problems, *campaign.requested()])
+    found: dict[str, list[Path]] = {}
+    for folder in folders or [*_handoff_folders(campaign, report), raw.folder / "labelsTr"]:
+        here, others = find_label_files(folder, known, raw.file_ending)
+        for case, files in here.items():
+            found.setdefault(case, []).extend(file for file in files if file not in found.get(case, []))
+        interim = {file: case for file in others if (case := case_of_interim(file)) in known}
+        for file, case in interim.items():
+            if case in campaign.waiting() and not any(says_accepted(one, case) for one in here.get(case, ())):
+                report.warn(case, f"Case {case}: {file} is not accepted in MITK yet, so that it is not taken.")
+        if folders:
+            report.unknown += [str(file) for file in others if file not in interim]
+    return found
+
+
+def _handoff_folders(campaign: Campaign, report: IngestReport) -> list[Path]:
+    waiting, folders = set(campaign.waiting()), []
+    for one in campaign.rounds:
+        folder = campaign.handoff_folder(one.number)
+        if folder is not None and folder.is_dir():
+            folders.append(folder)
+        elif folder is not None and waiting.intersection(one.requested):
+            report.notes.append(
+                f"The hand-off folder of round {one.number} ({folder}) is not there any more; name its new place with --from."
+            )
+    return list(dict.fromkeys(folders))
