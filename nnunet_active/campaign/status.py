@@ -45,7 +45,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         "budget": campaign.budget,
         **({"unit": campaign.unit, "labelled_slices": campaign.labels_by_name()} if campaign.asks_for_slices else {}),
         "rounds_done": len(campaign.rounds),
-        "rounds_planned": settings.queries,
+        "rounds_planned": max(settings.queries, len(campaign.rounds)),
         "labelled_from_start": len(campaign.initial),
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),
@@ -86,7 +86,15 @@ def format_status(status: dict[str, Any]) -> str:
 
 
 def _rounds(status: dict[str, Any]) -> str:
-    """Rounds between trainings are not planned ahead."""
     planned = not any(entry["made_by"] == "select" for entry in status["cases"])
-    done = status["rounds_done"]
-    return f"round {done} of {status['rounds_planned']}" if planned else f"{done} round{'' if done == 1 else 's'}"
+    return rounds_in_words(status["rounds_done"], status["rounds_planned"] if planned else None)
+
+
+def rounds_in_words(done: int, planned: int | None) -> str:
+    """How many rounds were made, for people.
+
+    Args:
+        done: how many.
+        planned: of how many; None: rounds between trainings are not planned ahead.
+    """
+    return f"{done} round{'' if done == 1 else 's'}" if planned is None else f"round {done} of {planned}"

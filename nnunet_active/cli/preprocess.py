@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingReport) -> None:
     labelled, unlabelled = store.labelled_identifiers(), store.pool_identifiers()
-    following = Commands(store.dataset_folder.name, args.configuration, args.plans).init()
+    following = _next_command(args, store)
     if args.json:
         content = {
             "labelled": labelled,
@@ -95,3 +95,12 @@ def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingRepor
         for sentence in report.problems.values():
             print(f"  {sentence}")
     print(f"Next: {following}")
+
+
+def _next_command(args: argparse.Namespace, store: CaseStore) -> str:
+    """``init`` before the first campaign; later it would be refused, and ``next`` knows what to do."""
+    dataset = store.dataset_folder.name
+    begun = sorted((store.dataset_folder / "active").glob("fold_*/campaign.json"))
+    if not begun:
+        return Commands(dataset, args.configuration, args.plans).init()
+    return Commands(dataset, args.configuration, args.plans, begun[0].parent.name.removeprefix("fold_")).next()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
+from nnunet_active.campaign.status import rounds_in_words
 from nnunet_active.commands import Commands
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases_set_aside import cases_set_aside
@@ -221,11 +222,13 @@ class _Target(Workspace):
             return
         settings = campaign.settings
         get_strategy(settings.strategy, **settings.strategy_options)
+        by_select = any(one.made_by == "select" for one in campaign.rounds)
+        rounds = rounds_in_words(len(campaign.rounds), None if by_select else settings.queries)
         yield Check(
             "campaign",
             "ok",
-            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {len(campaign.rounds)} of {settings.queries} "
-            f"queries made, {len(campaign.labelled())} cases labelled, {len(campaign.val)} held out",
+            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {rounds}, "
+            f"{len(campaign.labelled())} cases labelled, {len(campaign.val)} held out",
         )
         if (campaign.plans, campaign.configuration) != (self.plans_name, self.configuration):
             yield Check(

@@ -85,7 +85,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "for_and_against": _for_and_against(query, case),
         "scores": [_entry(name, scores[name], case, requested) for name in SCORES if name in scores.columns],
         "open_first": {key: election[key] for key in ("name", "dice", "decided") if key in election}
-        if election
+        if election and len(election.get("dice") or ()) != 1  # a single channel is no choice
         else None,
         "slices": selection.get("slice_choice", {}).get(case),
         "notes": list(selection.get("notes", ())),

@@ -65,7 +65,9 @@ class Gain:
                 "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
                 "out, and none has come in that the network was not trained on."
             ]
-        what = "held-out cases" if self.kind == HELD_OUT else "cases before they were trained on"
+        one = self.cases == 1
+        before = "case before it was trained on" if one else "cases before they were trained on"
+        what = ("held-out case" if one else "held-out cases") if self.kind == HELD_OUT else before
         lines = [
             f"Source against adapted network on {self.cases} {what}: mean Dice {self.source:.4f} -> {self.adapted:.4f} "
             f"({self.adapted - self.source:+.4f}; worse in {self.worse} of {self.cases})."
@@ -80,7 +82,9 @@ class Gain:
             lines.append(f"WARNING: the adapted network is worse in {label}: mean Dice {loss:+.4f}.")
         if not self.is_worse and not self.bound >= 0:
             few = (
-                f"only {self.cases} cases" if self.cases < 3 else f"95 % bound of the mean difference {self.bound:+.4f}"
+                f"only {self.cases} case{'' if one else 's'}"
+                if self.cases < 3
+                else f"95 % bound of the mean difference {self.bound:+.4f}"
             )
             lines.append(
                 f"WARNING: the adapted network may be worse on new cases; the difference is within chance ({few})."

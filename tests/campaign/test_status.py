@@ -26,6 +26,10 @@ def add_round(campaign: Campaign, epoch: int, picks: dict[str, str], components:
     campaign.append_round(RoundContent(picks, table, utilities, worklist, {}, details), epoch)
 
 
+POOL = pd.DataFrame({"utility": [1.0, 2.0]}, index=["more 1", "more 2"])
+DETAILS = {"candidates": 2, "dominant_modality": {}}
+
+
 @pytest.fixture
 def campaign(tmp_path) -> Campaign:
     settings = Settings(strategy="mmacts", budget=3, stride=10, epochs=40)
@@ -101,6 +105,17 @@ def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(af
         ["1", "epoch", "0", "b", "there", "FLAIR", "2", "0.5", "4"],
         ["2", "epoch", "10", "001", "waiting", "T1ce", "1", "0.125"],
     ]
+
+
+def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_plan(after_two_rounds):
+    for number in (1, 2):
+        content = RoundContent(
+            [f"more {number}"], POOL, pd.DataFrame([POOL["utility"]]), pd.DataFrame({"case": ["more"]}), {}, DETAILS
+        )
+        after_two_rounds.append_round(content, made_by="select")
+    status = campaign_status(after_two_rounds)
+    assert (status["rounds_done"], status["rounds_planned"]) == (4, 4)
+    assert ", 4 rounds, " in format_status(status).splitlines()[0]
 
 
 def test_before_the_first_query_the_text_says_so(campaign):

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import tiny_dataset as tiny
+from tiny_campaign import begin
 
 from nnunet_active.cli import preprocess
 from nnunet_active.util.errors import MissingInput
@@ -33,6 +34,12 @@ def test_the_summary_counts_cases_and_gives_the_next_command(folders, capsys):
     assert printed.rstrip().endswith("nnunet_active init -d 901 -c 2d")
     assert run() == 0
     assert "0 preprocessed now, 3 were up to date." in capsys.readouterr().out
+
+
+def test_while_a_campaign_runs_the_next_command_is_not_another_init(folders, capsys):
+    begin(folders[1], "2")
+    assert run() == 0
+    assert capsys.readouterr().out.rstrip().endswith("Next: nnunet_active next -d 901 -f 2")
 
 
 def test_a_case_that_was_set_aside_is_printed_and_makes_the_exit_code_one(folders, capsys):

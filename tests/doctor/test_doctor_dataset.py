@@ -172,6 +172,11 @@ def test_a_campaign_that_waits_for_a_label_names_the_case(target):
     campaign.append_round(RoundContent(["case_2"], scores, scores.T, pd.DataFrame({"case": ["case_2"]})))
     checks = examine()
     assert "campaign" not in dict(worse_than_ok(checks))  # a person is at work, nothing is wrong
+    assert ": round 1 of 2, " in text(checks, "campaign")
+    campaign.append_round(
+        RoundContent(["case_3"], scores, scores.T, pd.DataFrame({"case": ["case_3"]})), made_by="select"
+    )
+    assert ": 2 rounds, " in text(examine(), "campaign")
     assert "waiting for the label of case_2" in text(checks, "campaign")
 
 

@@ -73,6 +73,20 @@ def test_a_chosen_case_is_explained_in_words(campaign):
     assert "Note: The drift is zero." in text
 
 
+def test_where_there_is_one_channel_nobody_is_told_which_to_open_first(tmp_path):
+    campaign = begin(tmp_path / "Dataset204_GliomaTarget", settings=Settings(budget=2, query_size=2))
+    details = {
+        "strategy": "mmacts",
+        "candidates": 4,
+        "dominant_modality": {"a": {"channel": 0, "name": "MRI", "dice": [1.0], "decided": True}},
+        "notes": [],
+    }
+    steps = pd.DataFrame([[4.0, 3.0, 2.0, 1.0]], columns=POOL.index)
+    content = RoundContent(["a"], POOL, steps, pd.DataFrame({"case": ["a"]}), {}, details)
+    campaign.append_round(content, made_by="select")
+    assert "Open " not in format_explanation(explain_case(campaign, "a"))
+
+
 def of_one_round(tmp_path, table: pd.DataFrame, steps: list[list[float]], picks: list[str], **settings) -> Campaign:
     campaign = begin(tmp_path / "Dataset204_GliomaTarget", settings=Settings(budget=2, query_size=2, **settings))
     details = {"strategy": "foreground_random", "candidates": len(table), "dominant_modality": {}, "notes": []}

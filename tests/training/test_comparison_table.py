@@ -43,6 +43,12 @@ def test_the_gain_is_that_of_the_mean_over_cases_of_the_mean_over_labels():
     assert "only 2 cases" in gain.lines()[-1]
 
 
+def test_a_single_case_is_told_of_in_the_singular():
+    for kind, said in ((HELD_OUT, "on 1 held-out case:"), (PREQUENTIAL, "on 1 case before it was trained on:")):
+        lines = gain_of(table({("a", "x"): (0.5, 0.6)}), kind).lines()
+        assert said in lines[0] and "(only 1 case)" in lines[-1]
+
+
 def test_the_bound_is_that_of_a_one_sided_paired_t_test():
     rng = np.random.default_rng(0)
     source = rng.uniform(0.3, 0.6, 9)
