@@ -30,7 +30,6 @@ PARTS = {
     "setup": ("gpu_parts", 200),
     "select": ("gpu_parts", 90),
     "predict": ("gpu_parts", 120),
-    "prepare": ("gpu_parts", 60),
     "scoring": ("gpu_scoring", 120),
     "ct": ("gpu_scoring", 180),
     "training": ("gpu_training", 240),

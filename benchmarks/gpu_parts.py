@@ -73,7 +73,7 @@ def call(command: list[str], **variables: str) -> float:
 
 
 def setup(check: Check) -> None:
-    """Phantoms of 160³ voxels, stock plans, a source model after a short stock training, plans for the target."""
+    """Phantoms of 160³ voxels, stock plans, a source model after a short stock training; the target is planned and preprocessed."""
     from nnunet_active.demo.phantom import PhantomSizes, write_phantom_pair
 
     raw = Path(os.environ["nnUNet_raw"])
@@ -91,9 +91,14 @@ def setup(check: Check) -> None:
         shrink(Path(os.environ["nnUNet_preprocessed"]) / pair.source_name / "nnUNetPlans.json")
         call(stock("preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-np", workers))
     check.row("training the source, step", train_source(check, pair.source_name), "s")
-    plans = [[*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION] for dataset in (TARGET, UNLABELLED)]
+
+    def prepare(dataset: int) -> None:
+        call([*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION])
+        if dataset == TARGET:  # select does that for the other one
+            call([*OURS, "preprocess", "-d", TARGET, "-c", CONFIGURATION, "-np", workers])
+
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(call, plans))
+        list(pool.map(prepare, (TARGET, UNLABELLED)))
 
 
 def stretch(folders: list[Path], shape: tuple[int, int, int]) -> None:
@@ -137,12 +142,6 @@ def train_source(check: Check, dataset: str) -> float:
     begin = time.perf_counter()
     trainer.run_training()
     return (time.perf_counter() - begin) / trainer.num_iterations_per_epoch
-
-
-def prepare(check: Check) -> None:
-    """The labelled target is preprocessed."""
-    workers = str(min(8, os.cpu_count() or 1))
-    call([*OURS, "preprocess", "-d", TARGET, "-c", CONFIGURATION, "-np", workers])
 
 
 # --- commands beside commands ------------------------------------------------------------------------------------------------------
