@@ -20,6 +20,7 @@ from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry, size_then_and_now
 from nnunet_active.data.image_headers import channels_apart
+from nnunet_active.data.label_definitions import IGNORE
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.label_writer import copy_label, write_label
 from nnunet_active.data.maps import read_in_file_order
@@ -252,6 +253,7 @@ class CaseFolder:
             "volumes_mm3": {
                 label.name: round(float((archived.label == label.value).sum()) * space.voxel_mm3, 3)
                 for label in self.labels
+                if label.name != IGNORE
             },
         }
 

@@ -415,6 +415,8 @@ def test_slices_labelled_before_lie_in_the_hand_off_where_they_were_drawn(tmp_pa
         keep = [index for index in range(len(label)) if index != 7]
         np.testing.assert_array_equal(found[keep], np.where(label == 3, 3 if name == "c.nii.gz" else 0, label)[keep])
     assert itk_geometry(handoff.file("c.nii.gz")) == itk_geometry(image)
+    # what nobody labelled is no prediction
+    assert read_handoff(handoff.folder)["cases"]["c"]["volumes_mm3"].keys() == {"oedema", "core"}
 
 
 @pytest.mark.parametrize("damage", ["of another size", "no image"])
