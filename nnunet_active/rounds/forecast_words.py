@@ -28,6 +28,7 @@ def forecast_lines(forecast: Forecast) -> list[str]:
     ]
     for case, row in forecast.cases.head(WORST).iterrows():
         lost = f"  no {row['lost']} predicted" if row["lost"] else ""
+        lost = "  nothing predicted" if row["confidence"] == 0 else lost
         mark = "!" if row["expected"] < FAILS or lost else " "
         lines.append(f"{mark} {case}  {row['expected']:.2f}{lost}")
     if (left := len(forecast.cases) - WORST) > 0:
@@ -45,24 +46,37 @@ _RANK = " (the order counts, the numbers are guesses)"
 
 
 def expected_sentences(forecast: Forecast) -> list[str]:
-    """The mean Dice to expect."""
-    overall, there = forecast.overall, len(forecast.judged)
+    """The mean Dice to expect, and of how many cases it is taken to be 0."""
+    overall, there = forecast.overall, forecast.overall.labels
     if overall.calibrated:
-        return [
-            f"Expected mean Dice of the unlabelled cases: {_number(overall)}, from {overall.labels} labelled cases that the network "
+        said = (
+            f"Expected mean Dice of the unlabelled cases: {_number(overall)}, from {there} labelled cases that the network "
             f"had not seen."
+        )
+    else:
+        guess = "" if math.isnan(overall.uncalibrated) else f" Until then, {overall.uncalibrated:.2f} is a guess."
+        said = (
+            f"The mean Dice of the unlabelled cases is not known yet: it takes {LABELS_NEEDED} labelled cases that the network has "
+            f"not seen, and there {'is' if there == 1 else 'are'} {there}.{guess}"
+        )
+    if empty := int((forecast.cases["confidence"] == 0).sum()):
+        return [
+            said,
+            f"Nothing is predicted in {empty} of the {len(forecast.cases)}; a Dice of 0 is assumed there, also where there is "
+            f"nothing to find.",
         ]
-    guess = "" if math.isnan(overall.uncalibrated) else f" Until then, {overall.uncalibrated:.2f} is a guess."
-    return [
-        f"The mean Dice of the unlabelled cases is not known yet: it takes {LABELS_NEEDED} labelled cases that the network has not "
-        f"seen, and there {'is' if there == 1 else 'are'} {there}.{guess}"
-    ]
+    return [said]
 
 
 def outlook_sentences(forecast: Forecast) -> list[str]:
     """Whether the next labels will pay, and what they can change at most."""
     if forecast.training is None:
         lines = ["Too early to say whether the next labels will pay: no adapted network has been trained yet."]
+    elif forecast.is_source:
+        lines = [
+            "Too early to say whether the next labels will pay: those so far have not shown that leaving the source network pays, so "
+            "the training kept its weights (alpha 0). The next training judges anew."
+        ]
     else:
         lines = forecast.outlook.lines()
     return lines + ([moved_sentence(forecast.moved)] if forecast.moved is not None else [])

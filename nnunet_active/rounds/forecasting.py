@@ -20,6 +20,7 @@ from nnunet_active.forecast.expected_dice import (
     DiceEstimate,
     calibrated,
     estimate_dice,
+    expected_classes,
     mean_of_classes,
     quality,
     usual_classes,
@@ -34,7 +35,7 @@ from nnunet_active.rounds.asking_model import FoundModel, make_window
 from nnunet_active.rounds.forecast_record import Moved, earlier_networks, moved_since
 from nnunet_active.rounds.map_temperature import fit_map_temperature
 from nnunet_active.rounds.trained_models import Training, trainings_of
-from nnunet_active.rounds.unseen_dice import UnseenDice, unseen_dice
+from nnunet_active.rounds.unseen_dice import UnseenDice, interpolation_of, unseen_dice
 from nnunet_active.util.errors import EmptyPool, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
@@ -49,12 +50,13 @@ class Forecast:
         training: of the network that predicts; None: the source network does.
         digest: of that network.
         cases: one row per unlabelled case, the worst first: ``expected`` Dice, ``agreement`` and ``confidence`` (means over the
-            classes that count), ``lost`` (classes that nearly all cases show and this one does not).
+            classes that count; confidence is 0 only where nothing is predicted), ``lost`` (classes that count and are not predicted).
         classes: expected Dice of every case and class, the same rows.
         overall, by_class: mean Dice of the pool, and the same of every class.
         outlook: whether the next labels will pay.
         judged: labelled cases that the estimate rests on.
-        moved: how far the predictions lie from those of the last forecast's network; None: there was none.
+        moved: how far the predictions lie from those of the last forecast's network; None: there was none, or `is_source`.
+        is_source: the training chose the source's weights (alpha 0): nothing is known of what an adapted network gains.
         temperature: of the network's uncertainty maps from now on; 1: as they were.
         passes: cases that had to be predicted now, by each network.
         problems: case -> sentence.
@@ -70,6 +72,7 @@ class Forecast:
     outlook: Outlook
     judged: tuple[str, ...] = ()
     moved: Moved | None = None
+    is_source: bool = False
     temperature: float = 1.0
     passes: int = 0
     problems: dict[str, str] = field(default_factory=dict)
@@ -133,9 +136,10 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
         index=pd.Index(pool, name="case"),
     ).sort_values("expected", kind="stable")
     digest = network.digest
-    earlier = [] if workspace.found_campaign is None else earlier_networks(workspace.campaign)
+    is_source = training is not None and interpolation_of(training) == 0
+    earlier = [] if is_source or workspace.found_campaign is None else earlier_networks(workspace.campaign)
     moved = moved_since(earlier, digest, asked.cache, workspace.store, pool, len(names))
-    gains = unseen.gains.to_numpy() if training is not None else np.empty(0)
+    gains = unseen.gains.to_numpy() if training is not None and not is_source else np.empty(0)
     return Forecast(
         workspace=workspace,
         training=training,
@@ -147,6 +151,7 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
         outlook=outlook(gains),
         judged=tuple(judged),
         moved=moved,
+        is_source=is_source,
         temperature=_temperature(workspace, network, digest, unseen),
         passes=asked.passes,
         problems=asked.problems,
@@ -231,7 +236,8 @@ class _Quality:
         return mean_of_classes(values if name is None else np.where(np.isnan(values), np.nan, self._of(cases, name)))
 
     def lost(self, cases: list[str]) -> np.ndarray:
-        return self.usual & (self._of(cases, "class_volume") == 0)
+        volume = self._of(cases, "class_volume")
+        return expected_classes(volume, self.usual) & (volume == 0)
 
 
 def _estimates(

@@ -106,7 +106,7 @@ def unseen_dice(workspace: Workspace, training: Training | None, network: Window
     if training is not None:
         file, origin = training.checkpoint.parent / FILE, Origin(campaign.begun)
         recorded = Comparison(file, workspace.store, labels, known=slices.folder, origin=origin)
-        dice.append(recorded_dice(recorded.of_now(), _interpolation(training)))
+        dice.append(recorded_dice(recorded.of_now(), interpolation_of(training)))
     known = set(dice[0].index.get_level_values("case")) if dice else set()
     labelled, held_out = campaign.labelled(), campaign.held_out()
     seen = set() if training is None else set(labelled if training.labelled is None else training.labelled)
@@ -138,6 +138,7 @@ def _measured(comparison: Comparison, network: Window, source: Window, cases: Se
     return recorded_dice(rows, 1 if network is not source else 0)
 
 
-def _interpolation(training: Training) -> float:
+def interpolation_of(training: Training) -> float:
+    """How far from the source (0) to the fine-tuned weights (1) a training's network lies; 1 for a trainer that notes nothing."""
     record = checkpoint_record(training.checkpoint).get("nnunet_active")
     return float(record.get("interpolation", 1.0)) if isinstance(record, dict) else 1.0

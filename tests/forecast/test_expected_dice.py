@@ -75,3 +75,28 @@ def test_a_usual_class_that_is_not_predicted_counts_as_lost_and_a_rare_one_is_no
     assert found[4, 0] == 0
     assert mean_of_classes(found) == pytest.approx([0.72**EXPONENT] * 4 + [0])
     assert np.isnan(mean_of_classes(np.full((1, 2), np.nan))[0])
+
+
+def test_cases_in_which_nothing_is_predicted_are_expected_to_fail_however_many_they_are():
+    volume = np.array([[500]] * 7 + [[0]] * 3)
+    usual = usual_classes(volume)
+    assert usual.tolist() == [True]
+    f = mean_of_classes(quality(np.where(volume > 0, 0.9, 1), np.where(volume > 0, 0.9, 0), volume, usual))
+    assert f == pytest.approx([0.81**EXPONENT] * 7 + [0] * 3)
+    found = estimate_dice(f, f[5:], [0.8, 0.8, 0, 0, 0])
+    assert found.labels == 5 and found.mean == pytest.approx(f.mean() + 2 * (0.8 - f[0]) / 6)
+
+
+@pytest.mark.parametrize("shown", [[], [[9, 0], [0, 9]]])
+def test_where_no_class_is_usual_every_class_counts_in_an_empty_case(shown):
+    volume = np.array([*shown, [0, 0]])
+    usual = usual_classes(volume)
+    assert not usual.any()
+    assert quality(np.ones(volume.shape), volume > 0, volume, usual)[-1].tolist() == [0, 0]
+    assert usual_classes(np.zeros((0, 2))).tolist() == [False, False]
+
+
+def test_a_class_that_the_pool_nowhere_shows_is_not_calibrated_by_labels_that_do():
+    found = estimate_dice([np.nan] * 6, [0.8] * 3, [0.7] * 3)
+    assert found.labels == 3 and np.isnan(found.mean) and not found.calibrated
+    assert np.isnan(calibrated([np.nan] * 6, found)).all()

@@ -50,7 +50,9 @@ def test_one_screen_says_how_good_which_fail_and_whether_labels_pay(forecast):
 def test_without_labels_a_dice_is_called_a_guess(forecast):
     unknown = DiceEstimate(0.9, np.nan, np.nan, 1, 0.9)
     text = "\n".join(
-        forecast_lines(dataclasses.replace(forecast, overall=unknown, judged=("a",), training=None, moved=None))
+        forecast_lines(
+            dataclasses.replace(forecast, overall=unknown, judged=("a", "b", "c"), training=None, moved=None)
+        )
     )
     assert "and there is 1. Until then, 0.90 is a guess." in text
     assert "the order counts, the numbers are guesses" in text
@@ -64,3 +66,27 @@ def test_json_has_null_where_nothing_is_known(forecast):
     assert content["classes"]["oedema"]["low"] is None and content["gain"]["cases"] == 3
     assert content["verdict"] == "label on" and content["next_gain_at_most"] == 0.1234
     assert len(content["sentences"]) == 3
+
+
+def test_empty_predictions_are_marked_and_it_is_said_what_they_count(forecast):
+    assert "Nothing is predicted" not in "\n".join(forecast_lines(forecast))
+    forecast.cases.loc[["case_00", "case_01"], ["confidence", "lost"]] = 0, "tumour"
+    lines = forecast_lines(forecast)
+    assert "! case_00  0.20  nothing predicted" in lines and "! case_03  0.39  no tumour predicted" in lines
+    said = forecast_json(forecast)["sentences"][1]
+    assert said in lines and said.startswith("Nothing is predicted in 2 of the 12; a Dice of 0 is assumed there")
+
+
+def test_a_class_of_which_nothing_is_known_has_no_interval_of_nan(forecast):
+    nowhere = dataclasses.replace(
+        forecast, by_class={**forecast.by_class, "oedema": DiceEstimate(*[np.nan] * 3, 3, np.nan)}
+    )
+    assert "  oedema: not known" in forecast_lines(nowhere)
+    assert forecast_json(nowhere)["classes"]["oedema"]["calibrated"] is False
+
+
+def test_nobody_is_told_to_stop_where_the_training_kept_the_source_network(forecast):
+    kept = dataclasses.replace(forecast, outlook=outlook(np.empty(0)), moved=None, is_source=True)
+    text = "\n".join(forecast_lines(kept))
+    assert "kept its weights (alpha 0). The next training judges anew." in text and "there are 0" not in text
+    assert forecast_json(kept)["verdict"] == "too early to say"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tiny_rounds import copy_of, make_once, request, start, trained
 
 from nnunet_active.forecast.expected_dice import estimate_dice
+from nnunet_active.forecast.outlook import EARLY
+from nnunet_active.rounds.forecast_record import write_forecast
 from nnunet_active.rounds.forecasting import make_forecast
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import silent
@@ -76,6 +81,42 @@ def test_an_adapted_network_ranks_and_the_source_network_calibrates(target):
         adapted.passes == 7
     )  # three labelled cases that it has not seen are enough: the source network is not asked again
     assert adapted.moved is None  # nobody has written a forecast
+
+
+def edited(checkpoint: Path, edit: Callable[[dict], None]) -> None:
+    content = torch.load(checkpoint, weights_only=False)
+    edit(content)
+    torch.save(content, checkpoint)
+
+
+def finds_nothing(content: dict) -> None:
+    for name, values in content["network_weights"].items():
+        if "seg_layers" in name and name.endswith("bias"):
+            values[0] = 100
+
+
+def test_a_network_that_finds_nothing_is_expected_to_fail_everywhere(target):
+    campaign = start()
+    edited(trained(target, labelled=["case_0"]), finds_nothing)
+    found = make_forecast(Workspace.of(campaign), CPU, log=silent)
+    assert found.judged == ("case_1", "case_2", "case_3")
+    assert found.overall.labels == 3 and found.overall.calibrated and found.overall.mean == 0
+    assert (found.cases["expected"] == 0).all() and (found.cases["confidence"] == 0).all()
+    assert set(found.cases["lost"]) == {", ".join(found.by_class)}
+
+
+def test_a_training_that_kept_the_source_network_says_nothing_of_the_next_labels(target):
+    campaign = start()
+    workspace = Workspace.of(campaign)
+    with campaign.lock():
+        write_forecast(campaign, {"sentences": []}, make_forecast(workspace, CPU, log=silent).digest)
+    checkpoint = trained(target, labelled=["case_0"], seed=11)
+    adapted = make_forecast(workspace, CPU, log=silent)
+    assert not adapted.is_source and adapted.outlook.cases == 3 and adapted.moved is not None
+    edited(checkpoint, lambda content: content["nnunet_active"].update(interpolation=0.0))
+    found = make_forecast(workspace, CPU, log=silent)
+    assert found.is_source and found.overall.labels == 3
+    assert found.outlook.verdict == EARLY and found.outlook.cases == 0 and found.moved is None
 
 
 def test_a_withheld_label_is_never_opened(nnunet_folders):
