@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _LOWEST = {
     "held_out": 0,
 }
 """Whole numbers, and what each is at least."""
+_NEEDED = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
 
 
 @dataclass(frozen=True)
@@ -177,21 +178,17 @@ class Configuration:
         """Read back; arms and recipes may be given in shorthand.
 
         Raises:
-            CampaignError: an unknown key, or something that makes no sense.
+            CampaignError: a key that is unknown or lacks, or something that makes no sense.
         """
-        content = dict(content)
-        unknown = sorted(set(content) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise CampaignError(f"A benchmark has no setting '{unknown[0]}'.")
+        content = _settings_of(cls, "A benchmark", content)
         try:
-            arms = [parse_arm(arm) if isinstance(arm, str) else Arm(**arm) for arm in content.pop("arms")]
-            if "recipes" in content:
-                content["recipes"] = tuple(_recipe(one) for one in content["recipes"])
-            for key in ("seeds", "folds"):
+            for key, read in (("arms", _arm), ("recipes", _recipe), ("seeds", None), ("folds", None)):
+                if not isinstance(values := content.get(key, ()), list | tuple):
+                    raise CampaignError(f"The benchmark's setting '{key}' is {values!r}; it must be a list.")
                 if key in content:
-                    content[key] = tuple(content[key])
-            return cls(arms=tuple(arms), **content)
-        except (TypeError, KeyError) as error:
+                    content[key] = tuple(map(read, values) if read else values)
+            return cls(**content)
+        except TypeError as error:
             raise CampaignError(f"The benchmark's settings cannot be used: {error}.") from error
 
 
@@ -205,8 +202,12 @@ def read_configuration(file: Path, **changes: Any) -> Configuration:
         raise MissingInput(f"{file} was not found; it is the JSON file with the benchmark's settings.")
     try:
         content = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CampaignError(f"{file} is not JSON ({error}).") from error
+    if not isinstance(content, dict):
+        raise CampaignError(
+            f"{file} is no JSON object; it must hold the benchmark's settings by name, as benchmark.json does."
+        )
     return Configuration.from_json({**content, **changes})
 
 
@@ -240,8 +241,25 @@ def parse_arm(text: str) -> Arm:
     return Arm(strategy, options, one_off, pseudo, of_slices)
 
 
+def _arm(content: str | dict[str, Any]) -> Arm:
+    return parse_arm(content) if isinstance(content, str) else Arm(**_settings_of(Arm, "An arm", content))
+
+
 def _recipe(content: str | dict[str, Any]) -> Recipe:
-    return _named_recipe(content) if isinstance(content, str) else Recipe(**content)
+    return _named_recipe(content) if isinstance(content, str) else Recipe(**_settings_of(Recipe, "A recipe", content))
+
+
+def _settings_of(kind: type, what: str, content: Any) -> dict[str, Any]:
+    """A copy of the content, which has no unknown setting of a kind and lacks none that it needs; else says so."""
+    if not isinstance(content, dict):
+        raise CampaignError(f"{what} is given as {content!r}; it must be a text or a JSON object.")
+    if unknown := sorted(set(content) - {entry.name for entry in fields(kind)}):
+        raise CampaignError(f"{what} has no setting '{unknown[0]}'.")
+    for entry in fields(kind):
+        if entry.name not in content and entry.default is MISSING and entry.default_factory is MISSING:
+            how = f" with {_NEEDED[entry.name]}" if entry.name in _NEEDED else ""
+            raise CampaignError(f"{what} needs the setting '{entry.name}'; name it{how}.")
+    return dict(content)
 
 
 def _named_recipe(text: str) -> Recipe:

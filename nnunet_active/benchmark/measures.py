@@ -147,7 +147,15 @@ def reference_values(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
 
 
 def case_values(cases: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """Mean over the classes for every run, number of labels and test case."""
+    """Mean over the classes for every run, number of labels and test case.
+
+    A class that is not in the reference counts 1 where a model rightly predicts none of it and another model of the table predicts
+    some, which counts 0: else what is newly made up in a case would be compared with nothing. Where no model predicts it, it is left
+    out; NaN where that leaves nothing of a case.
+    """
+    place = ["dataset", "configuration", "fold", "case", "class"]
+    rightly_none = cases["dice"].isna() & (cases.groupby(place)["dice"].transform("count") > 0)
+    cases = cases.assign(**{metric: cases[metric].mask(rightly_none, 1.0)})
     keys = ["way", "arm", "recipe", "dataset", "configuration", "fold", "seed", "labels", "case"]
     return cases.groupby(keys, sort=False)[metric].mean().rename("value").reset_index()
 
@@ -156,7 +164,8 @@ def harm(rows: pd.DataFrame, cases: pd.DataFrame, metric: str = "dice") -> pd.Da
     """How often, and by how much, an adapted model is worse than the source model it started from.
 
     One row per way and number of labels: ``runs``, ``worse_runs`` (share whose mean is below the source's), ``loss`` (mean of the
-    differences of these), ``worst`` (lowest difference of any run), ``worse_cases`` (share of the test cases that lost).
+    differences of these), ``worst`` (lowest difference of any run), ``worse_cases`` (share of the test cases that lost;
+    for a class that is not there see :func:`case_values`).
     """
     table = references(rows, metric)
     table = table.assign(change=table["value"] - table[SOURCE])

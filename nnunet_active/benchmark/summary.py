@@ -155,7 +155,7 @@ def _curves(tables: Tables, metric: str, folder: Path) -> Section:
 def _harm(tables: Tables, metric: str) -> Section:
     text = (
         "Adapted against source model: change: mean difference; worse_runs: share of the runs that are worse; loss: their mean "
-        "difference; worst: the worst run; worse_cases: share of the test cases that lost."
+        "difference; worst: the worst run; worse_cases: share of the test cases that lost. " + _ABSENT
     )
     return Section(
         "harm",
@@ -180,8 +180,9 @@ def _pseudo_labels(tables: Tables) -> Section:
 
 def _comparisons(tables: Tables, metric: str, folder: Path) -> list[Section]:
     runs = measures.per_run(tables.rows, metric)
-    cases = measures.case_values(tables.cases[tables.cases["way"].isin(tables.ways)], metric)
+    cases = tables.cases[tables.cases["way"].isin(tables.ways)]
     full = cases[cases["labels"] == cases.groupby("way")["labels"].transform("max")]
+    full = measures.case_values(full, metric)
     kinds: list[tuple[str, str, pd.DataFrame, list[str], str]] = [
         ("final", "at the full budget, by run", runs, measures.UNIT, "final"),
         ("area", "area under the budget curve, by run", runs.dropna(subset=["area"]), measures.UNIT, "area"),
@@ -217,6 +218,7 @@ _CERTIFICATE = (
     "bound: mean Jaccard distance of the two models' predictions on the test cases, by which their mean IoU can differ at most, "
     "whatever the labels are; difference: by how much it does (an IoU is 1 where a class is neither there nor predicted)."
 )
+_ABSENT = "In a test case a class that is not there counts 1 where a model rightly predicts none of it, 0 where another predicts some."
 _RANKS = "low and high: 95 % interval of the rank when the pairs are drawn anew; first: how often the way is the best."
 _RUNS = "A pair is a data set, fold and seed. With n pairs p cannot be below smallest_p: few seeds cannot show a difference."
 _WARNINGS = {
@@ -224,7 +226,7 @@ _WARNINGS = {
     "area": _RUNS + " One-off choices have no curve and are left out.",
     "cases": (
         "A pair is a test case, averaged over the seeds. This asks whether the models of these very runs differ on cases like "
-        "these; it does not ask whether the strategy would choose as well again."
+        "these; it does not ask whether the strategy would choose as well again. " + _ABSENT
     ),
 }
 

@@ -152,18 +152,24 @@ def prepare_target(
 ) -> SharedTarget:
     """The user's own preprocessed target, or, where a source model is named, one that is planned and preprocessed below ``root``.
 
+    A benchmark keeps the one that it was begun with: what was planned below ``root`` is used without the model's name, too.
+
     Args:
         dataset: full name.
         configuration: nnU-Net configuration.
         plans: plans identifier.
-        model: source model; None takes the target as ``nnunet_active plan`` and ``preprocess`` left it.
+        model: source model; None takes the target below ``root`` where there is one, else as ``nnunet_active plan`` and ``preprocess``
+            left it.
         root: the benchmark's folder.
         processes: of the preprocessing.
 
     Raises:
         MissingInput: something is not there; says which command makes it.
+        CampaignError: a source model is named for a benchmark that was begun with another target.
     """
-    if model is None:
+    made = root / "target" / "nnUNet_preprocessed"
+    is_planned = (made / dataset / f"{plans}.json").is_file()
+    if model is None and not is_planned:
         target = SharedTarget(raw_root(), preprocessed_root(), dataset, plans, configuration)
         store = open_store(dataset, plans, configuration)
         if not target.source.is_dir():
@@ -175,13 +181,17 @@ def prepare_target(
                 f"No preprocessed case with a label was found in {store.folder}; run nnunet_active preprocess."
             )
         return target
+    if not is_planned and (root / "target.json").is_file():
+        raise CampaignError(
+            f"{root} holds a benchmark that was not begun on {dataset} with -m; leave -m away to go on with it, or use another folder "
+            f"with -o."
+        )
     raw = raw_folder(dataset)
-    made = root / "target" / "nnUNet_preprocessed"
     made.mkdir(parents=True, exist_ok=True)
     target = SharedTarget(raw.parent, made, dataset, plans, configuration)
     with nnunet_environment(nnUNet_preprocessed=made), contextlib.redirect_stdout(io.StringIO()):
-        if not (target.folder / f"{plans}.json").is_file():
-            SourceModelPlanner(raw, model, [configuration]).write()
+        if model is not None and not is_planned:
+            SourceModelPlanner(raw, model, [configuration], plans).write()
         cases = RawDataset(raw)
         for case in [identifier for identifier, one in cases.cases.items() if one.label is None]:
             del cases.cases[case]  # nothing can be learnt here from a case whose label nobody knows

@@ -34,6 +34,16 @@ def _positive(flag: str) -> Callable[[str], float]:
     return real(flag, most=1000, positive=True)
 
 
+def _cluster_options(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CampaignError(f"--cluster-options {text} is not JSON ({error}).") from None
+    if not isinstance(options, dict):
+        raise CampaignError(f"""--cluster-options {text} must be a JSON object, e.g. '{{"slurm_partition": "gpu"}}'.""")
+    return options
+
+
 _DIRECT = (
     ("budget", whole, "cases, or slices, to query in all"),
     ("query_size", whole, "cases, or slices, per query"),
@@ -87,7 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=("local", "submitit"), default="local", help="where to run (default: local)"
     )
     parser.add_argument("--cluster", choices=("slurm", "local"), default="slurm", help="with --engine submitit")
-    parser.add_argument("--cluster-options", type=json.loads, default={}, metavar="JSON", help="submitit's parameters")
+    parser.add_argument(
+        "--cluster-options", type=_cluster_options, default={}, metavar="JSON", help="submitit's parameters"
+    )
     parser.add_argument(
         "--drop-checkpoints", action="store_true", help="when all runs are finished, delete what they trained"
     )

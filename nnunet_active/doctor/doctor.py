@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_active import __version__
+import nnunet_active
 from nnunet_active.util.errors import ActiveError
 
 State = Literal["ok", "warning", "problem"]
@@ -174,7 +174,7 @@ def check_packages(version: Callable[[str], str] = importlib.metadata.version) -
             yield Check(package, "problem", what, 'pip install "nnunetv2>=2.8"')
         else:
             yield Check(package, "ok", found)
-    yield Check("nnunet_active", "ok", f"{__version__} ({Path(__file__).resolve().parent})")
+    yield Check("nnunet_active", "ok", f"{nnunet_active.__version__} ({Path(nnunet_active.__file__).resolve().parent})")
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -202,24 +202,27 @@ def _with_labels(
     select = commands.select(size) if size else ""
     if unfinished is not None:
         return _train(campaign, commands, (f"{_names(unfinished)} was stopped before its end.",), unfinished)
-    if not trainings and (not campaign.rounds or not campaign.labelled()):
+    if all(one.problem for one in trainings) and (not campaign.rounds or not campaign.labelled()):
         return _first_round(campaign, commands, select)
+    knowing = [
+        one for one in trainings if one.finished and not one.problem and not missed_labels(campaign, one).missing
+    ]
     untrained = {}
     for fold in covered_folds(campaign):
-        mine = [one for one in trainings if one.fold == fold and one.finished]
-        verdicts = [missed_labels(campaign, one) for one in mine]
-        if not any(not verdict.missing for verdict in verdicts):
-            missing = verdicts[0].missing if verdicts else tuple(labels_to_train_on(campaign, fold))
-            note = (verdicts[0].note,) if verdicts and verdicts[0].note else ()
+        if not any(one.fold == fold for one in knowing):
+            newest = next((one for one in trainings if one.fold == fold and one.finished), None)
+            verdict = missed_labels(campaign, newest) if newest else None
+            missing = verdict.missing if verdict else tuple(labels_to_train_on(campaign, fold))
+            note = (verdict.note,) if verdict and verdict.note else ()
             why = f"No model of fold {fold} was trained on {_short(missing)} yet."
-            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, mine[0] if mine else None)
+            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, newest)
     # between rounds the campaign's own fold is enough to ask; in the end every fold of a cross-validation is wanted
     wanted = covered_folds(campaign)[: None if campaign.exhausted or not pool else 1]
     for fold in wanted:
         if fold in untrained:
             return untrained[fold]
-    best = next(one for one in trainings if one.finished)
-    notes = tuple(dict.fromkeys(note for one in trainings if (note := missed_labels(campaign, one).note)))[:1]
+    best = knowing[0]
+    notes = filter(None, [missed_labels(campaign, best).note, *(one.problem for one in trainings)])
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
     predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
     open_ended = campaign.is_open_ended and pool

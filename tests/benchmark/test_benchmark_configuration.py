@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,34 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: str
         read_configuration(file)
     with pytest.raises(MissingInput):
         read_configuration(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1], "is no JSON object; it must hold the benchmark's settings by name"),
+        (
+            {"dataset": "Dataset901_X", "arms": ["random"]},
+            "A benchmark needs the setting 'configuration'; name it with -c.",
+        ),
+        ({"configuration": "2d", "arms": ["random"]}, "A benchmark needs the setting 'dataset'; name it with -d."),
+        ({"dataset": "Dataset901_X", "configuration": "2d"}, "needs the setting 'arms'; name it with --strategies."),
+        ({"arms": "random"}, "setting 'arms' is 'random'; it must be a list."),
+        ({"seeds": 3}, "setting 'seeds' is 3; it must be a list."),
+        ({"recipes": None}, "setting 'recipes' is None; it must be a list."),
+        ({"arms": [1]}, "An arm is given as 1; it must be a text or a JSON object."),
+        ({"arms": [{"options": {}}]}, "An arm needs the setting 'strategy'; name it."),
+        ({"recipes": [{"nam": "a"}]}, "A recipe has no setting 'nam'."),
+    ],
+)
+def test_what_has_the_wrong_form_is_one_sentence_without_words_of_python(tmp_path: Path, content, said: str):
+    file = tmp_path / "benchmark.json"
+    whole = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"]}
+    is_whole = isinstance(content, list) or len({*whole} & {*content}) > 1
+    file.write_text(json.dumps(content if is_whole else {**whole, **content}))
+    with pytest.raises(CampaignError, match=re.escape(said)) as caught:
+        read_configuration(file)
+    assert "__init__" not in str(caught.value)
 
 
 @pytest.mark.parametrize("more", [{"arms": (Arm("random"), Arm("random"))}, {"seeds": ()}, {"splits": 1}])

@@ -27,6 +27,37 @@ def test_a_source_model_is_enough_and_the_users_folder_stays_empty(nnunet_folder
     assert again.digests() == digests
 
 
+def test_a_benchmark_that_was_begun_with_a_source_model_goes_on_without_its_name(nnunet_folders: Path):
+    made = make_target(nnunet_folders)
+    plans = made.preprocessed / f"{PLANS}.json"
+    plans.write_text(plans.read_text() + "\n")  # the user's own plans are others
+    begun = prepare_benchmark(configuration(), nnunet_folders / "benchmark", made.model)
+    again = prepare_benchmark(configuration(), nnunet_folders / "benchmark", None)
+    assert again.target == begun.target and again.runs == begun.runs
+
+
+def test_a_preprocessing_that_was_killed_goes_on_without_the_models_name(nnunet_folders: Path):
+    made = make_target(nnunet_folders)
+    target = prepare_target(NAME, "3d_fullres", PLANS, made.model, nnunet_folders / "benchmark")
+    digests = target.digests()
+    for file in target.store().folder.glob("case_3*"):
+        file.unlink()
+    assert prepare_target(NAME, "3d_fullres", PLANS, None, nnunet_folders / "benchmark").digests() == digests
+
+
+def test_the_source_model_of_a_benchmark_is_planned_under_the_plans_name(nnunet_folders: Path):
+    made = make_target(nnunet_folders)
+    target = prepare_target(NAME, "3d_fullres", "OtherPlans", made.model, nnunet_folders / "benchmark")
+    assert target.store().labelled_identifiers() and target.source.is_dir()
+
+
+def test_a_source_model_for_a_benchmark_that_was_begun_without_changes_nothing(nnunet_folders: Path):
+    begun = tiny_benchmark(nnunet_folders)
+    with pytest.raises(CampaignError, match="not begun on Dataset902_TinyTarget with -m; leave -m away"):
+        prepare_benchmark(configuration(), nnunet_folders / "benchmark", nnunet_folders / "model")
+    assert tiny_benchmark(nnunet_folders).target == begun.target
+
+
 def test_folds_are_nnunets_or_those_of_a_file_and_never_test_on_the_pool(nnunet_folders: Path, tmp_path: Path):
     target = tiny_benchmark(nnunet_folders).target
     folds = make_folds(target, (0, 1, 2), 3, None)

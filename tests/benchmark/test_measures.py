@@ -8,6 +8,7 @@ import pytest
 from benchmark_rows import case_rows, rows
 
 from nnunet_active.benchmark import measures
+from nnunet_active.benchmark.paired_tests import paired
 
 
 @pytest.fixture
@@ -88,6 +89,32 @@ def test_harm_counts_runs_and_cases_that_lost(table: pd.DataFrame):
     assert first["loss"] == pytest.approx(-0.1) and first["worst"] == pytest.approx(-0.1)
     assert first["worse_cases"] == 0.5
     assert harm.loc[("mmacts", 3), "worse_runs"] == 0 and harm.loc[("mmacts", 3), "loss"] == 0
+
+
+def test_what_is_newly_made_up_where_nothing_is_counts_as_a_loss_and_is_paired():
+    nothing = np.nan
+    values = {
+        ("source", 0): {0: [0.8, nothing, nothing, nothing]},
+        ("mmacts", 0): {1: [0.8, 0.0, nothing, nothing]},
+        ("random", 0): {1: [0.9, 0.0, 0.0, nothing]},
+    }
+    cases = measures.with_ways(case_rows(values))
+    table = measures.with_ways(rows({key: {n: 0.5 for n in curve} for key, curve in values.items()}))
+    harm = measures.harm(table, cases).set_index("way")
+    assert harm["worse_cases"].to_dict() == {"mmacts": 1 / 4, "random": 2 / 4}
+    pairs = paired(measures.case_values(cases), ["case"], "value", ["mmacts", "random"])
+    assert pairs.to_numpy().tolist() == [[0.8, 0.9], [0.0, 0.0], [1.0, 0.0]]  # of the last one nobody says anything
+
+
+def test_a_class_that_is_rightly_not_found_counts_as_a_hit_in_every_metric_and_what_was_not_measured_does_not():
+    values = {("source", 0): {0: [0.6, 0.6]}, ("mmacts", 0): {1: [0.7, 0.7]}}
+    tumour = measures.with_ways(case_rows(values)).assign(surface_dice=[np.nan, 0.5, 0.6, 0.5])
+    oedema = tumour.assign(
+        **{"class": "oedema", "dice": [np.nan, 0.5, 0.0, 0.5], "surface_dice": [np.nan, 0.5, 0, 0.5]}
+    )
+    cases = pd.concat([tumour, oedema], ignore_index=True)
+    assert measures.case_values(cases)["value"].tolist() == pytest.approx([0.8, 0.55, 0.35, 0.6])
+    assert measures.case_values(cases, "surface_dice")["value"].tolist() == pytest.approx([1.0, 0.5, 0.3, 0.5])
 
 
 def test_the_certificate_holds_means_over_runs_and_an_absent_class_that_nobody_predicts_counts_as_right():

@@ -44,8 +44,51 @@ def test_a_benchmark_runs_goes_on_and_repeats_a_run_from_its_row(
 def test_a_user_without_a_folder_or_strategies_is_told(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["benchmark", "-o", str(nnunet_folders / "out")]) == 2
     assert "benchmark.json was not found" in capsys.readouterr().err
-    assert main(["benchmark", "-o", str(nnunet_folders / "out"), "--strategies", "mmakts"]) == 2
+    (nnunet_folders / "nnUNet_raw" / NAME).mkdir()
+    named = ["-d", NAME, "-c", "3d_fullres", "--strategies", "mmakts"]
+    assert main(["benchmark", "-o", str(nnunet_folders / "out"), *named]) == 2
     assert "mmakts" in capsys.readouterr().err
+
+
+def test_a_benchmark_that_began_with_a_source_model_goes_on_by_its_folder_alone(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+):
+    made = make_target(nnunet_folders)
+    made.preprocessed.rename(nnunet_folders / "elsewhere")
+    go_on = ["benchmark", "-o", str(nnunet_folders / "out")]
+    first = [*go_on, "-d", NAME, "-c", "3d_fullres", "-m", str(made.model), "--strategies", "random", "--budget", "1"]
+    first += ["--stride", "1", "--iterations", "1", "--seeds", "1", "--splits", "3", "--no-all-labels"]
+    assert main([*first, "-device", "cpu", "-np", "1"]) == 0
+    run = pd.read_csv(nnunet_folders / "out" / "results.csv").query("arm == 'random'")["run"].iloc[0]
+    for more, said in (
+        ([], "2 of 2 runs"),
+        (["--again", run], "True"),
+        (["--seeds", "2", "-np", "1"], "3 of 3 runs"),
+        (["--summary-only", "--drop-checkpoints"], "MiB of checkpoints were deleted"),
+    ):
+        capsys.readouterr()
+        assert main([*go_on, *more]) == 0, more
+        assert said in capsys.readouterr().out, more
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("{x", "--cluster-options {x is not JSON (Expecting"), ("[1]", "--cluster-options [1] must be a JSON object")],
+)
+def test_cluster_options_that_cannot_be_used_are_one_sentence(
+    text: str, said: str, nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+):
+    wrong = ["--strategies", "random", "--cluster-options", text]
+    assert main(["benchmark", "-o", str(nnunet_folders / "out"), *wrong]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_benchmark_without_a_configuration_is_told_which_flag_names_it(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
+):
+    make_target(nnunet_folders)
+    assert main(["benchmark", "-o", str(nnunet_folders / "out"), "-d", "902", "--strategies", "random"]) == 2
+    assert "'configuration'; name it with -c." in capsys.readouterr().err
 
 
 def test_one_number_of_seeds_is_how_many_so_that_none_is_a_mistake(

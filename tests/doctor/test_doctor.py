@@ -84,6 +84,11 @@ def test_a_missing_package_is_a_problem_except_torchvision():
     assert set(checks.values()) == {"problem"} and "torch" in checks
 
 
+def test_the_folder_that_is_named_is_the_packages_own():
+    found = {check.name: check.found for check in doctor.check_packages()}
+    assert found["nnunet_active"].endswith(f"({PACKAGE / 'nnunet_active'})")
+
+
 def test_unset_missing_and_unwritable_folders_are_told_apart(tmp_path):
     file = tmp_path / "file"
     file.touch()

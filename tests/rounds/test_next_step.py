@@ -310,6 +310,32 @@ def test_a_training_that_would_end_before_it_asks_is_not_the_next_step(target):
     assert step().kind == "select"
 
 
+@pytest.mark.parametrize("newest", ["cannot be read", "lacks a label"])
+def test_the_model_that_is_named_knows_all_labels_even_if_it_is_not_the_newest(target, newest):
+    campaign = start(budget=4)
+    request(campaign, "case_1", "case_2")
+    mark(campaign, "case_1", "case_2")
+    trained(target, "nnUNetTrainerMmActS", labelled=["case_0", "case_1", "case_2"], saved=NOW - 100)
+    checkpoint = trained(target, "nnUNetTrainerActive", labelled=["case_0", "case_1"])
+    if newest == "cannot be read":
+        checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    found = step()
+    assert found.kind == "select" and "with nnUNetTrainerMmActS knows all 3 labels" in found.why[1]
+    assert any("nnUNetv2_predict" in command and "-tr nnUNetTrainerMmActS" in command for _, command in found.also)
+    assert any(str(checkpoint) in sentence for sentence in found.why) == (newest == "cannot be read")
+
+
+def test_a_model_that_cannot_be_read_and_no_label_is_as_no_training_at_all(target):
+    (target.raw / "labelsTr" / "case_0.nii.gz").unlink()
+    shutil.rmtree(target.preprocessed / target.store.folder.name)
+    target.preprocess()
+    start()
+    checkpoint = trained(target, labelled=[])
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    found = step()
+    assert found.kind == "train" and "No case has been asked for yet" in found.why[1]
+
+
 def test_a_spent_budget_is_the_end_and_the_way_on_is_shown(target):
     campaign = start(budget=2)
     request(campaign, "case_1", "case_2")
