@@ -166,6 +166,7 @@ class _Selection(RoundEntry):
     strategy: str | None = None
     strategy_options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    drawn: bool = False
     seconds: float | None = None
     excluded: list[str] = field(default_factory=list)
     must_include: list[str] = field(default_factory=list)

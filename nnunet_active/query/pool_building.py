@@ -137,6 +137,7 @@ def build_pool(
         head_trained=head,
         source_head_trained=source is None or head_is_trained(source, window.plans, window.dataset_json),
         answered=campaign.rounds_answered(),
+        first_class=0 if window.regions else 1,
         **_patients(campaign, scored.table.index),
     )
     return pool, scored

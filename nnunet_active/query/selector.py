@@ -107,7 +107,7 @@ def propose(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
             )
         with failing_as(asked.question.strategy):
-            selection = _select(chooser, pool, max(asked.cases, len(must)), must, np.random.default_rng(seed))
+            selection, drawn = _select(chooser, pool, max(asked.cases, len(must)), must, np.random.default_rng(seed))
         cache = open_cache(workspace.campaign)
         choice = slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
         elections = _elect(workspace, window, selection.picks)
@@ -116,6 +116,7 @@ def propose(
             "strategy": asked.question.strategy,
             "strategy_options": dict(asked.question.strategy_options),
             "seed": asked.question.seed,
+            "drawn": drawn,
             "candidates": int(table["utility"].notna().sum()),
             "excluded": sorted(asked.question.exclude),
             "must_include": must,
@@ -209,11 +210,12 @@ def run_query(
 
 def _select(
     strategy: QueryStrategy, pool: ScoredPool, size: int, must: Sequence[str], rng: np.random.Generator
-) -> Selection:
-    """The strategy's answer; ``must`` comes first, whoever's scans these are, and the strategy sees those cases as labelled."""
+) -> tuple[Selection, bool]:
+    """The strategy's answer, and whether it draws; ``must`` comes first, whoever's scans these are, as if these were labelled."""
     free = strategy.query(replace(pool, patients={}) if must else pool, size, rng)
+    drawn = "probability" in free.components
     if not must:
-        return free
+        return free, drawn
     columns = free.utilities.columns
     rows = []
     for step in range(len(must)):  # what the strategy thought of everybody before the first pick
@@ -230,7 +232,7 @@ def _select(
         notes += tuple(note for note in rest.notes if note not in notes)
     utilities = pd.DataFrame(np.array(rows), columns=columns)
     components = free.components.drop(columns="probability", errors="ignore")  # not with that one was the rest drawn
-    return replace(free, picks=picks, utilities=utilities, components=components, notes=notes)
+    return replace(free, picks=picks, utilities=utilities, components=components, notes=notes), drawn
 
 
 def _elect(

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.label_agreement import is_accepted
 from nnunet_active.query.query_tables import open_first_words
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.score_words import DRAWN, NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
+from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
 from nnunet_active.util.errors import MissingInput
 
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
@@ -80,6 +80,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "must_include": case in selection.get("must_include", ()),
         "utility": _number(row["utility"]),
         "utility_rank": _rank(scores["utility"], case),
+        "chance": query.chance,
         "steps": _steps(selection["utilities"], requested, case),
         "factors": factors,
         "for_and_against": _for_and_against(query, case),
@@ -235,10 +236,10 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
 
 
 def _step_lines(entry: Mapping[str, Any]) -> list[str]:
-    steps, drawn = entry["steps"], not DRAWN.isdisjoint(factor["name"] for factor in entry["factors"])
-    lines = ["  Chance decides: the utility holds a random number."] if drawn else []
+    steps, chance = entry["steps"], entry["chance"]
+    lines = ["  Chance decides: the utility holds a random number."] if chance else []
     for before, after in pairwise(steps):
-        if not drawn and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
+        if not chance and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
             lines.append(
                 f"  After {before['picked']} was chosen its utility fell from {_short(before['utility'])} to "
                 f"{_short(after['utility'])}: part of what it could teach is covered."

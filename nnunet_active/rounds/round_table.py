@@ -11,14 +11,13 @@ import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round
 from nnunet_active.query.query_tables import stands_out
-from nnunet_active.rounds.score_words import DRAWN
 from nnunet_active.rounds.time_budget import SliceMinutes
 
 if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
     from nnunet_active.query.selector import Proposal
 
-PROBABILITY = "component_probability"
-"""The column of strategies that draw: with which probability."""
+PROBABILITY, NOISE = "component_probability", "component_noise"
+"""The columns of strategies that draw, with which probability, and of those that add noise to what they rank by."""
 
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""
@@ -57,6 +56,17 @@ class Query:
         selection = {**proposal.details, "utilities": steps}
         return cls(proposal.number, "select", tuple(proposal.picks), selection, proposal.ranked)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the strategy draws: the utility is then chance, and its rank says nothing to a reader."""
+        # not every draw has a probability that is known; older rounds do not say otherwise that they were drawn
+        return self.selection.get("drawn", PROBABILITY in self.scores)
+
+    @property
+    def chance(self) -> bool:
+        """Whether the utility holds a random number: one that falls from step to step is then another draw, and no more."""
+        return self.drawn or NOISE in self.scores
+
     def components(self) -> list[str]:
         """Columns of the strategy's factors."""
         return [name for name in self.scores.columns if name.startswith("component_")]
@@ -68,14 +78,13 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
     ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
     others = [case for case in scores.index if case not in query.requested]
     others = sorted(others, key=lambda case: (-scores.loc[case, "utility"], case))[:shown]
-    drawn = PROBABILITY in scores  # then the utility is chance, and its rank says nothing to a reader
     elections, slices = query.selection.get("dominant_modality", {}), query.selection.get("slice_choice", {})
     rows = []
     for case in [*query.requested, *others]:
         row = scores.loc[case]
         chosen = query.requested.index(case) + 1 if case in query.requested else ""
         cells = {"chosen": chosen, "case": case}
-        if not drawn:
+        if not query.drawn:
             cells |= {"utility": _short(row["utility"]), "rank": ranks[case]}
         cells |= {name.removeprefix("component_"): _short(row[name]) for name in query.components()}
         if "foreground_mm3" in scores:
@@ -94,9 +103,8 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         f"Round {query.number}, strategy '{query.selection['strategy']}': {len(query.requested)} of {len(scores)} candidates.",
         pd.DataFrame(rows).to_string(index=False),
     ]
-    if not (drawn or others_decide or ranked):
-        noisy = not DRAWN.isdisjoint(name.removeprefix("component_") for name in query.components())
-        later = "was drawn anew" if noisy else "took the earlier ones into account"
+    if not (query.drawn or others_decide or ranked):
+        later = "was drawn anew" if query.chance else "took the earlier ones into account"
         lines.append(f"utility and rank are those before the first choice; each later choice {later}.")
     lines += [f"... and {left} more; all are in scores.csv of the round."] if left > 0 else []
     return "\n".join(lines + [f"Note: {note}" for note in query.selection.get("notes", ())])

@@ -64,9 +64,6 @@ SLICE_RULES_IN_WORDS = {
 }
 """Why a slice was chosen, by the campaign's rule."""
 
-DRAWN = frozenset({"probability", "noise"})
-"""Factors of strategies that draw: a utility that falls from step to step is then another draw, and no more."""
-
 NAMES_ONLY = frozenset({"cluster"})
 """Factors that are labels: a rank among the others would mean nothing."""
 

@@ -33,7 +33,7 @@ class SelectOptions:
 
     Attributes:
         dataset: full name.
-        configuration, plans: None: those of the campaign.
+        configuration, plans: None: those of the campaign; where there is none, the configuration of the model.
         fold: of the campaign.
         model, model_folds, trust: see :func:`~nnunet_active.rounds.asking_model.find_models`.
         n: cases, or slices; None: what the campaign's next query asks for, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
@@ -106,7 +106,7 @@ def open_workspace(options: SelectOptions) -> Workspace:
                 f"There are no plans {workspace.plans_name} for {options.dataset} yet; name the source model with -m, and they are "
                 f"made from it."
             )
-        if options.configuration is None and options.model is not None and not workspace.plans_file.is_file():
+        if options.configuration is None and options.model is not None:
             fold = options.model_folds[0] if options.model_folds else None
             workspace.named_configuration = read_source_model(
                 options.model, None, fold, trust=options.trust

@@ -18,7 +18,7 @@ class ForegroundRandomStrategy(QueryStrategy):
     Where the head is untrained, nothing counts as predicted, and each draw is uniform.
 
     Adapted to whole cases: nnActive draws patches from the (known) foreground; here the prediction decides, and the
-    classes take turns (our choice). Classes come from the array ``class_volume`` (n, C; channel 0 is background), else all
+    classes take turns (our choice). Classes come from the array ``class_volume`` (n, C), without the background, else all
     foreground is one class. Paper: nnActive, TMLR 2025. Cost: O(b n C).
     """
 
@@ -50,8 +50,8 @@ class ForegroundRandomStrategy(QueryStrategy):
 
 
 def predicted_classes(pool: ScoredPool) -> np.ndarray:
-    """Which foreground classes are predicted in which case, bool (n, C - 1), or (n, 1) where classes are not told apart."""
+    """Which foreground classes are predicted in which case, bool (n, classes); (n, 1) where classes are not told apart."""
     volume = pool.arrays.get("class_volume")
-    if volume is not None and volume.ndim == 2 and volume.shape[1] > 1:
-        return np.asarray(volume)[:, 1:] > 0
+    if volume is not None and volume.ndim == 2 and volume.shape[1] > pool.first_class:
+        return np.asarray(volume)[:, pool.first_class :] > 0
     return pool.column("foreground_voxels")[:, None] > 0

@@ -37,6 +37,7 @@ class ScoredPool:
         patients: the patient of every case, by identifier; a case that is not there is a patient of its own.
         begun: cases that are labelled or were asked for, also those that are candidates again, for other slices; they count where
             cases belong together.
+        first_class: the head of the first foreground class, along C: 0 where the heads are regions, else 1, after the background.
     """
 
     scores: pd.DataFrame
@@ -51,6 +52,7 @@ class ScoredPool:
     answered: int = 0
     patients: Mapping[str, str] = field(default_factory=dict)
     begun: tuple[str, ...] = ()
+    first_class: int = 1
 
     def __len__(self) -> int:
         """The number of candidates."""

@@ -111,13 +111,14 @@ class StrataStrategy(QueryStrategy):
 
 
 def by_class(pool: ScoredPool) -> np.ndarray:
-    """Features of the predicted foreground classes side by side, rows of length 1, (n, (C - 1) d); else the embedding, (n, d).
+    """Features of the predicted foreground classes side by side, rows of length 1, (n, classes d); else the embedding, (n, d).
 
     A class that is not predicted in a case has the mean of the cases that show it.
     """
     if "class_mean" not in pool.arrays or "class_volume" not in pool.arrays:
         return unit_rows(pool.embedding())
-    mean, shown = np.asarray(pool.arrays["class_mean"], dtype=np.float64)[:, 1:], predicted_classes(pool)
+    mean = np.asarray(pool.arrays["class_mean"], dtype=np.float64)[:, pool.first_class :]
+    shown = predicted_classes(pool)
     usual = (mean * shown[..., None]).sum(axis=0) / np.maximum(shown.sum(axis=0), 1)[:, None]
     return unit_rows(np.where(shown[..., None], mean, usual).reshape(len(pool), -1))
 

@@ -8,6 +8,7 @@ import pytest
 import tiny_source
 import torch
 from tiny_target import NAME, PLANS, make_target
+from tiny_window import REGIONS, Case
 
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
@@ -20,6 +21,7 @@ from nnunet_active.query import pool_building
 from nnunet_active.query.pool_building import build_pool, has_moved, open_cache, source_window
 from nnunet_active.strategies.badge import gradient_embedding
 from nnunet_active.strategies.base import NEEDS, ScoreStrategy
+from nnunet_active.strategies.foreground_random import predicted_classes
 from nnunet_active.strategies.registry import available_strategies, get_strategy
 from nnunet_active.strategies.stdr import class_weighted_feature
 from nnunet_active.strategies.ugtst import entropy_above_first_peak
@@ -125,6 +127,19 @@ def test_every_strategy_gets_what_it_asks_for_and_nothing_that_costs_more(settin
         assert pool.labelled_cases == ("case_0", "case_1") and pool.labelled_embedding().shape == (2, 8)
     assert not any("source" in sentence or "WARNING" in sentence for sentence in setting.said)
     assert words <= NEEDS
+
+
+@pytest.mark.parametrize(("labels", "first"), [({}, 1), (REGIONS, 0)])
+def test_the_pool_says_which_head_is_the_first_class(nnunet_folders, labels, first):
+    target = make_target(nnunet_folders, 1, 2, **labels)
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "all"), Settings(epochs=100), log=silent)
+    window = Case(labels=labels or None).window
+    candidates = target.store.pool_identifiers()
+    strategy = get_strategy("strata")
+    pool, _ = build_pool(Workspace.of(campaign), window, strategy, candidates, Ranks(), silent)
+    assert pool.first_class == first and pool.arrays["class_volume"].shape == (2, first + 2)
+    shown = pool.arrays["class_volume"][:, first:] > 0
+    assert (predicted_classes(pool) == shown).all() and len(strategy.query(pool, 2, np.random.default_rng(0)).picks)
 
 
 def test_in_round_one_the_source_is_the_network_that_asks_and_costs_no_pass(setting, passes):

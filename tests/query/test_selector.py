@@ -255,6 +255,17 @@ def test_cases_that_must_be_included_come_first_and_the_rest_is_chosen_beside_th
     assert made.selection()["must_include"] == must
 
 
+@pytest.mark.parametrize(("name", "drawn"), [("random", True), ("foreground_random", True), ("entropy", False)])
+def test_a_round_says_whether_it_was_drawn_also_where_the_user_included_cases(setting, name, drawn):
+    """With these, the probability of the draw is not known."""
+    target, window = setting
+    campaign = start(strategy=name, budget=6, epochs=300)
+    proposals = [ask(campaign, target, window, size=3, must_include=must) for must in ([], ["case_4"])]
+    assert [one.details["drawn"] for one in proposals] == [drawn, drawn]
+    assert ["component_probability" in one.table for one in proposals] == [drawn, False]
+    assert record(campaign, proposals[1], log=silent).selection()["drawn"] is drawn
+
+
 def test_the_strategy_sees_included_cases_as_labelled(setting):
     """The farthest-first rule then starts from them, as it does from labelled cases."""
     target, window = setting

@@ -10,7 +10,7 @@ from tiny_campaign import begin
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.rounds.explanation import explain_case, format_explanation
+from nnunet_active.rounds.explanation import NOTHING, explain_case, format_explanation
 from nnunet_active.util.errors import MissingInput
 
 POOL = pd.DataFrame(
@@ -87,21 +87,25 @@ def test_where_there_is_one_channel_nobody_is_told_which_to_open_first(tmp_path)
     assert "Open " not in format_explanation(explain_case(campaign, "a"))
 
 
-def of_one_round(tmp_path, table: pd.DataFrame, steps: list[list[float]], picks: list[str], **settings) -> Campaign:
+def of_one_round(
+    tmp_path, table: pd.DataFrame, steps: list[list[float]], picks: list[str], more=NOTHING, **settings
+) -> Campaign:
     campaign = begin(tmp_path / "Dataset204_GliomaTarget", settings=Settings(budget=2, query_size=2, **settings))
-    details = {"strategy": "foreground_random", "candidates": len(table), "dominant_modality": {}, "notes": []}
+    details = {"strategy": "foreground_random", "candidates": len(table), "dominant_modality": {}, "notes": [], **more}
     steps = pd.DataFrame(steps, columns=table.index)
     content = RoundContent(picks, table, steps, pd.DataFrame({"case": picks}), {}, details)
     campaign.append_round(content, made_by="select")
     return campaign
 
 
-def test_where_chance_decides_a_lower_draw_is_not_called_covered(tmp_path):
-    table = POOL[["utility"]].assign(component_probability=0.25)
-    campaign = of_one_round(tmp_path, table, [[4.0, 3.0, 2.0, 1.0], [np.nan, 0.5, 1.9, 1.0]], ["a", "c"])
+@pytest.mark.parametrize("more", [{}, {"drawn": True}, {"drawn": True, "must_include": ["a"]}])
+def test_where_chance_decides_a_lower_draw_is_not_called_covered(tmp_path, more):
+    table, known = POOL[["utility"]], "must_include" not in more
+    table = table.assign(component_probability=0.25) if known else table
+    campaign = of_one_round(tmp_path, table, [[4.0, 3.0, 2.0, 1.0], [np.nan, 0.5, 1.9, 1.0]], ["a", "c"], more)
     text = format_explanation(explain_case(campaign, "b"))
     assert "Chance decides: the utility holds a random number." in text and "covered" not in text
-    assert "probability 0.25" in text and "drawn at its step" in text
+    assert ("probability 0.25" in text and "drawn at its step" in text) is known
 
 
 def test_a_scan_of_whose_patient_another_one_was_the_candidate_is_explained(tmp_path):

@@ -47,6 +47,12 @@ def test_what_was_drawn_shows_its_probability_and_no_rank_since_that_would_be_ch
     assert "utility  rank" in ranked and "each later choice was drawn anew" not in ranked
 
 
+@pytest.mark.parametrize(("drawn", "there"), [(True, False), (False, True)])
+def test_a_round_that_says_it_was_drawn_shows_no_rank_though_no_probability_is_known(query, drawn, there):
+    told = replace(query, selection={**query.selection, "drawn": drawn})
+    assert ("utility" in format_query(told) and "rank" in format_query(told)) is there and told.chance is drawn
+
+
 def test_for_scripts_all_candidates_are_there_with_plain_numbers(query):
     content = query_json(query)
     assert json.loads(json.dumps(content, allow_nan=False)) == content

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
 from tiny_rounds import CASES, start
 from tiny_target import NAME, PLANS
 
-from nnunet_active.rounds.target_preparation import SelectOptions, prepare
+from nnunet_active.rounds.target_preparation import SelectOptions, open_target, prepare
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.workspace import Workspace
 
@@ -42,6 +43,22 @@ def test_configuration_and_plans_are_the_campaigns(target):
     assert (found.configuration, found.plans_name) == ("3d_fullres", PLANS)
     with pytest.raises(CampaignError, match="is for -p nnUNetActivePlans, not nnUNetPlans"):
         prepare(options(plans="nnUNetPlans"))
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_first_round_takes_the_configuration_of_the_model_also_where_plans_are_there(target, planned):
+    if not planned:
+        shutil.rmtree(target.preprocessed)
+    assert open_target(options(configuration=None, model=target.model)).workspace.configuration == "3d_fullres"
+
+
+def test_where_the_plans_lack_the_configuration_of_the_model_they_say_so(target):
+    file = target.preprocessed / f"{PLANS}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["3d_lowres"] = plans["configurations"].pop("3d_fullres")
+    file.write_text(json.dumps(plans))
+    with pytest.raises(MissingInput, match="have no configuration 3d_fullres; they have 3d_lowres"):
+        open_target(options(configuration=None, model=target.model))
 
 
 def test_a_misspelt_case_is_refused_before_anything_is_done(target):

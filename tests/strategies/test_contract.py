@@ -53,6 +53,13 @@ POOLS = {
     },
     "one NaN in every column": {"nan_row": 7},
     "infinite scores": {"columns": {"mean_entropy": np.inf, "foreground_voxels": -np.inf, "density": np.inf}},
+    "one region": {
+        "first_class": 0,
+        "arrays": {
+            "class_volume": np.arange(24.0)[:, None] % 5,
+            "class_mean": np.random.default_rng(2).normal(size=(24, 1, 6)),
+        },
+    },
     "entropy histograms": {"arrays": {"entropy_histogram": np.random.default_rng(1).integers(0, 9, size=(24, 16))}},
 }
 
@@ -284,6 +291,7 @@ def test_a_pool_has_no_field_that_could_hold_a_label():
         "answered",
         "patients",
         "begun",
+        "first_class",
     }
 
 

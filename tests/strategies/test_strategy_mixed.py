@@ -17,11 +17,11 @@ def query(name, pool, n, seed=0, **options):
     return get_strategy(name, **options).query(pool, n, np.random.default_rng(seed))
 
 
-def with_classes(volume, **columns) -> ScoredPool:
+def with_classes(volume, first_class=1, **columns) -> ScoredPool:
     volume = np.asarray(volume, dtype=float)
-    columns = {"foreground_voxels": volume[:, 1:].sum(axis=1)} | columns
+    columns = {"foreground_voxels": volume[:, first_class:].sum(axis=1)} | columns
     scores = pd.DataFrame(columns, index=[f"c{i:03d}" for i in range(len(volume))])
-    return ScoredPool(scores, {"class_volume": volume})
+    return ScoredPool(scores, {"class_volume": volume}, first_class=first_class)
 
 
 # foreground_random
@@ -54,6 +54,19 @@ def test_foreground_random_ignores_what_an_untrained_head_predicts():
     counts = np.bincount([indices(query("foreground_random", pool, 1, s))[0] for s in range(1500)], minlength=4)
     assert ((counts > 310) & (counts < 440)).all()
     assert query("foreground_random", pool, 1).components["probability"].to_numpy() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("name", ["foreground_random", "clasp_pe"])
+def test_every_region_counts_as_a_class_also_the_first(name):
+    pool = with_classes([[5, 0], [0, 0], [7, 2], [6, 0]], first_class=0, mean_entropy=[0.2] * 4)
+    assert query(name, pool, 1).components["predicted_classes"].tolist() == [1, 0, 2, 1]
+    one = with_classes([[5], [0]], first_class=0, mean_entropy=[0.2] * 2)
+    assert query(name, one, 1).components["predicted_classes"].tolist() == [1, 0]
+
+
+def test_foreground_random_asks_for_a_scan_with_only_the_first_region_before_an_empty_one():
+    pool = with_classes([[0, 0], [0, 0], [5, 0], [7, 0], [9, 2]], first_class=0)
+    assert all(set(indices(query("foreground_random", pool, 3, seed))) == {2, 3, 4} for seed in range(20))
 
 
 def test_foreground_random_without_classes_needs_only_the_foreground():

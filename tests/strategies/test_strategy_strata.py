@@ -78,6 +78,19 @@ def test_typicality_is_of_the_predicted_classes_where_these_are_known():
     assert told.components["probability"].idxmin() != "c004" and "whole image" in told.notes[0]
 
 
+def test_strata_takes_regions_as_it_takes_the_same_classes_after_a_background():
+    rng = np.random.default_rng(0)
+    mean, volume = rng.normal(size=(12, 3, 4)) + 5, rng.integers(0, 3, size=(12, 3)) * 40
+    pool = from_embedding(rng.normal(size=(12, 5)), foreground_voxels=volume[:, 1:].max(1))
+    for heads in (2, 3):
+        both = {"class_mean": mean[:, :heads], "class_volume": volume[:, :heads]}
+        classes = dataclasses.replace(pool, arrays=pool.arrays | both)
+        regions = dataclasses.replace(
+            pool, arrays=pool.arrays | {name: values[:, 1:] for name, values in both.items()}, first_class=0
+        )
+        pd.testing.assert_frame_equal(query(regions, 3).components, query(classes, 3).components)
+
+
 def test_with_groups_one_scan_of_a_patient_is_asked_for_and_none_of_a_patient_with_a_label():
     pool = three_clouds(sizes=(8, 8))
     names = [f"p{i // 2}_{i % 2}" for i in range(16)]
