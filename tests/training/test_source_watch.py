@@ -162,7 +162,7 @@ def test_labels_that_came_in_between_two_trainings_are_compared_before_the_secon
     table = comparison_of(target, "all")
     assert set(table["case"]) == {"case_3"} and set(table["kind"]) == {"prequential"}
     assert table[table["model"] == "adapted"]["labelled"].unique().tolist() == [2]
-    assert "1 cases before they were trained on" in capsys.readouterr().out
+    assert "1 case before it was trained on" in capsys.readouterr().out
 
 
 def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnunet_folders, capsys):
@@ -190,7 +190,7 @@ def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnune
     assert set(table["case"]) == {unasked} and set(table["kind"]) == {"prequential"}
     adapted = table[table["model"] == "adapted"].iloc[0]
     assert adapted[["epoch", "labelled"]].tolist() == [2, 1]
-    assert "1 cases before they were trained on" in capsys.readouterr().out
+    assert "1 case before it was trained on" in capsys.readouterr().out
 
 
 class Payload:
