@@ -34,15 +34,15 @@ class PreparedImage(NamedTuple):
     layout: Layout
 
 
-class _Wanted(NamedTuple):
-    """What :meth:`Window.score` was asked for."""
+class WantedScores(NamedTuple):
+    """What is asked of an image; see :meth:`Window.score` for the fields."""
 
     voxel_mm3: float
-    embedding: bool
-    class_mean: bool
-    entropy_bins: int
-    ensemble: bool
-    source: Window | None
+    embedding: bool = True
+    class_mean: bool = False
+    entropy_bins: int = 0
+    ensemble: bool = False
+    source: Window | None = None
 
 
 class Window(ABC):
@@ -161,30 +161,20 @@ class Window(ABC):
         Raises:
             ValueError: NaN or infinite output, or no encoder.
         """
-        return self.begin_score(image, voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)()
+        return self.begin_score(image, WantedScores(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source))()
 
-    def begin_score(
-        self,
-        image: np.ndarray,
-        voxel_mm3: float,
-        embedding: bool = True,
-        class_mean: bool = False,
-        entropy_bins: int = 0,
-        ensemble: bool = False,
-        source: Window | None = None,
-    ) -> Callable[[], CaseScores]:
+    def begin_score(self, image: np.ndarray, wanted: WantedScores) -> Callable[[], CaseScores]:
         """:meth:`score` in two halves: the function that is returned waits for the scores.
 
         A GPU has been told by then what to do, and works on; on a CPU nothing is done before the function is called.
         """
-        wanted = _Wanted(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source)
 
         def send() -> Callable[[], CaseScores]:
             return _with_room(lambda share: self._send(image, wanted, share))
 
         return send() if self.device.type == "cuda" else lambda: send()()
 
-    def _send(self, image: np.ndarray, wanted: _Wanted, share: float) -> Callable[[], CaseScores]:
+    def _send(self, image: np.ndarray, wanted: WantedScores, share: float) -> Callable[[], CaseScores]:
         source = wanted.source
         passes = self.side_by_side(wanted.ensemble) + (source.side_by_side(False) if source is not None else 0)
         prepared = self.prepare(image, passes, share)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.nnunet.window import Window
+from nnunet_active.nnunet.window import WantedScores, Window
 from nnunet_active.query.score_cache import CacheEntry, ScoreCache
 from nnunet_active.scoring.statistics import SCALARS, CaseScores
 from nnunet_active.util.errors import BadCase
@@ -162,7 +162,8 @@ class ScoringWork:
         source = self.compared[1] if self.compared else None
         bins, members = ENTROPY_BINS if what.entropy_histogram else 0, what.ensemble or what.agreement
         try:
-            scores = self.window.begin_score(image, voxel, what.embedding, what.class_mean, bins, members, source)
+            wanted = WantedScores(voxel, what.embedding, what.class_mean, bins, members, source)
+            scores = self.window.begin_score(image, wanted)
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             said = _left_out(case, error)
             return lambda: said
