@@ -17,15 +17,18 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from gate import ALPHAS
-from guard import add_rows
+from guard import add_rows, predicted_at
 from slices import DATA, PAIRS
 from workspace import ENDING, PLANS, Workspace
+
+if TYPE_CHECKING:
+    from nnunet_active.benchmark.case_metrics import Evaluator
 
 STRATEGY = "foreground_random"
 
@@ -70,48 +73,27 @@ def linked(raw: Path, cases: Sequence[str], workspace: Workspace) -> dict[str, A
     return content
 
 
-class Test:
-    """The test cases, and the Dice of a network on each of them."""
+def tested(test: Evaluator, trained: dict[str, torch.Tensor], alpha: float) -> list[dict[str, Any]]:
+    """A row per test case: mean Dice over classes by the weights so far from the source."""
+    from nnunet_active.data.label_agreement import compare
 
-    def __init__(self, workspace: Workspace, configuration: str, cases: Sequence[str], device: str) -> None:
-        from nnunet_active.benchmark.case_metrics import Evaluator
-        from nnunet_active.benchmark.target import SharedTarget
-
-        at = (workspace.raw.parent, workspace.preprocessed.parent, workspace.dataset, PLANS, configuration)
-        self.evaluator = Evaluator(SharedTarget(*at), tuple(cases), device, 1.0)
-        self.source = self.evaluator.source().state_dict()
-
-    def rows(self, trained: dict[str, torch.Tensor], alpha: float) -> list[dict[str, Any]]:
-        """Mean Dice over classes of every case, by the weights so far from the source."""
-        from nnunet_active.data.label_agreement import compare
-        from nnunet_active.data.partly_labelled import read_label_map
-        from nnunet_active.nnunet.inference import SlidingWindow
-        from nnunet_active.training.weights import interpolate
-
-        test = self.evaluator
-        source = {name: self.source[name] for name in trained}
-        network = test.network(self.source)
-        network.load_state_dict(interpolate(source, trained, alpha), strict=False)
-        window = SlidingWindow(network, test.plans, test.target.configuration, test.dataset_json, test.device)
-        rows = []
-        for case in test.test:
-            label = np.asarray(read_label_map(test.store.folder, case)[0])
-            predicted = window.labels_of(window.logits(test.store.load_image(case)))
-            found = compare(label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0)["dice"]
-            rows.append({"kind": "test", "alpha": alpha, "case": case, "dice": np.nanmean(list(found.values()))})
-        return rows
+    rows = []
+    for case, label, predicted, _ in predicted_at(test, trained, alpha):
+        dice = compare(label, np.where(label < 0, 0, predicted), test.dataset_json["labels"], 1.0)["dice"]
+        rows.append({"kind": "test", "alpha": alpha, "case": case, "dice": pd.Series(dice).mean()})
+    return rows
 
 
 def train(trainer: str, dataset: str, configuration: str, device: str) -> tuple[dict[str, torch.Tensor], list[dict]]:
     """``nnUNetv2_train`` without its validation; the trained weights, and the cases that judged."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
+    from nnunet_active.training.checkpoints import own_details
+
     training = get_trainer_from_args(dataset, configuration, "all", trainer, PLANS, device=torch.device(device))
     training.run_training()
     file = Path(training.output_folder) / "checkpoint_final.pth"
     content = torch.load(file, map_location="cpu", weights_only=False)
-    from nnunet_active.training.checkpoints import own_details
-
     trained = own_details(content).get("trained_weights") or content["network_weights"]
     return trained, training.choice.latest.get("by_case", [])
 
@@ -124,6 +106,8 @@ def main() -> None:
     (model,) = (DATA / "models" / source).glob(f"*__{args.configuration}")
     os.environ |= {f"nnUNet_{name}": str(work / f"nnUNet_{name}") for name in ("raw", "preprocessed", "results")}
     os.environ |= {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
+    from nnunet_active.benchmark.case_metrics import Evaluator
+    from nnunet_active.benchmark.target import SharedTarget
     from nnunet_active.cli.main import main as command
     from nnunet_active.nnunet_discovery import with_own_folder
 
@@ -133,7 +117,8 @@ def main() -> None:
     linked(args.raw / dataset, pool, Workspace(work, dataset, {}))
     apart = Workspace(work / "test", dataset, {args.configuration: model})
     apart.prepare(linked(args.raw / dataset, tests, apart))
-    test = Test(apart, args.configuration, tests, args.device)
+    target = SharedTarget(apart.raw.parent, apart.preprocessed.parent, dataset, PLANS, args.configuration)
+    test = Evaluator(target, tuple(tests), args.device, 1.0)
     at = {"pair": args.pair, "unit": "case", "strategy": STRATEGY}
     here = ["-d", dataset, "-c", args.configuration, "-f", "all", "-device", args.device]
     first = ["-m", str(model), "--strategy", STRATEGY, "--seed", str(args.seed), "--recipe", "guarded"]
@@ -143,7 +128,7 @@ def main() -> None:
             raise SystemExit("select failed")
         trained, judged = train(args.trainer, dataset, args.configuration, args.device)
         network = {**at, "labels": labels, "scans": labels, "seed": args.seed}
-        found = [{**network, **row} for alpha in ALPHAS for row in test.rows(trained, alpha)]
+        found = [{**network, **row} for alpha in ALPHAS for row in tested(test, trained, alpha)]
         for row in judged:
             case = {name: row.pop(name) for name in ("kind", "case", "weight")}
             found += [{**network, **case, "alpha": float(alpha), "dice": dice} for alpha, dice in row.items()]
