@@ -58,10 +58,10 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
             for kind, part in of_gate.groupby("kind")
         }
         kinds = counting_evidence(kinds)
-        judged = pd.concat(kinds.values())
+        judged = pd.concat([pd.DataFrame(columns=ALPHAS, dtype=float), *kinds.values()])
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
-        cross_fitted = len(kinds.get(CROSS_FIT, ())) > 0
+        cross_fitted = len(kinds.get(CROSS_FIT, ())) == len(judged) > 0
         alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0), cross_fitted)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(

@@ -101,12 +101,8 @@ def predictions(
 
     from nnunet_active.benchmark.case_metrics import Evaluator
     from nnunet_active.benchmark.target import SharedTarget
-    from nnunet_active.data.partly_labelled import read_label_map
-    from nnunet_active.nnunet.inference import SlidingWindow
     from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
-    from nnunet_active.scoring.collapse import volumes_and_confidence
     from nnunet_active.training.checkpoints import own_details
-    from nnunet_active.training.weights import interpolate
 
     torch.set_num_threads(1)
     plans = next((root / "target").rglob("nnUNetActivePlans.json"))
@@ -119,17 +115,32 @@ def predictions(
         target = SharedTarget(raw, plans.parent.parent, plans.parent.name, spec["plans"], spec["configuration"])
         cases = tuple(spec["test"])[:: 3 if len(spec["test"]) > 40 else 1]
         test = Evaluator(target, cases, spec["device"], spec["tolerance_mm"])
-        content, source = load_checkpoint(checkpoint, str(checkpoint)), test.source().state_dict()
+        content = load_checkpoint(checkpoint, str(checkpoint))
         trained = own_details(content).get("trained_weights") or content["network_weights"]
-        for alpha, case in product(alphas, test.test):
-            network = test.network(source)
-            network.load_state_dict(interpolate({key: source[key] for key in trained}, trained, alpha), strict=False)
-            window = SlidingWindow(network, test.plans, spec["configuration"], test.dataset_json, test.device)
-            logits = window.logits(test.store.load_image(case))
-            confidences = volumes_and_confidence(logits, window.regions)[1]
-            label = np.asarray(read_label_map(test.store.folder, case)[0])
-            at = {"pair": name, "run": file.parent.name.rpartition("__")[2], "labels": len(rounds[-1]["labelled"])}
-            yield {**at, "alpha": alpha, "case": case}, test, label, window.labels_of(logits), confidences
+        at = {"pair": name, "run": file.parent.name.rpartition("__")[2], "labels": len(rounds[-1]["labelled"])}
+        for alpha in alphas:
+            for case, *found in predicted_at(test, trained, alpha):
+                yield {**at, "alpha": alpha, "case": case}, test, *found
+
+
+def predicted_at(
+    test: Evaluator, trained: dict[str, Any], alpha: float
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Every test case by the weights w0 + alpha (w - w0): case, label, prediction, confidences; see :func:`predictions`."""
+    from nnunet_active.data.partly_labelled import read_label_map
+    from nnunet_active.nnunet.inference import SlidingWindow
+    from nnunet_active.scoring.collapse import volumes_and_confidence
+    from nnunet_active.training.weights import interpolate
+
+    source = test.source().state_dict()
+    network = test.network(source)
+    network.load_state_dict(interpolate({key: source[key] for key in trained}, trained, alpha), strict=False)
+    window = SlidingWindow(network, test.plans, test.target.configuration, test.dataset_json, test.device)
+    for case in test.test:
+        logits = window.logits(test.store.load_image(case))
+        confidences = volumes_and_confidence(logits, window.regions)[1]
+        label = np.asarray(read_label_map(test.store.folder, case)[0])
+        yield case, label, window.labels_of(logits), confidences
 
 
 def measure(

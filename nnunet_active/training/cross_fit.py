@@ -4,11 +4,11 @@ A network says nothing about the cases that it was trained on. So the labelled c
 trained from the source weights on all other labelled cases, and its Dice at every alpha is measured on those of the fold: d_i(alpha) of
 :mod:`~nnunet_active.training.guarded_choice` for every labelled case, also where no second round brings cases that are new.
 
-Folds: one case each up to `LEAVE_ONE_OUT`, from then on two halves; cases of one patient (``--groups``) stay on one side. A fold's
-network is trained as the real one is, with the trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the
-first round (at least 1); its learning rates run through those of the round at twice the speed. There are no pseudo-labels yet. It has
-seen less, so that it rather errs on the side of the source. Afterwards all is as it was: the training that follows is the same to the
-bit.
+Folds: one case each up to `LEAVE_ONE_OUT`, from then on two halves; cases of one patient (``--groups``) stay on one side. A fold is
+left away if all its cases were judged by the network of an earlier training. A fold's network is trained as the real one is, with the
+trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the first round (at least 1); its learning rates run
+through those of the round at twice the speed. There are no pseudo-labels yet. It has seen less, so that it rather errs on the side of
+the source. Afterwards all is as it was: the training that follows is the same to the bit.
 
 Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on; the folds and their length are our choice.
 """
@@ -80,12 +80,14 @@ class CrossFit:
             self._begin({})
             return
         self._begin(self._made_from(folds))
+        able -= self.choice.judged_without_cross_fit()
         missing = [n for n, fold in enumerate(folds) if not self.choice.knows(sorted(able & set(fold)))]
         if not missing:
             return
+        trainings = "1 extra training" if len(missing) == 1 else f"{len(missing)} extra trainings"
         session.log(
-            f"Cross-fit: {len(missing)} extra trainings of {self.epochs} epochs each come before this one (its first round has "
-            f"{self.first_round}). Each leaves labelled cases out, which then say how far to leave the source."
+            f"Cross-fit: first {trainings} of {self.epochs} epochs (the first round of this one has {self.first_round}). What is left "
+            "out then says how far to leave the source."
         )
         self.trainer.save_here()
         began = time.perf_counter()
@@ -104,7 +106,7 @@ class CrossFit:
             return "it is switched off"
         if len(able) < 2 or not folds:
             return "it takes two labelled cases, of two patients, one to train on and one to judge"
-        known = self.choice.judged_without_cross_fit()
+        known = len(self.choice.judged_without_cross_fit())
         return f"{known} cases judge without it" if known >= ENOUGH else ""
 
     def _made_from(self, folds: list[list[str]]) -> dict[str, Any]:

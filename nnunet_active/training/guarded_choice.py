@@ -15,9 +15,9 @@ weights stay at the floor: `FLOOR` of the way, `FLOOR_OF_MANY` from `MANY` label
 labelled). Where even the floor harms (m below `-HARM`), they go a step down: to 0, the source network, and from `FLOOR_OF_MANY` to
 `FLOOR`, since networks that leave cases out are worse than the one that is judged.
 
-Where no such network was trained, because the cases came in one after the other, few judge (fewer than `MANY` are labelled), and one
-with a large gain outweighs the others at `OPEN`. The first steps tell them apart: then the gate opens only where m(`FLOOR`) is above
-`MARGIN` as well, and `FLOOR` itself has to be earned (m(`FLOOR`) at least `EARNED`), else the weights are those of the source.
+Where not all cases were judged by such networks, because they came in one after the other, few judge (fewer than `MANY` are labelled),
+and one with a large gain outweighs the others at `OPEN`. The first steps tell them apart: then the gate opens only where m(`FLOOR`) is
+above `MARGIN` as well, and `FLOOR` itself has to be earned (m(`FLOOR`) at least `EARNED`), else the weights are those of the source.
 
 With one label nobody judges. The alpha whose predictions agree best with their mean over all alpha (EnsV, NeurIPS 2024) was always 0.5
 then, and did more harm than `FLOOR` (``one_label.csv``).
@@ -93,7 +93,7 @@ def gate(dice: pd.DataFrame, labelled: int, weights: pd.Series | None = None, cr
         dice: a row per case that judges, a column per alpha; the column 0 is the source network.
         labelled: cases that the network is trained on.
         weights: see :func:`shrunk_gains`.
-        cross_fitted: whether networks that leave cases out are among those that were judged.
+        cross_fitted: whether all cases were judged by networks that leave them out.
 
     >>> gate(pd.DataFrame({0.0: [0.5] * 3, 0.25: [0.6] * 3, 0.5: [0.7] * 3, 0.75: [0.8] * 3}), labelled=4)
     0.75
@@ -165,12 +165,12 @@ class GuardedChoice(AlphaChoice):
         kinds = counting_evidence(self.evidence(epoch))
         dice = pd.concat(kinds.values())
         weights = self.weights(list(dice.index))
-        cross_fitted = len(kinds[CROSS_FIT]) > 0
-        chosen = gate(dice, self.session.trained_on(epoch)[1], weights, cross_fitted)
+        of_cross_fit = len(kinds[CROSS_FIT])
+        chosen = gate(dice, self.session.trained_on(epoch)[1], weights, cross_fitted=of_cross_fit == len(dice) > 0)
         self.adaptation.interpolation = chosen
         gains = shrunk_gains(dice, weights).drop(0.0)
         told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())
-        whose = "their" if cross_fitted else "the"
+        whose = "their" if of_cross_fit else "the"
         why = f"{len(dice)} cases that {whose} network was not trained on gain, by how far the weights go: {told}"
         if not len(dice):
             why = "no case has come in that the network was not trained on"
@@ -227,8 +227,8 @@ class GuardedChoice(AlphaChoice):
         models = rows[rows["kind"] == CROSS_FIT].groupby("case")["model"].agg(set).to_dict()
         return all(models.get(case, set()) >= set(_MODELS) for case in cases)
 
-    def judged_without_cross_fit(self) -> int:
+    def judged_without_cross_fit(self) -> set[str]:
         """Cases that are held out, and labelled ones that the network of an earlier training has judged."""
         rows = self.comparison.table
         new = set(rows[(rows["kind"] == PREQUENTIAL) & (rows["model"] == _MODELS[-1])]["case"])
-        return len({*judging(self.session, self.session.held_out(0)), *(new & set(self.session.labelled(0)))})
+        return {*judging(self.session, self.session.held_out(0)), *(new & set(self.session.labelled(0)))}

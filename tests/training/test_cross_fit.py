@@ -24,7 +24,7 @@ from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.data.patients import Patients
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.training.cross_fit import CrossFit, folds_of
-from nnunet_active.training.guarded_choice import FLOOR, FLOOR_OF_MANY, OPEN, GuardedChoice
+from nnunet_active.training.guarded_choice import FLOOR, FLOOR_OF_MANY, OPEN, GuardedChoice, gate
 
 ONE_ROUND = {"budget": 3, "query_size": 3, "one_off": True, "epochs": 4, "strategy": "random", "stride": 1}
 ON = {**ONE_ROUND, "fine_tuning": recipe("guarded")}
@@ -68,7 +68,7 @@ def test_with_one_round_every_labelled_case_is_judged_by_a_network_that_has_not_
     (end,) = interpolations_of(target, "all")
     assert end["cases"] == 3 and {row["kind"] for row in end["by_case"]} == {"cross_fit"}
     said = capsys.readouterr().out
-    assert "Cross-fit: 3 extra trainings of 2 epochs each come before this one (its first round has 4)." in said
+    assert "Cross-fit: first 3 extra trainings of 2 epochs (the first round of this one has 4)." in said
     assert re.search(r"Cross-fit: about \d+ s in all, at \d+\.\d\d seconds a step\.", said)
 
 
@@ -174,8 +174,8 @@ def test_a_killed_cross_fit_goes_on_with_the_folds_that_are_missing(tmp_path, mo
     assert entry["trained"] == 3 - (step > 4)
 
 
-def events(target, name: str) -> list[dict]:
-    lines = (output_folder(target) / "active_log.jsonl").read_text().splitlines()
+def events(target, name: str, fold="0") -> list[dict]:
+    lines = (output_folder(target, fold=fold) / "active_log.jsonl").read_text().splitlines()
     return [entry for line in lines if (entry := json.loads(line))["event"] == name]
 
 
@@ -224,7 +224,14 @@ def test_a_single_labelled_case_cannot_judge(nnunet_folders, capsys):
     assert rows_of(target, 0).empty
 
 
-def test_a_case_that_was_judged_before_it_was_trained_on_counts_by_that(nnunet_folders, monkeypatch):
+def test_a_case_that_was_judged_before_it_was_trained_on_is_not_left_out_again(nnunet_folders, monkeypatch, capsys):
+    rules = []
+
+    def noted(dice, labelled, weights, cross_fitted):
+        rules.append(cross_fitted)
+        return gate(dice, labelled, weights, cross_fitted)
+
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", noted)
     target = make_target(nnunet_folders, labelled=2, unlabelled=2)
     start(
         target,
@@ -250,4 +257,8 @@ def test_a_case_that_was_judged_before_it_was_trained_on_counts_by_that(nnunet_f
         "case_1": "cross_fit",
         "case_3": "prequential",
     }
-    assert set(rows_of(target)["case"]) == {"case_0", "case_1", "case_3"}
+    assert set(rows_of(target)["case"]) == {"case_0", "case_1"}
+    trained = [entry["trained"] for entry in events(target, "cross_fit", "all")]
+    assert trained == [2, 2]  # with case_3, the two of before were left out again: their networks have not seen it
+    assert "Cross-fit: first 2 extra trainings" in capsys.readouterr().out
+    assert rules == [True, False]  # what came one by one is judged by the stricter rule
