@@ -99,8 +99,10 @@ def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingRepor
 
 def _next_command(args: argparse.Namespace, store: CaseStore) -> str:
     """``init`` before the first campaign; later it would be refused, and ``next`` knows what to do."""
+    from nnunet_active.data.campaign_files import campaign_files
+
     dataset = store.dataset_folder.name
-    begun = sorted((store.dataset_folder / "active").glob("fold_*/campaign.json"))
+    begun = [*campaign_files(store.dataset_folder)]
     if not begun:
         return Commands(dataset, args.configuration, args.plans).init()
-    return Commands(dataset, args.configuration, args.plans, begun[0].parent.name.removeprefix("fold_")).next()
+    return Commands(dataset, args.configuration, args.plans, begun[0]).next()

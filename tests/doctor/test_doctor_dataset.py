@@ -8,11 +8,11 @@ import pytest
 from tiny_dataset import write_image
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.doctor.doctor import Check
 from nnunet_active.doctor.doctor_dataset import examine_dataset
 from nnunet_active.util.log import silent
@@ -185,7 +185,7 @@ def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is
     for file in target.store.folder.glob("case_0*"):
         file.unlink()
     assert "labelled cases that are not preprocessed: case_0" in text(examine(), "campaign")
-    file = Campaign.folder_of(target.preprocessed, "0") / "campaign.json"
+    file = campaign_file(target.preprocessed, "0")
     file.write_text(json.dumps({**json.loads(file.read_text()), "configuration": "2d"}))
     checks = examine()
     assert ("campaign", "problem") in worse_than_ok(checks)
@@ -193,7 +193,7 @@ def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is
 
 
 def test_a_damaged_campaign_is_a_problem(target):
-    folder = Campaign.folder_of(target.preprocessed, "0")
+    folder = campaign_file(target.preprocessed, "0").parent
     folder.mkdir(parents=True)
     (folder / "campaign.json").write_text("{")
     assert worse_than_ok(examine()) == [("campaign", "problem")]
