@@ -222,12 +222,10 @@ class _Target(Workspace):
             return
         settings = campaign.settings
         get_strategy(settings.strategy, **settings.strategy_options)
-        by_select = any(one.made_by == "select" for one in campaign.rounds)
-        rounds = rounds_in_words(len(campaign.rounds), None if by_select else settings.queries)
         yield Check(
             "campaign",
             "ok",
-            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {rounds}, "
+            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {rounds_in_words(campaign)}, "
             f"{len(campaign.labelled())} cases labelled, {len(campaign.val)} held out",
         )
         if (campaign.plans, campaign.configuration) != (self.plans_name, self.configuration):

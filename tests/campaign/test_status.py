@@ -95,7 +95,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
 
 
 def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(after_two_rounds):
-    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    lines = format_status(after_two_rounds).splitlines()
     assert lines[0] == (
         "Dataset204_GliomaTarget 3d_fullres fold 0 (nnUNetActivePlans): mmacts, oracle retrospective, round 2 of 3, budget 3"
     )
@@ -115,13 +115,13 @@ def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_
         after_two_rounds.append_round(content, made_by="select")
     status = campaign_status(after_two_rounds)
     assert (status["rounds_done"], status["rounds_planned"]) == (4, 4)
-    assert ", 4 rounds, " in format_status(status).splitlines()[0]
+    assert ", 4 rounds, " in format_status(after_two_rounds).splitlines()[0]
 
 
 def test_before_the_first_query_the_text_says_so(campaign):
     status = campaign_status(campaign)
     assert status["cases"] == [] and status["rounds_done"] == 0
-    assert format_status(status).endswith("No query has been made yet.")
+    assert format_status(campaign).endswith("No query has been made yet.")
 
 
 def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_rounds):
@@ -132,7 +132,7 @@ def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_ro
     utilities = pd.DataFrame([table["utility"]])
     content = RoundContent(["c"], table, utilities, pd.DataFrame({"case": ["c"]}), {}, details)
     after_two_rounds.append_round(content, made_by="select")
-    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    lines = format_status(after_two_rounds).splitlines()
     assert lines[0].endswith("3 rounds, budget 4")
     assert lines[-2].split()[:5] == ["2", "epoch", "10", "001", "declined"]
     assert lines[-1].split()[:4] == ["3", "between", "c", "waiting"]

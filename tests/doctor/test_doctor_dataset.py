@@ -173,11 +173,20 @@ def test_a_campaign_that_waits_for_a_label_names_the_case(target):
     checks = examine()
     assert "campaign" not in dict(worse_than_ok(checks))  # a person is at work, nothing is wrong
     assert ": round 1 of 2, " in text(checks, "campaign")
-    campaign.append_round(
-        RoundContent(["case_3"], scores, scores.T, pd.DataFrame({"case": ["case_3"]})), made_by="select"
-    )
-    assert ": 2 rounds, " in text(examine(), "campaign")
     assert "waiting for the label of case_2" in text(checks, "campaign")
+
+
+def test_rounds_beyond_the_plan_are_counted_as_status_counts_them(target):
+    import pandas as pd
+
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), SETTINGS, log=silent)
+    scores = pd.DataFrame({"utility": [1.0] * 4}, index=[f"case_{number}" for number in range(2, 6)])
+    for case in scores.index[:3]:  # the second was declined, and another one asked for in its place
+        campaign.append_round(RoundContent([case], scores, scores.T, pd.DataFrame({"case": [case]})))
+    assert ": round 3 of 3, " in text(examine(), "campaign")
+    content = RoundContent(["case_5"], scores, scores.T, pd.DataFrame({"case": ["case_5"]}))
+    campaign.append_round(content, made_by="select")
+    assert ": 4 rounds, " in text(examine(), "campaign")
 
 
 def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is_a_problem(target):
