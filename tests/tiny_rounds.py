@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -71,6 +72,16 @@ def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int
     with campaign.lock():
         content = RoundContent(cases, table, pd.DataFrame(rows), worklist, {}, details)
         return campaign.append_round(content, epoch, made_by)
+
+
+def mark_drawn(one: Round, probability: float | None = None) -> Round:
+    """A round as if its strategy had drawn the cases, with that probability where it is known."""
+    file = one.folder / "selection.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "drawn": True}))
+    if probability is not None:
+        table = one.folder / "scores.csv"
+        pd.read_csv(table).assign(component_probability=probability).to_csv(table, index=False)
+    return one
 
 
 def trained(

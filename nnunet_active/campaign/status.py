@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import was_drawn
 
 
 def campaign_status(campaign: Campaign) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
                     "labelled": campaign.status_of(case) == "labelled",
                     "declined": campaign.status_of(case) == "declined",
                     "utility": float(row["utility"]),
+                    "drawn": was_drawn(selection, scores),
                     "rank_of": int(selection["candidates"]),
                     "components": components,
                     "open_first": selection["dominant_modality"].get(case, {}).get("name", ""),
@@ -77,7 +79,7 @@ def format_status(campaign: Campaign) -> str:
                 "case": entry["case"],
                 "label": "there" if entry["labelled"] else "declined" if entry["declined"] else "waiting",
                 "open first": entry["open_first"],
-                "utility": f"{entry['utility']:.4g}",
+                **({} if entry["drawn"] else {"utility": f"{entry['utility']:.4g}"}),
                 **{name: f"{value:.4g}" for name, value in entry["components"].items()},
             }
             for entry in status["cases"]

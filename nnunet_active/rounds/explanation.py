@@ -80,6 +80,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "must_include": case in selection.get("must_include", ()),
         "utility": _number(row["utility"]),
         "utility_rank": _rank(scores["utility"], case),
+        "drawn": query.drawn,
         "chance": query.chance,
         "steps": _steps(selection["utilities"], requested, case),
         "factors": factors,
@@ -202,14 +203,16 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
     if "set_aside" in entry:
         return [f"Round {entry['round']}: {entry['set_aside']}"]
     head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
-    utility = f"utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    utility = ""
+    if not entry["drawn"]:
+        utility = f": utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
     if entry["position"]:
         order = f"choice {entry['position']} of {entry['asked_for']}" if entry["asked_for"] > 1 else "the only choice"
-        lines = [f"{head}{case} was chosen ({order}): {utility}."]
+        lines = [f"{head}{case} was chosen ({order}){utility}."]
         if entry["must_include"]:
-            lines.append("  It was included because the user asked for it, whatever its utility.")
+            lines.append("  It was included because the user asked for it.")
     else:
-        lines = [f"{head}{case} was not chosen: {utility}."]
+        lines = [f"{head}{case} was not chosen{utility}."]
     lines += [*_step_lines(entry), *_reason_lines(entry)]
     for title, name in (("What the strategy looked at", "factors"), ("What the network said", "scores")):
         if entry[name]:
@@ -237,6 +240,8 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
 
 def _step_lines(entry: Mapping[str, Any]) -> list[str]:
     steps, chance = entry["steps"], entry["chance"]
+    if entry["drawn"]:
+        return ["  Chance decides: the cases are drawn."]
     lines = ["  Chance decides: the utility holds a random number."] if chance else []
     for before, after in pairwise(steps):
         if not chance and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):

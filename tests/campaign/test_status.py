@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny_campaign import begin
+from tiny_rounds import mark_drawn
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
@@ -58,6 +59,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
             "labelled": True,
             "declined": False,
             "utility": 2.0,
+            "drawn": False,
             "rank_of": 3,
             "components": {"uncertainty": 0.5, "density": 4.0},
             "open_first": "FLAIR",
@@ -70,6 +72,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
             "labelled": False,
             "declined": False,
             "utility": 1.0,
+            "drawn": False,
             "rank_of": 2,
             "components": {"uncertainty": 0.125},  # it has no density here
             "open_first": "T1ce",
@@ -105,6 +108,15 @@ def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(af
         ["1", "epoch", "0", "b", "there", "FLAIR", "2", "0.5", "4"],
         ["2", "epoch", "10", "001", "waiting", "T1ce", "1", "0.125"],
     ]
+
+
+def test_the_utility_of_a_draw_is_not_shown_since_that_would_be_chance(after_two_rounds):
+    mark_drawn(after_two_rounds.rounds[0])
+    rows = [line.split() for line in format_status(after_two_rounds).splitlines()[4:]]
+    assert rows[0] == ["1", "epoch", "0", "b", "there", "FLAIR", "0.5", "4"]
+    assert rows[1] == ["2", "epoch", "10", "001", "waiting", "T1ce", "0.125", "1"]
+    mark_drawn(after_two_rounds.rounds[1])
+    assert "utility" not in format_status(after_two_rounds)
 
 
 def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_plan(after_two_rounds):
