@@ -24,7 +24,6 @@ from nnunet_active.util.errors import MissingInput
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
 _CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case
 
-
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -203,9 +202,8 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
     if "set_aside" in entry:
         return [f"Round {entry['round']}: {entry['set_aside']}"]
     head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
-    utility = ""
-    if not entry["drawn"]:
-        utility = f": utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    ranked = f": utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    utility = "" if entry["drawn"] else ranked
     if entry["position"]:
         order = f"choice {entry['position']} of {entry['asked_for']}" if entry["asked_for"] > 1 else "the only choice"
         lines = [f"{head}{case} was chosen ({order}){utility}."]
@@ -250,11 +248,8 @@ def _step_lines(entry: Mapping[str, Any]) -> list[str]:
                 f"{_short(after['utility'])}: part of what it could teach is covered."
             )
     if entry["position"] is None and steps and steps[-1]["utility_of_pick"] is not None:
-        last = steps[-1]
-        lines.append(
-            f"  At the last choice it had {_short(last['utility'])}; {last['picked']}, which was taken, had "
-            f"{_short(last['utility_of_pick'])}."
-        )
+        at, pick, its = (steps[-1][name] for name in ("utility", "picked", "utility_of_pick"))
+        lines.append(f"  At the last choice it had {_short(at)}; {pick}, which was taken, had {_short(its)}.")
     return lines
 
 
