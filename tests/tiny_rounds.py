@@ -74,6 +74,14 @@ def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int
         return campaign.append_round(content, epoch, made_by)
 
 
+def plan_another(target: Target, name: str = "2d") -> None:
+    """A second configuration in the plans, like the first."""
+    file = target.preprocessed / f"{PLANS}.json"
+    content = json.loads(file.read_text())
+    content["configurations"][name] = content["configurations"][CONFIGURATION]
+    file.write_text(json.dumps(content))
+
+
 def mark_drawn(one: Round, probability: float | None = None) -> Round:
     """A round as if its strategy had drawn the cases, with that probability where it is known."""
     file = one.folder / "selection.json"

@@ -16,7 +16,6 @@ from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
 from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
-from nnunet_active.util.errors import MissingInput
 from nnunet_active.workspace import Workspace
 
 
@@ -70,12 +69,9 @@ def next_step(workspace: Workspace) -> NextStep:
 
 
 def _before_the_campaign(workspace: Workspace) -> NextStep:
-    raw, plans_file, configuration = workspace.raw, workspace.plans_file, workspace.named_configuration
-    planned = list(workspace.plans["configurations"]) if plans_file.is_file() else []
-    if configuration is None:
-        if len(planned) > 1:
-            raise MissingInput(f"{plans_file} plans {', '.join(planned)}; name one of them with -c.")
-        configuration = planned[0] if planned else ""  # the source model's
+    raw = workspace.raw
+    planned = list(workspace.plans["configurations"]) if workspace.plans_file.is_file() else []
+    configuration = workspace.configuration if planned else workspace.named_configuration or ""  # the source model's
     commands = Commands(raw.name, configuration, workspace.plans_name, workspace.fold)
     state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
     head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {workspace.fold}."

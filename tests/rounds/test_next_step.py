@@ -11,8 +11,8 @@ import tiny_handoff
 import torch
 from tiny_campaign import edit
 from tiny_dataset import write_image
-from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start, trained
-from tiny_target import NAME, PLANS
+from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, plan_another, request, start, trained
+from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import TrainingNote
@@ -82,11 +82,8 @@ def test_without_a_campaign_the_first_round_comes_next(target):
 
 
 def test_several_planned_configurations_have_to_be_told_apart(target):
-    file = target.preprocessed / f"{PLANS}.json"
-    content = json.loads(file.read_text())
-    content["configurations"]["2d"] = content["configurations"][CONFIGURATION]
-    file.write_text(json.dumps(content))
-    with pytest.raises(MissingInput, match="name one of them with -c"):
+    plan_another(target)
+    with pytest.raises(MissingInput, match="hold 3d_fullres, 2d: name the configuration with -c"):
         step()
     assert step(configuration="2d").command.startswith("nnunet_active select -d 902 -c 2d")
 
