@@ -7,6 +7,7 @@ imported when it is asked for: it takes seconds, and where a campaign stands is 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,15 @@ from nnunet_active.campaign.oracle import Oracle, oracle_of
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.commands import DEFAULT_PLANS, Commands
+from nnunet_active.data.campaign_files import campaign_files
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.dataset_json import distinct_channel_names, used_dataset_json
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import ActiveError, MissingInput
+from nnunet_active.util.log import Log
 
 if TYPE_CHECKING:
     from nnunet_active.models.source_model import SourceModel
@@ -35,7 +38,7 @@ class Workspace:
     Args:
         dataset: full name.
         fold: number, or ``all``.
-        configuration: nnU-Net configuration; None: the campaign's.
+        configuration: nnU-Net configuration; None: the campaign's, else the only one that can be meant.
         plans_name: plans identifier; None: the campaign's, or the default one where there is no campaign.
     """
 
@@ -90,16 +93,44 @@ class Workspace:
 
     @property
     def configuration(self) -> str:
-        """nnU-Net configuration.
+        """nnU-Net configuration: the one that was named, else the campaign's, else the only one that can be meant.
 
         Raises:
-            MissingInput: nobody has named it, and there is no campaign.
+            MissingInput: see :attr:`only_configuration`.
         """
         if self.named_configuration is not None:
             return self.named_configuration
-        if self.found_campaign is None:
-            raise MissingInput("There is no campaign yet; name the configuration with -c, e.g. -c 3d_fullres.")
-        return self.found_campaign.configuration
+        campaign = self.found_campaign
+        return (
+            self.only_configuration if campaign is None or campaign.plans != self.plans_name else campaign.configuration
+        )
+
+    @cached_property
+    def only_configuration(self) -> str:
+        """The only configuration of the plans, else the only one that the data set's campaigns have of these plans.
+
+        Raises:
+            MissingInput: there are no plans, or several configurations; names them.
+        """
+        planned, begun = list(self.plans["configurations"]), set()
+        for fold in campaign_files(self.folder) if len(planned) > 1 else ():
+            with suppress(ActiveError):
+                campaign = Campaign.open(self.folder, fold)
+                begun |= {campaign.configuration} & set(planned) if campaign.plans == self.plans_name else set()
+        if len(planned) != 1 and len(begun) != 1:
+            raise MissingInput(
+                f"The plans {self.plans_name} of {self.dataset} hold {', '.join(planned) or 'none'}: name the configuration with -c."
+            )
+        return planned[0] if len(planned) == 1 else begun.pop()
+
+    def tell_configuration(self, log: Log) -> None:
+        """Say which configuration is taken where nobody names one and there is no campaign; where there are no plans yet, nothing is.
+
+        Raises:
+            MissingInput: several can be meant; see :attr:`only_configuration`.
+        """
+        if self.named_configuration is None and self.found_campaign is None and self.plans_file.is_file():
+            log(f"Configuration: {self.configuration}, the only one in use with the plans {self.plans_name}.")
 
     @property
     def plans_name(self) -> str:

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 import tiny_source
 from counted_opens import count_opens
-from tiny_rounds import CONFIGURATION, start, trained
+from tiny_campaign import edit
+from tiny_rounds import CONFIGURATION, plan_another, start, trained
 from tiny_target import NAME, PLANS
 
 from nnunet_active.rounds.between_rounds import select
@@ -57,13 +58,39 @@ def test_a_model_is_read_once_for_each_of_its_folds(target, opened):
     assert set(opened.values()) == {1} and len(opened) == 2
 
 
-def test_where_nothing_is_named_and_there_is_no_campaign_it_says_so(target):
+def test_where_nothing_is_named_and_there_is_no_campaign_the_only_configuration_is_taken_and_several_are_named(target):
     workspace = Workspace(NAME)
     assert workspace.found_campaign is None and workspace.plans_name == PLANS
-    with pytest.raises(MissingInput, match="name the configuration with -c"):
-        workspace.configuration  # noqa: B018
+    assert workspace.configuration == CONFIGURATION
+    plan_another(target)
+    with pytest.raises(MissingInput, match="hold 3d_fullres, 2d: name the configuration with -c"):
+        Workspace(NAME).configuration  # noqa: B018
+    with pytest.raises(MissingInput, match=r"Other\.json was not found; make it"):
+        Workspace(NAME, plans_name="Other").configuration  # noqa: B018
     with pytest.raises(MissingInput, match="There is no campaign for fold 0"):
         workspace.campaign  # noqa: B018
+
+
+def test_of_several_configurations_the_only_one_that_has_a_campaign_is_taken(target):
+    plan_another(target)
+    start(fold="all")
+    assert Workspace(NAME).configuration == CONFIGURATION
+    edit(start(), configuration="2d")
+    with pytest.raises(MissingInput, match="hold 3d_fullres, 2d"):
+        Workspace(NAME, "1").configuration  # noqa: B018
+    assert [Workspace(NAME, fold).configuration for fold in ("0", "all")] == ["2d", CONFIGURATION]
+
+
+def test_which_configuration_is_taken_is_said_where_neither_anybody_nor_a_campaign_names_it(target):
+    said: list[str] = []
+    Workspace(NAME, configuration="2d").tell_configuration(said.append)
+    Workspace(NAME, plans_name="Other").tell_configuration(said.append)
+    assert said == []
+    Workspace(NAME).tell_configuration(said.append)
+    assert said == [f"Configuration: {CONFIGURATION}, the only one in use with the plans {PLANS}."]
+    start()
+    Workspace(NAME).tell_configuration(said.append)
+    assert len(said) == 1
 
 
 def test_a_fold_of_a_cross_validation_finds_its_campaign_and_commands_name_that(target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -71,6 +72,24 @@ def request(campaign: Campaign, *cases: str, made_by: str = "select", epoch: int
     with campaign.lock():
         content = RoundContent(cases, table, pd.DataFrame(rows), worklist, {}, details)
         return campaign.append_round(content, epoch, made_by)
+
+
+def plan_another(target: Target, name: str = "2d") -> None:
+    """A second configuration in the plans, like the first."""
+    file = target.preprocessed / f"{PLANS}.json"
+    content = json.loads(file.read_text())
+    content["configurations"][name] = content["configurations"][CONFIGURATION]
+    file.write_text(json.dumps(content))
+
+
+def mark_drawn(one: Round, probability: float | None = None) -> Round:
+    """A round as if its strategy had drawn the cases, with that probability where it is known."""
+    file = one.folder / "selection.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "drawn": True}))
+    if probability is not None:
+        table = one.folder / "scores.csv"
+        pd.read_csv(table).assign(component_probability=probability).to_csv(table, index=False)
+    return one
 
 
 def trained(

@@ -30,6 +30,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.nnunet.networks import find_trainer_class
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
@@ -153,12 +154,11 @@ def _adaptation(job: Job) -> dict[str, Any]:
     folder = job.target.link_into(Path(os.environ["nnUNet_preprocessed"]), job.root / "shared")
     if settings.unit == "slice":
         add_ignore_label([folder / "dataset.json"])  # a file of the run's own takes the place of the link
-    campaign_folder = Campaign.folder_of(folder, spec.fold)
     density = f"density_{spec.plans}_{spec.configuration}.npz"
     shared_density = job.root / "shared" / density
     if shared_density.is_file() and not (folder / "active" / density).exists():
         copy_file(shared_density, folder / "active" / density)
-    if not (campaign_folder / "campaign.json").is_file():
+    if not campaign_file(folder, spec.fold).is_file():
         write_splits(folder, spec.fold, spec.train, spec.val)  # who is tested on holds nothing out: it must not judge
         start_campaign(Place.of(spec.dataset, spec.configuration, spec.plans, str(spec.fold)), settings)
     context = {

@@ -16,10 +16,12 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunet_active.benchmark.plan import Fold, digest_of
 from nnunet_active.campaign.splits import read_splits
 from nnunet_active.data.cases import CaseStore, open_store
+from nnunet_active.data.plans import read_plans_file
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
-from nnunet_active.models.source_model import source_folder
+from nnunet_active.models.source_model import read_source_model, source_folder
 from nnunet_active.nnunet.nnunet_paths import preprocessed_root, raw_folder, raw_root
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet_discovery import with_own_folder
 from nnunet_active.planners.source_model_planner import SourceModelPlanner
 from nnunet_active.util.atomic import write_json
@@ -165,7 +167,7 @@ def prepare_target(
 
     Raises:
         MissingInput: something is not there; says which command makes it.
-        CampaignError: a source model is named for a benchmark that was begun with another target.
+        CampaignError: a source model is named for a benchmark that was begun with another target, or with another model.
     """
     made = root / "target" / "nnUNet_preprocessed"
     is_planned = (made / dataset / f"{plans}.json").is_file()
@@ -190,7 +192,9 @@ def prepare_target(
     made.mkdir(parents=True, exist_ok=True)
     target = SharedTarget(raw.parent, made, dataset, plans, configuration)
     with nnunet_environment(nnUNet_preprocessed=made), contextlib.redirect_stdout(io.StringIO()):
-        if model is not None and not is_planned:
+        if model is not None and is_planned:
+            _check_same_source(target, model, root)
+        elif model is not None:
             SourceModelPlanner(raw, model, [configuration], plans).write()
         cases = RawDataset(raw)
         for case in [identifier for identifier, one in cases.cases.items() if one.label is None]:
@@ -199,6 +203,19 @@ def prepare_target(
     for case, problem in report.problems.items():
         print(f"  set aside: {case}: {problem}")
     return target
+
+
+def _check_same_source(target: SharedTarget, model: Path, root: Path) -> None:
+    """Refuse another model than the one from which the plans below ``root`` were made."""
+    begun = read_plans_file(target.folder / f"{target.plans}.json")["source_models"].get(target.configuration)
+    if begun is None:  # another configuration: whoever opens it says that these plans lack it
+        return
+    named = read_source_model(model, target.configuration)
+    if weights_digest(named.weights) != begun["weights"]:
+        raise CampaignError(
+            f"{root} holds a benchmark that was begun with another source model ({begun['dataset']}, fold {begun['fold']}) than "
+            f"{named.origin}, fold {named.fold}; leave -m away to go on with it, or use another folder with -o."
+        )
 
 
 def make_folds(target: SharedTarget, numbers: tuple[int, ...], splits: int, split_file: Path | None) -> list[Fold]:

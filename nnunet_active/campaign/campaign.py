@@ -23,6 +23,7 @@ from nnunet_active.campaign.questions import CampaignQuestions
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.splits import check_split_files, write_folds
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.util.atomic import sweep, write_json
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.lock import hold
@@ -32,11 +33,6 @@ class Campaign(CampaignQuestions):
     """An opened campaign. Build one with :meth:`create` or :meth:`open`; write to it only while :meth:`lock` is held."""
 
     _seen: tuple[int, int, int] | None = None  # of the file, when it was read or written last
-
-    @staticmethod
-    def folder_of(dataset_folder: Path, fold: str | int) -> Path:
-        """Where the campaign of a fold lives."""
-        return dataset_folder / "active" / f"fold_{fold}"
 
     @classmethod
     def create(
@@ -54,7 +50,7 @@ class Campaign(CampaignQuestions):
         Raises:
             CampaignError: there is a campaign of this fold already.
         """
-        file = place.campaign_folder / "campaign.json"
+        file = campaign_file(place.dataset_folder, place.fold)
         if file.exists():
             raise CampaignError(
                 f"{file} exists: fold {place.fold} has a campaign. Go on with it, or set it aside and start anew "
@@ -74,7 +70,7 @@ class Campaign(CampaignQuestions):
             MissingInput: there is none.
             CampaignError: its file is damaged or of a later version.
         """
-        file = cls.folder_of(dataset_folder, fold) / "campaign.json"
+        file = campaign_file(dataset_folder, fold)
         if not file.is_file():
             raise MissingInput(
                 f"There is no campaign for fold {fold} ({file} was not found); start one with nnunet_active init."

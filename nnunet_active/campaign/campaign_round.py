@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+PROBABILITY = "component_probability"
+"""The column of ``scores.csv`` with which probability a strategy drew."""
+
+
+def was_drawn(selection: Mapping[str, Any], scores: pd.DataFrame) -> bool:
+    """Whether the strategy draws: the utility is then chance, and its rank says nothing to a reader.
+
+    Args:
+        selection: content of ``selection.json``.
+        scores: content of ``scores.csv``.
+    """
+    # not every draw has a probability that is known; older rounds do not say otherwise that they were drawn
+    return selection.get("drawn", PROBABILITY in scores)
+
+
 @dataclass(frozen=True)
 class RoundEntry:
     """A query as listed in ``campaign.json``, and at the head of its ``selection.json``.

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import define_fold
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.util.errors import CampaignError
 
 
 def campaign_for(dataset_folder: Path, fold: str | int) -> Campaign | None:
     """The campaign that a training of ``fold`` belongs to: that of the fold itself, or one with folds that covers it."""
     for own in dict.fromkeys((str(fold), "0", "all")):
-        if (Campaign.folder_of(dataset_folder, own) / "campaign.json").is_file():
+        if campaign_file(dataset_folder, own).is_file():
             campaign = Campaign.open(dataset_folder, own)
             if own == str(fold) or covers(campaign, fold):
                 return campaign
@@ -68,7 +69,7 @@ def check_folds(
             f"--folds {folds} goes with -f 0 or -f all, whose campaign then covers folds 0 to {folds - 1}."
         )
     for number in range(folds):
-        file = Campaign.folder_of(dataset_folder, number) / "campaign.json"
+        file = campaign_file(dataset_folder, number)
         if str(number) != fold and file.is_file():
             raise CampaignError(
                 f"--folds {folds} would cover fold {number} of {name}, which has a campaign of its own ({file}); set that folder "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 
 
@@ -37,4 +38,4 @@ class Place:
     @property
     def campaign_folder(self) -> Path:
         """Where the campaign's files are."""
-        return self.dataset_folder / "active" / f"fold_{self.fold}"
+        return campaign_file(self.dataset_folder, self.fold).parent

@@ -66,6 +66,11 @@ class CampaignQuestions(SliceQuestions):
         return self._state.made_by == "select"
 
     @property
+    def was_asked_by_select(self) -> bool:
+        """Whether ``nnunet_active select`` made a round of it, whoever began it."""
+        return any(one.made_by == "select" for one in self._state.rounds)
+
+    @property
     def begun_with(self) -> str:
         """Version of the package that began it."""
         return self._state.version
@@ -243,8 +248,7 @@ class CampaignQuestions(SliceQuestions):
         """The first epoch of a training before which its next query is due, if anything is left to ask for."""
         rounds = self._state.rounds
         made = sum(one.made_by == "training" and not set(one.requested) <= set(self.declined) for one in rounds)
-        earlier = any(one.made_by == "select" for one in rounds)
-        return self.settings.epoch_of_query(made + earlier + 1)
+        return self.settings.epoch_of_query(made + self.was_asked_by_select + 1)
 
     def training_will_ask(self) -> bool:
         """Whether a training comes to its next query; where its length is the trainer's own, that is taken for granted."""

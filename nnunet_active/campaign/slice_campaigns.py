@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.campaign_files import campaign_files
 from nnunet_active.data.cases import CaseStore, is_whole
 from nnunet_active.data.label_intake import has_ground_truth
 from nnunet_active.data.raw_dataset import RawDataset
@@ -22,12 +23,10 @@ def labelled_by_slices(dataset_folder: Path, opened: Campaign | None = None) -> 
         opened: a campaign of it that need not be read again.
     """
     found: set[str] = set()
-    for file in (dataset_folder / "active").glob("fold_*/campaign.json"):
+    for fold, file in campaign_files(dataset_folder).items():
         with suppress(ActiveError):
-            if opened is not None and opened.folder == file.parent:
-                campaign = opened
-            else:
-                campaign = Campaign.open(dataset_folder, file.parent.name.removeprefix("fold_"))
+            known = opened is not None and opened.folder == file.parent
+            campaign = opened if known else Campaign.open(dataset_folder, fold)
             if campaign.adopt().asks_for_slices and campaign.asks_a_person:
                 found |= {*campaign.asked_slices(), *campaign.known_slices()}
     return found

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.campaign_round import was_drawn
 
 
 def campaign_status(campaign: Campaign) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
                     "labelled": campaign.status_of(case) == "labelled",
                     "declined": campaign.status_of(case) == "declined",
                     "utility": float(row["utility"]),
+                    "drawn": was_drawn(selection, scores),
                     "rank_of": int(selection["candidates"]),
                     "components": components,
                     "open_first": selection["dominant_modality"].get(case, {}).get("name", ""),
@@ -55,11 +57,12 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
     }
 
 
-def format_status(status: dict[str, Any]) -> str:
+def format_status(campaign: Campaign) -> str:
     """The same for a terminal."""
+    status = campaign_status(campaign)
     lines = [
         f"{status['dataset']} {status['configuration']} fold {status['fold']} ({status['plans']}): {status['strategy']}, "
-        f"oracle {status['oracle']}, {_rounds(status)}, budget {status['budget']}"
+        f"oracle {status['oracle']}, {rounds_in_words(campaign)}, budget {status['budget']}"
         + (" slices" if status.get("unit") == "slice" else ""),
         f"{len(status['labelled'])} labelled ({status['labelled_from_start']} from the start), "
         f"{len(status['waiting'])} waiting for a label, {len(status['held_out'])} held out",
@@ -76,7 +79,7 @@ def format_status(status: dict[str, Any]) -> str:
                 "case": entry["case"],
                 "label": "there" if entry["labelled"] else "declined" if entry["declined"] else "waiting",
                 "open first": entry["open_first"],
-                "utility": f"{entry['utility']:.4g}",
+                **({} if entry["drawn"] else {"utility": f"{entry['utility']:.4g}"}),
                 **{name: f"{value:.4g}" for name, value in entry["components"].items()},
             }
             for entry in status["cases"]
@@ -85,16 +88,9 @@ def format_status(status: dict[str, Any]) -> str:
     return "\n".join([*lines, "", table.to_string(index=False)])
 
 
-def _rounds(status: dict[str, Any]) -> str:
-    planned = not any(entry["made_by"] == "select" for entry in status["cases"])
-    return rounds_in_words(status["rounds_done"], status["rounds_planned"] if planned else None)
-
-
-def rounds_in_words(done: int, planned: int | None) -> str:
-    """How many rounds were made, for people.
-
-    Args:
-        done: how many.
-        planned: of how many; None: rounds between trainings are not planned ahead.
-    """
-    return f"{done} round{'' if done == 1 else 's'}" if planned is None else f"round {done} of {planned}"
+def rounds_in_words(campaign: Campaign) -> str:
+    """How many rounds were made, for people, and of how many; rounds between trainings are not planned ahead."""
+    done = len(campaign.rounds)
+    if campaign.was_asked_by_select:
+        return f"{done} round{'' if done == 1 else 's'}"
+    return f"round {done} of {max(campaign.settings.queries, done)}"

@@ -125,14 +125,13 @@ def add_dataset(parser: ArgumentParser, required: bool = True) -> None:
     )
 
 
-def add_configuration(parser: ArgumentParser, required: bool = True) -> None:
+def add_configuration(parser: ArgumentParser) -> None:
     """``-c``: nnU-Net configuration."""
     parser.add_argument(
         "-c",
         dest="configuration",
         type=plain("-c"),
-        required=required,
-        help="nnU-Net configuration: 2d, 3d_fullres or 3d_lowres",
+        help="nnU-Net configuration: 2d, 3d_fullres or 3d_lowres (default: the campaign's, or the only one that is planned)",
     )
 
 

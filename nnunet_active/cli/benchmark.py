@@ -62,7 +62,7 @@ _DIRECT = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is not given is taken from ``--config``, or from the defaults of the benchmark's settings."""
     add_dataset(parser, required=False)
-    add_configuration(parser, required=False)
+    add_configuration(parser)
     add_plans(parser)
     add_processes(parser)
     add_device(parser)
@@ -137,11 +137,16 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.benchmark.reproduction import run_again
     from nnunet_active.benchmark.results import ROWS
     from nnunet_active.benchmark.summary import FOLDER, read, summarise_benchmark
+    from nnunet_active.workspace import Workspace
 
     changes = _changes(args)
     file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)
     if file is None:
         changes.setdefault("device", device_of(None, print).type)
+        workspace = Workspace(changes["dataset"], "0", args.configuration, args.plans) if args.dataset else None
+        if workspace is not None and args.model is None and workspace.plans_file.is_file():
+            workspace.tell_configuration(print)
+            changes["configuration"] = workspace.configuration
     elif args.device is not None:
         device_of(args.device)
     configuration = read_configuration(file, **changes) if file else Configuration.from_json(changes)

@@ -10,7 +10,7 @@ from nnunet_active.cli.arguments import add_configuration, add_dataset, add_fold
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-d`` adds the checks of a data set; ``--json`` is for scripts."""
     add_dataset(parser, required=False)
-    add_configuration(parser, required=False)
+    add_configuration(parser)
     add_plans(parser, of_campaign=True)
     add_fold(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

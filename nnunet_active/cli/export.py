@@ -47,20 +47,21 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.workspace import Workspace
 
     workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
-    plans = workspace.plans_name
+    workspace.tell_configuration(print)
+    plans, configuration = workspace.plans_name, workspace.configuration
     if args.source:
         written, report = export_source(workspace.source, workspace.plans, workspace.dataset_json, args.output)
         print(*report.lines(), sep="\n")
-        _say(written, Commands(args.dataset, args.configuration, f"{plans}_source"), ["0"])
+        _say(written, Commands(args.dataset, configuration, f"{plans}_source"), ["0"])
         return 0
     trainer = args.trainer or workspace.trainer
-    trained = nnunet_paths.results_root() / workspace.dataset / f"{trainer}__{plans}__{args.configuration}"
+    trained = nnunet_paths.results_root() / workspace.dataset / f"{trainer}__{plans}__{configuration}"
     if not trained.is_dir():
         raise MissingInput(
             f"{trained} was not found: {trainer} has trained no such model; train it first, or name the trainer with -tr."
         )
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
-    _say(written, Commands(args.dataset, args.configuration, plans), args.folds)
+    _say(written, Commands(args.dataset, configuration, plans), args.folds)
     return 0
 
 

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Data set, campaign, and whose network predicts."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
-    arguments.add_configuration(parser, required=False)
+    arguments.add_configuration(parser)
     arguments.add_plans(parser, of_campaign=True)
     parser.add_argument(
         "-tr",
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace(dataset_name(args.dataset), args.fold)
     if workspace.found_campaign is None:
         workspace = Workspace(workspace.dataset, args.fold, args.configuration, args.plans)
+        workspace.tell_configuration(log)
     else:
         workspace.campaign.adopt()
     forecast = make_forecast(workspace, arguments.device_of(args.device, log), args.trainer, log)

@@ -180,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
         **of_slices,
     )
     workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
+    workspace.tell_configuration(print)
     source = None
     if args.model is not None:
         source = workspace.model(args.model, args.source_fold, trust=args.trust_checkpoint)
@@ -200,7 +201,7 @@ def run(args: argparse.Namespace) -> int:
         declare_ignore_label(workspace.raw.folder, workspace.folder)
     draft.begin(args.restart)
     if source is not None:
-        save_source_model(source, source_folder(workspace.folder, args.plans, args.configuration))
+        save_source_model(source, source_folder(workspace.folder, args.plans, workspace.configuration))
     trainer = settings.trainer
     print(*why_trainer(trainer), f"Next: {workspace.commands.train(trainer)}", sep="\n")
     return 0

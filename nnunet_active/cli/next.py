@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``-c`` and ``-p`` matter only where there is no campaign yet."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
-    arguments.add_configuration(parser, required=False)
+    arguments.add_configuration(parser)
     arguments.add_plans(parser, of_campaign=True)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -46,11 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict, and say which cases the guard predicted again."""
+    from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.training.guarded_prediction import PredictOptions, predict_guarded
+    from nnunet_active.workspace import Workspace
 
     device = device_of(args.device, print)
     names = ("images", "output", "dataset", "configuration", "plans", "trainer", "folds", "checkpoint", "step_size")
     given = {name: getattr(args, name) for name in (*names, "npp", "nps", "save_probabilities", "verbose")}
+    Workspace(dataset_name(args.dataset), args.folds[0], args.configuration, args.plans).tell_configuration(print)
     options = PredictOptions(
         **given,
         device=device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from pathlib import Path
@@ -43,16 +44,20 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
     from nnunet_active.util.errors import MissingInput
+    from nnunet_active.workspace import Workspace
 
     name = dataset_name(args.dataset)
     raw, folder = raw_folder(name), preprocessed_folder(name)
     plans_file = folder / f"{args.plans}.json"
     if not plans_file.is_file():
-        commands = Commands(name, args.configuration, args.plans)
+        commands = Commands(name, args.configuration or "", args.plans)
         raise MissingInput(
             f"{plans_file} was not found; make it with '{commands.plan()}', or take plans of nnU-Net's own with -p "
             f"({commands.plan_with_nnunet()})."
         )
+    workspace = Workspace(name, configuration=args.configuration, plans_name=args.plans)
+    workspace.tell_configuration(functools.partial(print, file=sys.stderr) if args.json else print)
+    args.configuration = workspace.configuration
     # nnU-Net takes the labels from the copy beside the plans; before any planning there is only the raw one
     dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
     store = CaseStore(folder, read_plans_file(plans_file), args.configuration)
@@ -99,8 +104,10 @@ def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingRepor
 
 def _next_command(args: argparse.Namespace, store: CaseStore) -> str:
     """``init`` before the first campaign; later it would be refused, and ``next`` knows what to do."""
+    from nnunet_active.data.campaign_files import campaign_files
+
     dataset = store.dataset_folder.name
-    begun = sorted((store.dataset_folder / "active").glob("fold_*/campaign.json"))
+    begun = [*campaign_files(store.dataset_folder)]
     if not begun:
         return Commands(dataset, args.configuration, args.plans).init()
-    return Commands(dataset, args.configuration, args.plans, begun[0].parent.name.removeprefix("fold_")).next()
+    return Commands(dataset, args.configuration, args.plans, begun[0]).next()

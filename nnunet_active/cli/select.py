@@ -37,7 +37,7 @@ _SCHEDULE = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to choose from, who asks, how, how many; all but ``-d`` can be left away once there is a campaign."""
     arguments.add_dataset(parser)
-    arguments.add_configuration(parser, required=False)
+    arguments.add_configuration(parser)
     arguments.add_plans(parser, of_campaign=True)
     arguments.add_fold(parser)
     add_model(parser)
@@ -176,9 +176,7 @@ def _run(args: argparse.Namespace, crew: Ranks | None = None) -> int:
             print(*_lines(args, result), sep="\n", flush=True)
 
     place = HandOff(args.output, args.copy)
-    options = _options(args, log)
-    if crew is not None:
-        options = replace(options, ranks=crew)
+    options = _options(args, log) if crew is None else replace(_options(args, log), ranks=crew)
     result = select(options, args.dry_run, args.more, args.in_training, place, log, show)
     return 1 if result.problems else 0
 
@@ -188,6 +186,7 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     from nnunet_active.data.patients import Patients
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.target_preparation import SelectOptions
+    from nnunet_active.workspace import Workspace
 
     settings = {name: value for name in (*_SCHEDULE, "folds") if (value := getattr(args, name)) is not None}
     settings |= arguments.slice_settings(args)
@@ -195,8 +194,11 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
         settings["groups"] = Patients.given(args.groups).to_json()
     if args.recipe is not None:
         settings["fine_tuning"] = recipe(args.recipe)
+    dataset = dataset_name(args.dataset)
+    if args.model is None:  # else that of the model is taken
+        Workspace(dataset, args.fold, args.configuration, args.plans).tell_configuration(log)
     return SelectOptions(
-        dataset=dataset_name(args.dataset),
+        dataset=dataset,
         configuration=args.configuration,
         plans=args.plans,
         fold=args.fold,
@@ -271,11 +273,8 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
     if result.problems:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
     if result.outcome == "scored":
-        return [
-            *lines,
-            "",
-            "Once all parts are there, the same command without -num_parts and -part_id chooses among all cases.",
-        ]
+        then = "Once all parts are there, the same command without -num_parts and -part_id chooses among all cases."
+        return [*lines, "", then]
     if (step := _next(result)) is None:
         return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
     if step.kind == "train":

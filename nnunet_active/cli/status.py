@@ -27,11 +27,14 @@ def run(args: argparse.Namespace) -> int:
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
     trainings = trainings_of(campaign, results_root())
     answer, bound = newest_answer(trainings, campaign), newest_certificate(trainings, campaign)
-    status = campaign_status(campaign)
     forecast = forecast_sentences(campaign)
     if args.json:
-        print(json.dumps({"answer": answer, "certificate": bound, "forecast": forecast, **status}, indent=2))
+        print(
+            json.dumps(
+                {"answer": answer, "certificate": bound, "forecast": forecast, **campaign_status(campaign)}, indent=2
+            )
+        )
     else:
         said = [sentence for sentence in (answer, bound, *forecast) if sentence]
-        print(*([*said, ""] if said else []), format_status(status), sep="\n")
+        print(*([*said, ""] if said else []), format_status(campaign), sep="\n")
     return 0

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", dest="output", type=Path, required=True, metavar="FILE.npz", help="the summary, e.g. source_summary.npz"
     )
-    arguments.add_configuration(parser, required=False)
+    arguments.add_configuration(parser)
     parser.add_argument(
         "-f",
         dest="fold",

@@ -6,6 +6,7 @@ from datetime import datetime
 from hashlib import blake2b
 from pathlib import Path
 
+from nnunet_active.data.campaign_files import campaign_files
 from nnunet_active.util.atomic import copy_file
 
 REPLACED_LABELS = "replaced_labels"  # in a campaign's folder
@@ -32,5 +33,5 @@ def keep_for_campaigns(file: Path, dataset_folder: Path, case: str, ending: str)
         case: identifier.
         ending: of the file.
     """
-    for campaign in (dataset_folder / "active").glob("fold_*/campaign.json"):
+    for campaign in campaign_files(dataset_folder).values():
         keep_copy(file, campaign.parent / REPLACED_LABELS, case, ending)

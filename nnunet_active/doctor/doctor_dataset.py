@@ -17,7 +17,7 @@ from nnunet_active.models.source_model import carry_over
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.nnunet_paths import dataset_name, raw_root
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.util.errors import ActiveError, MissingInput
+from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.workspace import Workspace
 
 
@@ -57,16 +57,10 @@ class _Target(Workspace):
 
     @cached_property
     def configuration(self) -> str:
-        """That of the campaign, where it is one of these plans, else the only one of the plans."""
-        if self.named_configuration:
-            return self.named_configuration
-        with contextlib.suppress(ActiveError):
-            if self.found_campaign is not None and self.found_campaign.plans == self.plans_name:
-                return self.found_campaign.configuration
-        found = list(self.plans["configurations"])
-        if len(found) != 1:
-            raise MissingInput(f"The plans {self.plans_name} hold {', '.join(found) or 'nothing'}; choose one with -c.")
-        return found[0]
+        """As ever; a damaged campaign is a finding, not an end."""
+        with contextlib.suppress(CampaignError):
+            return super().configuration
+        return self.only_configuration
 
     def check_raw(self) -> Iterator[Check]:
         raw = self.raw
@@ -222,12 +216,10 @@ class _Target(Workspace):
             return
         settings = campaign.settings
         get_strategy(settings.strategy, **settings.strategy_options)
-        by_select = any(one.made_by == "select" for one in campaign.rounds)
-        rounds = rounds_in_words(len(campaign.rounds), None if by_select else settings.queries)
         yield Check(
             "campaign",
             "ok",
-            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {rounds}, "
+            f"fold {self.fold}, {settings.strategy}, oracle {settings.oracle}: {rounds_in_words(campaign)}, "
             f"{len(campaign.labelled())} cases labelled, {len(campaign.val)} held out",
         )
         if (campaign.plans, campaign.configuration) != (self.plans_name, self.configuration):

@@ -16,6 +16,13 @@ from nnunet_active.util.errors import ActiveError
 
 FINAL, LATEST, PREVIOUS = "checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_previous.pth"
 """nnU-Net's names of the finished training's and of the current one's; ours of a finished one that makes way for the next."""
+BEST = "checkpoint_best.pth"
+"""nnU-Net's name of the one whose validation was the best so far."""
+
+
+def damaged(where: str) -> str:
+    """The beginning of a sentence about a checkpoint that cannot be read."""
+    return f"{where} cannot be read, it is truncated or is not a checkpoint"
 
 
 def checkpoint_record(file: Path) -> dict[str, Any]:
@@ -26,6 +33,8 @@ def checkpoint_record(file: Path) -> dict[str, Any]:
     """
     if (content := _without_weights(file)) is not None:
         return content
+    if _is_cut_off(file):
+        raise ActiveError(f"{damaged(str(file))}; copy it again from the trained model.")
     from nnunet_active.nnunet.safe_checkpoint import load_checkpoint  # not above, see the head of this file
 
     return load_checkpoint(file, str(file), mmap=True)
@@ -67,6 +76,15 @@ class _WithoutTensors(PlainUnpickler):
 
 def _nothing(*_: Any) -> None:
     """In place of a tensor, a device or a type of PyTorch's."""
+
+
+def _is_cut_off(file: Path) -> bool:
+    """Whether a file is neither a whole zip nor a pickle, as which PyTorch wrote checkpoints before 1.6."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(1) != b"\x80" and not zipfile.is_zipfile(file)
+    except OSError:  # whoever reads it whole says why it cannot be opened
+        return False
 
 
 def _without_weights(file: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_active.nnunet.checkpoint_record import damaged
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, UnsafeCheckpoint
 
 
@@ -50,14 +51,14 @@ def load_checkpoint(
         UnsafeCheckpoint: the file holds objects other than tensors, numbers and text, and ``trust`` is False.
         ActiveError: the file is damaged, or is not a checkpoint of nnU-Net v2.
     """
-    damaged = f"{where} cannot be read, it is truncated or is not a checkpoint; copy it again from the trained model"
+    broken = f"{damaged(where)}; copy it again from the trained model"
     try:
         with torch.serialization.safe_globals(_numpy_globals()):
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         foreign = _foreign_objects(file, str(error))
         if not foreign:
-            raise ActiveError(f"{damaged}.") from error
+            raise ActiveError(f"{broken}.") from error
         if not trust:
             raise UnsafeCheckpoint(
                 f"{where} holds objects other than weights and numbers ({foreign}), and reading them can run code that "
@@ -66,7 +67,7 @@ def load_checkpoint(
         content = _load_trusted(file, where)
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise ActiveError(
-            f"{damaged} ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
+            f"{broken} ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("network_weights"), dict):
         raise ActiveError(f'{where} is not a checkpoint of nnU-Net v2: it holds no "network_weights".')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_round import PROBABILITY, Round, was_drawn
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.scoring.modality import ModalityElection
 from nnunet_active.strategies.base import Selection
@@ -38,19 +38,21 @@ def worklist_table(
     elections: dict[str, ModalityElection],
     channel_names: Sequence[str],
     slices: Mapping[str, SliceRequest],
+    drawn: bool = False,
 ) -> pd.DataFrame:
     """One row per pick, for the annotator: which channel to open first, how well each one alone agrees, and which slices are asked for.
 
-    Slices are counted from 1; ``slices`` is empty where whole cases are asked for.
+    Slices are counted from 1; ``slices`` is empty where whole cases are asked for. ``drawn``: the utility is chance, so that the
+    probability stands in its place, where it is known.
     """
     rows: list[dict[str, Any]] = []
     for rank, case in enumerate(selection.picks, 1):
         election = elections[case]
         row: dict[str, Any] = {"rank": rank, "case": case, "open_first": channel_names[election.channel]}
         row.update({f"dice_{name}_alone": dice for name, dice in zip(channel_names, election.dice, strict=True)})
-        for column in ("foreground_mm3", "mean_entropy", "utility"):
+        for column in ("foreground_mm3", "mean_entropy", PROBABILITY if drawn else "utility"):
             if column in table:
-                row[column] = table.loc[case, column]
+                row[column.removeprefix("component_")] = table.loc[case, column]
         if case in slices:
             row["axis"] = slices[case].axis
             row["slices"] = " ".join(str(index + 1) for index in slices[case].slices)
@@ -93,6 +95,7 @@ def election_details(elections: Mapping[str, ModalityElection], channel_names: S
 def describe_round(made: Round) -> list[str]:
     """What was asked for and why, in a few lines."""
     selection, scores = made.selection(), made.scores()
+    drawn = was_drawn(selection, scores)
     lines = [
         f"Query {made.number} before epoch {made.epoch}: '{selection['strategy']}' chose {len(made.requested)} of "
         f"{selection['candidates']} cases in {selection['seconds']} s"
@@ -108,5 +111,6 @@ def describe_round(made: Round) -> list[str]:
         first = f"; open {election['name']} first" if stands_out(election) else "; no channel stands out"
         which = f"; {made.slices[case].words()}" if case in made.slices else ""
         why = f" ({', '.join(parts)})" if parts else ""
-        lines.append(f"  {case}: utility {row['utility']:.4g}{why}{first}{which}")
+        chosen = f"drawn{why}" if drawn else f"utility {row['utility']:.4g}{why}"
+        lines.append(f"  {case}: {chosen}{first}{which}")
     return lines + [f"  note: {note}" for note in selection["notes"]]

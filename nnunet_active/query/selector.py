@@ -126,7 +126,7 @@ def propose(
             "set_aside": scored.problems,
             "seconds": round(perf_counter() - start, 2),
         }
-        worklist = worklist_table(selection, table, elections, channel_names, choice.requests)
+        worklist = worklist_table(selection, table, elections, channel_names, choice.requests, drawn)
         return Proposal(asked.number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
 
     return ranks.decide(choose)

@@ -232,6 +232,9 @@ def _why(known: Mapping[str, Any], query: Query) -> list[str]:
     words = f"Asked for in round {query.number} ({order}) by the strategy {known['strategy']}"
     if known["must_include"]:
         return [f"{words}, because the user named it."]
+    if known["drawn"]:
+        chance = next((factor["value"] for factor in known["factors"] if factor["name"] == "probability"), None)
+        return [f"{words}, which drew it{'' if chance is None else f' with probability {as_text(chance)}'}."]
     if known["utility"] is None:
         return [words + "."]
     rank = known["utility_rank"]

@@ -35,7 +35,7 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
     selection, scores = query.selection, query.scores
     shown = scores.head(len(one.requested) + NEXT_BEST)
     columns = [
-        _column("utility", "what the strategy ranks by; higher is chosen first"),
+        *([] if query.drawn else [_column("utility", "what the strategy ranks by; higher is chosen first")]),
         *(_column(name, meaning(name.removeprefix("component_"))) for name in query.components()),
     ]
     if metric and "foreground_mm3" in scores.columns:

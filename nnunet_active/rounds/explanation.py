@@ -24,7 +24,6 @@ from nnunet_active.util.errors import MissingInput
 _NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
 _CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case
 
-
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -80,6 +79,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "must_include": case in selection.get("must_include", ()),
         "utility": _number(row["utility"]),
         "utility_rank": _rank(scores["utility"], case),
+        "drawn": query.drawn,
         "chance": query.chance,
         "steps": _steps(selection["utilities"], requested, case),
         "factors": factors,
@@ -202,14 +202,15 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
     if "set_aside" in entry:
         return [f"Round {entry['round']}: {entry['set_aside']}"]
     head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
-    utility = f"utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    ranked = f": utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
+    utility = "" if entry["drawn"] else ranked
     if entry["position"]:
         order = f"choice {entry['position']} of {entry['asked_for']}" if entry["asked_for"] > 1 else "the only choice"
-        lines = [f"{head}{case} was chosen ({order}): {utility}."]
+        lines = [f"{head}{case} was chosen ({order}){utility}."]
         if entry["must_include"]:
-            lines.append("  It was included because the user asked for it, whatever its utility.")
+            lines.append("  It was included because the user asked for it.")
     else:
-        lines = [f"{head}{case} was not chosen: {utility}."]
+        lines = [f"{head}{case} was not chosen{utility}."]
     lines += [*_step_lines(entry), *_reason_lines(entry)]
     for title, name in (("What the strategy looked at", "factors"), ("What the network said", "scores")):
         if entry[name]:
@@ -237,6 +238,8 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
 
 def _step_lines(entry: Mapping[str, Any]) -> list[str]:
     steps, chance = entry["steps"], entry["chance"]
+    if entry["drawn"]:
+        return ["  Chance decides: the cases are drawn."]
     lines = ["  Chance decides: the utility holds a random number."] if chance else []
     for before, after in pairwise(steps):
         if not chance and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
@@ -245,11 +248,8 @@ def _step_lines(entry: Mapping[str, Any]) -> list[str]:
                 f"{_short(after['utility'])}: part of what it could teach is covered."
             )
     if entry["position"] is None and steps and steps[-1]["utility_of_pick"] is not None:
-        last = steps[-1]
-        lines.append(
-            f"  At the last choice it had {_short(last['utility'])}; {last['picked']}, which was taken, had "
-            f"{_short(last['utility_of_pick'])}."
-        )
+        at, pick, its = (steps[-1][name] for name in ("utility", "picked", "utility_of_pick"))
+        lines.append(f"  At the last choice it had {_short(at)}; {pick}, which was taken, had {_short(its)}.")
     return lines
 
 

@@ -15,7 +15,7 @@ from nnunet_active.annotation.archive import Archive
 from nnunet_active.annotation.handoff import write_handoff
 from nnunet_active.annotation.records import HANDOFF_FILE, AskedSlices, HandoffCase, read_handoff
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_round import PROBABILITY, Round
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import distinct_channel_names
 from nnunet_active.data.ignore_label import require_ignore_value
@@ -179,9 +179,9 @@ def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -
     row = query.scores.loc[case]
     election = query.selection["dominant_modality"].get(case, {})
     facts: dict[str, Any] = {"round": query.number, "strategy": query.selection.get("strategy") or "not known"}
-    for name in ("utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
+    for name in (PROBABILITY if query.drawn else "utility", "foreground_mm3", "mean_entropy", "minutes", "objects"):
         if name in row and pd.notna(row[name]):
-            facts[name] = float(row[name])
+            facts[name.removeprefix("component_")] = float(row[name])
     names, channel = distinct_channel_names(raw.dataset_json), election.get("channel")
     # a name that two channels have says too little; rounds of earlier versions noted no other
     if isinstance(channel, int) and 0 <= channel < len(names) and election.get("name") not in names:

@@ -16,7 +16,6 @@ from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
 from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
-from nnunet_active.util.errors import MissingInput
 from nnunet_active.workspace import Workspace
 
 
@@ -70,12 +69,9 @@ def next_step(workspace: Workspace) -> NextStep:
 
 
 def _before_the_campaign(workspace: Workspace) -> NextStep:
-    raw, plans_file, configuration = workspace.raw, workspace.plans_file, workspace.named_configuration
-    planned = list(workspace.plans["configurations"]) if plans_file.is_file() else []
-    if configuration is None:
-        if len(planned) > 1:
-            raise MissingInput(f"{plans_file} plans {', '.join(planned)}; name one of them with -c.")
-        configuration = planned[0] if planned else ""  # the source model's
+    raw = workspace.raw
+    planned = list(workspace.plans["configurations"]) if workspace.plans_file.is_file() else []
+    configuration = workspace.configuration if planned else workspace.named_configuration or ""  # the source model's
     commands = Commands(raw.name, configuration, workspace.plans_name, workspace.fold)
     state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
     head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {workspace.fold}."
@@ -137,7 +133,10 @@ def _of_campaign(workspace: Workspace) -> NextStep:
         step = NextStep("ingest", commands.ingest(), why)
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
-    why = (head, *step.why)
+    # while a training is under way, it may just be writing its checkpoint
+    stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
+    broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]
+    why = (head, *step.why, *broken)
     answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 
@@ -210,12 +209,12 @@ def _with_labels(
     untrained = {}
     for fold in covered_folds(campaign):
         if not any(one.fold == fold for one in knowing):
-            newest = next((one for one in trainings if one.fold == fold and one.finished), None)
-            verdict = missed_labels(campaign, newest) if newest else None
+            of_fold = [one for one in trainings if one.fold == fold]
+            verdict = next((missed_labels(campaign, one) for one in of_fold if one.finished), None)
             missing = verdict.missing if verdict else tuple(labels_to_train_on(campaign, fold))
             note = (verdict.note,) if verdict and verdict.note else ()
             why = f"No model of fold {fold} was trained on {_short(missing)} yet."
-            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, newest)
+            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, next(iter(of_fold), None))
     # between rounds the campaign's own fold is enough to ask; in the end every fold of a cross-validation is wanted
     wanted = covered_folds(campaign)[: None if campaign.exhausted or not pool else 1]
     for fold in wanted:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.source_model import source_folder
@@ -46,7 +47,7 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     _keep_source(prepared, save, log)
     made_by = "init" if in_training else "select"
     draft = draft_campaign(workspace.place, settings_of(options, in_training), made_by=made_by, cases=workspace.stored)
-    if save and (draft.place.campaign_folder / "campaign.json").is_file():
+    if save and campaign_file(workspace.folder, workspace.fold).is_file():
         # another call began one since this one looked: go on with it, as with any that is there
         workspace.campaign = Campaign.open(workspace.folder, workspace.fold)
         check_unchanged(workspace.campaign, options)

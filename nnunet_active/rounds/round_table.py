@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_round import Round, was_drawn
 from nnunet_active.query.query_tables import stands_out
 from nnunet_active.rounds.time_budget import SliceMinutes
 
 if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
     from nnunet_active.query.selector import Proposal
 
-PROBABILITY, NOISE = "component_probability", "component_noise"
-"""The columns of strategies that draw, with which probability, and of those that add noise to what they rank by."""
+NOISE = "component_noise"
+"""The column of strategies that add noise to what they rank by."""
 
 SHOWN = 10
 """Candidates in the table besides the chosen ones."""
@@ -58,9 +58,8 @@ class Query:
 
     @property
     def drawn(self) -> bool:
-        """Whether the strategy draws: the utility is then chance, and its rank says nothing to a reader."""
-        # not every draw has a probability that is known; older rounds do not say otherwise that they were drawn
-        return self.selection.get("drawn", PROBABILITY in self.scores)
+        """See :func:`~nnunet_active.campaign.campaign_round.was_drawn`."""
+        return was_drawn(self.selection, self.scores)
 
     @property
     def chance(self) -> bool:

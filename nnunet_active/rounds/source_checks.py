@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from nnunet_active.data.campaign_files import campaign_files
 from nnunet_active.models.source_model import SourceModel, find_source, source_folder
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.util.errors import ActiveError, CampaignError
@@ -51,7 +52,7 @@ def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
         return []
     others = [
         fold
-        for fold in _folds_with_a_campaign(workspace)
+        for fold in campaign_files(workspace.folder)
         if fold != workspace.fold and _same_place(workspace, Workspace(workspace.dataset, fold))
     ]
     if others:
@@ -80,12 +81,6 @@ def _is_same_model(one: SourceModel, other: SourceModel) -> bool:
         return json.dumps([model.plans, model.dataset_json], sort_keys=True)
 
     return text(one) == text(other)
-
-
-def _folds_with_a_campaign(workspace: Workspace) -> list[str]:
-    files = (workspace.folder / "active").glob("fold_*/campaign.json")
-    names = [file.parent.name.removeprefix("fold_") for file in files]
-    return sorted(name for name in names if name == "all" or name.isdecimal())
 
 
 def _same_place(one: Workspace, other: Workspace) -> bool:

@@ -119,8 +119,8 @@ def open_workspace(options: SelectOptions) -> Workspace:
             f"{campaign.settings.folds} folds; use -f {campaign.fold}."
         )
     for flag, wanted, there in (
-        ("-c", options.configuration, campaign.configuration),
         ("-p", options.plans, campaign.plans),
+        ("-c", options.configuration, campaign.configuration),
     ):
         if wanted is not None and wanted != there:
             raise CampaignError(

@@ -14,8 +14,16 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME
-from nnunet_active.nnunet.checkpoint_record import FINAL, LATEST, PREVIOUS, checkpoint_record, latest_is_newer
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.nnunet.checkpoint_record import (
+    BEST,
+    FINAL,
+    LATEST,
+    PREVIOUS,
+    checkpoint_record,
+    damaged,
+    latest_is_newer,
+)
+from nnunet_active.util.errors import ActiveError, UnsafeCheckpoint
 from nnunet_active.util.moments import for_people, seconds_of
 
 
@@ -180,8 +188,11 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
     }
     try:
         content = checkpoint_record(file)
-    except ActiveError as error:
+    except UnsafeCheckpoint as error:  # nnU-Net's own reader takes it, so that --c goes on
         return Training(**known, problem=str(error))
+    except ActiveError as error:
+        problem = str(error) if known["finished"] else _cannot_go_on(file)
+        return Training(**{**known, "resumable": False}, problem=problem)
     record, log = content.get("nnunet_active"), content.get("logging")
     labelled = record.get("labelled") if isinstance(record, dict) else None
     labels = record.get("labels") if isinstance(record, dict) else None
@@ -195,3 +206,21 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         labelled=tuple(labelled) if labelled is not None else None,
         labels=tuple(labels) if labels is not None else None,
     )
+
+
+def _cannot_go_on(latest: Path) -> str:
+    """What to do about a training that was stopped and whose latest checkpoint is damaged."""
+    anew = f"{damaged(str(latest))}; start that training again without --c"
+    best, final, previous = (latest.with_name(name) for name in (BEST, FINAL, PREVIOUS))
+    # --c takes a final one before all others, and a best one may be that of the training before
+    if (
+        final.is_file()
+        or not best.is_file()
+        or (previous.is_file() and best.stat().st_mtime <= previous.stat().st_mtime)
+    ):
+        return f"{anew}."
+    try:
+        checkpoint_record(best)
+    except ActiveError:
+        return f"{anew}."
+    return f"{anew}, or move the file away: the same command with --c then goes on from {BEST}, an earlier epoch."

@@ -20,12 +20,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from nnunet_active.campaign.campaign_round import Round
+from nnunet_active.campaign.campaign_round import PROBABILITY, Round
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import Log
 
 CAP = 2.0
-PROBABILITY, PART = "component_probability", "component_cluster"
+PART = "component_cluster"
 
 
 def weights_of(rarities: pd.Series) -> pd.Series:

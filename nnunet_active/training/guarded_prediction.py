@@ -31,7 +31,7 @@ class PredictOptions:
     Attributes:
         images, output: folders.
         dataset: number or name.
-        configuration: nnU-Net configuration.
+        configuration: nnU-Net configuration; None: the campaign's, or the only one that can be meant.
         plans: plans identifier; None: the campaign's, or the default one.
         trainer: class name; None: the one that the campaign's commands name.
         folds: numbers as text, or ``all``.
@@ -45,7 +45,7 @@ class PredictOptions:
     images: Path
     output: Path
     dataset: str
-    configuration: str
+    configuration: str | None
     plans: str | None
     trainer: str | None
     folds: Sequence[str]
@@ -73,7 +73,7 @@ def predict_guarded(options: PredictOptions) -> list[str]:
         Workspace(dataset_name(options.dataset), fold, options.configuration, options.plans) for fold in options.folds
     ]
     first = workspaces[0]
-    name = f"{options.trainer or first.trainer}__{first.plans_name}__{options.configuration}"
+    name = f"{options.trainer or first.trainer}__{first.plans_name}__{first.configuration}"
     model = results_root() / first.dataset / name
     files = [model / f"fold_{fold}" / options.checkpoint for fold in options.folds]
     contents = [check_is_adapted(file) for file in files]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, case_files
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.nnunet.window import Window
@@ -96,6 +96,9 @@ class Comparison:
         self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
         self.origin = origin
+        self._seen: dict[
+            tuple[Path, str], tuple[list, str, bool]
+        ] = {}  # a label is read again only if its file has changed
         self.table = self.ranks.decide(self._read)
 
     def _read(self) -> pd.DataFrame:
@@ -131,14 +134,13 @@ class Comparison:
     def _changed(self) -> set[tuple[str, str, str]]:
         """Kind, case and reference of rows whose label was corrected."""
         found = set()
-        ignore = self.labels.get("ignore")
         rows = self.table[["kind", "case", "reference"]].drop_duplicates()
         for (kind, case), of_case in rows.groupby(["kind", "case"]):
             try:
-                label, now = self.reference(case, kind)
+                now, in_part = self._as_it_is(case, kind)
             except BadCase:
                 continue  # whoever trains on it says so
-            if ignore is None or not (label == ignore).any():
+            if not in_part:
                 found |= {(kind, case, one) for one in of_case["reference"] if one != now}
         return found
 
@@ -209,8 +211,21 @@ class Comparison:
         Raises:
             BadCase: its files cannot be read.
         """
-        label = np.ascontiguousarray(read_label_map(self.store.folder if kind == HELD_OUT else self.known, case)[0])
+        label = np.ascontiguousarray(read_label_map(self._folder(kind), case)[0])
         return label, hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
+
+    def _folder(self, kind: str) -> Path:
+        return self.store.folder if kind == HELD_OUT else self.known
+
+    def _as_it_is(self, case: str, kind: str) -> tuple[str, bool]:
+        """The fingerprint of a label, and whether it is one of slices alone."""
+        key, files = (self._folder(kind), case), [one[0] for one in case_files(self._folder(kind), case, True)]
+        state = [(status.st_size, status.st_mtime_ns) for file in files if file.is_file() and (status := file.stat())]
+        if key not in self._seen or self._seen[key][0] != state:
+            label, fingerprint = self.reference(case, kind)
+            ignore = self.labels.get("ignore")
+            self._seen[key] = state, fingerprint, ignore is not None and bool((label == ignore).any())
+        return self._seen[key][1:]
 
     def _dice(self, window: Window, case: str, kind: str, known: dict) -> tuple[str, dict[str, float | None]]:
         reference, digest = self.reference(case, kind)

@@ -119,7 +119,8 @@ class Ranks:
             outcome[0] = action()
         except Exception as error:  # else the other ranks would wait for ever
             outcome[1] = error
-        outcomes = self.gather(self._sendable(outcome))
+        sent = self.gather(self._packed(outcome))
+        outcomes = [_unpacked(one, rank) for rank, one in enumerate(sent)]
         for _, error in outcomes:
             if error is not None:
                 raise error
@@ -137,25 +138,39 @@ class Ranks:
         if not self.shared:
             return action()
         outcome: list[Any] = [None, None]
+        sent = [b""]
         if self.rank == 0:
             try:
                 outcome[0] = action()
             except BaseException as error:  # else the other ranks would wait for ever
                 outcome[1] = error
-            outcome = self._sendable(outcome)
-        distributed.broadcast_object_list(outcome, src=0)
-        if outcome[1] is not None:
-            raise outcome[1]
-        return outcome[0]
+            sent = [self._packed(outcome)]
+        distributed.broadcast_object_list(sent, src=0)
+        result, error = _unpacked(sent[0], 0)
+        if error is not None:
+            raise error
+        return result
 
-    def _sendable(self, outcome: list[Any]) -> list[Any]:
+    def _packed(self, outcome: list[Any]) -> bytes:
         """A result and an error, or that they cannot be sent: the sending itself would fail on one side."""
         try:
-            pickle.loads(pickle.dumps(outcome))
-        except Exception:
+            packed = pickle.dumps(outcome)
+            if (
+                outcome[1] is not None
+            ):  # one whose class takes other arguments cannot be read, and its text would be lost
+                pickle.loads(packed)
+            return packed
+        except Exception:  # pickle raises quite different things
             what = outcome[1] if outcome[1] is not None else outcome[0]
-            return [None, RuntimeError(f"rank {self.rank} cannot tell the other processes of {what!r}")]
-        return outcome
+            return pickle.dumps([None, RuntimeError(f"rank {self.rank} cannot tell the other processes of {what!r}")])
+
+
+def _unpacked(sent: bytes, rank: int) -> list[Any]:
+    """What a rank sent; also on that rank itself, so that what cannot be read fails on all of them alike."""
+    try:
+        return pickle.loads(sent)
+    except Exception as error:
+        return [None, RuntimeError(f"rank {rank} cannot tell the other processes of its outcome: {error}")]
 
 
 def all_are_leaving(seconds: float = PATIENCE) -> bool:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import tiny_source
 from tiny_benchmark import configuration, tiny_benchmark
 from tiny_target import NAME, PLANS, make_target
 
@@ -56,6 +57,16 @@ def test_a_source_model_for_a_benchmark_that_was_begun_without_changes_nothing(n
     with pytest.raises(CampaignError, match="not begun on Dataset902_TinyTarget with -m; leave -m away"):
         prepare_benchmark(configuration(), nnunet_folders / "benchmark", nnunet_folders / "model")
     assert tiny_benchmark(nnunet_folders).target == begun.target
+
+
+def test_another_source_model_than_the_one_that_a_benchmark_was_begun_with_is_refused(nnunet_folders: Path):
+    made = make_target(nnunet_folders)
+    begun = prepare_benchmark(configuration(), nnunet_folders / "benchmark", made.model)
+    other = tiny_source.write_trained(tiny_source.source_model(seed=9), nnunet_folders / "other", fold="2")
+    said = rf"begun with another source model \(.*, fold 0\) than {other}.*, fold 2; leave -m away .* use another folder with -o"
+    with pytest.raises(CampaignError, match=said):
+        prepare_benchmark(configuration(), nnunet_folders / "benchmark", other)
+    assert prepare_benchmark(configuration(), nnunet_folders / "benchmark", made.model) == begun
 
 
 def test_folds_are_nnunets_or_those_of_a_file_and_never_test_on_the_pool(nnunet_folders: Path, tmp_path: Path):

@@ -23,6 +23,7 @@ from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.campaign_state import FORMAT
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.util.errors import CampaignError, MissingInput
 
 CASES = [f"case_{i:02d}" for i in range(10)]
@@ -65,7 +66,7 @@ def order(number: int, candidates: list[str]) -> list[str]:
 
 def train(folder: Path, fold: str = "0") -> None:
     """What a training does with a campaign; run again, it goes on where it was."""
-    started = (Campaign.folder_of(folder, fold) / "campaign.json").is_file()
+    started = campaign_file(folder, fold).is_file()
     campaign = Campaign.open(folder, fold) if started else create(folder, fold)
     with campaign.lock():
         for epoch in range(campaign.settings.epochs):
@@ -583,7 +584,7 @@ def test_a_name_that_leads_out_of_the_folders_is_refused_wherever_it_stands(tmp_
 
 def test_a_campaign_file_of_another_fold_is_not_taken_for_this_one(tmp_path):
     campaign = create(tmp_path, "1")
-    shutil.copytree(campaign.folder, Campaign.folder_of(tmp_path, 0))
+    shutil.copytree(campaign.folder, campaign_file(tmp_path, 0).parent)
     with pytest.raises(CampaignError, match=r"campaign\.json is that of fold 1"):
         Campaign.open(tmp_path, 0)
 

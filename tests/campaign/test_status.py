@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from tiny_campaign import begin
+from tiny_rounds import mark_drawn
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
@@ -58,6 +59,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
             "labelled": True,
             "declined": False,
             "utility": 2.0,
+            "drawn": False,
             "rank_of": 3,
             "components": {"uncertainty": 0.5, "density": 4.0},
             "open_first": "FLAIR",
@@ -70,6 +72,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
             "labelled": False,
             "declined": False,
             "utility": 1.0,
+            "drawn": False,
             "rank_of": 2,
             "components": {"uncertainty": 0.125},  # it has no density here
             "open_first": "T1ce",
@@ -95,7 +98,7 @@ def test_the_status_holds_plain_values_for_every_request(after_two_rounds):
 
 
 def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(after_two_rounds):
-    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    lines = format_status(after_two_rounds).splitlines()
     assert lines[0] == (
         "Dataset204_GliomaTarget 3d_fullres fold 0 (nnUNetActivePlans): mmacts, oracle retrospective, round 2 of 3, budget 3"
     )
@@ -107,6 +110,15 @@ def test_the_text_says_where_the_campaign_stands_and_why_each_case_was_chosen(af
     ]
 
 
+def test_the_utility_of_a_draw_is_not_shown_since_that_would_be_chance(after_two_rounds):
+    mark_drawn(after_two_rounds.rounds[0])
+    rows = [line.split() for line in format_status(after_two_rounds).splitlines()[4:]]
+    assert rows[0] == ["1", "epoch", "0", "b", "there", "FLAIR", "0.5", "4"]
+    assert rows[1] == ["2", "epoch", "10", "001", "waiting", "T1ce", "0.125", "1"]
+    mark_drawn(after_two_rounds.rounds[1])
+    assert "utility" not in format_status(after_two_rounds)
+
+
 def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_plan(after_two_rounds):
     for number in (1, 2):
         content = RoundContent(
@@ -115,13 +127,13 @@ def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_
         after_two_rounds.append_round(content, made_by="select")
     status = campaign_status(after_two_rounds)
     assert (status["rounds_done"], status["rounds_planned"]) == (4, 4)
-    assert ", 4 rounds, " in format_status(status).splitlines()[0]
+    assert ", 4 rounds, " in format_status(after_two_rounds).splitlines()[0]
 
 
 def test_before_the_first_query_the_text_says_so(campaign):
     status = campaign_status(campaign)
     assert status["cases"] == [] and status["rounds_done"] == 0
-    assert format_status(status).endswith("No query has been made yet.")
+    assert format_status(campaign).endswith("No query has been made yet.")
 
 
 def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_rounds):
@@ -132,7 +144,7 @@ def test_rounds_between_trainings_and_declined_cases_are_told_apart(after_two_ro
     utilities = pd.DataFrame([table["utility"]])
     content = RoundContent(["c"], table, utilities, pd.DataFrame({"case": ["c"]}), {}, details)
     after_two_rounds.append_round(content, made_by="select")
-    lines = format_status(campaign_status(after_two_rounds)).splitlines()
+    lines = format_status(after_two_rounds).splitlines()
     assert lines[0].endswith("3 rounds, budget 4")
     assert lines[-2].split()[:5] == ["2", "epoch", "10", "001", "declined"]
     assert lines[-1].split()[:4] == ["3", "between", "c", "waiting"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tiny_target import NAME, make_target
+from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.cli.main import main
 
@@ -86,7 +86,8 @@ def test_cluster_options_that_cannot_be_used_are_one_sentence(
 def test_a_benchmark_without_a_configuration_is_told_which_flag_names_it(
     nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
 ):
-    make_target(nnunet_folders)
+    target = make_target(nnunet_folders)
+    (target.preprocessed / f"{PLANS}.json").unlink()
     assert main(["benchmark", "-o", str(nnunet_folders / "out"), "-d", "902", "--strategies", "random"]) == 2
     assert "'configuration'; name it with -c." in capsys.readouterr().err
 

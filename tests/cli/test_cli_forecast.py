@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_rounds import copy_of, make_once, start, trained
+from tiny_rounds import copy_of, make_once, plan_another, start, trained
 
 from nnunet_active.cli.main import main
 from nnunet_active.data.partly_labelled import read_label_map
@@ -135,6 +135,7 @@ def test_a_trainer_that_has_trained_nothing_is_one_line(target, capsys):
     assert err.count("\n") == 1 and "trained: nnUNetTrainerActive" in err
 
 
-def test_without_a_campaign_the_configuration_has_to_be_named(target, capsys):
+def test_without_a_campaign_one_of_several_configurations_has_to_be_named(target, capsys):
+    plan_another(target)
     assert main(["forecast", "-d", "902", "-device", "cpu"]) == 2
     assert "name the configuration with -c" in capsys.readouterr().err

@@ -128,7 +128,7 @@ def test_the_plans_of_the_source_model_are_the_default():
     assert (args.plans, args.fold, args.processes, args.device) == ("nnUNetActivePlans", "0", 2, None)
 
 
-@pytest.mark.parametrize("flags", ["-c 2d", "-d 204", "-d 204 -c 2d -device tpu"])
+@pytest.mark.parametrize("flags", ["-c 2d", "-d 204 -c 2d -device tpu"])
 def test_missing_and_impossible_flags_are_refused(flags, capsys):
     with pytest.raises(SystemExit):
         parser_of_all().parse_args(flags.split())

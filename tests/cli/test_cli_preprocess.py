@@ -7,6 +7,7 @@ from tiny_campaign import begin
 
 from nnunet_active.cli import preprocess
 from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.outputs import keep_aside
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def test_while_a_campaign_runs_the_next_command_is_not_another_init(folders, cap
     begin(folders[1], "2")
     assert run() == 0
     assert capsys.readouterr().out.rstrip().endswith("Next: nnunet_active next -d 901 -f 2")
+
+
+def test_after_a_campaign_was_set_aside_the_next_command_starts_one(folders, capsys):
+    keep_aside(begin(folders[1], "2").folder)
+    assert run() == 0
+    assert capsys.readouterr().out.rstrip().endswith("Next: nnunet_active init -d 901 -c 2d")
 
 
 def test_a_case_that_was_set_aside_is_printed_and_makes_the_exit_code_one(folders, capsys):

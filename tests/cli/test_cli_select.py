@@ -5,6 +5,7 @@ import shlex
 import shutil
 
 import pytest
+from tiny_rounds import plan_another
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
@@ -144,8 +145,16 @@ def test_a_mistake_is_one_line_and_exit_code_two(target, capsys, flags, said):
 
 
 def test_without_a_configuration_and_without_a_campaign_it_is_asked_for(target, capsys):
+    plan_another(target)
     assert main(["select", "-d", NAME, "-device", "cpu"]) == 2
-    assert "name the configuration with -c" in capsys.readouterr().err
+    assert "hold 3d_fullres, 2d: name the configuration with -c" in capsys.readouterr().err
+
+
+def test_without_a_configuration_the_only_one_is_taken_and_that_is_said(target, capsys):
+    assert main(["select", "-d", NAME, "-n", "1", "--strategy", "random", "-device", "cpu", "--dry-run"]) == 0
+    assert (
+        "Configuration: 3d_fullres, the only one in use with the plans nnUNetActivePlans.\n" in capsys.readouterr().out
+    )
 
 
 def test_several_folds_of_a_model_are_averaged_and_the_fold_flag_names_one_campaign(target, capsys):

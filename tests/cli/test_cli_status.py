@@ -22,7 +22,7 @@ def campaign(nnunet_folders) -> Campaign:
 @pytest.mark.parametrize("dataset", ["204", NAME])
 def test_the_status_is_printed_for_people_and_as_json_for_scripts(campaign, dataset, capsys):
     assert main(["status", "-d", dataset]) == 0
-    assert capsys.readouterr().out == format_status(campaign_status(campaign)) + "\n"
+    assert capsys.readouterr().out == format_status(campaign) + "\n"
     assert main(["status", "-d", dataset, "-f", "0", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "answer": "",

@@ -8,11 +8,11 @@ import pytest
 from tiny_dataset import write_image
 from tiny_target import NAME, PLANS, make_target
 
-from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.data.campaign_files import campaign_file
 from nnunet_active.doctor.doctor import Check
 from nnunet_active.doctor.doctor_dataset import examine_dataset
 from nnunet_active.util.log import silent
@@ -173,11 +173,20 @@ def test_a_campaign_that_waits_for_a_label_names_the_case(target):
     checks = examine()
     assert "campaign" not in dict(worse_than_ok(checks))  # a person is at work, nothing is wrong
     assert ": round 1 of 2, " in text(checks, "campaign")
-    campaign.append_round(
-        RoundContent(["case_3"], scores, scores.T, pd.DataFrame({"case": ["case_3"]})), made_by="select"
-    )
-    assert ": 2 rounds, " in text(examine(), "campaign")
     assert "waiting for the label of case_2" in text(checks, "campaign")
+
+
+def test_rounds_beyond_the_plan_are_counted_as_status_counts_them(target):
+    import pandas as pd
+
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), SETTINGS, log=silent)
+    scores = pd.DataFrame({"utility": [1.0] * 4}, index=[f"case_{number}" for number in range(2, 6)])
+    for case in scores.index[:3]:  # the second was declined, and another one asked for in its place
+        campaign.append_round(RoundContent([case], scores, scores.T, pd.DataFrame({"case": [case]})))
+    assert ": round 3 of 3, " in text(examine(), "campaign")
+    content = RoundContent(["case_5"], scores, scores.T, pd.DataFrame({"case": ["case_5"]}))
+    campaign.append_round(content, made_by="select")
+    assert ": 4 rounds, " in text(examine(), "campaign")
 
 
 def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is_a_problem(target):
@@ -185,7 +194,7 @@ def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is
     for file in target.store.folder.glob("case_0*"):
         file.unlink()
     assert "labelled cases that are not preprocessed: case_0" in text(examine(), "campaign")
-    file = Campaign.folder_of(target.preprocessed, "0") / "campaign.json"
+    file = campaign_file(target.preprocessed, "0")
     file.write_text(json.dumps({**json.loads(file.read_text()), "configuration": "2d"}))
     checks = examine()
     assert ("campaign", "problem") in worse_than_ok(checks)
@@ -193,7 +202,7 @@ def test_a_campaign_for_other_plans_or_a_case_that_lost_its_preprocessed_copy_is
 
 
 def test_a_damaged_campaign_is_a_problem(target):
-    folder = Campaign.folder_of(target.preprocessed, "0")
+    folder = campaign_file(target.preprocessed, "0").parent
     folder.mkdir(parents=True)
     (folder / "campaign.json").write_text("{")
     assert worse_than_ok(examine()) == [("campaign", "problem")]

@@ -51,6 +51,19 @@ def test_pytorch_is_not_imported_for_it(tmp_path):
     assert said == "['a', 'b'] False\n"
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 cut off", b"\0" * 5000])
+def test_pytorch_is_not_imported_for_a_damaged_one_either(tmp_path, content):
+    file = tmp_path / "checkpoint_latest.pth"
+    file.write_bytes(content)
+    code = "import sys; from pathlib import Path; from nnunet_active.nnunet.checkpoint_record import checkpoint_record as read\n"
+    code += "try: read(Path(sys.argv[1]))\nexcept Exception as error: print(error, 'torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True).stdout
+    assert (
+        said
+        == f"{file} cannot be read, it is truncated or is not a checkpoint; copy it again from the trained model. False\n"
+    )
+
+
 def test_a_file_of_pytorch_before_1_6_is_read_whole_where_that_can_be(tmp_path):
     file = tmp_path / "old.pth"
     torch.save({"network_weights": {"w": torch.zeros(2)}, "logging": {}}, file, _use_new_zipfile_serialization=False)

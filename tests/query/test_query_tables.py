@@ -41,6 +41,17 @@ def test_the_annotator_opens_the_elected_channel_first_and_sees_what_each_channe
     assert worklist["foreground_mm3"].tolist() == [20.0, 30.0]
 
 
+def test_the_worklist_of_a_draw_shows_the_probability_in_place_of_a_utility_that_is_chance(selection):
+    table = score_table(PoolScores(SCORES, {}, {}), selection, ["background", "tumour"])
+    elections = dict.fromkeys("bc", ModalityElection(0, (0.2, 0.7), True))
+    about = (elections, ["T1", "FLAIR"], {})
+    assert "utility" in worklist_table(selection, table, *about)
+    known = worklist_table(selection, table.assign(component_probability=0.25), *about, drawn=True)
+    assert known["probability"].tolist() == [0.25, 0.25] and "utility" not in known
+    unknown = worklist_table(selection, table, *about, drawn=True)
+    assert {"probability", "utility"}.isdisjoint(unknown)
+
+
 @pytest.mark.parametrize(
     ("dice", "decided", "stands", "said"),
     [

@@ -263,7 +263,12 @@ def test_a_round_says_whether_it_was_drawn_also_where_the_user_included_cases(se
     proposals = [ask(campaign, target, window, size=3, must_include=must) for must in ([], ["case_4"])]
     assert [one.details["drawn"] for one in proposals] == [drawn, drawn]
     assert ["component_probability" in one.table for one in proposals] == [drawn, False]
-    assert record(campaign, proposals[1], log=silent).selection()["drawn"] is drawn
+    assert [("probability" in one.worklist, "utility" in one.worklist) for one in proposals] == (
+        [(True, False), (False, False)] if drawn else [(False, True)] * 2
+    )
+    said: list[str] = []
+    assert record(campaign, proposals[1], log=said.append).selection()["drawn"] is drawn
+    assert all((": drawn" in line, ": utility" in line) == (drawn, not drawn) for line in said[1:4])
 
 
 def test_the_strategy_sees_included_cases_as_labelled(setting):

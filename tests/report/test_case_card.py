@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 from report_campaign import CASES, RAS, SHAPE, make_setting, uncertainty, write_archive
+from tiny_rounds import mark_drawn
 
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.case_card import case_card, ct_windows
@@ -46,6 +47,13 @@ def test_every_channel_has_its_pictures_and_the_one_to_open_comes_first(nnunet_f
     ]
     assert content["channels"][0]["pictures"][0] != content["channels"][1]["pictures"][0]
     assert set(content["legend"]) <= {"oedema", "core"} and content["legend"]
+
+
+@pytest.mark.parametrize(("known", "told"), [(0.25, "which drew it with probability 0.25."), (None, "which drew it.")])
+def test_a_case_that_was_drawn_has_no_rank(nnunet_folders, known, told):
+    setting = make_setting(nnunet_folders)
+    mark_drawn(setting.campaign.rounds[1], known)
+    assert card(setting)["facts"][0] == f"Asked for in round 2 (choice 1 of 2) by the strategy mmacts, {told}"
 
 
 def test_the_facts_say_why_and_what_in_words(nnunet_folders):

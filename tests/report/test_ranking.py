@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from report_campaign import add_round, make_setting
 from tiny_campaign import edit
+from tiny_rounds import mark_drawn
 
 from nnunet_active.report.ranking import NEXT_BEST, as_text, ranking
 from nnunet_active.rounds.round_table import Query
@@ -45,6 +46,13 @@ def test_bars_run_from_zero_or_the_lowest_to_the_highest_and_a_missing_value_has
     assert [cell["bar"] for cell in cells["rho"][1:]] == pytest.approx([0, 25, 50, 75, 100])
     assert cells["predicted cm³"][0]["text"] == "0.6" and cells["predicted cm³"][0]["value"] == 600
     assert content["columns"][1]["meaning"].startswith("uncertainty")
+
+
+def test_of_a_draw_no_utility_is_shown_since_that_would_be_chance(setting):
+    mark_drawn(setting.campaign.rounds[0])
+    content = table(setting)
+    assert [column["title"] for column in content["columns"]] == ["u", "rho", "predicted cm³"]
+    assert [len(row["cells"]) for row in content["rows"]] == [3] * 6
 
 
 def test_pictures_without_millimetres_show_voxels(setting):

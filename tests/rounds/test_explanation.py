@@ -104,7 +104,8 @@ def test_where_chance_decides_a_lower_draw_is_not_called_covered(tmp_path, more)
     table = table.assign(component_probability=0.25) if known else table
     campaign = of_one_round(tmp_path, table, [[4.0, 3.0, 2.0, 1.0], [np.nan, 0.5, 1.9, 1.0]], ["a", "c"], more)
     text = format_explanation(explain_case(campaign, "b"))
-    assert "Chance decides: the utility holds a random number." in text and "covered" not in text
+    assert "b was not chosen.\n  Chance decides: the cases are drawn." in text
+    assert "utility" not in text.split("What the network said")[0] and "covered" not in text
     assert ("probability 0.25" in text and "drawn at its step" in text) is known
 
 

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import json
 
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tiny_handoff
 import torch
-from tiny_rounds import request, start
+from tiny_rounds import mark_drawn, request, start
 
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
@@ -58,6 +59,16 @@ def test_what_the_annotator_needs_to_know_is_in_the_worklist(target):
     assert text.splitlines()[1].startswith("1,case_2") and "FLAIR" in text
     entry = json.loads((one.folder / "handoff.json").read_text())
     assert entry["round"] == 1 and list(entry["cases"]) == ["case_2", "case_1"]
+
+
+@pytest.mark.parametrize("known", [0.25, None])
+def test_of_a_draw_the_worklist_shows_the_probability_and_no_utility(target, known):
+    campaign = start()
+    mark_drawn(request(campaign, "case_2", "case_1"), known)
+    (handed,) = run(target, campaign)
+    rows = pd.read_csv(handed.folder / "worklist.csv")
+    assert "utility" not in rows and "mean_entropy" in rows
+    assert rows.get("probability", pd.Series()).tolist() == ([0.25, 0.25] if known else [])
 
 
 def test_a_record_that_says_little_of_its_round_is_handed_over_with_the_first_channel_to_open(target):

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from datetime import datetime
 
 import pytest
 import tiny_handoff
+import torch
 from tiny_campaign import edit
 from tiny_dataset import write_image
-from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, request, start, trained
-from tiny_target import NAME, PLANS
+from tiny_rounds import CASES, CONFIGURATION, copy_of, make_once, plan_another, request, start, trained
+from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import TrainingNote
@@ -80,11 +82,8 @@ def test_without_a_campaign_the_first_round_comes_next(target):
 
 
 def test_several_planned_configurations_have_to_be_told_apart(target):
-    file = target.preprocessed / f"{PLANS}.json"
-    content = json.loads(file.read_text())
-    content["configurations"]["2d"] = content["configurations"][CONFIGURATION]
-    file.write_text(json.dumps(content))
-    with pytest.raises(MissingInput, match="name one of them with -c"):
+    plan_another(target)
+    with pytest.raises(MissingInput, match="hold 3d_fullres, 2d: name the configuration with -c"):
         step()
     assert step(configuration="2d").command.startswith("nnunet_active select -d 902 -c 2d")
 
@@ -261,6 +260,44 @@ def test_a_stopped_training_that_is_older_than_the_final_checkpoint_begins_anew(
     trained(target, labelled=["case_0"], file="checkpoint_latest.pth", saved=NOW - 100)
     found = step()
     assert found.kind == "train" and "--c" not in found.command
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 5000, None])
+def test_a_stopped_training_whose_checkpoint_is_damaged_begins_anew(target, content):
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    checkpoint = trained(target, "nnUNetTrainerMmActS", labelled=["case_0"], file="checkpoint_latest.pth")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000] if content is None else content)
+    found = step()
+    assert found.kind == "train" and "-tr nnUNetTrainerMmActS" in found.command and "--c" not in found.command
+    assert found.why[-1].startswith(f"{checkpoint} cannot be read") and found.why[-1].endswith("again without --c.")
+
+
+def test_the_best_checkpoint_of_a_stopped_training_is_named_where_the_latest_is_damaged(target):
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    best = trained(target, labelled=["case_0"], file="checkpoint_best.pth")
+    trained(target, labelled=["case_0"], file="checkpoint_latest.pth").write_bytes(b"PK")
+    assert step().why[-1].endswith("with --c then goes on from checkpoint_best.pth, an earlier epoch.")
+    previous = trained(target, labelled=["case_0"], file="checkpoint_previous.pth", saved=time.time() - 50)
+    assert step().why[-1].endswith("an earlier epoch.")
+    os.utime(best, (time.time() - 100,) * 2)  # that of the training before
+    assert step().why[-1].endswith("again without --c.")
+    previous.unlink()
+    best.write_bytes(b"PK")
+    assert step().why[-1].endswith("again without --c.")
+
+
+def test_a_stopped_training_whose_checkpoint_holds_foreign_objects_goes_on(target):
+    """nnU-Net reads it as it reads all of its own."""
+    campaign = start()
+    request(campaign, "case_1")
+    mark(campaign, "case_1")
+    checkpoint = trained(target, "nnUNetTrainer", file="checkpoint_latest.pth")
+    torch.save({**torch.load(checkpoint, weights_only=False), "more": checkpoint}, checkpoint)
+    assert step().command.endswith("--c")
 
 
 def test_a_stopped_training_that_is_newer_than_the_final_checkpoint_goes_on(target):

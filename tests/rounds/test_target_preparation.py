@@ -4,7 +4,7 @@ import json
 import shutil
 
 import pytest
-from tiny_rounds import CASES, start
+from tiny_rounds import CASES, plan_another, start
 from tiny_target import NAME, PLANS
 
 from nnunet_active.rounds.target_preparation import SelectOptions, open_target, prepare
@@ -35,6 +35,8 @@ def test_without_plans_the_model_has_to_be_named(target):
 
 
 def test_configuration_and_plans_are_the_campaigns(target):
+    assert prepare(options(configuration=None)).workspace.configuration == "3d_fullres"  # the only one that is planned
+    plan_another(target)
     with pytest.raises(MissingInput, match="name the configuration with -c"):
         prepare(options(configuration=None))
     assert Workspace(NAME).found_campaign is None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,18 @@ def test_a_corrected_label_is_measured_again(measured):
     assert window.asked == 2
     rows = comparison.table.set_index("label")["dice"]
     assert np.isnan(rows["core"]) and rows["oedema"] == 1
+
+
+def test_a_label_is_read_again_only_if_its_file_has_changed(measured, monkeypatch):
+    comparison, window, _ = measured
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1"], PREQUENTIAL)
+    rows, whole, read = len(comparison.of_now()), comparison.reference, []
+    monkeypatch.setattr(comparison, "reference", lambda case, kind: read.append(case) or whole(case, kind))
+    assert len(comparison.of_now()) == rows and read == []
+    os.utime(comparison.store.folder / "case_1_seg.b2nd", (2e9, 2e9))
+    assert len(comparison.of_now()) == rows and read == ["case_1"]
+    save_label(comparison, "case_1", np.zeros_like(truth(1)))
+    assert len(comparison.of_now()) == rows / 2 and read == ["case_1", "case_1"]
 
 
 def test_the_rows_of_a_corrected_label_speak_no_more_and_leave_the_file_as_a_training_goes_on(measured):

@@ -23,6 +23,26 @@ class OddError(Exception):
         super().__init__(first)
 
 
+class Counted:
+    """Counts how often it is packed."""
+
+    packed = 0
+
+    def __getstate__(self) -> dict:
+        Counted.packed += 1
+        return {"value": 1}
+
+
+class Unreadable:
+    """Can be packed, and not unpacked."""
+
+    def __setstate__(self, state: dict) -> None:
+        raise ValueError("written by somebody else")
+
+    def __getstate__(self) -> dict:
+        return {"value": 1}
+
+
 def raised_by(ranks: Ranks, error: BaseException) -> BaseException | None:
     def action() -> None:
         raise error
@@ -74,6 +94,14 @@ def work(rank: int, folder: Path) -> None:
         result["odd value"] = None
     except RuntimeError as caught:
         result["odd value"] = str(caught)
+    for name, ask in (("each", ranks.from_each), ("decided", ranks.decide)):
+        try:
+            ask(Unreadable)
+        except RuntimeError as caught:
+            result[f"unreadable, {name}"] = str(caught)
+        Counted.packed = 0
+        ask(Counted)
+        result[f"packed, {name}"] = Counted.packed
     state, seen = folder / "state", []
 
     def read() -> None:
@@ -147,6 +175,13 @@ def test_an_error_of_rank_0_is_raised_on_every_rank(both, name, expected):
 def test_a_result_that_cannot_be_sent_is_an_error_everywhere_instead_of_a_wait_for_ever(both):
     assert all(result["odd value"].startswith("rank 0 cannot tell the other processes") for result in both)
     assert [result["goes on"] for result in both] == [[0, 1], [0, 1]]
+
+
+def test_a_result_is_packed_once_and_one_that_cannot_be_read_is_an_error_everywhere(both):
+    assert [result["packed, each"] for result in both] == [1, 1]
+    assert [result["packed, decided"] for result in both] == [1, 0]
+    said = "rank 0 cannot tell the other processes of its outcome: written by somebody else"
+    assert {result[f"unreadable, {name}"] for result in both for name in ("each", "decided")} == {said}
 
 
 def test_rank_0_writes_no_more_until_all_have_read(both):
