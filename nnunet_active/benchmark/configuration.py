@@ -12,10 +12,12 @@ from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTunin
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
+from nnunet_active.strategies.strategy_files import colon_separated, found_from_anywhere
 from nnunet_active.util.errors import CampaignError, MissingInput
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
+_ONE_OFF, _PSEUDO = "one_off", "pseudo"
 _OF_SLICES = ("slices", "per_case", "axis")
 _LOWEST = {
     **dict.fromkeys(
@@ -52,12 +54,14 @@ class Arm:
 
     def __post_init__(self) -> None:
         if not self.name:
-            parts = [self.strategy, *(["one_off"] if self.one_off else [])]
-            parts += ["pseudo"] if self.pseudo_labels is not None else []
+            parts = [self.strategy, *([_ONE_OFF] if self.one_off else [])]
+            parts += [_PSEUDO] if self.pseudo_labels is not None else []
             parts += [f"{key}={value}" for key, value in {**self.of_slices, **self.options}.items()]
             object.__setattr__(self, "name", ":".join(parts))
         if self.name in RESERVED:
             raise CampaignError(f"An arm cannot be called '{self.name}': that is the name of a reference.")
+        for name in ("strategy", "options"):  # runs are repeated from other folders, and on other machines
+            object.__setattr__(self, name, found_from_anywhere(getattr(self, name)))
         get_strategy(self.strategy, **self.options)  # an unknown name or option shows before anything is run
 
 
@@ -224,15 +228,15 @@ def parse_arm(text: str) -> Arm:
     Raises:
         CampaignError: an unknown part, strategy or option.
     """
-    strategy, *parts = text.split(":")
+    strategy, *parts = colon_separated(text, (_ONE_OFF, _PSEUDO))
     options: dict[str, Any] = {}
     of_slices: dict[str, Any] = {}
     one_off, pseudo = False, None
     for part in parts:
         name, sign, value = part.partition("=")
-        if part == "one_off":
+        if part == _ONE_OFF:
             one_off = True
-        elif part == "pseudo":
+        elif part == _PSEUDO:
             pseudo = {}
         elif sign:
             (of_slices if name in _OF_SLICES else options)[name] = _value(value)

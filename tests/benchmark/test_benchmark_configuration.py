@@ -19,6 +19,21 @@ def test_shorthands_are_read_and_are_the_arms_names():
     assert parse_arm(arm.name) == arm
 
 
+def test_a_strategy_of_a_file_is_an_arm_and_is_found_from_other_folders(tmp_path: Path, monkeypatch):
+    text = "from nnunet_active.strategies import ScoreStrategy\n\n\nclass Mine(ScoreStrategy):\n    name = 'mine'\n\n"
+    (tmp_path / "mine.py").write_text(f"{text}    def utility(self, pool, rng):\n        return pool.column('x')\n")
+    monkeypatch.chdir(tmp_path)
+    arm = parse_arm("mine.py:Mine:one_off")
+    assert (arm.strategy, arm.one_off) == (f"{tmp_path / 'mine.py'}:Mine", True)
+    assert arm.name == "mine.py:Mine:one_off"
+    assert parse_arm("mine.py:pseudo").strategy == str(tmp_path / "mine.py")
+    inside = parse_arm("per_cluster:member=mine.py:Mine:one_off")
+    assert inside.options == {"member": arm.strategy} and inside.one_off
+    written = Configuration("Dataset901_X", "2d", (arm, inside)).to_json()
+    monkeypatch.chdir("/")
+    assert Configuration.from_json(written).arms == (arm, inside)
+
+
 @pytest.mark.parametrize("text", ["nonsense", "random:twice", "assft:no_such_option=1"])
 def test_an_unknown_strategy_part_or_option_shows_at_once(text: str):
     with pytest.raises(ActiveError):
