@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_active.benchmark.checked_settings import checked_settings
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
@@ -27,7 +28,9 @@ _LOWEST = {
     "held_out": 0,
 }
 """Whole numbers, and what each is at least."""
-_NEEDED = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
+_OF_OWN_FORM = (*_LOWEST, "tolerance_mm", "seeds", "folds", "arms", "recipes")
+"""Each is checked with a sentence of its own."""
+_FLAGS = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class Configuration:
         Raises:
             CampaignError: a key that is unknown or lacks, or something that makes no sense.
         """
-        content = _settings_of(cls, "A benchmark", content)
+        content = checked_settings(cls, "A benchmark", content, _FLAGS, _OF_OWN_FORM)
         try:
             for key, read in (("arms", _arm), ("recipes", _recipe), ("seeds", None), ("folds", None)):
                 if not isinstance(values := content.get(key, ()), list | tuple):
@@ -246,24 +249,13 @@ def parse_arm(text: str) -> Arm:
 
 
 def _arm(content: str | dict[str, Any]) -> Arm:
-    return parse_arm(content) if isinstance(content, str) else Arm(**_settings_of(Arm, "An arm", content))
+    return parse_arm(content) if isinstance(content, str) else Arm(**checked_settings(Arm, "An arm", content))
 
 
 def _recipe(content: str | dict[str, Any]) -> Recipe:
-    return _named_recipe(content) if isinstance(content, str) else Recipe(**_settings_of(Recipe, "A recipe", content))
-
-
-def _settings_of(kind: type, what: str, content: Any) -> dict[str, Any]:
-    """A copy of the content, which has no unknown setting of a kind and lacks none that it needs; else says so."""
-    if not isinstance(content, dict):
-        raise CampaignError(f"{what} is given as {content!r}; it must be a text or a JSON object.")
-    if unknown := sorted(set(content) - {entry.name for entry in fields(kind)}):
-        raise CampaignError(f"{what} has no setting '{unknown[0]}'.")
-    for entry in fields(kind):
-        if entry.name not in content and entry.default is MISSING and entry.default_factory is MISSING:
-            how = f" with {_NEEDED[entry.name]}" if entry.name in _NEEDED else ""
-            raise CampaignError(f"{what} needs the setting '{entry.name}'; name it{how}.")
-    return dict(content)
+    return (
+        _named_recipe(content) if isinstance(content, str) else Recipe(**checked_settings(Recipe, "A recipe", content))
+    )
 
 
 def _named_recipe(text: str) -> Recipe:

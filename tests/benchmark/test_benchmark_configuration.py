@@ -139,10 +139,31 @@ def test_a_benchmark_that_compares_nothing_is_refused(more: dict):
         ({"seeds": [1, 2, 1]}, "--seeds 1 2 1 names one twice"),
         ({"folds": [0, 0]}, "--folds 0 0 names one twice"),
         ({"tolerance_mm": 0}, "--tolerance-mm 0 makes no sense; it must be positive and finite"),
-        ({"lr": "fast"}, "--lr fast makes no sense"),
+        ({"lr": -1.0}, "--lr -1.0 makes no sense"),
     ],
 )
 def test_numbers_that_make_no_sense_are_one_sentence_that_names_them(more: dict, said: str):
     content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"]}
     with pytest.raises(CampaignError, match=said):
         Configuration.from_json({**content, **more})
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"dataset": 4}, "dataset"),
+        ({"split_file": 4}, "split_file"),
+        ({"all_labels": "yes"}, "all_labels"),
+        ({"device": 5}, "device"),
+        ({"trainer": 7}, "trainer"),
+        ({"arms": [{"strategy": 5}]}, "strategy"),
+        ({"arms": [{"strategy": "random", "options": []}]}, "options"),
+        ({"recipes": [{"name": 3}]}, "name"),
+        ({"recipes": [{"name": "mine", "lr": "fast"}]}, "lr"),
+        ({"lr": "fast"}, "lr"),
+    ],
+)
+def test_a_setting_of_another_form_is_named_before_anything_is_planned(changes: dict, name: str):
+    content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"], **changes}
+    with pytest.raises(CampaignError, match=f"the setting '{name}' in a form that it cannot have"):
+        Configuration.from_json(content)
