@@ -13,8 +13,8 @@ from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTunin
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.strategies.strategy_files import colon_separated, found_from_anywhere
 from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.strategy_files import colon_separated, found_from_anywhere
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)

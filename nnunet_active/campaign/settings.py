@@ -9,8 +9,8 @@ from typing import Any
 
 from nnunet_active.commands import trainer_for
 from nnunet_active.data.patients import Patients
-from nnunet_active.strategies.strategy_files import found_from_anywhere
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.strategy_files import found_from_anywhere
 
 DEFAULT_STRATEGY = "foreground_random"
 """Of ``init`` and ``select``; the papers' trainers keep their own. No strategy was certainly better (``docs/measured.md``)."""

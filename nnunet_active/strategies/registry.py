@@ -25,9 +25,9 @@ from types import ModuleType
 from typing import Any, get_args, get_type_hints
 
 from nnunet_active.strategies.base import QueryStrategy
-from nnunet_active.strategies.strategy_files import names_a_file, split_name
 from nnunet_active.util.errors import ActiveError, MissingInput
 from nnunet_active.util.state_file import conforms
+from nnunet_active.util.strategy_files import names_a_file, split_name
 
 _PLAIN = {int, float, str, bool, type(None)}
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from nnunet_active.strategies import get_strategy
-from nnunet_active.strategies.strategy_files import colon_separated, found_from_anywhere, names_a_file, split_name
+from nnunet_active.util.strategy_files import colon_separated, found_from_anywhere, names_a_file, split_name
 
 
 @pytest.mark.parametrize(
