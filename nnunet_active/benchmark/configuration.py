@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_active.benchmark.checked_settings import checked_settings
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.strategy_files import colon_separated, found_from_anywhere
 
 SOURCE, ALL_LABELS = "source", "all labels"
 RESERVED = (SOURCE, ALL_LABELS)
+_ONE_OFF, _PSEUDO = "one_off", "pseudo"
 _OF_SLICES = ("slices", "per_case", "axis")
 _LOWEST = {
     **dict.fromkeys(
@@ -25,7 +28,9 @@ _LOWEST = {
     "held_out": 0,
 }
 """Whole numbers, and what each is at least."""
-_NEEDED = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
+_OF_OWN_FORM = (*_LOWEST, "tolerance_mm", "seeds", "folds", "arms", "recipes")
+"""Each is checked with a sentence of its own."""
+_FLAGS = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,14 @@ class Arm:
 
     def __post_init__(self) -> None:
         if not self.name:
-            parts = [self.strategy, *(["one_off"] if self.one_off else [])]
-            parts += ["pseudo"] if self.pseudo_labels is not None else []
+            parts = [self.strategy, *([_ONE_OFF] if self.one_off else [])]
+            parts += [_PSEUDO] if self.pseudo_labels is not None else []
             parts += [f"{key}={value}" for key, value in {**self.of_slices, **self.options}.items()]
             object.__setattr__(self, "name", ":".join(parts))
         if self.name in RESERVED:
             raise CampaignError(f"An arm cannot be called '{self.name}': that is the name of a reference.")
+        for name in ("strategy", "options"):  # runs are repeated from other folders, and on other machines
+            object.__setattr__(self, name, found_from_anywhere(getattr(self, name)))
         get_strategy(self.strategy, **self.options)  # an unknown name or option shows before anything is run
 
 
@@ -180,7 +187,7 @@ class Configuration:
         Raises:
             CampaignError: a key that is unknown or lacks, or something that makes no sense.
         """
-        content = _settings_of(cls, "A benchmark", content)
+        content = checked_settings(cls, "A benchmark", content, _FLAGS, _OF_OWN_FORM)
         try:
             for key, read in (("arms", _arm), ("recipes", _recipe), ("seeds", None), ("folds", None)):
                 if not isinstance(values := content.get(key, ()), list | tuple):
@@ -224,15 +231,15 @@ def parse_arm(text: str) -> Arm:
     Raises:
         CampaignError: an unknown part, strategy or option.
     """
-    strategy, *parts = text.split(":")
+    strategy, *parts = colon_separated(text, (_ONE_OFF, _PSEUDO))
     options: dict[str, Any] = {}
     of_slices: dict[str, Any] = {}
     one_off, pseudo = False, None
     for part in parts:
         name, sign, value = part.partition("=")
-        if part == "one_off":
+        if part == _ONE_OFF:
             one_off = True
-        elif part == "pseudo":
+        elif part == _PSEUDO:
             pseudo = {}
         elif sign:
             (of_slices if name in _OF_SLICES else options)[name] = _value(value)
@@ -242,24 +249,13 @@ def parse_arm(text: str) -> Arm:
 
 
 def _arm(content: str | dict[str, Any]) -> Arm:
-    return parse_arm(content) if isinstance(content, str) else Arm(**_settings_of(Arm, "An arm", content))
+    return parse_arm(content) if isinstance(content, str) else Arm(**checked_settings(Arm, "An arm", content))
 
 
 def _recipe(content: str | dict[str, Any]) -> Recipe:
-    return _named_recipe(content) if isinstance(content, str) else Recipe(**_settings_of(Recipe, "A recipe", content))
-
-
-def _settings_of(kind: type, what: str, content: Any) -> dict[str, Any]:
-    """A copy of the content, which has no unknown setting of a kind and lacks none that it needs; else says so."""
-    if not isinstance(content, dict):
-        raise CampaignError(f"{what} is given as {content!r}; it must be a text or a JSON object.")
-    if unknown := sorted(set(content) - {entry.name for entry in fields(kind)}):
-        raise CampaignError(f"{what} has no setting '{unknown[0]}'.")
-    for entry in fields(kind):
-        if entry.name not in content and entry.default is MISSING and entry.default_factory is MISSING:
-            how = f" with {_NEEDED[entry.name]}" if entry.name in _NEEDED else ""
-            raise CampaignError(f"{what} needs the setting '{entry.name}'; name it{how}.")
-    return dict(content)
+    return (
+        _named_recipe(content) if isinstance(content, str) else Recipe(**checked_settings(Recipe, "A recipe", content))
+    )
 
 
 def _named_recipe(text: str) -> Recipe:

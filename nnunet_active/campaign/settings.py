@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_active.commands import trainer_for
 from nnunet_active.data.patients import Patients
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.strategy_files import found_from_anywhere
 
 DEFAULT_STRATEGY = "foreground_random"
 """Of ``init`` and ``select``; the papers' trainers keep their own. No strategy was certainly better (``docs/measured.md``)."""
@@ -108,6 +109,8 @@ class Settings:
             if getattr(self, name) not in known:
                 raise CampaignError(f"--{name} {getattr(self, name)} is unknown; choose one of {', '.join(known)}.")
         Patients.from_json(self.groups)
+        for name in ("strategy", "strategy_options"):  # the training may be started in another folder
+            object.__setattr__(self, name, found_from_anywhere(getattr(self, name)))
         if self.epochs is not None:
             self.check_reach(self.epochs)
 

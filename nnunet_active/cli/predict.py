@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from nnunet_active.cli.arguments import (
@@ -31,8 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_checkpoint(parser)
     add_device(parser)
     parser.add_argument("-step_size", type=real("-step_size", most=1, positive=True), default=0.5, help="default: 0.5")
-    parser.add_argument("-npp", type=whole("-npp", 0, 1024), default=3, help="processes that preprocess (default: 3)")
-    parser.add_argument("-nps", type=whole("-nps", 0, 1024), default=3, help="processes that export (default: 3)")
+    for flag, work in (("-npp", "preprocess"), ("-nps", "export")):
+        variable = f"nnUNet_{flag[1:]}"
+        parser.add_argument(
+            flag,
+            type=whole(flag, 0, 1024),
+            default=os.environ.get(variable, "3"),
+            help=f"processes that {work}; 0 for both: none (default: 3, or what {variable} says)",
+        )
     for flag, text in (
         ("--disable_tta", "no mirroring"),
         ("--save_probabilities", "also write class probabilities"),
@@ -45,11 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Predict, and say which cases the guard predicted again."""
+    """Predict, and say which cases the guard predicted again. Returns 0, or 1 if a case was set aside."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.training.guarded_prediction import PredictOptions, predict_guarded
+    from nnunet_active.util.errors import ActiveError
     from nnunet_active.workspace import Workspace
 
+    if (args.npp == 0) != (args.nps == 0):
+        raise ActiveError(f"-npp {args.npp} and -nps {args.nps} do not go together; give both 0, or both at least 1.")
     device = device_of(args.device, print)
     names = ("images", "output", "dataset", "configuration", "plans", "trainer", "folds", "checkpoint", "step_size")
     given = {name: getattr(args, name) for name in (*names, "npp", "nps", "save_probabilities", "verbose")}
@@ -62,5 +72,8 @@ def run(args: argparse.Namespace) -> int:
         progress=not args.disable_progress_bar,
         on_device=not args.not_on_device,
     )
-    print(*predict_guarded(options), sep="\n")
-    return 0
+    result = predict_guarded(options)
+    print(*(f"WARNING: {said}" for said in (*result.warnings, *result.problems.values())), *result.lines, sep="\n")
+    if result.problems:
+        print(f"Set aside, nothing is predicted of: {', '.join(result.problems)}.")
+    return 1 if result.problems else 0

@@ -9,6 +9,8 @@ import secrets
 from nnunet_active.cli.arguments import add_dataset, add_fold, plain, whole
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+LAST_SECONDS = 10
+"""For labels that are on their way when the server is ended; one whose sender is gone would keep it for ever."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"Ctrl+C ends it. Then: {commands.next()}")
         print(f"Address for the MONAI Label module of 3D Slicer: {address}", flush=True)
         app = make_app(service, token, [_in_address(one) for one in LOCAL] if local else ())
-        config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+        how = {"access_log": False, "log_level": "warning", "server_header": False}
+        config = uvicorn.Config(app, timeout_graceful_shutdown=LAST_SECONDS, **how)
         uvicorn.Server(config).run(sockets=[listening])
     return 0
 

@@ -38,7 +38,14 @@ class Verdict:
 
 
 class GuardedPredictor(nnUNetPredictor):
-    """As the stock one until :meth:`guard` is called. Takes the stock arguments."""
+    """As the stock one until :meth:`guard` is called, but for cases that are left out. Takes the stock arguments.
+
+    Attributes:
+        can_be_used: is given the name and the files of every case; one of which it is not true is not predicted. The stock predictor
+            fills a file that ends too early up with zeros, and one that cannot be read ends it.
+    """
+
+    can_be_used: Callable[[str, Sequence[str]], bool] | None = None
 
     _source: Sequence[dict[str, Tensor]] = ()
     _nearer: Sequence[dict[str, Tensor]] = ()
@@ -61,10 +68,12 @@ class GuardedPredictor(nnUNetPredictor):
         self._source, self._nearer, self._tell = source, nearer, tell
 
     def _manage_input_and_output_lists(self, *given: Any, **named: Any) -> tuple:
-        """As the stock one; the cases are predicted in this order."""
-        lists = super()._manage_input_and_output_lists(*given, **named)
-        self._cases = deque(Path(name).name for name in lists[1])
-        return lists
+        """As the stock one without what cannot be used; the cases are predicted in this order."""
+        rows = [*zip(*super()._manage_input_and_output_lists(*given, **named), strict=True)]
+        if self.can_be_used is not None:
+            rows = [row for row in rows if self.can_be_used(Path(row[1]).name, row[0])]
+        self._cases = deque(Path(row[1]).name for row in rows)
+        return tuple([row[column] for row in rows] for column in range(3))
 
     @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import secrets
@@ -50,6 +51,9 @@ class Guard:
             await self.app({**scope, "path": path, "raw_path": path.encode()}, limited, watched)
         except HTTPException as error:
             await _say(watched, error.status_code, str(error.detail))
+        except asyncio.CancelledError:  # whoever ended the server has waited long enough
+            if not begun:
+                await _say(watched, 503, "The server has ended; send it again.")
         except Exception as error:
             if not begun:
                 await _say(watched, 500, one_sentence(error)[0])

@@ -27,6 +27,7 @@ from typing import Any, get_args, get_type_hints
 from nnunet_active.strategies.base import QueryStrategy
 from nnunet_active.util.errors import ActiveError, MissingInput
 from nnunet_active.util.state_file import conforms
+from nnunet_active.util.strategy_files import names_a_file, split_name
 
 _PLAIN = {int, float, str, bool, type(None)}
 
@@ -43,7 +44,7 @@ def get_strategy(name: str, **options: Any) -> QueryStrategy:
     Raises:
         ActiveError: unknown name (the message lists the names), unknown option, or a file that does not hold the class.
     """
-    strategy_class = strategy_from_file(name) if _looks_like_a_file(name) else _find(name)
+    strategy_class = strategy_from_file(name) if names_a_file(name) else _find(name)
     known = [p.name for p in inspect.signature(strategy_class).parameters.values() if p.kind != p.VAR_KEYWORD]
     if unknown := sorted(set(options) - set(known)):
         raise ActiveError(
@@ -109,9 +110,7 @@ def strategy_from_file(specification: str) -> type[QueryStrategy]:
         MissingInput: no such file.
         ActiveError: the file fails when it runs, or does not hold the class.
     """
-    file_name, _, class_name = (
-        specification.rpartition(":") if not specification.endswith(".py") else (specification, "", "")
-    )
+    file_name, class_name = split_name(specification)
     path = Path(file_name).expanduser().resolve()
     if not path.is_file():
         raise MissingInput(f"There is no strategy file {path}.")
@@ -169,10 +168,6 @@ def _checked(cls: Any, where: str) -> type[QueryStrategy]:
     if not (inspect.isclass(cls) and issubclass(cls, QueryStrategy)) or inspect.isabstract(cls):
         raise ActiveError(f"{where} is not a query strategy: it has to be a class derived from QueryStrategy.")
     return cls
-
-
-def _looks_like_a_file(name: str) -> bool:
-    return name.endswith(".py") or name.rpartition(":")[0].endswith(".py")
 
 
 def _load_file(path: Path) -> ModuleType:

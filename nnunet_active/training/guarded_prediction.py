@@ -6,17 +6,18 @@ import contextlib
 import io
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
 from nnunet_active.training.guard_table import GUARD_FILE, GuardTable
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import BadCase, MissingInput
 from nnunet_active.util.outputs import check_output_folder
 from nnunet_active.workspace import Workspace
 
@@ -62,8 +63,23 @@ class PredictOptions:
     verbose: bool = False
 
 
-def predict_guarded(options: PredictOptions) -> list[str]:
-    """Predict a folder of images; returns what the guard did, for people.
+@dataclass
+class GuardedPrediction:
+    """What became of a folder of images.
+
+    Attributes:
+        lines: what the guard did, for people.
+        problems: case -> why nothing was predicted of it; one sentence.
+        warnings: sentences about images that nnU-Net takes all the same.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def predict_guarded(options: PredictOptions) -> GuardedPrediction:
+    """Predict a folder of images. Each is looked at first, so that a damaged one neither ends the others nor gets a prediction.
 
     Raises:
         MissingInput: model, source network or images are not there, or the model is none of ours.
@@ -92,16 +108,35 @@ def predict_guarded(options: PredictOptions) -> list[str]:
         weights.append(nearer_weights(content, str(file), source, plans, dataset_json))
         sources[source.origin] = weights[-1].source
     options.output.mkdir(parents=True, exist_ok=True)
+    result = GuardedPrediction()
+    _leave_out_damaged(predictor, result)
     if not any(one.differ for one in weights):
         _predict(predictor, options)
-        return [
+        result.lines.append(
             f"Guard: this model predicts by weights {NEAR:.0%} of the way from the source or nearer, so there was nothing to do."
-        ]
+        )
+        return result
     regions = predictor.label_manager.has_regions
     table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite)
     predictor.guard([*sources.values()], [one.nearer for one in weights], table.add)
     _predict(predictor, options)
-    return table.lines()
+    result.lines += table.lines()
+    return result
+
+
+def _leave_out_damaged(predictor: GuardedPredictor, result: GuardedPrediction) -> None:
+    reader, channels = image_reader(predictor.plans_manager.plans), len(predictor.dataset_json["channel_names"])
+
+    def can_be_used(case: str, files: Sequence[str]) -> bool:
+        try:
+            found = check_image(case, [Path(file) for file in files], reader, channels)
+        except BadCase as error:
+            result.problems[case] = str(error)
+            return False
+        result.warnings += found.warnings
+        return True
+
+    predictor.can_be_used = can_be_used
 
 
 def _check_folders(options: PredictOptions, ending: str) -> None:

@@ -19,6 +19,21 @@ def test_shorthands_are_read_and_are_the_arms_names():
     assert parse_arm(arm.name) == arm
 
 
+def test_a_strategy_of_a_file_is_an_arm_and_is_found_from_other_folders(tmp_path: Path, monkeypatch):
+    text = "from nnunet_active.strategies import ScoreStrategy\n\n\nclass Mine(ScoreStrategy):\n    name = 'mine'\n\n"
+    (tmp_path / "mine.py").write_text(f"{text}    def utility(self, pool, rng):\n        return pool.column('x')\n")
+    monkeypatch.chdir(tmp_path)
+    arm = parse_arm("mine.py:Mine:one_off")
+    assert (arm.strategy, arm.one_off) == (f"{tmp_path / 'mine.py'}:Mine", True)
+    assert arm.name == "mine.py:Mine:one_off"
+    assert parse_arm("mine.py:pseudo").strategy == str(tmp_path / "mine.py")
+    inside = parse_arm("per_cluster:member=mine.py:Mine:one_off")
+    assert inside.options == {"member": arm.strategy} and inside.one_off
+    written = Configuration("Dataset901_X", "2d", (arm, inside)).to_json()
+    monkeypatch.chdir("/")
+    assert Configuration.from_json(written).arms == (arm, inside)
+
+
 @pytest.mark.parametrize("text", ["nonsense", "random:twice", "assft:no_such_option=1"])
 def test_an_unknown_strategy_part_or_option_shows_at_once(text: str):
     with pytest.raises(ActiveError):
@@ -124,10 +139,31 @@ def test_a_benchmark_that_compares_nothing_is_refused(more: dict):
         ({"seeds": [1, 2, 1]}, "--seeds 1 2 1 names one twice"),
         ({"folds": [0, 0]}, "--folds 0 0 names one twice"),
         ({"tolerance_mm": 0}, "--tolerance-mm 0 makes no sense; it must be positive and finite"),
-        ({"lr": "fast"}, "--lr fast makes no sense"),
+        ({"lr": -1.0}, "--lr -1.0 makes no sense"),
     ],
 )
 def test_numbers_that_make_no_sense_are_one_sentence_that_names_them(more: dict, said: str):
     content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"]}
     with pytest.raises(CampaignError, match=said):
         Configuration.from_json({**content, **more})
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"dataset": 4}, "dataset"),
+        ({"split_file": 4}, "split_file"),
+        ({"all_labels": "yes"}, "all_labels"),
+        ({"device": 5}, "device"),
+        ({"trainer": 7}, "trainer"),
+        ({"arms": [{"strategy": 5}]}, "strategy"),
+        ({"arms": [{"strategy": "random", "options": []}]}, "options"),
+        ({"recipes": [{"name": 3}]}, "name"),
+        ({"recipes": [{"name": "mine", "lr": "fast"}]}, "lr"),
+        ({"lr": "fast"}, "lr"),
+    ],
+)
+def test_a_setting_of_another_form_is_named_before_anything_is_planned(changes: dict, name: str):
+    content = {"dataset": "Dataset901_X", "configuration": "2d", "arms": ["random"], **changes}
+    with pytest.raises(CampaignError, match=f"the setting '{name}' in a form that it cannot have"):
+        Configuration.from_json(content)

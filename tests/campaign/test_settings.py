@@ -19,6 +19,15 @@ def test_the_schedule_is_the_published_one_and_how_long_to_train_is_left_to_the_
     assert [settings.epoch_of_query(number) for number in (1, 2, 3)] == [0, 40, 80]
 
 
+def test_a_strategy_of_a_file_is_found_by_a_training_in_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    place = f"{tmp_path / 'mine.py'}:Mine"
+    settings = Settings(strategy="mine.py:Mine", strategy_options={"members": {"mine.py:Mine": 1.0, "entropy": 2.0}})
+    assert settings.strategy == place and settings.strategy_options == {"members": {place: 1.0, "entropy": 2.0}}
+    assert Settings(strategy="other.py:Mine").strategy == "other.py:Mine", "what is not there is named as it was given"
+
+
 def test_the_default_strategy_draws_from_the_pool_and_its_trainer_queries_with_any_strategy():
     settings = Settings()
     assert settings.strategy == DEFAULT_STRATEGY == "foreground_random" == STANDS_FOR_THE_POOL[0]

@@ -30,6 +30,15 @@ def test_a_value_that_makes_no_sense_is_one_sentence(nnunet_folders, tmp_path, c
     assert flags[0] in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_processes_for_one_half_of_the_work_alone_are_refused(nnunet_folders, tmp_path, capsys, monkeypatch):
+    given = ["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "2d", "-device", "cpu"]
+    assert main([*given, "-npp", "0", "-nps", "1"]) == 2
+    assert "-npp 0 and -nps 1 do not go together" in capsys.readouterr().err
+    monkeypatch.setenv("nnUNet_nps", "0")  # the defaults are where nnU-Net looks for them
+    assert main([*given, "-npp", "2"]) == 2
+    assert "-npp 2 and -nps 0 do not go together" in capsys.readouterr().err
+
+
 def test_a_data_set_that_is_not_there_is_named(nnunet_folders, tmp_path, capsys):
     assert main(["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "2d", "-device", "cpu"]) == 2
     assert "902" in capsys.readouterr().err and not (tmp_path / "out").exists()

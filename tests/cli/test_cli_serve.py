@@ -93,6 +93,23 @@ def test_on_this_machine_alone_it_needs_no_token_says_its_limits_and_survives_wh
     assert "one scalar volume a case" in said and "Client-ID" in said and "nnunet_active next -d 902" in said
 
 
+def test_a_label_whose_sender_is_gone_half_way_does_not_keep_the_server_from_ending(target):
+    served_campaign(target, "case_3")
+    process, address, _ = served()
+    host, _, port = address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(
+            b"PUT /datastore/label?image=case_3 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000\r\n"
+            b'Content-Type: multipart/form-data; boundary=B\r\n\r\n--B\r\nContent-Disposition: form-data; name="label"; '
+            b'filename="x.nii.gz"\r\n\r\nhalf'
+        )
+        assert get(f"{address}/info/")[0] == 200
+        try:
+            end(process)
+        finally:
+            process.kill()
+
+
 def test_for_other_machines_the_address_ends_with_a_token_and_nothing_is_served_without(target):
     served_campaign(target, "case_3")
     process, address, said = served("--host", "0.0.0.0")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,26 @@ def test_what_cannot_be_guarded_is_one_sentence_and_nothing_is_written(tiny, tmp
     assert predict(tiny, output, "-i", str(tmp_path / "nowhere")) == 2
     assert "was not found" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("interpolation", [1.0, 0.25])
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_a_damaged_image_is_named_and_set_aside_and_the_others_are_predicted(
+    tiny, tmp_path, capsys, processes, interpolation
+):
+    details = {"labelled": ["case_0"], "interpolation": interpolation}
+    train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), False), nnunet_active=details)
+    images, output = shutil.copytree(tiny.raw / "imagesTr", tmp_path / "images"), tmp_path / "ours"
+    whole = (images / "case_0_0000.nii.gz").read_bytes()
+    (images / "case_0_0000.nii.gz").write_bytes(whole[: len(whole) // 2])  # ITK would fill it up with zeros
+    (images / "case_1_0000.nii.gz").write_bytes(b"no image")  # nnU-Net's workers would die of it
+    assert predict(tiny, output, "-i", str(images), processes=processes) == 1
+    said = capsys.readouterr().out
+    assert "case_0_0000.nii.gz cannot be read" in said and "case_1_0000.nii.gz cannot be read" in said
+    assert "nothing is predicted of: case_0, case_1." in said
+    assert [file.name for file in output.glob("*.nii.gz")] == ["case_2.nii.gz"]
+    if interpolation == 1.0:
+        assert pd.read_csv(output / "guard.csv")["case"].unique().tolist() == ["case_2"]
 
 
 def test_no_label_is_ever_replaced(tiny, capsys):
