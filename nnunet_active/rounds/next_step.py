@@ -179,7 +179,7 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
         return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
     training = commands.train(campaign.settings.trainer)
-    train = (("to train with the labels that are there", training),) if campaign.labelled() else ()
+    train = (("to train with the labels that are there", training),) if not campaign.halting() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
     also = (
