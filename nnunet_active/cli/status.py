@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     trainings = trainings_of(campaign, results_root())
     answer, bound = newest_answer(trainings, campaign), newest_certificate(trainings, campaign)
     status = campaign_status(campaign)
-    forecast = forecast_sentences(campaign)
+    forecast = forecast_sentences(campaign, trainings)
     if args.json:
         print(json.dumps({"answer": answer, "certificate": bound, "forecast": forecast, **status}, indent=2))
     else:

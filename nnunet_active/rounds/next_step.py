@@ -138,7 +138,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
     why = (head, *step.why)
-    answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign)]))
+    answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign, trainings)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 
 
