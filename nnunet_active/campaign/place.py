@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_active.data.campaign_files import campaign_file
-from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_root
+from nnunet_active.util.errors import MissingInput
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,18 @@ class Place:
     def dataset(self) -> str:
         """Full name of the data set."""
         return self.dataset_folder.name
+
+    def in_the_raw_data(self, recorded: Path) -> Path:
+        """Where a folder is now that was noted as one in ``nnUNet_raw/DatasetXXX``: it goes with the data set to another disk or
+        machine, and a copied data set has its own. One that lies elsewhere, or is not in today's ``nnUNet_raw``, stays as noted."""
+        parts = recorded.parts
+        if self.dataset not in parts:
+            return recorded
+        inner = parts[len(parts) - parts[::-1].index(self.dataset) :]
+        with suppress(MissingInput):  # no nnUNet_raw is named: not every command needs one
+            here = (raw_root() / self.dataset).joinpath(*inner).absolute()
+            return here if here.is_dir() else recorded
+        return recorded
 
     @property
     def campaign_folder(self) -> Path:

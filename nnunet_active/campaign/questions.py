@@ -158,6 +158,23 @@ class CampaignQuestions(SliceQuestions):
         settled = {*self._state.labelled, *self._state.declined}
         return [case for case in self.requested() if case not in settled]
 
+    def halting(self) -> list[str]:
+        """Waiting cases without whose labels no training goes on.
+
+        Of a round by ``nnunet_active select`` a training takes the labels that are there, once one of them is, and something to
+        train on; all others halt it, and with the setting ``wait`` every one.
+        """
+        waiting = self.waiting()
+        if self.settings.wait or not self.labelled():
+            return waiting
+        asked = {case: one for one in self._state.rounds for case in one.requested}
+        unanswered = {*waiting, *self._state.declined}
+        return [
+            case
+            for case in waiting
+            if asked[case].made_by == "training" or unanswered.issuperset(asked[case].requested)
+        ]
+
     def unasked(self, with_label: Iterable[str]) -> list[str]:
         """Of cases that have a label, those that nobody asked for and that the campaign does not use yet, sorted."""
         return [case for case in sorted(set(with_label)) if self.status_of(case) == "in the pool"]
@@ -181,9 +198,9 @@ class CampaignQuestions(SliceQuestions):
         return dict(self._state.ingested)
 
     def handoff_folder(self, number: int) -> Path | None:
-        """Where the hand-off folder of a round was written, if it was."""
+        """Where the hand-off folder of a round is, if one was written; in the raw data set it goes where that goes."""
         folder = self._state.handoff.get(str(number))
-        return None if folder is None else Path(folder)
+        return None if folder is None else self.place.in_the_raw_data(Path(folder))
 
     def predictions_folder(self, number: int) -> Path:
         """Archive of what the model predicted for the cases of a round, before anybody edited it (original geometry)."""

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
     trainings = trainings_of(campaign, results_root())
     answer, bound = newest_answer(trainings, campaign), newest_certificate(trainings, campaign)
-    forecast = forecast_sentences(campaign)
+    forecast = forecast_sentences(campaign, trainings)
     if args.json:
         print(
             json.dumps(

@@ -22,6 +22,8 @@ from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
 
+_THICKNESS_OF_FLAT = 999  # times the larger pixel: what nnU-Net's readers give an image of two dimensions
+
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
@@ -152,13 +154,16 @@ class CaseStore:
         """Voxel spacing in mm of the preprocessed array, in its axis order.
 
         A 3-D configuration resamples every case to its own spacing. A 2-D configuration keeps the distance between
-        slices, which comes first and from the case's properties (in the plans' axis order).
+        slices, which comes first and from the case's properties (in the plans' axis order). Of a 2-D image, which has no thickness,
+        it is 1, as in :class:`~nnunet_active.data.geometry.Geometry`.
         """
         target = self.configuration_manager.spacing
         if len(target) == 3:
             return tuple(float(s) for s in target)
-        slices = self.properties(case)["spacing"][self.plans_manager.transpose_forward[0]]
-        return (float(slices), *(float(s) for s in target))
+        stored = [float(s) for s in self.properties(case)["spacing"]]
+        slices = stored.pop(self.plans_manager.transpose_forward[0])
+        is_flat = slices > 0.999 * _THICKNESS_OF_FLAT * max(stored)  # not exactly: floats were multiplied
+        return (1.0 if is_flat else slices, *(float(s) for s in target))
 
     def image_fingerprint(self, case: str) -> str:
         """Hex digest (BLAKE2b, 16 bytes) of the preprocessed image's shape and float32 voxels."""

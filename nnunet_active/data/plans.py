@@ -94,7 +94,8 @@ def configuration_of(plans: dict, name: str) -> dict[str, Any]:
         if wanted not in available:
             heir = f", which {line[-1]} inherits from" if line else ""
             raise MissingInput(
-                f"The plans {plans.get('plans_name')} have no configuration {wanted}{heir}; they have {', '.join(available) or 'none'}."
+                f"The plans {plans.get('plans_name')} have no configuration {wanted}{heir}; they have "
+                f"{', '.join(available) or 'none'}. nnunet_active plan -m MODEL -c {name} adds one that a source model has."
             )
         if wanted in line:
             raise MissingInput(

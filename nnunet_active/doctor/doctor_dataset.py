@@ -8,7 +8,7 @@ from functools import cached_property
 
 from nnunet_active.campaign.splits import FILE_NAME, read_splits
 from nnunet_active.campaign.status import rounds_in_words
-from nnunet_active.commands import Commands
+from nnunet_active.commands import DEFAULT_SIZE, Commands
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases_set_aside import cases_set_aside
 from nnunet_active.doctor.doctor import Check, name_some, run_checks
@@ -35,14 +35,18 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str | None, 
         target.folder  # noqa: B018 - an unset variable is one problem, not one per check
     except ActiveError as error:
         return [Check("data set", "problem", str(error))]
+    raw, splits = ("raw data set", target.check_raw), (FILE_NAME, target.check_splits)
+    raw_splits = (f"{FILE_NAME} of the raw folder", target.check_raw_splits)
+    if target.is_new:
+        return run_checks([raw, ("plans", target.before_the_first_select), splits, raw_splits])
     return run_checks(
         [
-            ("raw data set", target.check_raw),
+            raw,
             ("plans", target.check_plans),
             ("source network", target.check_source),
             ("preprocessed cases", target.check_cases),
-            (FILE_NAME, target.check_splits),
-            (f"{FILE_NAME} of the raw folder", target.check_raw_splits),
+            splits,
+            raw_splits,
             ("campaign", target.check_campaign),
             ("partly labelled cases", lambda: check_partly_labelled(target)),
         ]
@@ -61,6 +65,18 @@ class _Target(Workspace):
         with contextlib.suppress(CampaignError):
             return super().configuration
         return self.only_configuration
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nobody has planned anything, nor named plans: as a data set is before its first ``select``."""
+        return self._plans_name is None and not self.plans_file.is_file() and not (self.folder / "active").is_dir()
+
+    def before_the_first_select(self) -> Check:
+        size = min(DEFAULT_SIZE, max(1, len(self.raw.unlabelled)))
+        first = Commands(self.dataset, self.named_configuration or "", self.plans_name, self.fold).select(
+            size, "-m", "MODEL"
+        )
+        return Check("plans", "ok", f"none yet; the first select makes them: {first}")
 
     def check_raw(self) -> Iterator[Check]:
         raw = self.raw
@@ -160,6 +176,8 @@ class _Target(Workspace):
             yield Check(FILE_NAME, "ok", "none yet; the campaign writes it when the first label is there")
             return
         yield Check(FILE_NAME, "ok", f"{len(splits)} fold(s)")
+        if self.is_new:
+            return
         if self.fold.isdigit() and int(self.fold) >= len(splits):
             yield Check(FILE_NAME, "warning", f"it has no fold {self.fold}", "Choose a fold that it has with -f.")
         labelled = {*self.store.labelled_identifiers()}

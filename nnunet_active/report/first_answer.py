@@ -28,7 +28,7 @@ def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
     """
     trainings = trainings_of(campaign, results)
     found, bound = answers_of(trainings, campaign), newest_certificate(trainings, campaign)
-    said = {"certificate": bound, "forecast": forecast_sentences(campaign)}
+    said = {"certificate": bound, "forecast": forecast_sentences(campaign, trainings)}
     nothing: dict[str, Any] = {"advice": "", "good": None, "trained": "", "labels": [], "cases": [], "others": []}
     if not found:
         return {**nothing, **said, "sentence": NOT_KNOWN if trainings else ""}

@@ -135,7 +135,9 @@ def _say(
     if found.empty and confirmed:
         sentences.append(f"{_words(found.empty, axis)}: empty, taken as background.")
     if found.untouched and found.touched:
-        sentences.append(f"{_words(found.untouched, axis)}: as predicted, taken as right.")
+        sentences.append(
+            f"{_words(found.untouched, axis)}: as predicted, taken as right; a correction is taken later, too."
+        )
     if found.absent:
         sentences.append(f"{_words(found.absent, axis)}: not labelled, still waited for.")
     if left := tuple(sorted(left)):

@@ -227,7 +227,9 @@ def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
     """Which slices were asked for, and what was predicted in them; slices are counted from 1."""
     extent = choice["extent"]
     where = (
-        f"the prediction reaches over slices {extent[0] + 1} to {extent[1] + 1}" if extent else "nothing is predicted"
+        f"the prediction with one slice more at each end: {extent[0] + 1} to {extent[1] + 1}"
+        if extent
+        else "nothing is predicted"
     )
     lines = [f"  {SLICE_RULES_IN_WORDS[choice['rule']]}"]
     lines += [f"  Slices along {choice['axis']} ({choice['rule']}; {where}, of {choice['of']}):"]

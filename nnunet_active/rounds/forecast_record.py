@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.rounds.trained_models import Training
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.state_file import read_remade_json
 
@@ -51,15 +53,31 @@ def write_forecast(campaign: Campaign, content: dict[str, Any], digest: str) -> 
     labels = len(campaign.labelled())
     write_json(
         forecast_folder(campaign) / FORECAST_FILE,
-        {**content, "labelled": campaign.labelled(), "networks": [*networks, {"digest": digest, "labels": labels}]},
+        {
+            **content,
+            "time": time.time(),
+            "labelled": campaign.labels_by_name(),
+            "networks": [*networks, {"digest": digest, "labels": labels}],
+        },
     )
 
 
-def forecast_sentences(campaign: Campaign) -> list[str]:
-    """The last forecast in a few sentences, with a word where labels have come since; empty without one."""
+def forecast_sentences(campaign: Campaign, trainings: Iterable[Training]) -> list[str]:
+    """The last forecast in a few sentences, for people; empty without one.
+
+    Args:
+        campaign: opened.
+        trainings: of the campaign. Once one of its fold has ended, a forecast from before speaks of another network, and only that is
+            said; where only labels have come since, a word of that is added.
+    """
     content = read_forecast(campaign)
-    sentences = [str(sentence) for sentence in content.get("sentences", [])]
-    if content and sorted(content.get("labelled", [])) != sorted(campaign.labelled()):
+    if not content:
+        return []
+    ended = [one.saved for one in trainings if one.finished and one.fold == campaign.fold]
+    if max(ended, default=0.0) > content.get("time", float("inf")):
+        return ["The last forecast is older than the latest training; nnunet_active forecast makes a new one."]
+    sentences = [str(sentence) for sentence in content["sentences"]]
+    if sorted(content.get("labelled", [])) != sorted(campaign.labels_by_name()):
         sentences.append("That forecast is older than the latest labels; nnunet_active forecast makes a new one.")
     return sentences
 

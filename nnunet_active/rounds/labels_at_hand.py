@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.cases import CaseStore
-from nnunet_active.data.dataset_json import ignore_value
+from nnunet_active.data.dataset_json import ignore_value, used_dataset_json
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
 from nnunet_active.data.label_reader import find_label_files, read_label
@@ -44,6 +45,8 @@ class Returned:
 
 def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> dict[str, Returned]:
     """The state of every waiting case; files are only read."""
+    raw, described = copy(raw), raw.dataset_json
+    raw.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: described)  # as ingest has it
     rounds = {case: one.number for one in campaign.rounds for case in one.requested}
     # all of them, as ingest has it: one file belongs to one case
     cases = dict.fromkeys([*raw.cases, *raw.problems, *campaign.requested()])

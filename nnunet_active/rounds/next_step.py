@@ -137,7 +137,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
     broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]
     why = (head, *step.why, *broken)
-    answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign)]))
+    answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign, trainings)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 
 
@@ -178,7 +178,7 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
         return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
     training = commands.train(campaign.settings.trainer)
-    train = (("to train with the labels that are there", training),) if campaign.labelled() else ()
+    train = (("to train with the labels that are there", training),) if not campaign.halting() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
     also = (

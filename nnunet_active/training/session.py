@@ -55,6 +55,7 @@ class QuerySession:
         self.ranks = Ranks()
         self._guards = ExitStack()
         self._note: TrainingNote | None = None
+        self._said: set[str] = set()  # by the last look for labels
 
     def begin(self, epoch: int = 0) -> None:
         """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
@@ -221,23 +222,26 @@ class QuerySession:
         """Ask the oracle for what is still open; with the setting ``wait``, until it is there.
 
         Returns:
-            Cases that a person still has to label, in order of preference; empty if the training can go on.
+            Cases that a person still has to label before the training can go on, in order of preference; empty if it can.
         """
         if self.only_follows:
             return []
         if self.campaign.asks_a_person:
             self._welcome_unasked(epoch)
-        told, refused_before = False, set()
+        told = False
         while waiting := self.campaign.waiting():
             refused = self.ranks.decide(lambda cases=tuple(waiting): self._reveal(epoch, cases))
             self._follow()
             for sentence in refused.values():
-                if sentence not in refused_before:  # and not again every 30 seconds
+                if sentence not in self._said:  # and not again every 30 seconds, or before every epoch
                     self.log(f"WARNING: {sentence}")
-            refused_before = set(refused.values())
-            waiting = self.campaign.waiting()
-            if not waiting or not self.campaign.settings.wait:
-                return waiting
+            waiting, halting = self.campaign.waiting(), self.campaign.halting()
+            late = f"Not labelled yet, so that this training goes without: {', '.join(waiting)}."
+            if waiting and not halting and late not in self._said:
+                self.log(late)
+            self._said = {*refused.values(), late}
+            if not halting or not self.campaign.settings.wait:
+                return halting
             if not told:
                 self.log(
                     f"Waiting for the labels of {', '.join(waiting)} in labelsTr; put them there, or stop with Ctrl-C."

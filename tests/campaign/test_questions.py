@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,47 @@ def test_every_case_has_one_status(campaign):
     }
     assert {case: campaign.status_of(case) for case in expected} == expected
     assert campaign.waiting() == ["c"] and campaign.pool(expected) == ["new"]
+
+
+@pytest.mark.parametrize(
+    ("made_by", "came", "wait", "halting"),
+    [
+        ("select", [], False, ["a", "b"]),  # perhaps its labels only have to be ingested
+        ("select", ["a"], False, []),
+        ("select", ["a"], True, ["b"]),
+        ("training", ["a"], False, ["b"]),
+    ],
+)
+def test_a_training_takes_the_labels_of_a_round_by_select_that_are_there(tmp_path, made_by, came, wait, halting):
+    campaign = begin(tmp_path, settings=Settings(budget=4, oracle="folder", wait=wait), initial=["i"])
+    frame = pd.DataFrame({"utility": [2.0, 1.0]}, index=["a", "b"])
+    campaign.append_round(RoundContent(["a", "b"], frame, frame.T, frame), made_by=made_by)
+    campaign.mark_labelled(came)
+    assert campaign.halting() == halting
+
+
+def test_without_any_label_a_training_is_halted(tmp_path):
+    campaign = begin(tmp_path, settings=Settings(budget=4, oracle="folder"))
+    frame = pd.DataFrame({"utility": [2.0]}, index=["a"])
+    campaign.append_round(RoundContent(["a"], frame, frame.T, frame), made_by="select")
+    assert campaign.halting() == ["a"]
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_hand_off_folder_in_the_raw_data_goes_with_it_and_a_copied_data_set_has_its_own(tmp_path, monkeypatch, stays):
+    for disk in ("old", "new"):
+        (tmp_path / disk / "raw" / "Dataset902_Tiny" / "annotate" / "fold_0_round_001").mkdir(parents=True)
+    old, new = (next((tmp_path / disk).rglob("fold_0_round_001")) for disk in ("old", "new"))
+    (tmp_path / "elsewhere").mkdir()
+    campaign = begin(tmp_path / "Dataset902_Tiny", settings=Settings(budget=4, oracle="folder"))
+    campaign.record_handoff(1, old)
+    campaign.record_handoff(2, tmp_path / "elsewhere")
+    if not stays:
+        shutil.rmtree(tmp_path / "old")
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "new" / "raw"))
+    assert campaign.handoff_folder(1) == new and campaign.handoff_folder(2) == tmp_path / "elsewhere"
+    monkeypatch.delenv("nnUNet_raw")
+    assert campaign.handoff_folder(1) == old
 
 
 def test_labels_that_nobody_asked_for_are_those_of_cases_that_the_campaign_does_not_know(campaign):

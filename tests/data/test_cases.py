@@ -37,8 +37,8 @@ def store(tmp_path):
     return store
 
 
-def save(dataset_class, folder, case, **kwargs):
-    dataset_class.save_case(IMAGE, SEG, PROPERTIES, str(folder / case), **kwargs)
+def save(dataset_class, folder, case, properties=None, **kwargs):
+    dataset_class.save_case(IMAGE, SEG, properties or PROPERTIES, str(folder / case), **kwargs)
 
 
 def test_labelled_and_pool_cases_are_listed_apart(store):
@@ -144,6 +144,16 @@ def test_the_spacing_of_a_2d_configuration_begins_with_the_cases_own_slices(tmp_
     store.folder.mkdir()
     save(nnUNetDatasetNumpy, store.folder, "c")
     assert store.spacing("c") == (slices, 1.25, 1.25)
+
+
+@pytest.mark.parametrize(
+    "spacing", [(999, 1, 1), (999 * 0.7, 0.7, 0.5)]
+)  # NaturalImage2DIO's, and SimpleITKIO's of a 2-D file
+def test_a_two_dimensional_image_is_not_taken_for_a_slab_of_999_millimetres(tmp_path, spacing):
+    store = CaseStore(tmp_path, tiny.make_plans(), "2d")
+    store.folder.mkdir()
+    save(nnUNetDatasetNumpy, store.folder, "c", {"spacing": list(spacing)})
+    assert store.spacing("c") == (1.0, 1.25, 1.25)
 
 
 def test_a_configuration_that_inherits_its_spacing_is_resolved(tmp_path):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -73,6 +74,13 @@ def test_missing_plans_are_one_problem_and_what_needs_none_is_still_checked(targ
     assert [name for name, state in worse_than_ok(checks)] == ["plans"]
     assert "nnunet_active plan" in text(checks, "plans")
     assert "2 cases with a label" in text(checks, "raw data set")
+
+
+def test_before_the_first_select_there_are_no_plans_and_that_is_no_problem(target):
+    shutil.rmtree(target.preprocessed)
+    checks = examine(configuration=None, plans=None)
+    assert worse_than_ok(checks) == []
+    assert "select -d 902 -n" in text(checks, "plans") and "-m MODEL" in text(checks, "plans")
 
 
 def test_a_case_without_one_of_its_channels_is_named(target):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -34,6 +35,18 @@ def test_an_untouched_prediction_is_no_label_and_an_edited_one_is(target, tmp_pa
     found = look(target, campaign)
     assert [found[case].ready for case in ("case_1", "case_2")] == [False, True]
     assert found["case_2"].sentence == "case_2/case_2.nii.gz was edited" and found["case_2"].where == folder
+
+
+def test_labels_that_were_renumbered_in_the_raw_dataset_json_edit_no_prediction(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1")
+    tiny_handoff.hand_out(target, campaign, tmp_path / "out", slicer=True)
+    file = target.raw / "dataset.json"
+    content = json.loads(file.read_text())
+    names = list(content["labels"])
+    content["labels"] = dict(zip([names[0], *reversed(names[1:])], range(len(names)), strict=True))
+    file.write_text(json.dumps(content))
+    assert not look(target, campaign)["case_1"].ready  # ingest counts with those of before, too
 
 
 def test_a_prediction_that_somebody_accepted_as_it_is_is_a_label(target, tmp_path):

@@ -146,6 +146,15 @@ def test_while_a_person_labels_the_folder_and_the_command_for_afterwards_are_sho
     assert str(folder) in "\n".join(found.lines()) and found.state["returned"] == []
 
 
+def test_a_training_is_offered_only_where_it_goes_on_without_the_labels_that_are_missing(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2")
+    tiny_handoff.hand_out(target, campaign, tmp_path / "handoff")
+    assert not any(command.startswith("nnUNetv2_train") for _, command in step().also)
+    mark(campaign, "case_1")
+    assert step().kind == "label" and any(command.startswith("nnUNetv2_train") for _, command in step().also)
+
+
 def test_one_edited_label_of_two_is_enough_to_ingest(target, tmp_path):
     campaign = start()
     request(campaign, "case_1", "case_2")

@@ -59,7 +59,10 @@ def test_where_the_plans_lack_the_configuration_of_the_model_they_say_so(target)
     plans = json.loads(file.read_text())
     plans["configurations"]["3d_lowres"] = plans["configurations"].pop("3d_fullres")
     file.write_text(json.dumps(plans))
-    with pytest.raises(MissingInput, match="have no configuration 3d_fullres; they have 3d_lowres"):
+    with pytest.raises(
+        MissingInput,
+        match=r"have no configuration 3d_fullres; they have 3d_lowres\. nnunet_active plan -m MODEL -c 3d_fullres adds",
+    ):
         open_target(options(configuration=None, model=target.model))
 
 

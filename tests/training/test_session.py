@@ -96,6 +96,22 @@ def test_a_training_that_waits_names_a_label_that_it_cannot_use_once_and_again_o
     assert sum("Waiting for the labels" in sentence for sentence in said) == 1
 
 
+def test_a_training_goes_on_without_the_labels_of_a_round_by_select_that_have_not_come_and_says_so_once(nnunet_folders):
+    target, said = make_target(nnunet_folders, labelled=1, unlabelled=3), []
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=2), "folder")
+    ask(campaign, "case_1", "case_2")
+    session = session_of(target, said)
+    session.begin()
+    assert session.take_up_labels(0) == ["case_1", "case_2"]
+    target.label("case_1", 1)
+    assert session.take_up_labels(0) == [] == session.take_up_labels(1)
+    session.end()
+    assert session.campaign.labelled() == ["case_0", "case_1"]
+    assert [line for line in said if "goes without" in line] == [
+        "Not labelled yet, so that this training goes without: case_2."
+    ]
+
+
 def test_two_sessions_on_one_campaign_exclude_each_other(nnunet_folders):
     target = make_target(nnunet_folders)
     start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings())
