@@ -50,8 +50,8 @@ class LabelDesk:
         for case in decline:
             if case not in waiting:
                 raise CampaignError(
-                    f"--decline {case}: no label is waited for; {', '.join(waiting) or 'no case'} is waiting in fold "
-                    f"{self.campaign.fold}."
+                    f"--decline {case}: no label is waited for; waiting in fold {self.campaign.fold}: "
+                    f"{', '.join(waiting) or 'none'}."
                 )
         for case in sorted(finder.accept):
             if case not in finder.raw.cases:

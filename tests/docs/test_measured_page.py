@@ -86,6 +86,9 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
     hearts = _replayed(script, "cardiac").groupby("labels")[["three_quarters", "guarded"]].mean()
     two, three = (hearts["three_quarters"] - hearts["guarded"])[[2, 3]]
     assert f"two or three labels that come singly gain {two:.3f} and {three:.3f} less than with 0.75" in PAGE
+    rules = script("single_label_rules")
+    two, three = (rules.least_behind(labels).loc["fitted", "behind"] for labels in (2, 3))
+    assert f"that spares glioma would still lose {two:.3f} and {three:.3f} (`single_label_rules.py`)" in PAGE
     networks = _replayed(script, "glioma", "mmacts")
     found = networks["guarded"] - networks["source"]
     said = f"glioma still loses: {found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}."

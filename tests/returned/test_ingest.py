@@ -268,7 +268,9 @@ def test_a_case_that_nobody_can_label_is_declined(target, folder):
     report = take(decline={"case_1": "the scan is of a phantom"})
     assert report.declined == ["case_1"] and report.waiting == ["case_3", "case_2"]
     assert campaign_of(target).declined == {"case_1": "the scan is of a phantom"}
-    with pytest.raises(CampaignError, match="--decline case_1: no label is waited for; case_3, case_2 is waiting"):
+    with pytest.raises(
+        CampaignError, match="--decline case_1: no label is waited for; waiting in fold 0: case_3, case_2"
+    ):
         take(decline={"case_1": ""})
 
 
