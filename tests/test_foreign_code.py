@@ -10,7 +10,8 @@ from test_house import TREES
 ALLOWED = {
     "nnunet/safe_checkpoint:_load_trusted": "after --trust-checkpoint",
     "training/checkpoints:restamp": "of a file that this very process wrote a moment ago",
-    "util/ranks:_sendable": "of its own pickle",
+    "util/ranks:_packed": "of its own pickle",
+    "util/ranks:_unpacked": "of the processes of this very training, whose messages PyTorch unpickles as well",
     "util/crew:_collect": "of the processes of this very command, through their store",
     "util/crew:_help_with": "of the processes of this very command, through their store",
     "doctor/doctor_probe:probe_trainer": "of its own pickle",

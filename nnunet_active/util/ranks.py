@@ -155,10 +155,8 @@ class Ranks:
         """A result and an error, or that they cannot be sent: the sending itself would fail on one side."""
         try:
             packed = pickle.dumps(outcome)
-            if (
-                outcome[1] is not None
-            ):  # one whose class takes other arguments cannot be read, and its text would be lost
-                pickle.loads(packed)
+            if outcome[1] is not None:
+                pickle.loads(packed)  # one whose class takes other arguments cannot be read, and its text would be lost
             return packed
         except Exception:  # pickle raises quite different things
             what = outcome[1] if outcome[1] is not None else outcome[0]
