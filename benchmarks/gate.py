@@ -19,8 +19,7 @@ from pathlib import Path
 import guard
 import pandas as pd
 
-from nnunet_active.training.comparison_table import CROSS_FIT
-from nnunet_active.training.guarded_choice import counting_evidence, gate
+from nnunet_active.training.guarded_choice import came_one_by_one, counting_evidence, gate
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIXED = (0.25, 0.5, 0.75, 1.0)
@@ -61,8 +60,8 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         judged = pd.concat([pd.DataFrame(columns=ALPHAS, dtype=float), *kinds.values()])
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
-        cross_fitted = len(kinds.get(CROSS_FIT, ())) == len(judged) > 0
-        alpha = gate(judged, int(network["scans"].iloc[0]), weights.fillna(1.0), cross_fitted)
+        scans = int(network["scans"].iloc[0])
+        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans))
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed

@@ -115,7 +115,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_training_that_follows_is_the_one_without_cross_fit_to_the_bit(tmp_path, monkeypatch, way):
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, cross_fitted: 0.5)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, one_by_one: 0.5)
     ends = []
     for name in ("on", "off"):
         target = fresh_target(tmp_path / name, monkeypatch)
@@ -227,9 +227,9 @@ def test_a_single_labelled_case_cannot_judge(nnunet_folders, capsys):
 def test_a_case_that_was_judged_before_it_was_trained_on_is_not_left_out_again(nnunet_folders, monkeypatch, capsys):
     rules = []
 
-    def noted(dice, labelled, weights, cross_fitted):
-        rules.append(cross_fitted)
-        return gate(dice, labelled, weights, cross_fitted)
+    def noted(dice, labelled, weights, one_by_one):
+        rules.append(one_by_one)
+        return gate(dice, labelled, weights, one_by_one)
 
     monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", noted)
     target = make_target(nnunet_folders, labelled=2, unlabelled=2)
@@ -261,4 +261,4 @@ def test_a_case_that_was_judged_before_it_was_trained_on_is_not_left_out_again(n
     trained = [entry["trained"] for entry in events(target, "cross_fit", "all")]
     assert trained == [2, 2]  # with case_3, the two of before were left out again: their networks have not seen it
     assert "Cross-fit: first 2 extra trainings" in capsys.readouterr().out
-    assert rules == [True, False]  # what came one by one is judged by the stricter rule
+    assert rules == [False, True]  # what came one by one is judged by the stricter rule

@@ -36,6 +36,7 @@ from nnunet_active.training.guarded_choice import (
     MANY,
     MARGIN,
     OPEN,
+    came_one_by_one,
     counting_evidence,
     floor_of,
     gate,
@@ -62,6 +63,30 @@ def test_cross_fit_cases_do_not_count_where_three_others_judge():
     assert counting_evidence({**kinds, "held_out": others[:0]})["cross_fit"] is left_out
 
 
+@pytest.mark.parametrize(
+    ("held_out", "prequential", "cross_fit", "labelled", "one_by_one"),
+    [
+        (0, 0, 0, 3, False),
+        (0, 0, 3, 3, False),  # all at once
+        (0, 1, 0, 2, True),
+        (0, 2, 1, 3, True),
+        (0, 4, 0, 5, True),  # the first network was trained on one
+        (0, 3, 0, 6, False),  # two rounds of three
+        (0, 2, 2, 4, True),
+        (0, 1, 3, 4, True),  # a fourth one after three
+        (2, 0, 3, 3, True),
+        (3, 0, 0, 2, True),
+        (3, 0, 0, 3, False),
+    ],
+)
+def test_cases_came_one_by_one_where_few_judge_or_networks_of_few(
+    held_out, prequential, cross_fit, labelled, one_by_one
+):
+    numbers = {"held_out": held_out, "prequential": prequential, "cross_fit": cross_fit}
+    kinds = {kind: table(*[[0.5] * 4] * n) for kind, n in numbers.items()}
+    assert came_one_by_one(kinds, labelled) is one_by_one
+
+
 def test_many_labelled_cases_raise_the_floor():
     assert gate(table(), MANY) == FLOOR_OF_MANY
     assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 9), 9) == FLOOR_OF_MANY
@@ -74,16 +99,16 @@ def test_a_gain_below_the_margin_leaves_the_gate_closed():
 def test_one_case_with_a_large_gain_has_to_make_up_for_one_that_shows_none():
     for open_, alpha in ((2 * MARGIN - 0.001, FLOOR), (2 * MARGIN + 0.001, OPEN)):
         assert gate(table([0.5, 0.61, 0.5, 0.5 + open_]), 2) == alpha
-        assert gate(table([0.5, 0.5, 0.5, 0.5 + open_]), 2, cross_fitted=True) == alpha
+        assert gate(table([0.5, 0.5, 0.5, 0.5 + open_]), 2, one_by_one=False) == alpha
 
 
 @pytest.mark.parametrize(
-    ("labelled", "cross_fitted", "lower"), [(2, True, 0.0), (MANY, True, FLOOR), (MANY, False, FLOOR)]
+    ("labelled", "one_by_one", "lower"), [(2, False, 0.0), (MANY, False, FLOOR), (MANY, True, FLOOR)]
 )
-def test_where_even_the_floor_harms_the_weights_go_a_step_down(labelled, cross_fitted, lower):
+def test_where_even_the_floor_harms_the_weights_go_a_step_down(labelled, one_by_one, lower):
     harm = 0.8 - 2 * HARM
-    assert gate(table([0.8, harm - 0.001, harm - 0.001, 0.6]), labelled, None, cross_fitted) == lower
-    assert gate(table([0.8, harm + 0.001, harm + 0.001, 0.6]), labelled, None, cross_fitted) == floor_of(labelled)
+    assert gate(table([0.8, harm - 0.001, harm - 0.001, 0.6]), labelled, None, one_by_one) == lower
+    assert gate(table([0.8, harm + 0.001, harm + 0.001, 0.6]), labelled, None, one_by_one) == floor_of(labelled)
 
 
 def test_where_cases_came_one_by_one_few_of_them_have_to_gain_by_the_first_steps_as_well():
@@ -95,7 +120,7 @@ def test_where_cases_came_one_by_one_few_of_them_have_to_gain_by_the_first_steps
         (2 * MARGIN + 0.001, 0.5, FLOOR),
     ):
         assert gate(table([0.5, 0.5 + gain, 0.5, at]), MANY - 1) == alpha
-    assert gate(table([0.5, 0.5, 0.5, 0.9]), MANY) == gate(table([0.5, 0.5, 0.5, 0.9]), 2, cross_fitted=True) == OPEN
+    assert gate(table([0.5, 0.5, 0.5, 0.9]), MANY) == gate(table([0.5, 0.5, 0.5, 0.9]), 2, one_by_one=False) == OPEN
 
 
 @given(
@@ -103,15 +128,15 @@ def test_where_cases_came_one_by_one_few_of_them_have_to_gain_by_the_first_steps
     st.integers(1, 2 * MANY),
     st.booleans(),
 )
-def test_the_rule_is_that_of_the_formula(rows, labelled, cross_fitted):
+def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one):
     values = np.array(rows, dtype=float).reshape(-1, 4)
     mean = {a: sum(values[:, k] - values[:, 0]) / (len(values) + 1) for k, a in enumerate(ALPHAS)}
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
-    chosen = gate(table(*rows), labelled, None, cross_fitted)
+    chosen = gate(table(*rows), labelled, None, one_by_one)
     floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= MANY else (FLOOR, 0.0)
-    one_by_one = rows and labelled < MANY and not cross_fitted
-    least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if one_by_one else (-HARM, mean[OPEN])
+    strict = rows and labelled < MANY and one_by_one
+    least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if strict else (-HARM, mean[OPEN])
     assert chosen in (lower, floor, OPEN)
     assert (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
     assert chosen == OPEN or (chosen == lower) == (mean[floor] < least) or abs(mean[floor] - least) < 1e-9
@@ -121,14 +146,12 @@ def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():
     dice = table([0.5, 0.5, 0.5, 0.8], [0.5, 0.5, 0.5, 0.4])
     for weights, mean in (([1.5, 0.5], (1.5 * 0.3 - 0.5 * 0.1) / 3), ([0.5, 1.5], (0.5 * 0.3 - 1.5 * 0.1) / 3)):
         assert shrunk_gains(dice, pd.Series(weights))[OPEN] == pytest.approx(mean)
-        assert (gate(dice, 2, pd.Series(weights), cross_fitted=True) == OPEN) == (mean > MARGIN)
+        assert (gate(dice, 2, pd.Series(weights), one_by_one=False) == OPEN) == (mean > MARGIN)
 
 
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
-    monkeypatch.setattr(
-        "nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, cross_fitted: alpha
-    )
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, one_by_one: alpha)
 
 
 def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
