@@ -7,7 +7,8 @@ The folder is that of a benchmark with ``--recipes guarded`` (``slices.py ... --
 training is that of every other interpolation to the bit. One row per network, alpha and case: Dice of a test case (``test``: mean over
 classes, preprocessed arrays, every third case where there are more than 40), or of a case that judged (``cross_fit``, ``prequential``),
 with its ``weight``.
-The rule is read from the package, so that ``judge`` says what today's gate would do.
+The rule is read from the package, so that ``judge`` says what today's gate would do. Rows of a second round of slices are in
+``results/gate_two_rounds_of_slices.csv``, of scans labelled one by one (``one_by_one.py``) in ``results/one_by_one.csv``.
 """
 
 from __future__ import annotations
