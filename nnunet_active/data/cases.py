@@ -132,8 +132,7 @@ class CaseStore:
 
     def image_state(self, case: str) -> tuple[int, int]:
         """Size in bytes and modification time in ns of that file: what tells a changed image without reading it."""
-        status = self.image_file(case).stat()
-        return status.st_size, status.st_mtime_ns
+        return _state(self.image_file(case))
 
     def properties(self, case: str) -> dict:
         """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``.
@@ -253,6 +252,17 @@ def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:
     stem = folder / case
     label = [_with(stem, "_seg.b2nd")] if with_label else []
     return [[*label, _with(stem, ".pkl"), _with(stem, ".b2nd")], [_with(stem, ".pkl"), _with(stem, ".npz")]]
+
+
+def label_state(folder: Path, case: str) -> tuple[int, int] | None:
+    """Of the file that nnU-Net reads a stored label from what :meth:`CaseStore.image_state` is of an image; None: there is none."""
+    files = (_with(folder / case, ending) for ending in ("_seg.b2nd", "_seg.npy", ".npz"))
+    return next((_state(file) for file in files if file.is_file()), None)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def is_whole(folder: Path, case: str, with_label: bool) -> bool:

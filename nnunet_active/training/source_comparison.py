@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nnunet_active.data.cases import CaseStore, case_files
+from nnunet_active.data.cases import CaseStore, label_state
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.nnunet.window import Window
@@ -96,9 +96,8 @@ class Comparison:
         self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
         self.origin = origin
-        self._seen: dict[
-            tuple[Path, str], tuple[list, str, bool]
-        ] = {}  # a label is read again only if its file has changed
+        # a label is read again only if its file has changed
+        self._seen: dict[tuple[Path, str], tuple[tuple[int, int] | None, str, bool]] = {}
         self.table = self.ranks.decide(self._read)
 
     def _read(self) -> pd.DataFrame:
@@ -219,8 +218,8 @@ class Comparison:
 
     def _as_it_is(self, case: str, kind: str) -> tuple[str, bool]:
         """The fingerprint of a label, and whether it is one of slices alone."""
-        key, files = (self._folder(kind), case), [one[0] for one in case_files(self._folder(kind), case, True)]
-        state = [(status.st_size, status.st_mtime_ns) for file in files if file.is_file() and (status := file.stat())]
+        key = self._folder(kind), case
+        state = label_state(*key)
         if key not in self._seen or self._seen[key][0] != state:
             label, fingerprint = self.reference(case, kind)
             ignore = self.labels.get("ignore")

@@ -1,4 +1,5 @@
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -7,7 +8,7 @@ import tiny_dataset as tiny
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nnUNetDatasetNumpy
 
-from nnunet_active.data.cases import CaseStore
+from nnunet_active.data.cases import CaseStore, label_state
 from nnunet_active.data.plans import read_plans
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
@@ -210,3 +211,14 @@ def test_plans_that_call_themselves_otherwise_than_their_file_are_refused_with_b
         read_plans(tiny.NAME, "myPlans")
     (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
     assert read_plans(tiny.NAME, "nnUNetPlans") == plans
+
+
+def test_what_tells_a_changed_label_is_the_file_that_nnunet_reads_it_from(tmp_path):
+    assert label_state(tmp_path, "a.b") is None
+    for ending in (".npz", "_seg.npy", "_seg.b2nd"):  # each goes before the ones of before
+        (tmp_path / f"a.b{ending}").write_bytes(ending.encode())
+        os.utime(tmp_path / f"a.b{ending}", ns=(5, 7))
+        assert label_state(tmp_path, "a.b") == (len(ending), 7)
+    for other in (".pkl", ".b2nd", ".npz"):
+        (tmp_path / f"a.b{other}").write_bytes(b"changed")
+    assert label_state(tmp_path, "a.b") == (len("_seg.b2nd"), 7)
