@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,8 +101,6 @@ def predictions(
 
     from nnunet_active.benchmark.case_metrics import Evaluator
     from nnunet_active.benchmark.target import SharedTarget
-    from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
-    from nnunet_active.training.checkpoints import own_details
 
     torch.set_num_threads(1)
     plans = next((root / "target").rglob("nnUNetActivePlans.json"))
@@ -113,14 +111,26 @@ def predictions(
         if not (checkpoint.is_file() and (every or spec["arm"].startswith("foreground_random"))):
             continue
         target = SharedTarget(raw, plans.parent.parent, plans.parent.name, spec["plans"], spec["configuration"])
-        cases = tuple(spec["test"])[:: 3 if len(spec["test"]) > 40 else 1]
-        test = Evaluator(target, cases, spec["device"], spec["tolerance_mm"])
-        content = load_checkpoint(checkpoint, str(checkpoint))
-        trained = own_details(content).get("trained_weights") or content["network_weights"]
+        test = Evaluator(target, thinned(spec["test"]), spec["device"], spec["tolerance_mm"])
+        trained = trained_weights(checkpoint)
         at = {"pair": name, "run": file.parent.name.rpartition("__")[2], "labels": len(rounds[-1]["labelled"])}
         for alpha in alphas:
             for case, *found in predicted_at(test, trained, alpha):
                 yield {**at, "alpha": alpha, "case": case}, test, *found
+
+
+def thinned(cases: Sequence[str]) -> tuple[str, ...]:
+    """Of more than 40 cases every third."""
+    return tuple(cases)[:: 3 if len(cases) > 40 else 1]
+
+
+def trained_weights(checkpoint: Path) -> dict[str, Any]:
+    """The end of the way from the source, whatever share of it predicts."""
+    from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
+    from nnunet_active.training.checkpoints import own_details
+
+    content = load_checkpoint(checkpoint, str(checkpoint))
+    return own_details(content).get("trained_weights") or content["network_weights"]
 
 
 def predicted_at(

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from gate import ALPHAS
-from guard import add_rows, predicted_at
+from guard import add_rows, predicted_at, thinned, trained_weights
 from slices import DATA, PAIRS
 from workspace import ENDING, PLANS, Workspace
 
@@ -58,8 +58,7 @@ def parts_of(raw: Path, split_file: Path | None) -> tuple[list[str], list[str]]:
         split = generate_crossval_split(cases, n_splits=2)[0]
     else:
         split = json.loads(split_file.read_text())[0]
-    test = list(split["val"])
-    return list(split["train"]), test[:: 3 if len(test) > 40 else 1]
+    return list(split["train"]), list(thinned(split["val"]))
 
 
 def linked(raw: Path, cases: Sequence[str], workspace: Workspace) -> dict[str, Any]:
@@ -88,13 +87,9 @@ def train(trainer: str, dataset: str, configuration: str, device: str) -> tuple[
     """``nnUNetv2_train`` without its validation; the trained weights, and the cases that judged."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
-    from nnunet_active.training.checkpoints import own_details
-
     training = get_trainer_from_args(dataset, configuration, "all", trainer, PLANS, device=torch.device(device))
     training.run_training()
-    file = Path(training.output_folder) / "checkpoint_final.pth"
-    content = torch.load(file, map_location="cpu", weights_only=False)
-    trained = own_details(content).get("trained_weights") or content["network_weights"]
+    trained = trained_weights(Path(training.output_folder) / "checkpoint_final.pth")
     return trained, training.choice.latest.get("by_case", [])
 
 

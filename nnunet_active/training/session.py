@@ -232,14 +232,14 @@ class QuerySession:
         while waiting := self.campaign.waiting():
             refused = self.ranks.decide(lambda cases=tuple(waiting): self._reveal(epoch, cases))
             self._follow()
-            for sentence in refused.values():
-                if sentence not in self._said:  # and not again every 30 seconds, or before every epoch
-                    self.log(f"WARNING: {sentence}")
             waiting, halting = self.campaign.waiting(), self.campaign.halting()
-            late = f"Not labelled yet, so that this training goes without: {', '.join(waiting)}."
-            if waiting and not halting and late not in self._said:
-                self.log(late)
-            self._said = {*refused.values(), late}
+            sentences = [f"WARNING: {sentence}" for sentence in refused.values()]
+            if waiting and not halting:
+                sentences.append(f"Not labelled yet, so that this training goes without: {', '.join(waiting)}.")
+            for sentence in sentences:
+                if sentence not in self._said:  # and not again every 30 seconds, or before every epoch
+                    self.log(sentence)
+            self._said = set(sentences)
             if not halting or not self.campaign.settings.wait:
                 return halting
             if not told:
