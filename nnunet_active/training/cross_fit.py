@@ -1,16 +1,18 @@
-r"""Cross-fitting: before a training begins, short trainings that each leave labelled cases out, so that these can judge the recipe.
+r"""Cross-fitting: short extra trainings that each leave out some labelled cases, so that these cases can judge the recipe.
 
-A network says nothing about the cases that it was trained on. So the labelled cases are divided into folds; for each fold a network is
-trained from the source weights on all other labelled cases, and its Dice at every alpha is measured on those of the fold: d_i(alpha) of
-:mod:`~nnunet_active.training.guarded_choice` for every labelled case, also where no second round brings cases that are new.
+A network cannot be judged by the cases that it was trained on. Cross-fitting gives every labelled case a network that has not seen it,
+also in the first round. The labelled cases are divided into folds. For each fold, a network is trained from the source weights on all
+other labelled cases, and its Dice is measured at every alpha on those of the fold: d_i(alpha) of
+:mod:`~nnunet_active.training.guarded_choice`.
 
-Folds: one case each up to `LEAVE_ONE_OUT`, from then on two halves; cases of one patient (``--groups``) stay on one side. A fold is
-left away if all its cases were judged by the network of an earlier training. A fold's network is trained as the real one is, with the
-trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the first round (at least 1); its learning rates run
-through those of the round at twice the speed. There are no pseudo-labels yet. It has seen less, so that it rather errs on the side of
-the source. Afterwards all is as it was: the training that follows is the same to the bit.
+* **Folds**: one case each for up to `LEAVE_ONE_OUT` cases, two halves for more. Cases of one patient (``--groups``) stay together. A
+  fold is skipped if the network of an earlier training has judged all of its cases.
+* **Trainings**: they use the trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the first round (at least
+  1). The learning rate follows the same schedule at twice the speed. There are no pseudo-labels yet. These networks have seen less than
+  the real one, so they err towards the source.
+* Afterwards the trainer is as it was: the training that follows is the same to the bit.
 
-Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on; the folds and their length are our choice.
+Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on. Folds and lengths are our choice.
 """
 
 from __future__ import annotations

@@ -1,41 +1,52 @@
-r"""How far from the source to the fine-tuned weights? A gate that labels open: closed, until labels show that leaving the source pays.
+r"""The recipe ``guarded``: how far the weights that predict may leave the source. A gate stays closed until labels show a gain.
 
-The cases that a network was not trained on judge it: each whose label has just come in, before it is trained on (prequential
-evaluation, Dawid 1984), those that are held out, and those that cross-fit networks left out
-(:mod:`~nnunet_active.training.cross_fit`). A case that was judged in several ways counts once: held out before prequential before
-cross-fit, since the later network is nearer to the one that predicts; where `ENOUGH` cases judge otherwise, cross-fit ones do not
-count, whose networks saw fewer labels for half as long. With D(alpha, i) the Dice of case i by the weights
-w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`) and w_i how much of the pool the case stands for
-(:mod:`~nnunet_active.training.case_weights`; 1 where it was drawn like any other),
+The weights that predict are w0 + alpha (v - w0) (:mod:`~nnunet_active.training.adaptation`). Cases that a network was not trained on
+judge each alpha:
 
-    d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i w_i d_i(alpha) / (\sum_i w_i + 1),
+* held-out cases;
+* each new label, before the network is trained on it (prequential evaluation, Dawid 1984);
+* cases that a cross-fit network left out (:mod:`~nnunet_active.training.cross_fit`).
 
-a mean that is shrunk as if one more case had shown no gain. The gate opens to `OPEN` where m(`OPEN`) is above `MARGIN`; else the
-weights stay at the floor: `FLOOR` of the way, `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices: scans of which some are
-labelled). Where even the floor harms (m below `-HARM`), they go a step down: to 0, the source network, and from `FLOOR_OF_MANY` to
-`FLOOR`, since networks that leave cases out are worse than the one that is judged.
+A case counts once, in this order: the later network is nearer to the one that predicts. Cross-fit networks saw fewer labels for half as
+long, so their cases stop counting once `ENOUGH` others judge. D(alpha, i) is the Dice of case i, and w_i how much of the pool it stands
+for (:mod:`~nnunet_active.training.case_weights`; 1 where it was drawn like any other). Then
 
-Where cases came in one after the other, few judge (fewer than `MANY` are labelled), the first of them networks of one or two scans, and
-one with a large gain outweighs the others at `OPEN`. The first steps tell them apart: then the gate opens only where m(`FLOOR`) is
-above `MARGIN` as well, and `FLOOR` itself has to be earned (m(`FLOOR`) at least `EARNED`), else the weights are those of the source.
+    d_i(alpha) = D(alpha, i) - D(0, i),        m(alpha) = \sum_i w_i d_i(alpha) / (\sum_i w_i + 1)
 
-With one label nobody judges. The alpha whose predictions agree best with their mean over all alpha (EnsV, NeurIPS 2024) was always 0.5
-then, and did more harm than `FLOOR` (``one_label.csv``).
+is the mean gain, shrunk as if one more case had shown none. The rule:
 
-Where the requests do not stand for the pool (a strategy that asks for the largest tumours), neither does the gate's answer.
-Source: our own rule. The numbers are from ``benchmarks/results/interpolation_*.csv`` and ``gate.csv`` (see ``docs/measured.md``): the
-network half way was never worse than the source after slices of ten scans or more (40 networks, of which two seemed to harm and gained
-0.05 and 0.09), but by up to 0.057 after three to five whole scans. After three, the gate sent glioma back to the source four times of
-five; 0.25 would have gained 0.006 to 0.024 in three of them and lost 0.007 in one.
-The whole way was never ahead of 0.75 by more than 0.010. `EARNED` was the largest of 0, 0.01, 0.02, 0.025 that cost nothing in six runs
-on hearts; in four more, it and the first step cost 0.08 to 0.09 Dice with two or three single labels. On glioma, 4 of 50 networks are
-then worse than their source, in place of 14. Of rules of this kind, even the best fitted one that spares glioma stays 0.048 and 0.042
-behind 0.75 on hearts with two and three single labels (``benchmarks/single_label_rules.py``). That cross-fit cases stop counting was
-seen on ten networks of two rounds of three scans: with them the gate stayed nearer to the source (diseased hearts 0.686 in place of
-0.714), and no network was worse either way. That the stricter rule is left where `ENOUGH` cases judge networks of `ENOUGH` others was
-chosen on four of diseased hearts (0.695 to 0.708) and judged on four of glioma (0.690 to 0.705) and of hearts (equal): none is worse
-than its source. That it stays where some of two or three cases are cross-fit is from the stored networks, too: the milder one would
-make a quarter of those on glioma worse than their source, in place of one in thirty.
+* If m(`OPEN`) is above `MARGIN`, alpha is `OPEN`.
+* Else alpha is the floor: `FLOOR`, or `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices, a scan with labelled slices is one).
+* If even the floor harms (m below `-HARM`), alpha goes one step down: from `FLOOR` to 0, the source network, and from
+  `FLOOR_OF_MANY` to `FLOOR`. Zero would be too strict there, since networks that leave cases out are worse than the one they judge.
+
+Where cases came in one by one (:func:`came_one_by_one`), the rule is stricter as long as fewer than `MANY` are labelled. Few cases
+judge then, and the first of them judge networks of one or two scans. One large gain at `OPEN` would outweigh the others, but small
+alphas expose it. So the gate opens only if m(`FLOOR`) is above `MARGIN`, too, and `FLOOR` itself needs a gain of `EARNED`; else alpha
+is 0.
+
+With one label nothing can judge, and alpha is `FLOOR`. The alpha whose predictions agree best with their mean over all alphas (EnsV,
+NeurIPS 2024) was always 0.5 there, and did more harm (``one_label.csv``).
+
+The answer holds for the pool only if the requested cases stand for it; a strategy that asks for the largest tumours misleads the gate.
+
+Source: our own rule. Its numbers come from ``benchmarks/results/interpolation_*.csv`` and ``gate.csv`` (see ``docs/measured.md``):
+
+* Floors: with slices of ten scans or more, alpha 0.5 was never worse than the source (40 networks). With three to five whole scans, it
+  lost up to 0.057.
+* `OPEN`: alpha 1 was never ahead of 0.75 by more than 0.010.
+* With three whole scans of glioma, the gate went back to the source in four of five runs; 0.25 would have gained 0.006 to 0.024 in
+  three of these and lost 0.007 in one.
+* `EARNED`: of 0, 0.01, 0.02 and 0.025, the largest that cost nothing in six runs on hearts. In four more runs, the stricter rule cost
+  0.08 to 0.09 Dice with two or three single labels. In return, 4 of 50 networks on glioma are worse than their source, not 14.
+* Any such rule that spares glioma costs hearts something: the best one fitted to these very networks stays 0.048 and 0.042 behind 0.75
+  with two and three single labels (``benchmarks/single_label_rules.py``).
+* `ENOUGH`, for cross-fit cases: in ten networks of two rounds of three scans, they held the gate back (diseased hearts 0.686, without
+  them 0.714), and no network was worse than its source either way.
+* `ENOUGH`, for the stricter rule: chosen on four networks of diseased hearts (0.708, with the stricter rule 0.695), judged on four of
+  glioma (0.705, 0.690) and four of hearts (equal). None was worse than its source.
+* The stricter rule stays where some of two or three judging cases are cross-fit: without it, a quarter of the stored glioma networks
+  would be worse than their source; with it, one in thirty.
 """
 
 from __future__ import annotations
