@@ -29,9 +29,8 @@ def first_zero(x: Tensor, scratch: Tensor, counting: Tensor) -> Tensor:
     heads = len(x)
     torch.sign(x, out=scratch)  # 0 where highest, else -1
     found, number = counting @ scratch
-    label = (
-        found.add_(heads * (heads - 1) / 2).long().clamp_(0, heads - 1)
-    )  # NaN has no number; the entropy becomes NaN and reports it
+    # NaN has no number; the entropy becomes NaN and reports it
+    label = found.add_(heads * (heads - 1) / 2).long().clamp_(0, heads - 1)
     ties = (number > 1.5 - heads).nonzero().flatten()
     if len(ties):
         label[ties] = x[:, ties].argmax(0)
