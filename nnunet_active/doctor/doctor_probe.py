@@ -19,7 +19,7 @@ TRAINER = Settings().trainer
 
 
 def probe_device() -> dict:
-    """Devices that torch can use, and the platform that it was built for."""
+    """Devices that torch can use, and the CUDA version that torch was built for."""
     import torch
 
     devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
