@@ -166,9 +166,9 @@ def merge_slices(
 ) -> Merged:
     """Merge returned slices into the label so far. No labelled voxel becomes the ignore value.
 
-    If a slice was labelled before and differs now, it counts as a correction. One exception: it was not requested now and comes back
-    without foreground although it had some. A program that lost the foreground and a person who erased it look the same. Another: it
-    is as handed over, or as the same file had it before. Then nobody changed it, but the label may have been corrected since.
+    A slice that was labelled before and differs now is a correction, with two exceptions outside of ``take``. Either it comes back
+    without foreground although it had some: a program that lost the foreground and a person who erased it look the same. Or it is
+    as handed over, or as the same file had it before: nobody changed it, but the label may have been corrected since.
 
     Args:
         before: the label so far; None if nothing is labelled.

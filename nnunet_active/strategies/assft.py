@@ -69,7 +69,7 @@ class AssftStrategy(QueryStrategy):
         support: float = 100.0,
         empty: str = "mean",
     ):
-        """See the class for the switches.
+        """See the class for the options.
 
         Args:
             lambda_: weight of ASD.

@@ -4,8 +4,8 @@ They share only a store of torch.distributed: a dictionary that torchrun or the 
 and its items there. A free process takes the next item by incrementing a number, so a slow item delays nobody, and
 puts its result back. Each process also increments a pulse; if a process has died, the leader does its item again.
 
-No operation is collective, so a process that dies stops no other. No wait times out, so the leader may preprocess for hours. It makes
-no difference whether the processes compute on CPUs or on GPUs.
+No operation is collective, so a process that dies stops no other. No wait for work times out, so the leader may preprocess for
+hours. It makes no difference whether the processes compute on CPUs or on GPUs.
 
 The content of the store is trusted: whoever reaches its port could run code here. So use it only in a private network, like
 everything in torch.distributed.
