@@ -1,7 +1,7 @@
 """The demo: source model, whole scans, slices and all labels on one target, with the same code that users run.
 
-Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases). The stock trainer
-trains it, and nnU-Net's own search finds our trainers. Nothing outside the demo's folder is written.
+Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases). nnU-Net's own search
+for trainers finds its trainer. Nothing outside the demo's folder is written.
 """
 
 from __future__ import annotations
