@@ -1,7 +1,7 @@
-"""The commands that come next, spelled out so that they can be copied: every flag that differs from its default, and no other.
+"""The next commands in full, ready to be copied: every flag that differs from its default, and no other.
 
-Whatever this package prints for people to type comes from here, so that a name or a flag is right in one place. Nothing heavy is
-imported until a command is made: the command line reads the defaults of this module for its own flags.
+Every command that this package prints for people to type comes from here, so names and flags need to be right in only one place.
+Nothing heavy is imported until a command is made, because the command line reads this module's defaults for its own flags.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from nnunet_active.util.errors import MissingInput
 
 DEFAULT_PLANS = "nnUNetActivePlans"
 DEFAULT_SIZE, DEFAULT_SLICES = 3, 30
-"""Cases, or slices, of a round where nothing says how many."""
+"""Default number of cases or slices of a round."""
 
 SHORT_STEPS, SHORT_TRAINER = 1000, "nnUNetTrainerActiveAdamW"
-"""Steps below which AdamW is proposed: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""
+"""Below this many steps we propose AdamW: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""
 
 _TRAINERS = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}
 _STEPS_OF_AN_EPOCH = 250
@@ -30,10 +30,10 @@ class Commands:
 
     Attributes:
         dataset: full name.
-        configuration: nnU-Net configuration; empty: not known yet, the source model's.
+        configuration: nnU-Net configuration; empty if not known yet: that of the source model.
         plans: plans identifier.
         fold: number as text, or ``all``.
-        device: ``cuda``, ``cpu``, ``mps``, or None for what this machine has.
+        device: ``cuda``, ``cpu``, ``mps``, or None for this machine's best.
     """
 
     dataset: str
@@ -48,11 +48,11 @@ class Commands:
         return self._ours("plan", "-m", "MODEL", *self._configuration(), *name)
 
     def preprocess(self) -> str:
-        """Whatever is missing."""
+        """Preprocess what is missing."""
         return self._ours("preprocess", *self._planned())
 
     def init(self) -> str:
-        """A campaign whose training asks by itself."""
+        """Start a campaign whose training queries by itself."""
         return self._ours("init", *self._planned(), *self._fold())
 
     def select(self, n: int | None = None, *more: str) -> str:
@@ -83,11 +83,11 @@ class Commands:
         return shlex.join([*parts, "-f", *folds, "-tr", trainer, "-p", self.plans, *self._device()])
 
     def plan_with_nnunet(self) -> str:
-        """nnU-Net's own planning and preprocessing, for a data set that is labelled throughout."""
+        """nnU-Net's own planning and preprocessing, for a fully labelled data set."""
         return shlex.join(["nnUNetv2_plan_and_preprocess", "-d", self.short_name()])
 
     def short_name(self) -> str:
-        """The data set's number where it is enough to find it."""
+        """The data set's number if that is enough to find it."""
         from nnunet_active.nnunet.nnunet_paths import dataset_name
 
         number = self.dataset.removeprefix("Dataset").split("_")[0]
@@ -109,21 +109,21 @@ class Commands:
         return [] if self.fold == "0" else ["-f", self.fold]
 
     def _device(self) -> list[str]:
-        """For nnU-Net's commands, which take a GPU unless they are told otherwise."""
+        """For nnU-Net's commands, which use a GPU unless told otherwise."""
         from nnunet_active.nnunet.devices import best_device
 
         device = self.device or best_device()
         return [] if device == "cuda" else ["-device", device]
 
     def _named_device(self) -> list[str]:
-        """For our own, which take what there is."""
+        """For our own commands, which use the best device there is."""
         from nnunet_active.nnunet.devices import best_device
 
         return [] if self.device in (None, best_device()) else ["-device", self.device]
 
 
 def use_exported(written: Path, commands: Commands, folds: Sequence[str]) -> list[str]:
-    """How a machine with nnU-Net alone predicts by what ``export`` wrote there: a zip, or a model folder."""
+    """How to predict with what ``export`` wrote (a zip or a model folder) on a machine that has only nnU-Net."""
     where = ["-i", "IMAGES", "-o", "PREDICTIONS"]
     if written.suffix.lower() != ".zip":
         model = ["-m", written.name, "-f", *folds]
@@ -136,12 +136,12 @@ def use_exported(written: Path, commands: Commands, folds: Sequence[str]) -> lis
 
 
 def is_short(epochs: int | None, iterations: int | None) -> bool:
-    """Whether a training has fewer than `SHORT_STEPS` steps; None is the trainer's own, and no trainer of ours is that short."""
+    """Whether a training has fewer than `SHORT_STEPS` steps; None means the trainer's own number, which is never that short."""
     return epochs is not None and epochs * (iterations or _STEPS_OF_AN_EPOCH) < SHORT_STEPS
 
 
 def why_trainer(trainer: str) -> tuple[str, ...]:
-    """Why a trainer is proposed, where that is not plain from its name."""
+    """Why a trainer is proposed, if its name does not make that plain."""
     if trainer != SHORT_TRAINER:
         return ()
     return (
@@ -152,8 +152,8 @@ def why_trainer(trainer: str) -> tuple[str, ...]:
 def trainer_for(strategy: str, epochs: int | None = None, iterations: int | None = None) -> str:
     """The trainer that suits a strategy and a schedule.
 
-    mmActS and ASSFT have trainers of their own, any other strategy is run by the plain active one; for a short training it is the one
-    with AdamW, but for ASSFT, whose rounds begin anew and train on pseudo-labels, which is its trainer's doing.
+    mmActS and ASSFT have trainers of their own; any other strategy runs with the plain active trainer. For a short training it is
+    the one with AdamW, except for ASSFT: only its own trainer begins each round anew and trains on pseudo-labels.
     """
     if strategy != "assft" and is_short(epochs, iterations):
         return SHORT_TRAINER

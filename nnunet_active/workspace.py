@@ -1,8 +1,8 @@
-"""One data set and one fold of it, as a command or a trainer's query sees it: each piece is opened once, when it is first asked for.
+"""One data set and one fold, as a command or a trainer's query sees it: each piece is opened once, when it is first needed.
 
-A command makes one workspace and hands it on. Nothing here writes, decides or computes; what is opened stays as it was until somebody
-puts another piece in its place (``workspace.campaign = ...`` after one was started). What has to do with networks is
-imported when it is asked for: it takes seconds, and where a campaign stands is known without.
+A command makes one workspace and passes it on. Nothing here writes, decides or computes; an opened piece stays unchanged until
+somebody replaces it (``workspace.campaign = ...`` after starting one). Code for networks is imported only when
+needed: that takes seconds, and the state of a campaign is known without it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Workspace:
     Args:
         dataset: full name.
         fold: number, or ``all``.
-        configuration: nnU-Net configuration; None: the campaign's, else the only one that can be meant.
-        plans_name: plans identifier; None: the campaign's, or the default one where there is no campaign.
+        configuration: nnU-Net configuration; None for the campaign's, else the only possible one.
+        plans_name: plans identifier; None for the campaign's, or the default one if there is no campaign.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Workspace:
 
     @classmethod
     def of(cls, campaign: Campaign) -> Workspace:
-        """That of an opened campaign."""
+        """The workspace of an opened campaign."""
         workspace = cls(campaign.dataset_folder.name, campaign.fold, campaign.configuration, campaign.plans)
         workspace.campaign = campaign
         return workspace
@@ -64,24 +64,24 @@ class Workspace:
 
     @cached_property
     def raw(self) -> RawDataset:
-        """The scans, with the pool folders that are remembered.
+        """The scans, including the remembered pool folders.
 
         Raises:
-            MissingInput: the raw data set is not there.
+            MissingInput: the raw data set does not exist.
         """
         return RawDataset(raw_folder(self.dataset), read_pool_folders(self.folder))
 
     @cached_property
     def found_campaign(self) -> Campaign | None:
-        """The campaign of the fold, or one whose cross-validation covers it; None where there is none."""
+        """The campaign of the fold, or one whose cross-validation covers it; None if there is none."""
         return campaign_for(self.folder, self.fold)
 
     @property
     def campaign(self) -> Campaign:
-        """The same.
+        """The same campaign, which must exist.
 
         Raises:
-            MissingInput: there is none; says how to start one.
+            MissingInput: there is none; the message says how to start one.
         """
         if self.found_campaign is None:
             return Campaign.open(self.folder, self.fold)
@@ -93,7 +93,7 @@ class Workspace:
 
     @property
     def configuration(self) -> str:
-        """nnU-Net configuration: the one that was named, else the campaign's, else the only one that can be meant.
+        """nnU-Net configuration: the one that was named, else the campaign's, else the only possible one.
 
         Raises:
             MissingInput: see :attr:`only_configuration`.
@@ -107,10 +107,10 @@ class Workspace:
 
     @cached_property
     def only_configuration(self) -> str:
-        """The only configuration of the plans, else the only one that the data set's campaigns have of these plans.
+        """The only configuration of the plans, else the only one among the data set's campaigns with these plans.
 
         Raises:
-            MissingInput: there are no plans, or several configurations; names them.
+            MissingInput: there are no plans, or several configurations; the message names them.
         """
         planned, begun = list(self.plans["configurations"]), set()
         for fold in campaign_files(self.folder) if len(planned) > 1 else ():
@@ -124,10 +124,10 @@ class Workspace:
         return planned[0] if len(planned) == 1 else begun.pop()
 
     def tell_configuration(self, log: Log) -> None:
-        """Say which configuration is taken where nobody names one and there is no campaign; where there are no plans yet, nothing is.
+        """Log which configuration is used if nobody named one and there is no campaign; without plans, log nothing.
 
         Raises:
-            MissingInput: several can be meant; see :attr:`only_configuration`.
+            MissingInput: several are possible; see :attr:`only_configuration`.
         """
         if self.named_configuration is None and self.found_campaign is None and self.plans_file.is_file():
             log(f"Configuration: {self.configuration}, the only one in use with the plans {self.plans_name}.")
@@ -141,7 +141,7 @@ class Workspace:
 
     @property
     def place(self) -> Place:
-        """Where a campaign belongs that is started now."""
+        """The place of a campaign that is started now."""
         return Place.of(self.dataset, self.configuration, self.plans_name, self.fold)
 
     @property
@@ -154,13 +154,13 @@ class Workspace:
         """Content of the plans file.
 
         Raises:
-            MissingInput: it is not there; says how to make it.
+            MissingInput: it does not exist; the message says how to make it.
         """
         return read_plans(self.dataset, self.plans_name)
 
     @cached_property
     def dataset_json(self) -> dict:
-        """The target's ``dataset.json``: nnU-Net takes the labels from the copy beside the plans, where there is one."""
+        """The target's ``dataset.json``: nnU-Net reads the labels from the copy beside the plans, if there is one."""
         return used_dataset_json(self.folder, lambda: self.raw.dataset_json)
 
     @cached_property
@@ -168,7 +168,7 @@ class Workspace:
         """The preprocessed cases.
 
         Raises:
-            MissingInput: the plans, or the configuration in them, are not there.
+            MissingInput: the plans, or the configuration in them, do not exist.
         """
         return make_store(self.dataset, self.plans, self.configuration)
 
@@ -177,7 +177,7 @@ class Workspace:
         """The source network.
 
         Raises:
-            MissingInput: there is none; says how to name one.
+            MissingInput: there is none; the message says how to name one.
         """
         from nnunet_active.models.source_model import find_source
 
@@ -214,7 +214,7 @@ class Workspace:
 
     @property
     def channel_names(self) -> list[str]:
-        """Names of the image channels, each another one."""
+        """Names of the image channels, all different."""
         return distinct_channel_names(self.dataset_json)
 
     @property
@@ -226,11 +226,11 @@ class Workspace:
 
     @property
     def trainer(self) -> str:
-        """The trainer that the commands of its campaign name; without a campaign, of one with the default settings."""
+        """The trainer in the commands of the campaign; without a campaign, that of one with the default settings."""
         return (Settings() if self.found_campaign is None else self.found_campaign.settings).trainer
 
     @property
     def commands(self) -> Commands:
-        """What to type for this data set: its plans, its configuration, and the fold of its campaign."""
+        """The commands for this data set: its plans, its configuration, and the fold of its campaign."""
         fold = self.fold if self.found_campaign is None else self.found_campaign.fold
         return Commands(self.dataset, self.configuration, self.plans_name, fold)

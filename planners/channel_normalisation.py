@@ -1,4 +1,4 @@
-"""How the target's channels are normalised, so that the source's network sees what it was trained on."""
+"""How the target's channels are normalised, so that the source's network gets the kind of input it was trained on."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def map_normalisation(
 ) -> dict[str, dict]:
     """Set schemes and masks of the target's channels in ``configuration`` and return their intensity statistics.
 
-    A target channel gets what the source channel that feeds it has; channels that share the source's stem get what the
-    source's first channel has. A channel without a counterpart (zero weights at first) gets the scheme that nnU-Net
-    derives from its name, but ``ZScoreNormalization`` in place of ``CTNormalization``, which needs statistics that
-    nobody has; its own statistics are empty, since no other scheme reads them (our choice).
+    A target channel gets the scheme of the source channel that feeds it; channels that share the source's stem get that of
+    the source's first channel. A channel without a counterpart (zero weights at first) gets the scheme that nnU-Net
+    derives from its name, but ``ZScoreNormalization`` instead of ``CTNormalization``, which needs statistics that
+    nobody has; its own statistics are empty, because no other scheme reads them (our choice).
 
     Args:
         manager: the source's plans.
         configuration: the source's configuration, resolved; changed in place.
         channels: which source channel feeds which target channel.
-        notes: sentences about what could not be kept are appended.
+        notes: receives sentences about what could not be kept.
 
     Returns:
         Target channel number (as a string, as in nnU-Net) -> statistics.

@@ -17,17 +17,17 @@ _STATISTICS = "foreground_intensity_properties_per_channel"
 
 
 def merge_plans(file: Path, planned: Sequence[dict]) -> dict:
-    """Join new plans with one another and with what ``file`` holds already; nothing is written.
+    """Merge new plans with one another and with the content of ``file``; nothing is written.
 
-    A configuration that is planned again replaces the old one; the others stay as they are.
+    A configuration that is planned again replaces the old one; the others stay unchanged.
 
     Args:
-        file: ``nnUNet_preprocessed/DatasetXXX/<plans_name>.json``; need not be there.
+        file: ``nnUNet_preprocessed/DatasetXXX/<plans_name>.json``; need not exist.
         planned: plans with ``source_models``, each with its own configurations.
 
     Raises:
         ActiveError: the facts that all configurations of a file share (axes, reader, label manager, CT statistics)
-            differ; or cases preprocessed by differing plans are there; or the file was not made by us.
+            differ; or there are cases preprocessed with differing plans; or the file is not ours.
     """
     parts = [deepcopy(plans) for plans in planned]
     existing = _read(file)
@@ -53,10 +53,10 @@ def merge_plans(file: Path, planned: Sequence[dict]) -> dict:
 
 
 def what_is_replaced(file: Path, plans: dict) -> list[str]:
-    """Sentences about the source models that new plans put others in the place of, and about the rounds that these have open.
+    """Sentences about the source models that new plans replace, and about their open rounds.
 
     Args:
-        file: the plans file as it is before the new plans are written; need not be there.
+        file: the plans file before the new plans are written; need not exist.
         plans: the new plans.
     """
     existing = _read(file) or {"source_models": {}}
@@ -72,7 +72,7 @@ def what_is_replaced(file: Path, plans: dict) -> list[str]:
     for state in sorted(file.parent.glob("active/fold_*/campaign.json")):
         try:
             campaign = Campaign.open(file.parent, state.parent.name.removeprefix("fold_"))
-        except ActiveError:  # an earlier campaign that was set aside, or a damaged file: whoever needs it says so
+        except ActiveError:  # an earlier campaign that was set aside, or a damaged file: reported where it is used
             continue
         concerned = campaign.plans == file.stem and campaign.configuration in replaced
         if concerned and (waiting := campaign.waiting()):
@@ -99,7 +99,7 @@ def _read(file: Path) -> dict | None:
 
 
 def _differences(one: dict, other: dict) -> list[str]:
-    """Facts of the whole file that two plans need differently. Only CTNormalization reads the statistics."""
+    """Facts of the whole file in which two plans differ. Only CTNormalization reads the statistics."""
     differing = [key for key in _SHARED if one.get(key) != other.get(key)]
     configurations = [*one["configurations"].values(), *other["configurations"].values()]
     reads_statistics = any("CTNormalization" in c["normalization_schemes"] for c in configurations)
@@ -109,7 +109,7 @@ def _differences(one: dict, other: dict) -> list[str]:
 
 
 def _check_preprocessed(folder: Path, existing: dict, plans: dict) -> None:
-    """Cases that were preprocessed by other plans must not be mixed with new ones."""
+    """Refuse to mix cases preprocessed with other plans with new ones."""
     for name, after in plans["configurations"].items():
         before = existing["configurations"].get(name)
         cases = [folder / (after["data_identifier"] + suffix) for suffix in ("", "_pool")]

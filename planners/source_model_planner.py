@@ -1,9 +1,9 @@
 """Plans for a target data set from a trained source model alone.
 
-nnU-Net plans from a fingerprint of labelled images. A target that is mostly unlabelled has none, and its network is given:
-it must be the source's, fed with images prepared as the source's were. So everything that the network sees comes from the
-source (architecture, patch, batch, spacing, axis order, normalisation, intensity statistics), and everything about the
-files from the target (name, reader, file ending, labels).
+nnU-Net plans from a fingerprint of labelled images. A mostly unlabelled target has none, and its network is fixed: it must
+be the source's, with images prepared as the source's were. So everything that the network sees comes from the source
+(architecture, patch, batch, spacing, axis order, normalisation, intensity statistics), and everything about the files
+from the target (name, reader, file ending, labels).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 _TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own files beside the plans
-_EXAMPLES = 5  # images that are tried to find a reader; the first may be the damaged one
+_EXAMPLES = 5  # images that are tried to find a reader; the first may be damaged
 
 
 def read_sources(
@@ -52,7 +52,7 @@ def read_sources(
     checkpoint: str = DEFAULT_CHECKPOINT,
     trust: bool = False,
 ) -> list[SourceModel]:
-    """The source model of every configuration that is wanted, from one place; see `read_source_model`."""
+    """The source model of every wanted configuration, from one place; see `read_source_model`."""
     return [read_source_model(path, one, fold, checkpoint, trust) for one in configurations or [None]]
 
 
@@ -64,12 +64,12 @@ class SourceModelPlanner:
     Args:
         raw_dataset_folder: ``nnUNet_raw/DatasetXXX`` of the target.
         source: a source model, several (one per configuration), or a path for `read_sources`.
-        configurations: which configurations to plan; None takes those of ``source``.
+        configurations: which configurations to plan; None for those of ``source``.
         plans_name: name of the plans file; a configuration is added to an existing one of ours.
         preprocessed_dataset_folder: where to write; by default ``nnUNet_preprocessed/DatasetXXX``.
 
     Raises:
-        MissingInput: the data set or the source model is not there.
+        MissingInput: the data set or the source model does not exist.
         IncompatibleSource: the source needs something that stock nnU-Net does not have.
     """
 
@@ -105,9 +105,9 @@ class SourceModelPlanner:
         return self.folder / f"{self.plans_name}.json"
 
     def plan(self) -> dict:
-        """The content of the plans file, merged with what is there already; nothing is written.
+        """The content of the plans file, merged with an existing one; nothing is written.
 
-        The source's weights are carried into the planned network once, so that plans are made only for what works.
+        The source's weights are carried into the planned network once, to prove that the plans work.
         """
         if self._plans is None:
             reader = self._reader()
@@ -118,7 +118,7 @@ class SourceModelPlanner:
         return deepcopy(self._plans)
 
     def write(self) -> Path:
-        """Write source networks, ``dataset.json``, ``dataset_fingerprint.json`` (unless there) and, last, the plans."""
+        """Write source networks, ``dataset.json``, ``dataset_fingerprint.json`` (unless it exists) and, last, the plans."""
         plans = self.plan()
         self.notes += what_is_replaced(self.plans_file, plans)
         for source in self.sources:
@@ -126,7 +126,7 @@ class SourceModelPlanner:
             if not _holds(folder, source, plans):
                 save_source_model(source, folder)
         if not (self.folder / "dataset_fingerprint.json").is_file():
-            # stock trainers copy this file; it says what the plans were made from
+            # stock trainers copy this file, which says what the plans were made from
             write_json(self.folder / "dataset_fingerprint.json", self.sources[0].fingerprint or _fingerprint(plans))
             self.notes.append(
                 "dataset_fingerprint.json is the source's; to plan this data set with nnU-Net itself later, "
@@ -137,7 +137,7 @@ class SourceModelPlanner:
         return self.plans_file
 
     def lines(self) -> list[str]:
-        """What was taken, matched, mapped and left out, as sentences."""
+        """Sentences about what was taken, matched, mapped and left out."""
         plans = self.plan()
         lines = []
         for source in self.sources:
@@ -249,11 +249,11 @@ class SourceModelPlanner:
 
 
 def _adopt_trainer_architecture(source: SourceModel, manager: PlansManager, configured: ConfigurationManager) -> None:
-    """Let a stock trainer that changes the architecture in place (batch norm) do so, so that the plans tell the truth."""
+    """Let a stock trainer that changes the architecture in place (batch norm) do so, so that the plans are true."""
     trainer = find_trainer_class(source.trainer_name)
     if trainer is None or trainer.build_network_architecture is nnUNetTrainer.build_network_architecture:
         return
-    with contextlib.suppress(Exception):  # if it fails, the attempt to carry the weights over says what does not fit
+    with contextlib.suppress(Exception):  # if it fails, carrying the weights over reports what does not fit
         trainer.build_network_architecture(manager, configured, 1, 2, enable_deep_supervision=False)
 
 
@@ -280,7 +280,7 @@ def _provenance(source: SourceModel, channels: ChannelMapping) -> dict:
 
 
 def _holds(folder: Path, source: SourceModel, plans: dict) -> bool:
-    """Whether the folder holds this very source already."""
+    """Whether the folder already holds this very source."""
     try:
         kept = read_source_model(folder, source.configuration)
     except ActiveError:

@@ -11,7 +11,7 @@ from nnunet_active.training.query_mixin import ActiveQueryMixin
 
 
 class nnUNetTrainerActive(ActiveQueryMixin, nnUNetTrainer):
-    """Queries by the strategy that ``nnunet_active init --strategy`` names; random where no campaign was prepared."""
+    """Queries by the strategy that ``nnunet_active init --strategy`` names; random if no campaign was prepared."""
 
     strategy = "random"
     active_epochs = 600

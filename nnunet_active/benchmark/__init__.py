@@ -1,1 +1,1 @@
-"""Retrospective comparison of query strategies: full adaptations through the real trainers, and what they show."""
+"""Retrospective comparison of query strategies: full adaptations with the real trainers, and their evaluation."""

@@ -1,4 +1,4 @@
-"""A whole benchmark: prepare the target once, plan the runs, do those that are not finished, keep the tables up to date."""
+"""A whole benchmark: prepares the target once, plans the runs, does the unfinished ones, keeps the tables up to date."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ CONFIGURATION = "benchmark.json"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark that is ready to go.
+    """A benchmark that is ready to run.
 
     Attributes:
         root: its folder.
         configuration: what is compared.
-        target: prepared.
-        folds: who may be asked for and who is tested on.
+        target: planned and preprocessed.
+        folds: the cases to choose from and to test on.
         runs: all of them.
     """
 
@@ -55,18 +55,18 @@ class Benchmark:
 
     @property
     def results(self) -> list[dict]:
-        """Of the runs that are finished."""
+        """Results of the finished runs."""
         return finished(self.root, self.runs)
 
     def open_jobs(self) -> list[Job]:
-        """Runs that are not finished, in order."""
+        """Unfinished runs, in order."""
         digests = self.target.digests()
         jobs = [Job(run, self.target, digests, self.root) for run in self.runs]
         return [job for job in jobs if not job.result_file.is_file()]
 
 
 def prepare_benchmark(configuration: Configuration, root: Path, model: Path | None, processes: int = 1) -> Benchmark:
-    """Plan and preprocess where a source model is named, decide the folds, plan the runs.
+    """Plan and preprocess if a source model is named, make the folds, plan the runs.
 
     Raises:
         ActiveError: see :func:`~nnunet_active.benchmark.target.prepare_target`,
@@ -87,7 +87,7 @@ def prepare_benchmark(configuration: Configuration, root: Path, model: Path | No
 
 
 def _check_same_target(root: Path, target: SharedTarget) -> None:
-    """Results of one folder must be comparable."""
+    """Refuse another target, because the results of one folder must be comparable."""
     file = root / "target.json"
     content = target.digests()
     if file.is_file() and json.loads(file.read_text()) != content:
@@ -104,10 +104,10 @@ def run_benchmark(
     log: Log = tqdm.write,
     progress: bool = True,
 ) -> list[Outcome]:
-    """Do what is not finished; the tables are written anew after every run, with what this folder holds from earlier calls.
+    """Do the unfinished runs; after every run, the tables are rewritten, including results of earlier calls in this folder.
 
     Returns:
-        The runs that failed.
+        The failed runs.
 
     Raises:
         CampaignError: another process is at work on the same benchmark.

@@ -1,7 +1,7 @@
 """How good a network is on the test cases: stock prediction and stock export into the original geometry, without mirroring.
 
-The preprocessed test cases are there already, so nothing is preprocessed again: as in nnU-Net's own final validation the network sees
-the stored array, and its logits are resampled back to the original image before they are compared with the reference label.
+The test cases are preprocessed already, so nothing is preprocessed again. As in nnU-Net's own final validation, the network sees
+the stored array, and its logits are resampled to the original image before the comparison with the reference label.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class Evaluator:
         return dict(zip(names, found, strict=True))
 
     def foreground(self, cases: Sequence[str], known: Mapping[str, SliceRequest] | None = None) -> int:
-        """Foreground voxels of the reference labels of some cases, or of their known slices: what an annotator outlines."""
+        """Foreground voxels in the reference labels of some cases, or in their known slices: what an annotator outlines."""
         return int(sum((self._reference(case, (known or {}).get(case))[0] > 0).sum() for case in cases))
 
     def source(self) -> torch.nn.Module:
-        """The source network, carried over as the trainers carry it over, before any training."""
+        """The source network before any training, carried over as the trainers do it."""
         network = build_network(self.plans, self.target.configuration, self.dataset_json)
         source = read_source_model(self.target.source, self.target.configuration)
         carry_over(network, source, self.plans, self.dataset_json)
@@ -81,8 +81,8 @@ class Evaluator:
         return self.network(load_checkpoint(file, str(file))["network_weights"])
 
     def network(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
-        """A network of its own with these weights; one in training has deep supervision on and must not be predicted with."""
-        with torch.random.fork_rng(devices=[]):  # a network's first weights are drawn; a training may be under way
+        """A separate network with these weights; a network in training has deep supervision on and must not be used for predictions."""
+        with torch.random.fork_rng(devices=[]):  # drawing the first weights must not disturb a training under way
             network = build_network(self.plans, self.target.configuration, self.dataset_json)
         network.load_state_dict(weights)
         return network
@@ -90,13 +90,13 @@ class Evaluator:
     def measure(self, network: torch.nn.Module, source: Callable[[str], np.ndarray] | None = None) -> pd.DataFrame:
         """One row per test case and class.
 
-        Dice = 2·TP / (2·TP + FP + FN) and IoU = TP / (TP + FP + FN) are NaN where the class is neither in the reference nor predicted;
+        Dice = 2·TP / (2·TP + FP + FN) and IoU = TP / (TP + FP + FN) are NaN if the class is neither in the reference nor predicted;
         for the surface Dice and the Hausdorff distance see :func:`~nnunet_active.benchmark.surfaces.surface_metrics`.
 
         Args:
             network: predicts.
-            source: gives the source network's label map of a case. Then ``source_distance`` is the Jaccard distance of the two
-                predictions (:mod:`~nnunet_active.scoring.jaccard`), by which their IoU differs at most; an IoU of NaN counts 1 there.
+            source: returns the source network's label map of a case. If given, ``source_distance`` is the Jaccard distance of the two
+                predictions (:mod:`~nnunet_active.scoring.jaccard`). It bounds the difference of their IoU; an IoU of NaN counts 1.
         """
         rows = []
         for case, predicted in self.predictions(network):
@@ -105,7 +105,7 @@ class Evaluator:
 
     def predictions(self, network: torch.nn.Module) -> Iterator[tuple[str, np.ndarray]]:
         """Every test case with its label map in the original geometry."""
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells every time that it has no GPU
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints each time that there is no GPU
             predictor = nnUNetPredictor(
                 use_mirroring=False,
                 perform_everything_on_device=self.device.type == "cuda",
@@ -173,7 +173,7 @@ class Evaluator:
                 label, properties = self.reader.read_seg(str(file))
                 label = label[0].astype(np.int16)
                 if known is not None:
-                    # counted in the voxel order of the image; the label's file may have another
+                    # counted in the image's voxel order, which may differ from that of the label's file
                     axis, there = in_reader_order(known.axis, known.slices, label.shape, self.store.properties(case))
                     label = label.take(there, axis)
                 return label, [float(value) for value in properties["spacing"]]

@@ -1,4 +1,4 @@
-"""Settings that a person wrote as JSON: each has a known name and the form that its dataclass says, else one sentence names it."""
+"""Settings that a person wrote as JSON: checks that each is known and has its dataclass's type, else one sentence names it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from nnunet_active.util.state_file import conforms
 def checked_settings(
     kind: type, what: str, content: Any, flags: Mapping[str, str] | None = None, unchecked: Collection[str] = ()
 ) -> dict[str, Any]:
-    """A copy of the content.
+    """Check the content and return a copy.
 
     Args:
         kind: the dataclass.
-        what: what has the settings, for people: ``A benchmark``.
-        content: as JSON has it.
-        flags: of the command line, which give a setting as well.
-        unchecked: settings whose form is not looked at here.
+        what: what the settings belong to, for people: ``A benchmark``.
+        content: the JSON content.
+        flags: command line flags that can give the same settings.
+        unchecked: settings whose type is not checked here.
 
     Raises:
-        CampaignError: the content is no object, has an unknown setting or one of another form, or lacks one that is needed.
+        CampaignError: the content is no object, has an unknown setting or one of the wrong type, or lacks a required one.
     """
     if not isinstance(content, dict):
         raise CampaignError(f"{what} is given as {content!r}; it must be a text or a JSON object.")

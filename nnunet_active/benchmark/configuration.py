@@ -27,9 +27,9 @@ _LOWEST = {
     "splits": 2,
     "held_out": 0,
 }
-"""Whole numbers, and what each is at least."""
+"""Whole numbers, each with its lowest value."""
 _OF_OWN_FORM = (*_LOWEST, "tolerance_mm", "seeds", "folds", "arms", "recipes")
-"""Each is checked with a sentence of its own."""
+"""Settings that are checked elsewhere, each with a sentence of its own."""
 _FLAGS = {"dataset": "-d", "configuration": "-c", "arms": "--strategies"}
 
 
@@ -40,11 +40,11 @@ class Arm:
     Attributes:
         strategy: name of a registered query strategy.
         options: its keyword arguments.
-        one_off: take the whole budget at epoch 0; such an arm has one point on the learning curve, at the full budget.
+        one_off: ask for the whole budget at epoch 0; such an arm has one point on the learning curve, at the full budget.
         pseudo_labels: settings of the semi-supervised part; None switches it off.
-        of_slices: with the unit ``slice``, in place of the benchmark's: ``slices``, ``per_case``, ``axis``.
-        trainer: trainer class; None takes the benchmark's.
-        name: how the arm is called in tables; by default the shorthand that :func:`parse_arm` reads.
+        of_slices: with the unit ``slice``, replaces the benchmark's ``slices``, ``per_case``, ``axis``.
+        trainer: trainer class; None for the benchmark's.
+        name: the arm's name in tables; by default the shorthand that :func:`parse_arm` reads.
     """
 
     strategy: str
@@ -63,21 +63,21 @@ class Arm:
             object.__setattr__(self, "name", ":".join(parts))
         if self.name in RESERVED:
             raise CampaignError(f"An arm cannot be called '{self.name}': that is the name of a reference.")
-        for name in ("strategy", "options"):  # runs are repeated from other folders, and on other machines
+        for name in ("strategy", "options"):  # runs are repeated from other folders and on other machines
             object.__setattr__(self, name, found_from_anywhere(getattr(self, name)))
-        get_strategy(self.strategy, **self.options)  # an unknown name or option shows before anything is run
+        get_strategy(self.strategy, **self.options)  # reports an unknown name or option before anything runs
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to fine-tune, with every arm.
+    """One way to fine-tune, applied to every arm.
 
     Attributes:
-        name: how it is called in tables.
-        fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty: the plain recipe.
+        name: its name in tables.
+        fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty for the plain recipe.
         restart: ``never``, ``source``, or None (the trainer's own), see :class:`~nnunet_active.campaign.settings.Settings`.
-        lr: initial learning rate; None takes the benchmark's.
-        trainer: trainer class; None takes the arm's or the benchmark's.
+        lr: initial learning rate; None for the benchmark's.
+        trainer: trainer class; None for the arm's or the benchmark's.
     """
 
     name: str = "plain"
@@ -92,27 +92,27 @@ class Configuration:
     """A whole benchmark; the same content in a JSON file is what ``--config`` reads.
 
     Attributes:
-        dataset, configuration, plans: the target, as nnU-Net names it.
+        dataset, configuration, plans: the target, in nnU-Net's terms.
         arms: what is compared.
-        recipes: ways of fine-tuning; every arm is run with every one. None given: the default of the unit.
+        recipes: ways of fine-tuning; every arm is run with each. By default the unit's default recipe.
         unit: what is asked for and counted, ``case`` or ``slice``.
-        budget, query_size: cases, or slices, in all, and per query.
+        budget, query_size: cases or slices, in all and per query.
         per_case, slices, axis: see :class:`~nnunet_active.campaign.settings.Settings`; only with the unit ``slice``.
         stride: epochs between two queries.
         iterations, val_iterations: per epoch.
-        epochs: length of a training; None: one stride for every query.
-        lr: initial learning rate; None leaves it to the trainer class.
+        epochs: length of a training; None for one stride per query.
+        lr: initial learning rate; None for the trainer class's own.
         trainer: trainer class of all arms that name none.
-        seeds: of the strategies' draws and of the training's (order of patches, augmentation).
+        seeds: for the strategies' draws and the training's (order of patches, augmentation).
         folds: which splits into cases to choose from and test cases.
-        splits: number of parts that nnU-Net's cross-validation makes; fold f is tested on part f.
-        split_file: a ``splits_final.json`` that defines the folds in its place.
+        splits: number of parts of nnU-Net's cross-validation; fold f is tested on part f.
+        split_file: a ``splits_final.json`` that defines the folds instead.
         held_out: labelled cases that every run sets aside, drawn by its seed: never asked for, trained or tested on. They choose the
             interpolation of the recipe ``held_out``.
         all_labels: also train on all labels of the fold, once for every seed and recipe.
         device: as in ``nnUNetv2_train``.
         tolerance_mm: of the surface Dice.
-        threads: of a run on a CPU.
+        threads: for a run on a CPU.
     """
 
     dataset: str
@@ -177,7 +177,7 @@ class Configuration:
                 raise CampaignError(f"{_flag(name)} {' '.join(map(str, values))} names one twice; name each once.")
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The content in JSON types."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
@@ -185,7 +185,7 @@ class Configuration:
         """Read back; arms and recipes may be given in shorthand.
 
         Raises:
-            CampaignError: a key that is unknown or lacks, or something that makes no sense.
+            CampaignError: a key is unknown or missing, or a value makes no sense.
         """
         content = checked_settings(cls, "A benchmark", content, _FLAGS, _OF_OWN_FORM)
         try:
@@ -200,10 +200,10 @@ class Configuration:
 
 
 def read_configuration(file: Path, **changes: Any) -> Configuration:
-    """The JSON file of a benchmark, with what the command line changes.
+    """Read the JSON file of a benchmark and apply the command line's changes.
 
     Raises:
-        MissingInput, CampaignError: not there, or not usable.
+        MissingInput, CampaignError: the file is missing or unusable.
     """
     if not file.is_file():
         raise MissingInput(f"{file} was not found; it is the JSON file with the benchmark's settings.")
@@ -259,7 +259,7 @@ def _recipe(content: str | dict[str, Any]) -> Recipe:
 
 
 def _named_recipe(text: str) -> Recipe:
-    """``RECIPE[:SETTING=VALUE ...]``; the name is the text."""
+    """Read ``RECIPE[:SETTING=VALUE ...]``; the text is also the recipe's name."""
     name, *settings = text.split(":")
     fine_tuning = recipe(name)
     for setting in settings:

@@ -1,4 +1,4 @@
-"""Where runs are done: processes of this machine, or the nodes of a cluster. A run whose process dies is taken up again."""
+"""Where runs are done: in processes on this machine, or on the nodes of a cluster. A run whose process dies is started again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from nnunet_active.benchmark.execution import Job, execute
 from nnunet_active.util.errors import ActiveError
 
 TRIES = 3
-"""How often a run is begun whose process dies: it goes on at the last leg that it finished, so each try gets further."""
+"""How often a run is started if its process dies. It continues after its last finished leg, so each try gets further."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLOSC_NTHREADS")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that came to an end: its result, or why there is none."""
+    """A run that has ended: its result, or why there is none."""
 
     job: Job
     result: dict[str, Any] | None
@@ -33,17 +33,17 @@ class Outcome:
 
 
 class Engine(Protocol):
-    """Does jobs and yields each outcome as it comes."""
+    """Does jobs and yields each outcome when it is ready."""
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """In any order."""
+        """Do the jobs, in any order."""
 
 
 class LocalEngine:
-    """Processes of this machine, each with as many threads as a run asks for.
+    """Processes on this machine, each with as many threads as a run asks for.
 
-    Every process is a pool of its own. One dead process breaks a pool of the standard library as a whole: beside a run that dies every
-    time, for want of memory, the healthy ones would lose their legs and their tries with it.
+    Every process is a pool of its own, because one dead process breaks a whole pool of the standard library. If one run kept dying for
+    lack of memory, healthy runs in the same pool would lose their legs and their tries with it.
 
     Args:
         processes: how many runs at once.
@@ -55,8 +55,8 @@ class LocalEngine:
         self.work = work
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """As they finish; a run whose process died is begun again after those that have not had their turn."""
-        for name in _THREADS:  # read when the libraries are loaded, which in a spawned process is after this
+        """Yield outcomes as runs finish; a run whose process died is started again after those that have not had their turn."""
+        for name in _THREADS:  # libraries read them when they are loaded; in a spawned process that comes later
             os.environ[name] = str(max((job.spec.threads for job in jobs), default=1))
         queue, tries = list(jobs), {job.spec.identifier: 0 for job in jobs}
         idle: list[ProcessPoolExecutor] = []
@@ -82,13 +82,13 @@ class LocalEngine:
                         yield Outcome(job, None, f"its process died {TRIES} times; see log.txt in {job.folder.name}")
         finally:
             at_work = [process for _, process in running.values()]
-            for process in at_work:  # interrupted: what is at work goes on at its last leg next time
+            for process in at_work:  # interrupted: next time these runs continue at their last leg
                 _kill(process)
             for process in (*at_work, *idle):
                 process.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, job: Job, idle: list[ProcessPoolExecutor]) -> tuple[Future, ProcessPoolExecutor]:
-        """In an idle process that still lives, or in a new one."""
+        """Start a job in an idle process that is still alive, or in a new one."""
         while idle:
             process = idle.pop()
             try:
@@ -105,7 +105,7 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 def _guarded(work: Callable[[Job], dict[str, Any]], job: Job) -> tuple[dict[str, Any] | None, str]:
-    """A run that fails says so and leaves the others alone."""
+    """Do a job; if it fails, return the reason, so that other runs go on."""
     try:
         return work(job), ""
     except ActiveError as error:
@@ -115,7 +115,7 @@ def _guarded(work: Callable[[Job], dict[str, Any]], job: Job) -> tuple[dict[str,
 
 
 def _initialise() -> None:
-    """A worker ends with its parent, and leaves Ctrl-C to it."""
+    """Make a worker end with its parent and leave Ctrl-C to it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 

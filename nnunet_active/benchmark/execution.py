@@ -1,4 +1,4 @@
-"""One run from its beginning, or from where it was killed, to its result."""
+"""One run from its start, or from where it was killed, to its result."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ RESULT = "result.json"
 
 @dataclass(frozen=True)
 class Job:
-    """A run and where it is to be done; small enough to be sent to another machine.
+    """A run and where to do it; small enough to be sent to another machine.
 
     Attributes:
         spec: the run.
         target: what it starts from.
-        digests: of the target; a result belongs to these.
+        digests: of the target; a result is valid only for these.
         root: the benchmark's folder.
     """
 
@@ -65,12 +65,12 @@ class Job:
 
     @property
     def result_file(self) -> Path:
-        """Written last: where it is, the run is finished."""
+        """Written last: if it exists, the run is finished."""
         return self.folder / RESULT
 
 
 def execute(job: Job) -> dict[str, Any]:
-    """Do a run, unless it is finished, and return its result (also in ``result.json``).
+    """Do a run unless it is finished, and return its result (also in ``result.json``).
 
     Everything that nnU-Net prints goes to ``log.txt`` in the run's folder.
     """
@@ -114,7 +114,7 @@ def _log(file: Path) -> Iterator[None]:
 
 
 class _Evaluations:
-    """Evaluations by what decides them, so that a killed run, or another one with the same network, repeats none."""
+    """Evaluations, stored by what decides them, so that a killed run, or another run with the same network, repeats none."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -126,7 +126,7 @@ class _Evaluations:
         self.seconds = 0.0
 
     def of(self, key: str, checkpoint: Path | None) -> list[dict[str, Any]]:
-        """Rows of every test case and class."""
+        """Rows for every test case and class."""
         file = self.job.root / "evaluations" / f"{digest_of({**self.base, 'network': key, 'beside': 'source'})}.json"
         if not file.is_file():
             start = time.perf_counter()
@@ -153,13 +153,13 @@ def _adaptation(job: Job) -> dict[str, Any]:
         settings = replace(settings, initial_lr=trainer.active_initial_lr)
     folder = job.target.link_into(Path(os.environ["nnUNet_preprocessed"]), job.root / "shared")
     if settings.unit == "slice":
-        add_ignore_label([folder / "dataset.json"])  # a file of the run's own takes the place of the link
+        add_ignore_label([folder / "dataset.json"])  # a file of this run replaces the link
     density = f"density_{spec.plans}_{spec.configuration}.npz"
     shared_density = job.root / "shared" / density
     if shared_density.is_file() and not (folder / "active" / density).exists():
         copy_file(shared_density, folder / "active" / density)
     if not campaign_file(folder, spec.fold).is_file():
-        write_splits(folder, spec.fold, spec.train, spec.val)  # who is tested on holds nothing out: it must not judge
+        write_splits(folder, spec.fold, spec.train, spec.val)  # no test case in val: they must not influence the run
         start_campaign(Place.of(spec.dataset, spec.configuration, spec.plans, str(spec.fold)), settings)
     context = {
         "digests": job.digests,
@@ -177,7 +177,7 @@ def _adaptation(job: Job) -> dict[str, Any]:
 
 
 def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaign: Any) -> dict[str, float]:
-    """Train leg by leg; what the cache has is not trained again."""
+    """Train leg by leg, except for legs in the cache."""
     spec = job.spec
     spent = {"query": 0.0, "training": 0.0, "judging": 0.0}
     last = legs.ends()[-1]
@@ -194,7 +194,7 @@ def _train(job: Job, trainer_class: type[nnUNetTrainer], legs: LegCache, campaig
             trainer.run_training()
         except LegReused:
             continue
-        except SystemExit as end:  # where a user would see it, the trainers end with one sentence in the log
+        except SystemExit as end:  # the trainers end with one sentence in the log, where a user would see it
             if end.code not in (0, ActiveError.exit_code):
                 raise
             raise CampaignError(f"The training ended by itself; see the end of {job.folder / 'log.txt'}.") from end
@@ -211,7 +211,7 @@ def _measure_pool(job: Job, weights: dict[str, torch.Tensor]) -> pd.DataFrame:
 
 
 def _farthest(campaign: Campaign, legs: LegCache) -> Leg | None:
-    """The last leg in the cache that this campaign's labels lead to."""
+    """The last leg in the cache that follows from this campaign's labels."""
     leg = None
     if campaign.waiting():
         return None
@@ -226,7 +226,7 @@ def _farthest(campaign: Campaign, legs: LegCache) -> Leg | None:
 
 
 def _make_trainer(spec: RunSpec, trainer_class: type[nnUNetTrainer]) -> RecordedTraining:
-    # as nnU-Net's get_trainer_from_args, with the recorded class in place of the one that it finds by name
+    # as nnU-Net's get_trainer_from_args, but with the recorded class instead of the one found by name
     folder = preprocessed_folder(spec.dataset)
     plans = json.loads((folder / f"{spec.plans}.json").read_text())
     dataset_json = json.loads((folder / "dataset.json").read_text())

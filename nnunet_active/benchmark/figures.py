@@ -16,7 +16,7 @@ from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 BASELINE = "foreground_random"
 _NAMES = {"dice": "Dice", "iou": "IoU", "surface_dice": "surface Dice", "hd95": "HD95 (mm)"}
 MOST_TICKS = 30
-"""Up to so many labels, each has its tick."""
+"""With up to this many labels, each has its tick."""
 
 _MARKERS = "osD^vP*X<>hd"
 
@@ -33,7 +33,7 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", w
         curves: from :func:`~nnunet_active.benchmark.measures.curves`.
         ways: what to draw besides the references.
         metric: for the axis.
-        what: was labelled: ``cases`` or ``slices``.
+        what: the labelled unit: ``cases`` or ``slices``.
     """
     figure, axes = _empty(9, 5)
     last = int(curves.loc[curves["way"].isin(ways), "labels"].max())
@@ -42,7 +42,7 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", w
             axes.axhline(line["mean"], color="black", linestyle=style, linewidth=1)
             label = line["way"] + (f" ({int(line['labels'])})" if way == ALL_LABELS else " model as it is")
             axes.annotate(label, (last, line["mean"]), ha="right", va="bottom", fontsize=8)
-    # tab10's grey would be taken for the baseline's
+    # tab10's grey could be mistaken for the baseline's
     colours = [c for i, c in enumerate(matplotlib.colormaps["tab10"].colors) if i != 7]
     for index, way in enumerate(ways):
         line = curves[curves["way"] == way].sort_values("labels")
@@ -55,7 +55,7 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", w
         axes.errorbar(x + shift, mean, spread, color=colour, marker=marker, markersize=5, capsize=2, lw=1.3, label=way)
     if last <= MOST_TICKS:
         axes.set_xticks(range(0 if 0 in set(curves["labels"]) else 1, last + 1))
-    else:  # slices come by the hundred
+    else:  # slices come in hundreds
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlim(0.8, last + 0.2)
     axes.set_xlabel(f"labelled target {what}")
@@ -66,7 +66,7 @@ def curves_figure(curves: pd.DataFrame, ways: list[str], metric: str = "dice", w
 
 
 def wins_figure(wins: pd.DataFrame, p: pd.DataFrame | None = None, title: str = "") -> Figure:
-    """Win matrix as a heat map; a star where the difference is significant after the correction (p < 0.05)."""
+    """Win matrix as a heat map, with a star if the difference is significant after the correction (p < 0.05)."""
     n = len(wins)
     figure, axes = _empty(2.5 + 0.55 * n, 2 + 0.5 * n)
     axes.imshow(np.nan_to_num(wins.to_numpy(), nan=0.5), cmap="RdBu", vmin=0, vmax=1)

@@ -1,8 +1,8 @@
-"""Trained stretches that runs share: a checkpoint for each leg of a training, found by what decides it.
+"""Trained legs that runs share: a checkpoint for each leg of a training, stored under what decides it.
 
-A leg is what lies between two multiples of the stride. Its end depends on the target, the source, the recipe, the seed and on who was
-labelled when, and on nothing else: not on the strategy that chose. So two runs that chose the same cases so far train once, and a run
-that was killed goes on at the last leg that it finished.
+A leg lies between two multiples of the stride. Its end depends only on the target, the source, the recipe, the seed and on which
+cases were labelled when, not on the strategy that chose them. So two runs that chose the same cases so far train once, and a killed
+run continues after its last finished leg.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nnunet_active.util.atomic import atomic_file, atomic_folder
 
 CHECKPOINT = "checkpoint.pth"
 SCHEDULE = ("stride", "epochs", "iterations", "val_iterations", "initial_lr")
-"""Settings that two trainings must share to be compared."""
+"""Settings that two trainings must share to be comparable."""
 
 _TRAINING = (*SCHEDULE, "fine_tuning", "pseudo_labels", "restart", "seed")
 
@@ -33,23 +33,23 @@ class Leg:
 
     @property
     def checkpoint(self) -> Path:
-        """Network, optimizer and log at its end, as nnU-Net saves them."""
+        """Network, optimizer and log at the end of the leg, as nnU-Net saves them."""
         return self.folder / CHECKPOINT
 
     @property
     def key(self) -> str:
-        """What it was found by."""
+        """The key it is stored under."""
         return self.folder.name
 
 
 class LegCache:
-    """Finished legs in a folder, one folder for each key; entries appear whole or not at all.
+    """Finished legs in a folder, one folder per key; entries appear whole or not at all.
 
     Args:
         folder: of the cache.
-        context: whatever else decides a training: versions, digests, fold, trainer, device.
+        context: everything else that decides a training: versions, digests, fold, trainer, device.
         settings: of the campaign.
-        whole_rounds: legs end with rounds only; needed where something is made within a round that a later epoch of it uses.
+        whole_rounds: legs end only where rounds end; needed if an epoch uses something made earlier in its round.
     """
 
     def __init__(self, folder: Path, context: dict[str, Any], settings: Settings, whole_rounds: bool = False) -> None:
@@ -57,7 +57,7 @@ class LegCache:
         content = settings.to_json()
         self.settings = settings
         self.whole_rounds = whole_rounds
-        # the number of queries decides where rounds end, and with that the schedules that begin anew with each
+        # the number of queries decides where rounds end, and so where the schedules of each round begin
         self._base = {**context, "queries": settings.queries, **{name: content[name] for name in _TRAINING}}
 
     def ends(self) -> list[int]:
@@ -67,16 +67,16 @@ class LegCache:
         return [*range(settings.stride, min(stop, settings.epochs), settings.stride), settings.epochs]
 
     def end_of(self, epoch: int) -> int | None:
-        """Where the leg ends that begins at ``epoch``; None where none begins."""
+        """Where the leg that begins at ``epoch`` ends; None if none begins there."""
         starts = [0, *self.ends()[:-1]]
         return self.ends()[starts.index(epoch)] if epoch in starts else None
 
     def key(self, history: Sequence[Sequence[str]]) -> str:
-        """Key of the last leg of ``history``: for each leg so far, who was labelled."""
+        """Key of the last leg of ``history``: for each leg so far, which cases were labelled."""
         return digest_of({**self._base, "history": [sorted(cases) for cases in history]})
 
     def find(self, history: Sequence[Sequence[str]]) -> Leg | None:
-        """The finished leg, if there is one."""
+        """The finished leg, if it is in the cache."""
         folder = self.folder / self.key(history)
         file = folder / "leg.json"
         if not file.is_file() or not (folder / CHECKPOINT).is_file():
@@ -84,7 +84,7 @@ class LegCache:
         return Leg(folder, json.loads(file.read_text()))
 
     def add(self, history: Sequence[Sequence[str]], save: Any, facts: dict[str, Any]) -> Leg:
-        """Keep a leg; ``save`` is called with the file to write. Whoever comes second keeps the first one's."""
+        """Store a leg; ``save`` is called with the file to write. If another process was first, its leg stays."""
         folder = self.folder / self.key(history)
         if found := self.find(history):
             return found
@@ -93,7 +93,7 @@ class LegCache:
                 save(temporary / CHECKPOINT)
                 content = {**facts, "history": [sorted(cases) for cases in history]}
                 (temporary / "leg.json").write_text(json.dumps(content, indent=2) + "\n")
-        except OSError:  # it is there, without a checkpoint or from somebody who was faster
+        except OSError:  # the folder exists, without a checkpoint or from a faster process
             if not (folder / "leg.json").is_file():
                 raise
             with atomic_file(folder / CHECKPOINT) as temporary:
@@ -102,7 +102,7 @@ class LegCache:
 
 
 def drop_checkpoints(folder: Path) -> int:
-    """Delete the checkpoints of all legs, which only unfinished runs need; returns the bytes that are free now."""
+    """Delete the checkpoints of all legs, which only unfinished runs need; returns the number of bytes freed."""
     freed = 0
     for file in folder.glob(f"*/{CHECKPOINT}"):
         freed += file.stat().st_size

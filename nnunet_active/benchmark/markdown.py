@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def cell_text(value: Any) -> str:
-    """A cell: floats with three digits, missing values as a dash.
+    """The text of a cell: floats with three digits, missing values as a dash.
 
     >>> cell_text(0.12345), cell_text(float("nan")), cell_text(3)
     ('0.123', '–', '3')

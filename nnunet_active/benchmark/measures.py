@@ -1,6 +1,6 @@
-"""What a benchmark's rows say about each way of adapting: learning curves, areas, gaps closed, foreground efficiency, harm.
+"""What a benchmark's rows show for each way of adapting: learning curves, areas, gaps closed, foreground efficiency, harm.
 
-A *way* is an arm with a recipe. A *unit* is what is paired between ways: one data set, fold and seed.
+A *way* is an arm with a recipe. Ways are paired by *unit*: one data set, fold and seed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from nnunet_active.benchmark.results import DISTANCE
 UNIT = ["dataset", "configuration", "fold", "seed"]
 MEAN = "mean"
 SMALLEST_GAP = 0.02
-"""Below this distance between source and all labels (Dice) the share that is closed says nothing and is left out (our choice)."""
+"""If source and all labels are closer than this (Dice), the share of the gap means nothing and is left out (our choice)."""
 
 LARGEST_RATE = 200.0
 
 
 def with_ways(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``way``: the arm, and the recipe where there are several."""
+    """Add the column ``way``: the arm, plus the recipe if there are several."""
     ours = rows[rows["arm"] != SOURCE]
     several = ours["recipe"].nunique() > 1
     named = rows["arm"] + (" / " + rows["recipe"] if several else "")
@@ -44,7 +44,7 @@ def curves(rows: pd.DataFrame, metric: str = "dice", name: str = MEAN) -> pd.Dat
 
 
 def references(rows: pd.DataFrame, metric: str = "dice", name: str = MEAN) -> pd.DataFrame:
-    """For each run that adapted: the source's value on its fold (``source``) and that of all labels (``all``, same seed and recipe)."""
+    """For each run that adapted: the source's value on its fold (``source``) and all labels' (``all``, same seed and recipe)."""
     table = _of_class(rows, name)
     place = ["dataset", "configuration", "fold"]
     source = table[table["arm"] == SOURCE].set_index(place)[metric].rename(SOURCE)
@@ -56,7 +56,7 @@ def references(rows: pd.DataFrame, metric: str = "dice", name: str = MEAN) -> pd
 def budget_area(labels: np.ndarray, values: np.ndarray) -> float:
     """Area under the budget curve, divided by its width: the mean height between the first and the last number of labels.
 
-    NaN where there is only one point and more than one label, as for one-off choices.
+    NaN for a single point at more than one label, as with one-off choices.
 
     >>> budget_area(np.array([1, 2, 3]), np.array([0.5, 0.7, 0.7]))
     0.65
@@ -69,10 +69,10 @@ def budget_area(labels: np.ndarray, values: np.ndarray) -> float:
 
 
 def foreground_rate(share: np.ndarray, values: np.ndarray, source: np.ndarray, full: np.ndarray) -> float:
-    """Foreground efficiency: how fast the gap closes with the share of the pool's foreground that was outlined.
+    """Foreground efficiency: how fast the gap closes with the outlined share of the pool's foreground.
 
     Least-squares gamma >= 0 of ``full - (full - source) exp(-gamma share)``. After nnActive (arXiv 2511.19183), where the curve
-    begins at a first random set of labels; here it begins at the source model with no label (our reading). 0: no gap was closed.
+    begins at a first random set of labels; here it begins at the source model without labels (our reading). 0: no gap was closed.
     """
     gap = full - source
     usable = np.isfinite(share) & np.isfinite(values) & (gap > SMALLEST_GAP)
@@ -125,7 +125,7 @@ def overview(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
                 "final_std": group["final"].std(),
                 "area": group["area"].mean(),
                 "area_std": group["area"].std(),
-                # of the means: a single run with a small gap would decide the mean of the shares
+                # of the means, because a single run with a small gap would dominate the mean of the shares
                 "gap": _share(group),
                 "foreground_share": mine.loc[mine["labels"] == mine["labels"].max(), "foreground_share"].mean(),
                 "foreground_efficiency": rate,
@@ -149,9 +149,9 @@ def reference_values(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
 def case_values(cases: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     """Mean over the classes for every run, number of labels and test case.
 
-    A class that is not in the reference counts 1 where a model rightly predicts none of it and another model of the table predicts
-    some, which counts 0: else what is newly made up in a case would be compared with nothing. Where no model predicts it, it is left
-    out; NaN where that leaves nothing of a case.
+    If the reference lacks a class, models of the table that predict it count 0 there, and those that do not count 1; otherwise a
+    false positive would be compared with nothing. If no model predicts the class, it is left out; NaN if that leaves no class of
+    a case.
     """
     place = ["dataset", "configuration", "fold", "case", "class"]
     rightly_none = cases["dice"].isna() & (cases.groupby(place)["dice"].transform("count") > 0)
@@ -163,9 +163,9 @@ def case_values(cases: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
 def harm(rows: pd.DataFrame, cases: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     """How often, and by how much, an adapted model is worse than the source model it started from.
 
-    One row per way and number of labels: ``runs``, ``worse_runs`` (share whose mean is below the source's), ``loss`` (mean of the
-    differences of these), ``worst`` (lowest difference of any run), ``worse_cases`` (share of the test cases that lost;
-    for a class that is not there see :func:`case_values`).
+    One row per way and number of labels: ``runs``, ``change`` (mean difference), ``worse_runs`` (share whose mean is below the
+    source's), ``loss`` (mean difference of these), ``worst`` (lowest difference of any run), ``worse_cases`` (share of the test
+    cases that lost; for a class that the reference lacks see :func:`case_values`).
     """
     table = references(rows, metric)
     table = table.assign(change=table["value"] - table[SOURCE])
@@ -194,11 +194,11 @@ def harm(rows: pd.DataFrame, cases: pd.DataFrame, metric: str = "dice") -> pd.Da
 
 
 def certificate(cases: pd.DataFrame) -> pd.DataFrame:
-    """By how much an adapted model's mean IoU can differ from its source's on the test cases, and by how much it does.
+    """How much an adapted model's mean IoU can differ from its source's on the test cases, and how much it does.
 
     One row per way and number of labels, means over runs: ``bound``, the mean Jaccard distance of the two models' predictions
-    (:mod:`~nnunet_active.scoring.jaccard`); ``difference``, the absolute difference of the mean IoU over cases and classes (1 where
-    a class is neither there nor predicted); ``share`` = difference / bound. Empty where the distance was not measured.
+    (:mod:`~nnunet_active.scoring.jaccard`); ``difference``, the absolute difference of the mean IoU over cases and classes (1 if
+    a class is neither in the reference nor predicted); ``share`` = difference / bound. Empty if the distance was not measured.
 
     Args:
         cases: rows of ``cases.csv`` with ``way``.
@@ -227,7 +227,7 @@ def selection(pseudo_labels: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``runs``; ``selected``, ``unselected``: mean over runs of the mean Dice of the candidates; ``difference``; ``difference_std``
-        over runs; ``higher``: share of the runs in which the selected ones are better. Runs that kept all or none are left out.
+        over runs; ``higher``: share of the runs in which the selected ones are better. Runs that kept all or none do not count.
     """
     key = ["way", "labels", "run"]
     rows = pseudo_labels.assign(reliable=pseudo_labels["reliable"].astype(str) == "True")

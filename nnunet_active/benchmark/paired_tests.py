@@ -1,4 +1,4 @@
-"""Is one way better than another, and how sure is that? Paired tests, corrected for their number, and ranks by bootstrap."""
+"""Tests whether one way is better than another, and how certain that is: paired tests, corrected for their number; bootstrap ranks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def paired(values: pd.DataFrame, unit: Sequence[str], column: str, ways: Sequenc
         values: one row per way and unit (several rows are averaged).
         unit: columns that make a unit.
         column: what is compared.
-        ways: whom.
+        ways: which ways.
     """
     table = values.pivot_table(index=list(unit), columns="way", values=column, aggfunc="mean")
     return table.reindex(columns=list(ways)).dropna()
@@ -35,7 +35,7 @@ def win_matrix(table: pd.DataFrame) -> pd.DataFrame:
 def pairwise_tests(table: pd.DataFrame) -> pd.DataFrame:
     """Wilcoxon's signed-rank test (two-sided) for every pair of ways, and its p-value after Holm's correction over all pairs.
 
-    With n units p cannot be below 2 / 2**n: three seeds on one fold can never show a difference (p >= 0.25), six can (0.03).
+    With n units, p cannot be below 2 / 2**n: three seeds on one fold can never show a difference (p >= 0.25), six can (0.03).
 
     Returns:
         One row per pair: ``first``, ``second``, ``n``, ``difference`` (mean of first - second), ``p``, ``p_holm``, ``smallest_p``.
@@ -79,11 +79,11 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_ranks(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Ranks of the ways by their mean over units that are drawn with replacement (1 is the best, ties share).
+    """Ranks of the ways by their mean over units drawn with replacement (1 is the best, ties share).
 
     Returns:
         One row per way: ``rank`` (mean over the draws), ``low`` and ``high`` (2.5 % and 97.5 %), ``first`` (share of the draws in
-        which it is the best or shares that place); the best first. Empty where there is no unit.
+        which it is the best or ties for it); the best first. Empty if there is no unit.
     """
     values = table.to_numpy()
     columns = ["way", "rank", "low", "high", "first"]

@@ -1,4 +1,4 @@
-"""All the runs of a benchmark: one for each arm, recipe, fold and seed, and the references."""
+"""All runs of a benchmark: one for each arm, recipe, fold and seed, and the references."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnunet_active.util.errors import CampaignError
 
 @dataclass(frozen=True)
 class Fold:
-    """Who may be asked for, and who is tested on."""
+    """The cases that may be asked for, and the test cases."""
 
     number: int
     train: tuple[str, ...]
@@ -27,15 +27,15 @@ class Fold:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """Everything that decides a run; it can be written down as JSON and run again from there.
+    """Everything that decides a run; it can be stored as JSON and run again from there.
 
     Attributes:
-        arm: name of the arm, or of a reference: ``source`` (the carried-over source network as it is) or ``all labels``.
+        arm: name of the arm, or of a reference: ``source`` (the carried-over source network, unchanged) or ``all labels``.
         recipe: name of the recipe.
-        dataset, configuration, plans: as nnU-Net names them.
+        dataset, configuration, plans: in nnU-Net's terms.
         trainer: trainer class.
         fold, train, test: the split.
-        val: cases that are set aside, for the recipe that lets them choose.
+        val: cases set aside for a recipe that chooses by them.
         settings: of the campaign (:class:`~nnunet_active.campaign.settings.Settings` as JSON); None for ``source``.
         seed: also in the settings.
         device, threads, tolerance_mm: see :class:`~nnunet_active.benchmark.configuration.Configuration`.
@@ -66,10 +66,10 @@ class RunSpec:
         return f"{readable}__{digest_of(self.to_json())[:8]}"
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
+        """The content in JSON types."""
         content = json.loads(json.dumps(asdict(self)))
         if not self.val:
-            del content["val"]  # a run without keeps the name that it had before there were any
+            del content["val"]  # keeps the name of runs without val as it was before val existed
         return content
 
     @classmethod
@@ -80,12 +80,12 @@ class RunSpec:
 
 
 def digest_of(content: Any) -> str:
-    """Hex digest (BLAKE2b, 16 bytes) of JSON content; the order of keys does not count."""
+    """Hex digest (BLAKE2b, 16 bytes) of JSON content; the order of keys has no effect."""
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def plan_runs(configuration: Configuration, folds: Sequence[Fold]) -> list[RunSpec]:
-    """The references first, then seed by seed, so that an unfinished benchmark compares all arms on the seeds it has.
+    """Plan the references first, then seed by seed, so that an unfinished benchmark compares all arms on the seeds it has.
 
     Raises:
         CampaignError: a fold's pool is empty or smaller than the budget, or the schedule makes no sense.
@@ -150,7 +150,7 @@ def _settings(configuration: Configuration, recipe: Recipe, seed: int, **more: A
         iterations=configuration.iterations,
         val_iterations=configuration.val_iterations,
         initial_lr=recipe.lr if recipe.lr is not None else configuration.lr,
-        fine_tuning={**recipe.fine_tuning, "compare": False},  # the benchmark compares by itself
+        fine_tuning={**recipe.fine_tuning, "compare": False},  # the benchmark makes its own comparison
         restart=recipe.restart,
         seed=seed,
         **more,
@@ -178,7 +178,7 @@ def _strategy(configuration: Configuration, arm: Arm, recipe: Recipe, fold: Fold
 
 
 def _of_slices(configuration: Configuration, arm: Arm) -> dict[str, Any]:
-    """What asks for slices; nothing where whole cases are asked for."""
+    """Settings that ask for slices; empty if whole cases are asked for."""
     if configuration.unit == "case":
         return {}
     own = {name: getattr(configuration, name) for name in ("unit", "per_case", "slices", "axis")}

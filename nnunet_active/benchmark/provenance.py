@@ -1,4 +1,4 @@
-"""Which versions and which state of the code made a number."""
+"""Which versions and which state of the code produced a number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = ("nnunetv2", "torch", "numpy", "scipy", "scikit-learn", "batchgenera
 
 
 def versions() -> dict[str, str]:
-    """Of everything that decides a number."""
+    """Versions of everything that affects a number."""
     return {"nnunet_active": __version__, "python": platform.python_version(), **installed(*LIBRARIES, "monai")}
 
 
@@ -32,7 +32,7 @@ def installed(*names: str) -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """Hex digest of this package's source files: which state of the code made a number."""
+    """Hex digest of this package's source files: which state of the code produced a number."""
     root = Path(nnunet_active.__file__).parent
     modules = [
         sys.modules[name] for name in ("nnunet_active.trainers", "nnunet_active.planners") if name in sys.modules

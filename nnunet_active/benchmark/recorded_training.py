@@ -1,4 +1,4 @@
-"""Lets a trainer end its legs in the cache of legs, and jump over those that are there already."""
+"""Lets a trainer store its legs in the cache, and skip those that are there already."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from nnunet_active.util.atomic import copy_file
 
 
 class LegReused(BaseException):
-    """The leg that is about to begin is in the cache, and the training goes on from its end.
+    """The next leg is in the cache, and the training continues from its end.
 
-    No ``Exception``, so that nobody who turns errors into sentences stops it.
+    Not an ``Exception``, so that no handler that turns errors into sentences catches it.
     """
 
     def __init__(self, leg: Leg) -> None:
@@ -32,9 +32,9 @@ class LegReused(BaseException):
 
 
 class RecordedTraining:
-    """Put before an active trainer's class: same training, same checkpoints, plus a note of every leg.
+    """Mixed in before an active trainer's class: same training, same checkpoints, plus a record of every leg.
 
-    What nnU-Net writes for people and for its own resuming (plots; best, latest and final checkpoint) is left away: a run resumes from
+    It skips what nnU-Net writes for people and for its own resuming (plots; best, latest and final checkpoint): a run resumes from
     the legs, and the last one holds what the final checkpoint would.
     """
 
@@ -47,12 +47,12 @@ class RecordedTraining:
     _judged: list[dict[str, Any]] | None = None
 
     def initialize(self) -> None:
-        """As the trainer's, without the plot after every epoch."""
+        """The trainer's own, without the plot after every epoch."""
         super().initialize()
         self.logger.plot_progress_png = lambda output_folder: None
 
     def save_checkpoint(self, filename: str) -> None:
-        """Nothing: see :meth:`on_epoch_end`."""
+        """Does nothing: see :meth:`on_epoch_end`."""
 
     def _query(self) -> None:
         start = time.perf_counter()
@@ -65,7 +65,7 @@ class RecordedTraining:
             self._leg_began = time.perf_counter()
 
     def on_epoch_start(self) -> None:
-        """Where a reliable set has just been made, judge all its candidates by the withheld labels; the training sees none of it."""
+        """Judge all candidates of a new reliable set by the withheld labels; the training does not see the result."""
         super().on_epoch_start()
         if self.pseudo is None or self.current_epoch != self.pseudo.begins_at(self.current_epoch):
             return
@@ -75,15 +75,15 @@ class RecordedTraining:
         self._judged = judged_pseudo_labels(self.pseudo.current.table, measured)
         seconds = time.perf_counter() - start
         self.seconds_judging += seconds
-        self._leg_began += seconds  # no part of the training
+        self._leg_began += seconds  # judging is no part of the training
 
     def on_epoch_end(self) -> None:
-        """Keep the leg that ends here."""
+        """Store the leg that ends here."""
         super().on_epoch_end()
         if self.current_epoch not in self.legs.ends():
             return
         history = [cases for _, cases in self._labelled_so_far(self.current_epoch - 1)]
-        self._choose_interpolation()  # the trainer does so later, before it queries or ends, with the same outcome
+        self._choose_interpolation()  # the trainer does this later, before its query or its end, with the same result
         seconds = time.perf_counter() - self._leg_began
         self.seconds_trained += seconds
         facts = {
@@ -98,7 +98,7 @@ class RecordedTraining:
         self._leg_began = time.perf_counter()
 
     def _save_whole(self, file: Path) -> None:
-        self.current_epoch -= 1  # the stock code stores current_epoch + 1, as it saves before it counts up
+        self.current_epoch -= 1  # the stock code stores current_epoch + 1, because it saves before it counts up
         try:
             super().save_checkpoint(str(file))
         finally:
@@ -107,7 +107,7 @@ class RecordedTraining:
             copy_file(comparison, file.parent / FILE)
 
     def go_on_from(self, leg: Leg) -> None:
-        """As ``--c``, from the end of a leg, whichever run trained it: with its network, and with what was measured until then."""
+        """Continue as with ``--c`` from the end of a leg, whichever run trained it: with its network and its measurements so far."""
         if (leg.folder / FILE).is_file():
             copy_file(leg.folder / FILE, measured := Path(self.output_folder) / FILE)
             os.utime(measured)  # it counts as this run's own
@@ -121,7 +121,7 @@ class RecordedTraining:
 
 
 def labelled_by_leg(campaign: Any, legs: LegCache, epoch: int) -> list[tuple[int, list[str]]]:
-    """Start of every leg that has begun by ``epoch``, and what was labelled then, one text for each case."""
+    """For every leg begun by ``epoch``: its start, and what was labelled then, one text for each case."""
     starts = [0, *legs.ends()[:-1]]
     return [(start, campaign.labels_by_name(start)) for start in starts if start <= epoch]
 
@@ -131,8 +131,8 @@ def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[di
 
     Args:
         table: of :class:`~nnunet_active.pseudo.pseudo_labels.ReliableSet`.
-        measured: rows by case and class of the network that predicted them, with ``dice``; a case's Dice is the mean over its classes,
-            those that are neither in the reference nor predicted left out.
+        measured: rows by case and class of the network that predicted them, with ``dice``. A case's Dice is the mean over its classes
+            that are in the reference or predicted.
     """
     true = measured.groupby("case")["dice"].mean()
     columns = ["confidence", "distance", "foreground_voxels", "reliable"]
@@ -141,5 +141,5 @@ def judged_pseudo_labels(table: pd.DataFrame, measured: pd.DataFrame) -> list[di
 
 
 def recorded(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
-    """The recorded version of an active trainer; it keeps its name, so that its folders and checkpoints do."""
+    """The recorded version of an active trainer; it has the same name, so its folders and checkpoints do too."""
     return type(trainer.__name__, (RecordedTraining, trainer), {"__module__": __name__})

@@ -1,4 +1,4 @@
-"""Does a run again from its row in ``results.csv``, in a folder of its own, and compares."""
+"""Repeats a run from its row in ``results.csv``, in a folder of its own, and compares the results."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from nnunet_active.util.errors import ActiveError, MissingInput
 
 
 def run_again(file: Path, run: str, target: SharedTarget) -> pd.DataFrame:
-    """Repeat a run with nothing but its row and the target; nothing of the first run's folder is used.
+    """Repeat a run from its row and the target alone; nothing in the first run's folder is used.
 
     Args:
         file: ``results.csv``.
         run: name of the run.
-        target: prepared, as the row's digests say.
+        target: prepared; must match the row's digests.
 
     Returns:
-        One row per round: ``labels``, ``requested``, Dice then and now, and whether the weights are the same to the bit.
+        One row per round: ``labels``, ``requested``, Dice then and now, and whether the weights are identical to the bit.
 
     Raises:
         MissingInput: there is no such run.
-        ActiveError: the target is another one, or the run fails.
+        ActiveError: the target differs, or the run fails.
     """
     rows = read_rows(file)
     rows = rows[(rows["run"] == run) & (rows["class"] == MEAN)].sort_values("round")

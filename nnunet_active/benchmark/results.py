@@ -23,7 +23,7 @@ _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_
 
 
 def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """All rows of one run. Each has what is needed to do the run again: the whole specification, versions and digests."""
+    """All rows of one run. Each has everything needed to repeat the run: the whole specification, versions and digests."""
     spec = RunSpec.from_json(result["spec"])
     seconds = {f"seconds_{name}": round(value, 3) for name, value in result["seconds"].items()}
     trained = result["seconds"]["trained_here"]
@@ -74,7 +74,7 @@ def rows_of(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def labels_of_round(one: dict[str, Any]) -> int:
-    """Labels that a round of a result was trained on: slices where slices are asked for, else scans; results once had scans alone."""
+    """Labels that a round of a result was trained on: slices if slices are asked for, else scans; old results only have scans."""
     return one.get("labels", len(one["labelled"]))
 
 
@@ -82,7 +82,7 @@ def per_class(cases: pd.DataFrame) -> pd.DataFrame:
     """Means over the test cases, one row per class, and their mean over the classes as ``mean``.
 
     A class that is neither in the reference nor predicted in a case is left out there; ``cases`` counts the others. The distance to the
-    source is 0 where neither predicts the class; NaN in results from before it was measured.
+    source is 0 if neither predicts the class; NaN in results from before it was measured.
     """
     measured = [*METRICS, DISTANCE]
     cases = cases.reindex(columns=["class", *measured]).astype(dict.fromkeys(measured, float))
@@ -103,7 +103,7 @@ def pseudo_label_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def judged_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per round and case by which the recipe ``guarded`` chose: how it was judged, its Dice at every alpha, what was chosen."""
+    """One row per round and case that the recipe ``guarded`` used to choose: how it was judged, its Dice at every alpha, the choice."""
     chosen = {one["round"]: one.get("interpolation") for one in result["rounds"]}
     return [{**row, "chosen": chosen[row["round"]]} for row in _detail_rows(result, "judged")]
 
@@ -119,7 +119,7 @@ def _detail_rows(result: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, Path]:
-    """``results.csv`` and ``cases.csv``, each in one step; ``pseudo_labels.csv`` and ``judged.csv`` where there are any."""
+    """Write ``results.csv`` and ``cases.csv``, each in one step; also ``pseudo_labels.csv`` and ``judged.csv`` if they have rows."""
     results = sorted(results, key=_order)
     for name, make in ((ROWS, rows_of), (CASES, case_rows), (PSEUDO_LABELS, pseudo_label_rows), (JUDGED, judged_rows)):
         table = pd.DataFrame([row for result in results for row in make(result)])
@@ -135,9 +135,9 @@ def read_rows(*files: Path) -> pd.DataFrame:
 
 
 def count_as_the_runs(details: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of ``cases.csv`` or ``pseudo_labels.csv`` with the ``labels`` of their run and round in ``results.csv``.
+    """Rows of ``cases.csv`` or ``pseudo_labels.csv`` with the ``labels`` of their run and round from ``results.csv``.
 
-    Earlier versions counted scans in them where slices were asked for, while ``results.csv`` counted slices.
+    If slices were asked for, earlier versions counted scans in these files but slices in ``results.csv``.
     """
     key = ["run", "round"]
     counted = details.join(rows.drop_duplicates(key).set_index(key)["labels"].rename("counted"), on=key)["counted"]
@@ -145,7 +145,7 @@ def count_as_the_runs(details: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame
 
 
 def finished(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:
-    """Results of those runs that are finished."""
+    """Results of the finished runs among these."""
     found = []
     for run in runs:
         file = root / "runs" / run.identifier / "result.json"
@@ -161,10 +161,10 @@ def _order(result: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def finished_before(root: Path, runs: Sequence[RunSpec]) -> list[dict[str, Any]]:
-    """Results in this folder that are none of ``runs`` but can stand beside them: of arms, recipes or seeds named in earlier calls.
+    """Results in this folder that are not among ``runs`` but comparable: from arms, recipes or seeds named in earlier calls.
 
     They were tested on the same cases of the same folds, could ask for the same cases, and had the same trainer, schedule, learning
-    rate and budget. Where a name (arm, recipe, fold and seed; or a recipe) now means something else, what it meant before is left out;
+    rate and budget. If a name (arm, recipe, fold and seed; or a recipe) now means something else, its earlier results are left out;
     of two earlier meanings the later one counts.
     """
     named = {_name(run) for run in runs}

@@ -1,4 +1,4 @@
-"""What the source network predicts for the test cases, kept so that every adapted network of a benchmark can be compared with it."""
+"""The source network's predictions for the test cases, kept so that every adapted network of a benchmark can be compared with them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nnunet_active.util.atomic import atomic_file
 
 
 class SourcePredictions:
-    """Label maps in the original geometry, packed, in one file; predicted once.
+    """Label maps in the original geometry, packed, in one file; each is predicted once.
 
     Args:
-        file: where they are; need not exist. Its name stands for all that decides them.
+        file: where they are; need not exist. Its name must stand for everything that decides them.
         cases: the test cases.
-        predict: gives the label map of each of them, in any order.
+        predict: yields the label map of each case, in any order.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class SourcePredictions:
             KeyError,
             EOFError,
             BadZipFile,
-        ):  # none yet, or a damaged one: it can be made again
+        ):  # none yet, or damaged: they can be made again
             return None
 
     def _made(self) -> dict[str, np.ndarray]:

@@ -1,8 +1,8 @@
 """Runs on a SLURM cluster, by submitit (``pip install nnunet_active[cluster]``).
 
-Why submitit: it needs no server, no open port and no pool of nodes that idles; every run is an ordinary job of the cluster's own
-queue, which is how nnU-Net is trained there anyway, and a job that is preempted or runs out of time is put back into the queue by
-submitit itself. Ray and Dask want a cluster of their own inside the cluster, which pays for many small tasks; ours are few and last
+Why submitit: it needs no server, no open port and no pool of idle nodes. Every run is an ordinary job of the cluster's own
+queue, which is how nnU-Net is trained there anyway, and submitit itself requeues a job that is preempted or runs out of time. Ray and
+Dask want a cluster of their own inside the cluster. That pays for many small tasks; ours are few and last
 minutes to days.
 """
 
@@ -21,27 +21,27 @@ POLL_SECONDS = 2.0
 
 
 class RunOnNode:
-    """One run as submitit calls it."""
+    """One run, in the form that submitit calls."""
 
     def __call__(self, job: Job) -> tuple[dict[str, Any] | None, str]:
-        """Do it, or go on with it."""
+        """Do the run, or continue it."""
         return _guarded(execute, job)
 
     def checkpoint(self, job: Job) -> Any:
-        """Preempted or out of time: the same again; it goes on at its last finished leg."""
+        """Called if the job is preempted or out of time: submit the same again; it continues after its last finished leg."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job)
 
 
 class SubmititEngine:
-    """Every run is a job of its own.
+    """Makes every run a job of its own.
 
     Args:
         folder: where submitit keeps its scripts and logs; all nodes must see it.
         cluster: ``slurm``, or ``local`` for processes of this machine.
         parameters: of ``submitit.AutoExecutor.update_parameters``, e.g. ``{"slurm_partition": "gpu", "timeout_min": 240}``.
-        poll_seconds: between two looks at the queue.
+        poll_seconds: between two checks of the queue.
 
     Raises:
         MissingInput: submitit is not installed.
@@ -65,7 +65,7 @@ class SubmititEngine:
         self.poll_seconds = poll_seconds
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """As they finish; a job that died is submitted again."""
+        """Yield outcomes as runs finish; a job that died is submitted again."""
         work = RunOnNode()
         tries = {job.spec.identifier: 1 for job in jobs}
         running = {job.spec.identifier: (job, self.executor.submit(work, job)) for job in jobs}

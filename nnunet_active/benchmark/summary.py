@@ -1,4 +1,4 @@
-"""Everything that the rows of a benchmark show, as tables, figures and one page: ``summary/`` in the benchmark's folder."""
+"""Everything that a benchmark's rows show, as tables, figures and one page: ``summary/`` in the benchmark's folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FOLDER = "summary"
 
 @dataclass
 class Section:
-    """One table of the summary, with its figure and what to know about it."""
+    """One table of the summary, with its figure and the notes on it."""
 
     name: str
     title: str
@@ -48,7 +48,7 @@ class Tables:
 
 
 def read(*roots: Path) -> Tables:
-    """The tables of benchmarks; several are pooled, each data set, fold and seed being a unit of its own.
+    """The tables of benchmarks; several are pooled, with each data set, fold and seed as a unit of its own.
 
     Raises:
         MissingInput: no run is finished yet.
@@ -210,7 +210,7 @@ def _comparisons(tables: Tables, metric: str, folder: Path) -> list[Section]:
 
 
 def as_number(value: Any) -> str:
-    """12.0 is 12 to people."""
+    """Write 12.0 as 12, for people."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""The summary as one HTML page that needs nothing beside it: the figures are inside."""
+"""The summary as one HTML page that needs no other file: the figures are inside."""
 
 from __future__ import annotations
 
@@ -35,4 +35,4 @@ def write_page(file: Path, title: str, sections: Sequence[Any]) -> None:
 
 def _inline(file: Path) -> Markup:
     own = with_own_ids(file.read_text(encoding="utf-8"), re.sub(r"\W", "_", file.stem))
-    return Markup(own)  # safe: matplotlib wrote it a moment ago
+    return Markup(own)  # safe: matplotlib has just written it

@@ -1,4 +1,4 @@
-"""Surface Dice and Hausdorff distance by MONAI, where it is installed (``pip install nnunet_active[benchmark]``)."""
+"""Surface Dice and Hausdorff distance by MONAI, if it is installed (``pip install nnunet_active[benchmark]``)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def surface_metrics(
 ) -> tuple[float, float]:
     """Surface Dice at a tolerance, and the 95 % Hausdorff distance in mm.
 
-    Surface Dice (Nikolov et al., 2021): share of both surfaces that lies within the tolerance of the other one. With one mask empty
-    it is 0 and the distance is not defined (NaN); with both empty both are NaN.
+    Surface Dice (Nikolov et al., 2021): share of both surfaces that lies within the tolerance of the other one. If one mask is empty,
+    it is 0 and the distance is not defined (NaN); if both are empty, both are NaN.
 
     Args:
         reference: bool, (Z, Y, X).
@@ -44,7 +44,7 @@ def surface_metrics(
         tolerance_mm: of the surface Dice.
 
     Returns:
-        (surface Dice, HD95); NaN for both where MONAI is not installed.
+        (surface Dice, HD95); NaN for both if MONAI is not installed.
     """
     nan = float("nan")
     metrics = _metrics()
@@ -58,7 +58,7 @@ def surface_metrics(
     )
     one_hot = [torch.from_numpy(np.stack([~mask[where], mask[where]]))[None] for mask in (predicted, reference)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MONAI tells of every class that is empty
+        warnings.simplefilter("ignore")  # MONAI warns about every empty class
         dice = metrics.compute_surface_dice(*one_hot, class_thresholds=[tolerance_mm], spacing=list(spacing))
         distance = metrics.compute_hausdorff_distance(*one_hot, percentile=95, spacing=list(spacing))
     return float(dice[0, 0]), float(distance[0, 0])

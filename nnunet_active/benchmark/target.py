@@ -1,4 +1,4 @@
-"""The target that all runs share: planned and preprocessed once, read by every run through links, never changed by one."""
+"""The target that all runs share: planned and preprocessed once; runs read it through links and never change it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOP = ("dataset.json", "dataset_fingerprint.json", "gt_segmentations")
 
 @contextmanager
 def nnunet_environment(**folders: Path) -> Iterator[None]:
-    """nnU-Net's variables for the time of the context: these folders, our trainers before others, everything random in here."""
+    """Set nnU-Net's variables during the context: these folders, our trainers before others, no augmentation workers."""
     changed = {name: os.fspath(folder) for name, folder in folders.items()}
     changed |= {"nnUNet_extTrainer": with_own_folder(), "nnUNet_n_proc_DA": "0"}
     changed.setdefault("nnUNet_compile", os.environ.get("nnUNet_compile", "f"))
@@ -80,7 +80,7 @@ class SharedTarget:
             return open_store(self.dataset, self.plans, self.configuration)
 
     def to_json(self) -> dict[str, str]:
-        """For another process."""
+        """The content for another process."""
         return {
             "raw": str(self.raw),
             "preprocessed": str(self.preprocessed),
@@ -110,11 +110,11 @@ class SharedTarget:
         }
 
     def link_into(self, preprocessed: Path, shared: Path) -> Path:
-        """Make ``preprocessed/DatasetXXX``, whose files are links to this target's, without campaigns and splits.
+        """Make ``preprocessed/DatasetXXX`` with links to this target's files, without campaigns and splits.
 
         Args:
             preprocessed: a run's own ``nnUNet_preprocessed``.
-            shared: scores that are the same for every run are kept here.
+            shared: folder for scores that are the same in every run.
 
         Returns:
             The run's data set folder.
@@ -145,29 +145,29 @@ def _digest_of_file(file: Path) -> str:
 
 
 def _link(source: Path, link: Path) -> None:
-    if not link.is_symlink() and not link.exists():  # a killed run may have put a file of its own there
+    if not link.is_symlink() and not link.exists():  # a killed run may have written a file of its own there
         link.symlink_to(source.resolve())
 
 
 def prepare_target(
     dataset: str, configuration: str, plans: str, model: Path | None, root: Path, processes: int = 1
 ) -> SharedTarget:
-    """The user's own preprocessed target, or, where a source model is named, one that is planned and preprocessed below ``root``.
+    """The user's own preprocessed target or, if a source model is named, one that is planned and preprocessed below ``root``.
 
-    A benchmark keeps the one that it was begun with: what was planned below ``root`` is used without the model's name, too.
+    A benchmark keeps the target that it began with: plans made below ``root`` are used even without the model's name.
 
     Args:
         dataset: full name.
         configuration: nnU-Net configuration.
         plans: plans identifier.
-        model: source model; None takes the target below ``root`` where there is one, else as ``nnunet_active plan`` and ``preprocess``
-            left it.
+        model: source model; None for the target below ``root`` if there is one, else the one that ``nnunet_active plan`` and
+            ``preprocess`` made.
         root: the benchmark's folder.
         processes: of the preprocessing.
 
     Raises:
-        MissingInput: something is not there; says which command makes it.
-        CampaignError: a source model is named for a benchmark that was begun with another target, or with another model.
+        MissingInput: something is missing; the message says which command makes it.
+        CampaignError: a source model is named, but the benchmark began with another target or another model.
     """
     made = root / "target" / "nnUNet_preprocessed"
     is_planned = (made / dataset / f"{plans}.json").is_file()
@@ -198,7 +198,7 @@ def prepare_target(
             SourceModelPlanner(raw, model, [configuration], plans).write()
         cases = RawDataset(raw)
         for case in [identifier for identifier, one in cases.cases.items() if one.label is None]:
-            del cases.cases[case]  # nothing can be learnt here from a case whose label nobody knows
+            del cases.cases[case]  # a case without a label is useless here
         report = preprocess_dataset(cases, open_store(dataset, plans, configuration), cases.dataset_json, processes)
     for case, problem in report.problems.items():
         print(f"  set aside: {case}: {problem}")
@@ -206,9 +206,9 @@ def prepare_target(
 
 
 def _check_same_source(target: SharedTarget, model: Path, root: Path) -> None:
-    """Refuse another model than the one from which the plans below ``root`` were made."""
+    """Refuse a model other than the one that the plans below ``root`` were made from."""
     begun = read_plans_file(target.folder / f"{target.plans}.json")["source_models"].get(target.configuration)
-    if begun is None:  # another configuration: whoever opens it says that these plans lack it
+    if begun is None:  # another configuration: opening it reports that these plans lack it
         return
     named = read_source_model(model, target.configuration)
     if weights_digest(named.weights) != begun["weights"]:
@@ -219,10 +219,10 @@ def _check_same_source(target: SharedTarget, model: Path, root: Path) -> None:
 
 
 def make_folds(target: SharedTarget, numbers: tuple[int, ...], splits: int, split_file: Path | None) -> list[Fold]:
-    """The folds that were asked for: those of a split file, or of nnU-Net's cross-validation with ``splits`` parts.
+    """The requested folds: from a split file, or from nnU-Net's cross-validation with ``splits`` parts.
 
     Raises:
-        CampaignError: a fold that is not there, or that leaves nobody to choose from or to test on.
+        CampaignError: a fold does not exist, or leaves no case to choose from or to test on.
     """
     labelled = target.store().labelled_identifiers()
     if split_file is not None:
@@ -245,5 +245,5 @@ def make_folds(target: SharedTarget, numbers: tuple[int, ...], splits: int, spli
 
 
 def write_splits(folder: Path, fold: int, train: tuple[str, ...], val: tuple[str, ...]) -> None:
-    """``splits_final.json`` of a run, as a user would define it: the same in every fold up to the one that is used."""
+    """Write a run's ``splits_final.json`` as a user would: the same entry for every fold up to the one in use."""
     write_json(folder / "splits_final.json", [{"train": list(train), "val": list(val)}] * (fold + 1))

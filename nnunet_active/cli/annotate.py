@@ -1,4 +1,4 @@
-"""``nnunet_active annotate``: write, or complete, the hand-off folder of the cases that wait for a label."""
+"""``nnunet_active annotate``: write or complete the hand-off folder of the cases that wait for a label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_active.cli.select import add_handoff, add_model
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to, and whose prediction the annotator begins with."""
+    """Where to write, and whose prediction the annotator begins with."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     add_handoff(parser)

@@ -1,6 +1,6 @@
-"""Flags that several subcommands share, spelled as nnU-Net spells them, and the kinds of value that flags take.
+"""Flags that several subcommands share, spelled as in nnU-Net, and the types of their values.
 
-A kind refuses what makes no sense before a command begins: so exit code 2 means that nothing was written.
+A type refuses impossible values before a command begins, so exit code 2 means that nothing was written.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     import torch
 
 MOST = 1_000_000
-"""No count that a flag takes is larger in earnest."""
+"""No realistic count for a flag is larger."""
 MOST_FOLDS = 100
 LARGEST_SEED = 2**32 - 1
-"""NumPy takes no larger one."""
+"""NumPy's largest seed."""
 
 
 def whole(flag: str, least: int = 1, most: int = MOST) -> Callable[[str], int]:
-    """The kind of a flag that takes a whole number.
+    """The type of a flag that takes a whole number.
 
     >>> whole("-n")("3")
     3
@@ -44,7 +44,7 @@ def whole(flag: str, least: int = 1, most: int = MOST) -> Callable[[str], int]:
 
 
 def real(flag: str, least: float = 0.0, most: float = MOST, positive: bool = False) -> Callable[[str], float]:
-    """The kind of a flag that takes any number within bounds (``positive``: not 0 either).
+    """The type of a flag that takes any number within bounds (``positive``: excluding 0).
 
     >>> real("--lr", positive=True)("1e-3")
     0.001
@@ -77,7 +77,7 @@ def _shown(bound: float) -> str:
 
 
 def fold(flag: str = "-f") -> Callable[[str], str]:
-    """The kind of a flag that takes a fold: a number, or ``all``. It becomes part of folder names, so that nothing else will do.
+    """The type of a flag that takes a fold: a number, or ``all``. It becomes part of folder names, so nothing else is allowed.
 
     >>> fold()("all")
     'all'
@@ -94,12 +94,12 @@ def fold(flag: str = "-f") -> Callable[[str], str]:
 
 
 def seed(flag: str = "--seed") -> Callable[[str], int]:
-    """The kind of a flag that takes a seed."""
+    """The type of a flag that takes a seed."""
     return whole(flag, 0, LARGEST_SEED)
 
 
 def plain(flag: str) -> Callable[[str], str]:
-    """The kind of a flag whose value becomes the name of a file or a folder: it leads nowhere else.
+    """The type of a flag whose value becomes a file or folder name, and so must not lead anywhere else.
 
     >>> plain("-p")("nnUNetPlans")
     'nnUNetPlans'
@@ -114,7 +114,7 @@ def plain(flag: str) -> Callable[[str], str]:
 
 
 def learning_rate() -> Callable[[str], float]:
-    """The kind of ``--lr``."""
+    """The type of ``--lr``."""
     return real("--lr", most=100, positive=True)
 
 
@@ -136,7 +136,7 @@ def add_configuration(parser: ArgumentParser) -> None:
 
 
 def add_plans(parser: ArgumentParser, of_campaign: bool = False) -> None:
-    """``-p``: plans identifier; ``of_campaign``: by default that of the fold's campaign (None)."""
+    """``-p``: plans identifier; with ``of_campaign`` the default (None) means that of the fold's campaign."""
     default, words = (None, f"the campaign's, else {DEFAULT_PLANS}") if of_campaign else (DEFAULT_PLANS, DEFAULT_PLANS)
     parser.add_argument(
         "-p", dest="plans", type=plain("-p"), default=default, help=f"plans identifier (default: {words})"
@@ -183,7 +183,7 @@ def add_processes(parser: ArgumentParser, default: int = 2) -> None:
 
 
 def add_device(parser: ArgumentParser) -> None:
-    """``-device``: as in ``nnUNetv2_train``, but for what it is where nobody says."""
+    """``-device``: as in ``nnUNetv2_train``, except for the default."""
     parser.add_argument(
         "-device",
         choices=("cuda", "cpu", "mps"),
@@ -192,10 +192,10 @@ def add_device(parser: ArgumentParser) -> None:
 
 
 def device_of(named: str | None, log: Log = silent) -> torch.device:
-    """The device that a command works on; says which, where it was not named.
+    """The device that a command uses; logs which one if it was not named.
 
     Raises:
-        MissingInput: the named one is not there.
+        MissingInput: the named device is not available.
     """
     from nnunet_active.nnunet.devices import choose_device
 
@@ -206,7 +206,7 @@ def device_of(named: str | None, log: Log = silent) -> torch.device:
 
 
 def add_slices(parser: ArgumentParser) -> None:
-    """``--unit`` and what belongs to it; what is not given is None."""
+    """``--unit`` and the flags that belong to it; a flag that is not given is None."""
     group = parser.add_argument_group("what to ask for")
     group.add_argument("--unit", choices=UNITS, help=f"whole cases, or slices, which then count (default: {UNITS[0]})")
     group.add_argument(
@@ -229,7 +229,7 @@ def add_slices(parser: ArgumentParser) -> None:
 
 
 def add_groups(parser: ArgumentParser) -> None:
-    """``--groups``: which cases belong together."""
+    """``--groups``: which cases share a patient."""
     parser.add_argument(
         "--groups",
         metavar="FILE|REGEX",
@@ -239,7 +239,7 @@ def add_groups(parser: ArgumentParser) -> None:
 
 
 def add_ignore_label_flag(parser: ArgumentParser) -> None:
-    """``--add-ignore-label``: a person's consent to change ``dataset.json``."""
+    """``--add-ignore-label``: the user's consent to change ``dataset.json``."""
     parser.add_argument(
         "--add-ignore-label",
         action="store_true",
@@ -248,10 +248,10 @@ def add_ignore_label_flag(parser: ArgumentParser) -> None:
 
 
 def slice_settings(args: Namespace) -> dict[str, Any]:
-    """What was given of the flags of :func:`add_slices`.
+    """The flags of :func:`add_slices` that were given.
 
     Raises:
-        CampaignError: a flag that only means something with ``--unit slice`` came with ``--unit case``.
+        CampaignError: a flag that needs ``--unit slice`` came with ``--unit case``.
     """
     given = {
         name: value for name in ("unit", "per_case", "slices", "axis") if (value := getattr(args, name)) is not None
@@ -264,7 +264,7 @@ def slice_settings(args: Namespace) -> dict[str, Any]:
 
 
 def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as a dictionary; a value is JSON where it can be read as such, else text.
+    """``NAME=VALUE`` texts as a dictionary; a value is read as JSON if possible, else as text.
 
     Raises:
         CampaignError: a text without ``=``.

@@ -1,4 +1,4 @@
-"""``nnunet_active benchmark``: what does each query strategy save, on this very target?"""
+"""``nnunet_active benchmark``: how much each query strategy saves on this target."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _DIRECT = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is not given is taken from ``--config``, or from the defaults of the benchmark's settings."""
+    """Flags that are not given come from ``--config``, or from the defaults of the benchmark's settings."""
     add_dataset(parser, required=False)
     add_configuration(parser)
     add_plans(parser)
@@ -128,7 +128,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare, run what is left, summarise."""
+    """Prepare, do the unfinished runs, summarise."""
     from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare_benchmark, run_benchmark
     from nnunet_active.benchmark.configuration import Configuration, read_configuration
     from nnunet_active.benchmark.engines import LocalEngine

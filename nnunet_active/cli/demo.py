@@ -1,4 +1,4 @@
-"""``nnunet_active demo``: the whole thing without any data, or on the user's."""
+"""``nnunet_active demo``: a complete run without any data, or on the user's data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_active.cli.arguments import add_device, device_of, seed, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--raw`` and ``--source`` run the same on a data set of one's own."""
+    """``--raw`` and ``--source`` run the demo on the user's own data set."""
     parser.add_argument("--raw", type=Path, help="raw data set (nnUNet_raw/DatasetXXX_Name) in place of the phantom")
     parser.add_argument("--source", type=Path, help="trained model folder or exported zip that goes with --raw")
     parser.add_argument("-c", dest="configuration", help="configuration of the source model, where it has several")

@@ -1,4 +1,4 @@
-"""``nnunet_active doctor``: is everything in place?"""
+"""``nnunet_active doctor``: whether everything is in place."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _dataset_checks(args: argparse.Namespace) -> list:
     from nnunet_active.doctor.doctor_dataset import (
-        examine_dataset,  # needs nnU-Net; a broken one must not end the command
+        examine_dataset,  # needs nnU-Net, and a broken one must not end the command
     )
 
     return examine_dataset(args.dataset, args.configuration, args.plans, args.fold)

@@ -1,4 +1,4 @@
-"""``nnunet_active explain``: why a case was chosen, or was not."""
+"""``nnunet_active explain``: why a case was chosen or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnunet_active.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The case, or several."""
+    """One case or several."""
     parser.add_argument("cases", nargs="+", metavar="CASE", help="case identifier")
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read what the rounds recorded; nothing is computed or written."""
+    """Read the records of the rounds; nothing is computed or written."""
     from nnunet_active.data.cases_set_aside import cases_set_aside
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.explanation import explain_case, format_explanation
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace(dataset_name(args.dataset), args.fold)
     campaign, raw = workspace.campaign.adopt(), workspace.raw
     aside = dict(raw.problems)
-    with contextlib.suppress(ActiveError):  # plans that are gone say nothing about a case
+    with contextlib.suppress(ActiveError):  # missing plans must not prevent the explanation
         aside = cases_set_aside(workspace.store, raw)
     explained = [explain_case(campaign, case, raw.cases, aside) for case in args.cases]
     if args.json:

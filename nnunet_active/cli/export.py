@@ -1,4 +1,4 @@
-"""``nnunet_active export``: a trained model for people who have nnU-Net and not this package."""
+"""``nnunet_active export``: a trained model for people who have nnU-Net but not this package."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Export and print how the result is used."""
+    """Export, and print how to use the result."""
     from nnunet_active.models.model_export import export_model, export_source
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.util.errors import MissingInput

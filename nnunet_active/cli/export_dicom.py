@@ -1,4 +1,4 @@
-"""``nnunet_active export-dicom``: predictions go back as DICOM segmentations of the series that they were made of."""
+"""``nnunet_active export-dicom``: write predictions as DICOM segmentations of the series that they were made from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where the predictions, the scans and the table are, and where to."""
+    """Where the predictions, the scans and the table are, and where to write."""
     parser.add_argument(
         "folder",
         type=Path,
@@ -93,7 +93,7 @@ def _export(case: str, file: Path, raw, content: dict, series: DicomSeries | Non
         same = holds_the_same(image, volume.read(), volume.grid)
     except BadCase as error:
         raise BadCase(f"Case {case}: the series for {name} {error}.") from error
-    if not same:  # the table may be that of other patients, whose cases have the same names
+    if not same:  # the table may belong to other patients whose cases have the same names
         raise BadCase(
             f"Case {case}: {image} is not the image that the series for {name} holds; name the table and the scans by which it was "
             f"imported."

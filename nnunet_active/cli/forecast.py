@@ -11,7 +11,7 @@ from nnunet_active.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Data set, campaign, and whose network predicts."""
+    """Data set, campaign, and which network predicts."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     arguments.add_configuration(parser)

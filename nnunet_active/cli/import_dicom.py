@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         check_apart("--table", args.table, nnunet_paths.known_roots())
     table = SeriesTable.read(args.table, channels) if there else SeriesTable.empty(channels)
     found = find_series(args.folder)
-    if there:  # somebody may have changed it meanwhile
+    if there:  # somebody may have changed it in the meantime
         table = SeriesTable.read(args.table, channels)
     asked = table.cases()
     importer = DicomCases(raw, channels, ending, found.series)
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
             f"and run the same command again to import what they say."
         )
         return 0
-    if added:  # before the import, which takes long: somebody may go on with the table meanwhile
+    if added:  # before the import, which takes long: somebody may edit the table in the meantime
         table.write(args.table)
     try:
         result = importer.write(asked, print)
@@ -120,7 +120,7 @@ def _patterns(pairs: list[str], channels: list[str]) -> dict[str, re.Pattern]:
 
 
 def _list(found: FoundSeries, table: SeriesTable) -> None:
-    """For the screen: patients by their pseudonyms only."""
+    """Print the series, with patients by pseudonym only."""
     rows = {(row["study_uid"], row["series_uid"]): row for row in table.rows.to_dict("records")}
     last = None
     for one in found.series:

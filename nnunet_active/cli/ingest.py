@@ -110,7 +110,7 @@ def _show(report: IngestReport) -> None:
 
 
 def agreement(facts: dict[str, Any]) -> str:
-    """What the annotator made of the prediction, in a few words."""
+    """What the annotator did with the prediction, in a few words."""
     from nnunet_active.data.label_agreement import is_accepted
 
     volumes = "; ".join(f"{name} {volume / 1000:.2f} cm3" for name, volume in facts["volume_label_mm3"].items())

@@ -116,7 +116,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(flag: str) -> Callable[[str], int | str]:
-    """A number of cases, or a percentage as it was given."""
+    """The type of a number of cases or a percentage, kept as given."""
 
     def kind(text: str) -> int | str:
         if not text.endswith("%"):
@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model is not None:
         source = workspace.model(args.model, args.source_fold, trust=args.trust_checkpoint)
         store = workspace.store
-        # what does not fit shows before anything is written
+        # report a source that does not fit before anything is written
         network = build_network(workspace.plans, store.configuration, workspace.dataset_json)
         report = carry_over(network, source, workspace.plans, workspace.dataset_json)
         print(f"Source network: {source.origin}, fold {source.fold}", *report.lines(), sep="\n  ")

@@ -1,4 +1,4 @@
-"""``nnunet_active``: parse, call one subcommand, and turn a user's mistake into one clear line."""
+"""``nnunet_active``: parse the arguments, call one subcommand, and turn a user's mistake into one clear line."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ COMMANDS = {
     "demo": "Adapt a tiny source network to a phantom target (or yours) and compare: source, whole scans, slices, all labels",
     "benchmark": "Compare query strategies by full retrospective trainings on a labelled target",
 }
-"""Every subcommand with what it does. They stand here, so that the list is printed without importing any of their modules."""
+"""Every subcommand with its purpose. The texts are here, so that the list is printed without importing any of their modules."""
 
 
 def build_parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
-    """The parser of the command line; each subcommand's module is named like the command.
+    """The parser of the command line; each subcommand's module has the command's name.
 
     Args:
-        given: the arguments that it is for, so that only the module of the command among them is imported; None: every module.
+        given: the arguments to parse, so that only the module of their command is imported; None imports every module.
     """
     parser = argparse.ArgumentParser(prog="nnunet_active")
     parser.description = "Active, source-free domain adaptation for the stock nnU-Net."
@@ -62,7 +62,7 @@ def build_parser(given: Sequence[str] | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand and return its exit code (0: done, 1: done but cases were set aside, or not to the end, 2: wrong input)."""
+    """Run one subcommand and return its exit code (0: done; 1: incomplete, or cases were set aside; 2: wrong input)."""
     show_everything()
     given = sys.argv[1:] if argv is None else list(argv)
     try:
@@ -79,9 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if number_of_process() == 0:
             print("\nInterrupted; nothing is half-written, the same command goes on from here.", file=sys.stderr)
         return 130
-    except Exception as error:  # the one place that turns whatever happens into a sentence
+    except Exception as error:  # the one place that turns every error into a sentence
         sentence, code = one_sentence(error)
-        if number_of_process() == 0:  # of several processes one speaks
+        if number_of_process() == 0:  # only one of several processes reports
             print(f"nnunet_active {given[0]}: {sentence}", file=sys.stderr)
         return code
 

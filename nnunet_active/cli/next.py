@@ -9,7 +9,7 @@ from nnunet_active.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c`` and ``-p`` matter only where there is no campaign yet."""
+    """``-c`` and ``-p`` matter only if there is no campaign yet."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     arguments.add_configuration(parser)
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Look and print; nothing is written."""
+    """Read and print; nothing is written."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.rounds.next_step import next_step
     from nnunet_active.workspace import Workspace

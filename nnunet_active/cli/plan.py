@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plan, write, and say what was matched and what to do next."""
+    """Plan, write, and print what was matched and what to do next."""
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.planners.source_model_planner import SourceModelPlanner, read_sources
 

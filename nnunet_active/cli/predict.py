@@ -21,7 +21,7 @@ from nnunet_active.cli.arguments import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of ``nnUNetv2_predict``, which mean the same here."""
+    """Flags of ``nnUNetv2_predict``, with the same meaning."""
     parser.add_argument("-i", dest="images", type=Path, required=True, help="folder of images, CASE_0000 and so on")
     parser.add_argument("-o", dest="output", type=Path, required=True, help="folder for the label maps and guard.csv")
     add_dataset(parser)

@@ -1,4 +1,4 @@
-"""``nnunet_active preprocess``: labelled and unlabelled cases, only what is missing or outdated."""
+"""``nnunet_active preprocess``: preprocess labelled and unlabelled cases, only those that are missing or outdated."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace(name, configuration=args.configuration, plans_name=args.plans)
     workspace.tell_configuration(functools.partial(print, file=sys.stderr) if args.json else print)
     args.configuration = workspace.configuration
-    # nnU-Net takes the labels from the copy beside the plans; before any planning there is only the raw one
+    # nnU-Net reads the labels from the copy beside the plans; before planning there is only the raw one
     dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
     store = CaseStore(folder, read_plans_file(plans_file), args.configuration)
-    # opened before it is remembered: a folder with a name clash would else stop every later command
+    # opened before it is remembered, because a folder with a name clash would stop every later command
     pool_folders = [*read_pool_folders(folder), *(Path(pool) for pool in args.pool)]
     dataset = RawDataset(raw, pool_folders)
     for pool in args.pool:
@@ -103,7 +103,7 @@ def _show(args: argparse.Namespace, store: CaseStore, report: PreprocessingRepor
 
 
 def _next_command(args: argparse.Namespace, store: CaseStore) -> str:
-    """``init`` before the first campaign; later it would be refused, and ``next`` knows what to do."""
+    """``init`` before the first campaign; later it would be refused, and ``next`` knows the next step."""
     from nnunet_active.data.campaign_files import campaign_files
 
     dataset = store.dataset_folder.name

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if nothing is reliable or a case could not be looked at."""
+    """Returns 0, or 1 if nothing is reliable or a case could not be examined."""
     from nnunet_active.commands import Commands
     from nnunet_active.data.dataset_json import ignore_value
     from nnunet_active.data.partly_labelled import find_partly_labelled
@@ -70,12 +70,12 @@ def run(args: argparse.Namespace) -> int:
     for sentence in found.lines():
         log(sentence)
     window = make_window(found, workspace, device)
-    # of a case that may be asked for further slices some are labelled
+    # a case that may be asked for further slices has labelled slices already
     candidates = sorted(set(workspace.candidates()) - set(campaign.labelled()))
     known = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
     known.prepare(campaign.labelled(), campaign.held_out(), campaign.known_slices())
     partly = find_partly_labelled(known.folder, campaign.labelled(), ignore_value(workspace.dataset_json))
-    # beside the sets that a training makes for itself, and never instead of them
+    # beside a training's own sets, never replacing them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
     by = Predicting(window, workspace.store, workspace.dataset_json, log=log)
     made = make_reliable_set(campaign, by, candidates, place, settings, partly=partly)
@@ -113,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace, campaign: dict | None) -> PseudoLabelSettings:
-    """The campaign's, with what was said now in their place."""
+    """The campaign's settings, with the command line's flags on top."""
     from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 
     said = {name: getattr(args, name) for name in (*_NUMBERS, "allow_empty")}

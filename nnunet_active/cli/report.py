@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the file and say where it is."""
+    """Write the file and print where it is."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
     from nnunet_active.report.report_page import GENERATOR, write_report
     from nnunet_active.util.errors import ActiveError

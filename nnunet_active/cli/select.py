@@ -35,7 +35,7 @@ _SCHEDULE = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to choose from, who asks, how, how many; all but ``-d`` can be left away once there is a campaign."""
+    """What to choose from, by which strategy and model, and how many; only ``-d`` is needed once there is a campaign."""
     arguments.add_dataset(parser)
     arguments.add_configuration(parser)
     arguments.add_plans(parser, of_campaign=True)
@@ -115,7 +115,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """``-m`` and what belongs to it."""
+    """``-m`` and the flags that belong to it."""
     parser.add_argument(
         "-m",
         dest="model",
@@ -145,7 +145,7 @@ def add_handoff(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a case was set aside. Of several processes of torchrun's one does everything but its share of the scoring."""
+    """Returns 0, or 1 if a case was set aside. Of torchrun's processes, one does everything except the others' share of the scoring."""
     if processes_of_command() == 1:
         return _run(args)
     from nnunet_active.util.crew import Crew
@@ -195,7 +195,7 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
     if args.recipe is not None:
         settings["fine_tuning"] = recipe(args.recipe)
     dataset = dataset_name(args.dataset)
-    if args.model is None:  # else that of the model is taken
+    if args.model is None:  # with a model, its own is used
         Workspace(dataset, args.fold, args.configuration, args.plans).tell_configuration(log)
     return SelectOptions(
         dataset=dataset,
@@ -247,7 +247,7 @@ def _time(minutes: list[float] | None) -> time_budget.AnnotationTime | time_budg
 
 
 def _next(result: SelectResult) -> NextStep | None:
-    """None after a dry run."""
+    """The next step; None after a dry run."""
     from nnunet_active.rounds.next_step import next_step
 
     return None if result.outcome in ("proposed", "scored") else next_step(result.workspace)

@@ -10,11 +10,11 @@ from nnunet_active.cli.arguments import add_dataset, add_fold, plain, whole
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 LAST_SECONDS = 10
-"""For labels that are on their way when the server is ended; one whose sender is gone would keep it for ever."""
+"""Time for labels still arriving when the server ends; a vanished sender would otherwise keep it running for ever."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where to listen, and who may come in."""
+    """Where to listen, and who may connect."""
     add_dataset(parser)
     add_fold(parser)
     parser.add_argument(
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     token = args.token or ("" if local else secrets.token_urlsafe(16))
     # two servers of one campaign would give one case to two annotators
     with hold(service.served.folder / FOLDER), open_socket(args.host, args.port) as listening:
-        service = AnnotationService(service.served)  # a server that has just ended may have given out more cases
+        service = AnnotationService(service.served)  # a server that has just ended may have handed out more cases
         if args.free and (freed := service.claims.free()):
             print(f"Taken back: {', '.join(freed)}")
         address = f"http://{_in_address(args.host)}:{listening.getsockname()[1]}" + (f"/{token}" if token else "")

@@ -1,4 +1,4 @@
-"""``nnunet_active strategies``: which query strategies there are, what they need, what they cost, where they come from."""
+"""``nnunet_active strategies``: the query strategies, what they need, what they cost, and where they come from."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def describe_strategies() -> list[dict]:
-    """One dictionary for each strategy: name, summary, needs, uses, cost, paper, options with their defaults, module."""
+    """One dictionary per strategy: name, summary, needs, uses, cost, paper, options with their defaults, module."""
     import inspect
 
     from nnunet_active.strategies import available_strategies, get_strategy

@@ -1,4 +1,4 @@
-"""``nnunet_active summarize-source``: where the source domain lies in embedding space, to be passed on with the source model."""
+"""``nnunet_active summarize-source``: summarise where the source domain lies in embedding space, to ship with the source model."""
 
 from __future__ import annotations
 

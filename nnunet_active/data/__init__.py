@@ -1,1 +1,1 @@
-"""Raw scans, preprocessed cases, and how the one becomes the other."""
+"""Raw scans, preprocessed cases, and the way from one to the other."""

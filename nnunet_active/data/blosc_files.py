@@ -1,10 +1,10 @@
 """The compressed arrays that nnU-Net keeps (``.b2nd``), with one thread per process.
 
-nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: a process that has used them leaves children that wait for
-ever. nnU-Net itself works with one thread per process, too. Whoever needs blosc2 imports it from here.
+nnU-Net forks its data loaders, and blosc2's threads do not survive a fork: if a process has used them, its children wait for
+ever. nnU-Net itself works with one thread per process, too. Every module that needs blosc2 imports it from here.
 
-A whole array is read without Python's lock, which blosc2's own slices hold from their begin to their end: one that was read ahead
-would keep the main thread from telling a GPU what comes next (on an NVIDIA H200, a fifth of the time that scoring took).
+`read_b2nd` reads a whole array without Python's lock. Slicing a blosc2 array holds the lock throughout, so reading ahead that way
+would keep the main thread from feeding the GPU (on an NVIDIA H200, that took a fifth of the scoring time).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ blosc2.set_releasegil(True)
 
 
 def open_b2nd(file: Path) -> blosc2.NDArray:
-    """The array in a file, of which only what is asked for will be read; a damaged file raises whatever blosc2 makes of it."""
+    """Open the array in a file; only the parts asked for are read. A damaged file raises whatever blosc2 raises."""
     return blosc2.open(str(file), mode="r", dparams={"nthreads": 1})
 
 
 def read_b2nd(file: Path) -> np.ndarray:
-    """The same array, whole, as it is stored.
+    """Read the same array as a whole, as it is stored.
 
-    Its chunks are unpacked one by one; in an unpacked chunk one block follows the other, each in C order, the last ones padded.
+    Chunks are unpacked one by one; an unpacked chunk holds its blocks one after the other, each in C order, the last ones padded.
     """
     stored = open_b2nd(file)
     shape, chunk, block = (np.array(lengths) for lengths in (stored.shape, stored.chunks, stored.blocks))

@@ -1,4 +1,4 @@
-"""Where the campaigns of a data set lie: the one pattern by which all of them are found, whoever has to know."""
+"""Where the campaigns of a data set are: the one pattern that all other modules use to find them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def campaign_file(dataset_folder: Path, fold: str | int) -> Path:
-    """``nnUNet_preprocessed/DatasetXXX/active/fold_F/campaign.json``, whose folder is that of the campaign; it need not be there."""
+    """``nnUNet_preprocessed/DatasetXXX/active/fold_F/campaign.json`` in the campaign's folder; the file need not exist."""
     return dataset_folder / "active" / f"fold_{fold}" / "campaign.json"
 
 
 def campaign_files(dataset_folder: Path) -> dict[str, Path]:
     """Fold -> file of every campaign of a data set, numbers in order and ``all`` last.
 
-    One that was set aside (``fold_0_until_20260102_030405``) is none: it asks for nothing any more.
+    A campaign that was set aside (``fold_0_until_20260102_030405``) does not count: it no longer asks for anything.
     """
     found = [
         file.parent.name.removeprefix("fold_") for file in (dataset_folder / "active").glob("fold_*/campaign.json")

@@ -1,9 +1,9 @@
-"""Write one preprocessed case so that stock nnU-Net sees a whole case or none, at any moment.
+"""Write one preprocessed case so that stock nnU-Net never sees part of a case, at any moment.
 
 A case is made in a temporary folder *beside* the target (stock nnU-Net insists on a single kind of file inside it) and
-moved in file by file, the image last: nnU-Net lists cases by the name of the image. A kill in between leaves a label or
-properties without an image, which nobody takes for a case and which the next run replaces. An outdated case is taken
-out image first, for the same reason.
+moved in file by file, the image last, because nnU-Net lists cases by the image's name. A kill in between leaves a label or
+properties without an image; nothing reads that as a case, and the next run replaces it. For the same reason, the image of
+an outdated case is removed first.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _MAKING_CONFIGURATION = (
 
 
 def source_record(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> dict:
-    """What a stored case is made from: name, size and modification time of its files, and a digest of the recipe.
+    """What a stored case was made from: name, size and modification time of its files, and a digest of the recipe.
 
-    The recipe is that part of the plans (and of the labels) that changes the stored arrays, so that plans made anew
-    under the same name are noticed.
+    The recipe is the part of the plans (and of the labels) that changes the stored arrays, so new plans under the old
+    name are noticed.
     """
     files = [*store.image_sources(case), *([case.label] if with_label and case.label else [])]
     plans, configuration = store.plans_manager.plans, store.configuration_manager.configuration
@@ -60,7 +60,7 @@ def source_record(case: RawCase, with_label: bool, store: CaseStore, dataset_jso
 
 
 def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: dict) -> bool:
-    """Whether a whole stored copy is there that was made from these files as they are now.
+    """Whether a whole stored copy exists that was made from these files in their present state.
 
     Stock nnU-Net leaves no record; its cases are current if they are not older than their source files.
     """
@@ -74,7 +74,7 @@ def is_current(case: RawCase, with_label: bool, store: CaseStore, dataset_json: 
         if made_from is not None:
             return made_from == record
         return min(file.stat().st_mtime_ns for file in stored) >= max(time for _, _, time in record["sources"])
-    except Exception:  # a damaged properties file, a source that has gone: making the case anew tells
+    except Exception:  # damaged properties, or a source file that is gone: writing the case anew reports it
         return False
 
 
@@ -83,15 +83,15 @@ def write_case(
 ) -> None:
     """Preprocess one case with the plans' own preprocessor into the store, and drop its pool copy if it is labelled.
 
-    The label is read from ``label`` where the case's own file is in a form that nnU-Net does not read.
+    If nnU-Net cannot read the format of the case's own label file, ``label`` replaces it.
 
-    The arrays and their files are those of ``nnUNetv2_preprocess``, made by the same function. Where the pool holds the image as
-    it is now, only the label is preprocessed.
+    The same function as in ``nnUNetv2_preprocess`` makes the arrays and files. If the pool holds a current copy of the image, only
+    the label is preprocessed.
     """
     target = store.folder if with_label else store.pool_folder
-    record = source_record(case, with_label, store, dataset_json)  # before reading: a later change is then noticed
+    record = source_record(case, with_label, store, dataset_json)  # before reading, so that a later change is noticed
     target.mkdir(parents=True, exist_ok=True)
-    # beside the folder that a link points to, so that the moves stay within one file system
+    # beside the folder that a link points to, so that the moves stay in one file system
     with temporary_folder(target.resolve()) as temporary, contextlib.redirect_stdout(io.StringIO()):
         output = str(temporary / case.identifier)
         case = replace(case, label=label or case.label)
@@ -119,18 +119,18 @@ def write_case(
 
 
 def pool_image(case: RawCase, store: CaseStore, dataset_json: dict) -> np.ndarray | None:
-    """The preprocessed image from the pool, float32 (M, Z, Y, X), where it is that of the case's files as they are now."""
+    """The preprocessed image from the pool, float32 (M, Z, Y, X), if it matches the case's present files; else None."""
     if not is_current(case, False, store, dataset_json):
         return None
     file = store.pool_folder / f"{case.identifier}.b2nd"
     try:
         return np.ascontiguousarray(read_b2nd(file), dtype=np.float32)
-    except Exception:  # blosc2 raises quite different things for a damaged file: it is made anew
+    except Exception:  # blosc2 raises very different errors for a damaged file: it is made anew
         return None
 
 
 def drop_pool_copy(store: CaseStore, case: str) -> None:
-    """Remove a case's files from the pool folder, once it is whole in the stock folder."""
+    """Remove a case's files from the pool folder, once the case is whole in the stock folder."""
     for ending in (".b2nd", ".pkl"):
         (store.pool_folder / f"{case}{ending}").unlink(missing_ok=True)
 
@@ -140,7 +140,7 @@ def _move_in(temporary: Path, target: Path, case: str, with_label: bool, old_for
     for file in files:
         with file.open("rb+") as content:
             os.fsync(content.fileno())
-    # The image of an outdated copy first; .npy are the files that older nnU-Net versions unpack from .npz.
+    # The image of an outdated copy first; older nnU-Net versions unpack .npz files to .npy.
     for ending in (".b2nd", ".npz", ".npy", "_seg.npy"):
         (target / f"{case}{ending}").unlink(missing_ok=True)
     for file in files:

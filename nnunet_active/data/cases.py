@@ -1,7 +1,7 @@
 """The preprocessed cases: labelled ones in nnU-Net's own folder, unlabelled ones in a folder beside it.
 
-Stock nnU-Net takes every case in ``<data_identifier>`` for a labelled one (``-f all``), so a case without a label must
-never lie there; it lives in ``<data_identifier>_pool``, which stock nnU-Net does not know.
+Stock nnU-Net treats every case in ``<data_identifier>`` as labelled (``-f all``), so a case without a label must
+never be there; it goes to ``<data_identifier>_pool``, which stock nnU-Net does not know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, CampaignError, MissingInput
 
-_THICKNESS_OF_FLAT = 999  # times the larger pixel: what nnU-Net's readers give an image of two dimensions
+_THICKNESS_OF_FLAT = 999  # times the larger pixel side: the slice thickness that nnU-Net's readers give a 2-D image
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class CaseStore:
     """Reads ``nnUNet_preprocessed/DatasetXXX/<data_identifier>`` and ``<data_identifier>_pool``.
 
-    Both formats of nnU-Net are read: ``CASE.b2nd`` (blosc2) and the older ``CASE.npz`` (unpacked as ``CASE.npy`` or
+    It reads both formats of nnU-Net: ``CASE.b2nd`` (blosc2) and the older ``CASE.npz`` (unpacked as ``CASE.npy`` or
     not). Only whole cases count: image, label and properties in the stock folder; image and properties in the pool.
 
     Args:
@@ -56,7 +56,7 @@ class CaseStore:
     @cached_property
     def plans_manager(self) -> PlansManager:
         """nnU-Net's own reader of the plans."""
-        # not above: it imports PyTorch, and which cases there are is known without
+        # not at the top: it imports PyTorch, and listing the cases does not need that
         from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
         return PlansManager(self.plans)
@@ -67,10 +67,10 @@ class CaseStore:
         return self.plans_manager.get_configuration(self.configuration)
 
     def check_channels(self, names: Sequence[str]) -> None:
-        """Whether the plans fit a data set with these channels.
+        """Check that the plans fit a data set with these channels.
 
         Raises:
-            MissingInput: they normalise another number of channels, e.g. because they were moved here from another data set.
+            MissingInput: the plans have another number of channels, e.g. because they come from another data set.
         """
         schemes = self.configuration_manager.normalization_schemes
         if len(schemes) != len(names):
@@ -95,7 +95,7 @@ class CaseStore:
         return sorted({*_whole_cases(self.pool_folder, with_label=False)} - {*self.labelled_identifiers()})
 
     def load_image(self, case: str) -> np.ndarray:
-        """The preprocessed image, float32 of shape (channels, Z, Y, X); only the image is opened, never the label.
+        """The preprocessed image, float32 of shape (channels, Z, Y, X); opens only the image, never the label.
 
         Raises:
             MissingInput: the case is not stored.
@@ -106,12 +106,12 @@ class CaseStore:
             return np.ascontiguousarray(_whole(file), dtype=np.float32)
 
     def image_sources(self, case: RawCase) -> list[Path]:
-        """The files that a case's stored image is made from: its channels, and for 3-D TIFF files the one with their spacing."""
+        """The files that a case's stored image is made from: its channels, and for 3-D TIFF the file with the spacing."""
         spacing = case.spacing_file if self.plans.get("image_reader_writer") == "Tiff3DIO" else None
         return [*case.images, *([spacing] if spacing else [])]
 
     def open_image(self, case: str) -> Any:
-        """The same image as it is stored, to be read in parts: a blosc2 array or a memory map; of ``CASE.npz`` the array itself.
+        """The same image as stored, for reading in parts: a blosc2 array or a memory map; for ``CASE.npz`` the array itself.
 
         Raises:
             MissingInput, BadCase: as :meth:`load_image`.
@@ -131,15 +131,15 @@ class CaseStore:
         return next((file for file in files if file.is_file()), _with(stem, ".npz"))
 
     def image_state(self, case: str) -> tuple[int, int]:
-        """Size in bytes and modification time in ns of that file: what tells a changed image without reading it."""
+        """Size in bytes and modification time in ns of that file: they reveal a changed image without reading it."""
         return _state(self.image_file(case))
 
     def properties(self, case: str) -> dict:
-        """What nnU-Net noted about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``.
+        """What nnU-Net recorded about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``.
 
         Raises:
             MissingInput: the case is not stored.
-            BadCase: the file cannot be read, or holds other things than numbers, texts and arrays.
+            BadCase: the file cannot be read, or holds anything but numbers, texts and arrays.
         """
         file = _with(self._stored_in(case) / case, ".pkl")
         try:
@@ -153,7 +153,7 @@ class CaseStore:
         """Voxel spacing in mm of the preprocessed array, in its axis order.
 
         A 3-D configuration resamples every case to its own spacing. A 2-D configuration keeps the distance between
-        slices, which comes first and from the case's properties (in the plans' axis order). Of a 2-D image, which has no thickness,
+        slices, which comes first and from the case's properties (in the plans' axis order). For a 2-D image, which has no thickness,
         it is 1, as in :class:`~nnunet_active.data.geometry.Geometry`.
         """
         target = self.configuration_manager.spacing
@@ -161,7 +161,7 @@ class CaseStore:
             return tuple(float(s) for s in target)
         stored = [float(s) for s in self.properties(case)["spacing"]]
         slices = stored.pop(self.plans_manager.transpose_forward[0])
-        is_flat = slices > 0.999 * _THICKNESS_OF_FLAT * max(stored)  # not exactly: floats were multiplied
+        is_flat = slices > 0.999 * _THICKNESS_OF_FLAT * max(stored)  # not exactly 999: the product is rounded
         return (1.0 if is_flat else slices, *(float(s) for s in target))
 
     def image_fingerprint(self, case: str) -> str:
@@ -181,10 +181,10 @@ class CaseStore:
 
 @contextlib.contextmanager
 def reading(what: str, case: str, folder: Path) -> Iterator[None]:
-    """Whatever goes wrong in here is a damaged file: a BadCase that names the case and the way out."""
+    """Turn any error in here into a BadCase (a damaged file) that names the case and the remedy."""
     try:
         yield
-    except Exception as error:  # blosc2, numpy and zipfile raise quite different things for a damaged file
+    except Exception as error:  # blosc2, numpy and zipfile raise very different errors for a damaged file
         raise BadCase(
             f"The preprocessed {what} of case {case} in {folder} cannot be read ({error}); "
             f"delete the files {case}.* there and run nnunet_active preprocess again."
@@ -193,13 +193,13 @@ def reading(what: str, case: str, folder: Path) -> Iterator[None]:
 
 def _opened(file: Path) -> Any:
     if file.suffix == ".b2nd":
-        # not above, as in plans_manager: which cases, not their voxels
+        # not at the top, as in plans_manager: listing the cases reads no voxels
         from nnunet_active.data.blosc_files import open_b2nd
 
         return open_b2nd(file)
     if file.suffix == ".npy":
         return np.load(file, mmap_mode="r")
-    with np.load(file) as archive:  # members are read one by one: "seg" stays closed
+    with np.load(file) as archive:  # members are read one by one, so "seg" is never read
         return archive["data"]
 
 
@@ -212,7 +212,7 @@ def _whole(file: Path) -> np.ndarray:
 
 
 def image_digest(image: np.ndarray) -> str:
-    """Hex digest (BLAKE2b, 16 bytes) of shape and voxels of a contiguous array."""
+    """Hex digest (BLAKE2b, 16 bytes) of the shape and voxels of a contiguous array."""
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(image.data)
     return digest.hexdigest()
@@ -222,7 +222,7 @@ def open_store(dataset: str, plans: str, configuration: str) -> CaseStore:
     """The preprocessed cases of a configuration.
 
     Raises:
-        MissingInput: the plans, or the configuration in them, are not there.
+        MissingInput: the plans, or the configuration in them, do not exist.
         CampaignError: the configuration is the second stage of a cascade.
     """
     return make_store(dataset, read_plans(dataset, plans), configuration)
@@ -246,8 +246,8 @@ def make_store(dataset: str, plans: dict, configuration: str) -> CaseStore:
 def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:
     """The sets of files that make a whole case, one set per format, the image last.
 
-    The image comes last because its name is what makes nnU-Net see a case: whoever writes the files in this order
-    never shows a case that lacks its label or its properties.
+    The image comes last because nnU-Net finds a case by the image's name: writing the files in this order never shows
+    a case without its label or its properties.
     """
     stem = folder / case
     label = [_with(stem, "_seg.b2nd")] if with_label else []
@@ -255,7 +255,7 @@ def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:
 
 
 def label_state(folder: Path, case: str) -> tuple[int, int] | None:
-    """Of the file that nnU-Net reads a stored label from what :meth:`CaseStore.image_state` is of an image; None: there is none."""
+    """As :meth:`CaseStore.image_state`, for the file from which nnU-Net reads a stored label; None if there is none."""
     files = (_with(folder / case, ending) for ending in ("_seg.b2nd", "_seg.npy", ".npz"))
     return next((_state(file) for file in files if file.is_file()), None)
 
@@ -266,7 +266,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def is_whole(folder: Path, case: str, with_label: bool) -> bool:
-    """Whether all the files of a case are in a folder."""
+    """Whether a folder holds all files of a case."""
     return any(all(file.is_file() for file in files) for files in case_files(folder, case, with_label))
 
 

@@ -1,7 +1,7 @@
 """Which cases preprocessing set aside, and why, so that every later command can name them with the reason.
 
-``active/set_aside.json`` below the preprocessed data set is a note, no state: one that cannot be read is made anew by the next
-preprocessing, and what it says of a case counts only as long as the case's image files are those that were looked at.
+``active/set_aside.json`` below the preprocessed data set is only a note. If it cannot be read, the next preprocessing makes it
+anew, and its entry for a case holds only as long as the case's image files stay unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = "set_aside.json"
 
 
 def remember_set_aside(store: CaseStore, raw: RawDataset, problems: Mapping[str, str]) -> None:
-    """Note what a preprocessing of the whole data set found; other configurations keep their notes.
+    """Note what preprocessing the whole data set found; other configurations keep their notes.
 
     Args:
         store: the configuration that was preprocessed.
@@ -26,7 +26,7 @@ def remember_set_aside(store: CaseStore, raw: RawDataset, problems: Mapping[str,
         problems: case -> sentence.
     """
     file = _file(store.dataset_folder)
-    wanted = {*raw.cases} - {*store.identifiers()}  # a label that is refused leaves the image in use
+    wanted = {*raw.cases} - {*store.identifiers()}  # a refused label leaves the image in use
     notes = {
         case: [sentence, _sources(raw.cases[case], store)] for case, sentence in problems.items() if case in wanted
     }
@@ -36,7 +36,7 @@ def remember_set_aside(store: CaseStore, raw: RawDataset, problems: Mapping[str,
 
 
 def cases_set_aside(store: CaseStore, raw: RawDataset) -> dict[str, str]:
-    """Case -> sentence, for every case of the raw data set that cannot be used as it is and has no preprocessed copy."""
+    """Case -> sentence, for every case of the raw data set that cannot be used at present and has no preprocessed copy."""
     stored = {*store.identifiers()}
     found = dict(raw.problems)
     for case, (sentence, sources) in _read(_file(store.dataset_folder)).get(store.folder.name, {}).items():

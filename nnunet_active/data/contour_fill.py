@@ -1,6 +1,6 @@
-"""Closed contours of one slice become its voxels.
+"""Fills the closed contours of one slice with voxels.
 
-A voxel belongs to the area if its centre lies inside an odd number of times, so that a contour within another one is a hole, and the
+A voxel belongs to the area if an odd number of contours enclose its centre. So a contour within another one is a hole, and the
 channel of a keyhole has no area. Centres on a contour belong to it: programs that draw through the outermost voxels lose none.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Voxels; a hundredth is what coordinates are rounded to, when they are written with two digits of a millimetre.
+# In voxels. Coordinates written with two decimals of a millimetre are rounded to a hundredth.
 ON_CONTOUR = 0.01
 
 
@@ -18,7 +18,7 @@ def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.
     """The voxels of an area.
 
     Args:
-        contours: (points, 2) float64 each, (row, column) in voxels, whole numbers at the centres; the last point meets the first one.
+        contours: (points, 2) float64 each, (row, column) in voxels, whole numbers at the centres; closed from last to first point.
         shape: (rows, columns) of the slice.
 
     Returns:
@@ -29,7 +29,7 @@ def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.
     """
     edges = np.concatenate([np.hstack([one, np.roll(one, -1, axis=0)]) for one in contours])
     low, high = np.minimum(edges[:, 0], edges[:, 2]), np.maximum(edges[:, 0], edges[:, 2])
-    # half-open, so that a corner at a row of centres counts once
+    # half-open, so that a corner on a row of centres counts once
     rows, crossed = _at_whole(edges, np.ceil(low), np.ceil(high) - 1, shape[0])
     turns = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
     np.add.at(turns, (rows, np.clip(np.ceil(crossed), 0, shape[1]).astype(int)), 1)
@@ -41,7 +41,7 @@ def fill_contours(contours: Sequence[np.ndarray], shape: tuple[int, int]) -> np.
 
 
 def _mark_on_edges(mask: np.ndarray, edges: np.ndarray) -> None:
-    """Where an edge passes a centre while it crosses a row."""
+    """Mark centres that an edge passes through while it crosses their row."""
     low, high = np.minimum(edges[:, 0], edges[:, 2]), np.maximum(edges[:, 0], edges[:, 2])
     rows, crossed = _at_whole(edges, np.ceil(low - ON_CONTOUR), np.floor(high + ON_CONTOUR), len(mask))
     columns = np.rint(crossed)
@@ -50,7 +50,7 @@ def _mark_on_edges(mask: np.ndarray, edges: np.ndarray) -> None:
 
 
 def _at_whole(edges: np.ndarray, first: np.ndarray, last: np.ndarray, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows ``first`` to ``last`` of each edge that there are, and the column where it crosses each of them."""
+    """The rows ``first`` to ``last`` of each edge that lie in the slice, and the column where the edge crosses each of them."""
     first, last = np.clip(first, 0, None).astype(int), np.clip(last, None, rows - 1).astype(int)
     count = np.maximum(last - first + 1, 0)
     which = np.repeat(np.arange(len(edges)), count)

@@ -1,7 +1,7 @@
-"""What ``dataset.json`` says of a data set: its channels, its labels and regions, and how its files end.
+"""What ``dataset.json`` says about a data set: its channels, its labels and regions, and its file ending.
 
-The file is checked once and wholly, before anything is made from it: nnU-Net notices some mistakes only when a training dies, and
-others (a gap in the label values, two labels of one name) never.
+The whole file is checked once, before anything is made from it: nnU-Net notices some mistakes only when a training dies, and
+others (a gap in the label values, two labels with one name) never.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CHANNELS = '"channel_names" must map channel numbers to names, e.g. {"0": "T1",
 
 
 class DatasetDescription(NamedTuple):
-    """A ``dataset.json`` that can be used, and what of it was read in spite of something odd."""
+    """A usable ``dataset.json``, and notes on its oddities."""
 
     content: dict
     notes: tuple[str, ...] = ()
@@ -41,17 +41,17 @@ def read_dataset_json(file: Path, whose: str = "") -> DatasetDescription:
 
     Args:
         file: where it is.
-        whose: of what, for the messages, e.g. ``the source model``.
+        whose: what it belongs to, for the messages, e.g. ``the source model``.
 
     Raises:
-        MissingInput: it is not there, is no JSON, or cannot be used; one sentence that names all that is wrong.
+        MissingInput: the file does not exist, is no JSON, or cannot be used; one sentence that names all its faults.
     """
     where = f"{file} of {whose}" if whose else str(file)
     if not Path(file).is_file():
         raise MissingInput(f"{where} was not found; a data set in nnU-Net's raw format has a dataset.json.")
     twice: list[str] = []
     try:
-        # the byte order mark that some editors write is no mistake of the user's
+        # some editors write a byte order mark; that is no mistake of the user's
         content = json.loads(Path(file).read_text(encoding="utf-8-sig"), object_pairs_hook=_noting_twice(twice))
     except (ValueError, RecursionError) as error:
         raise MissingInput(f"{where} is not valid JSON ({error}); correct the file.") from error
@@ -59,11 +59,11 @@ def read_dataset_json(file: Path, whose: str = "") -> DatasetDescription:
 
 
 def used_dataset_json(dataset_folder: Path, raw: Callable[[], dict]) -> dict:
-    """What nnU-Net trains with: the copy beside the plans, or what the raw data set says where there is none yet.
+    """What nnU-Net trains with: the copy beside the plans, or the raw data set's if there is no copy yet.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
-        raw: gives the raw one; called only if it is needed.
+        raw: returns the raw content; called only if needed.
 
     Raises:
         MissingInput: the copy cannot be used.
@@ -73,18 +73,18 @@ def used_dataset_json(dataset_folder: Path, raw: Callable[[], dict]) -> dict:
 
 
 def check_dataset_json(content: Any, where: str, twice: list[str] | tuple = ()) -> DatasetDescription:
-    """Make sure that nnU-Net and this package understand a ``dataset.json`` alike.
+    """Make sure that nnU-Net and this package understand a ``dataset.json`` in the same way.
 
-    Channels come back under the numbers of their files, ``"0"`` to ``"n-1"``, label values as integers; entries that are ``null`` are
+    The returned channels are numbered as their files, ``"0"`` to ``"n-1"``, and the label values are integers; ``null`` entries are
     left out.
 
     Args:
         content: what the file holds.
-        where: what to call the file in messages.
-        twice: keys that the file holds twice.
+        where: the file's name for messages.
+        twice: keys that occur twice in the file.
 
     Raises:
-        MissingInput: it cannot be used; one sentence that names all that is wrong.
+        MissingInput: it cannot be used; one sentence that names all its faults.
     """
     if not isinstance(content, dict):
         raise MissingInput(f"{where} does not hold a JSON object; see nnU-Net's description of dataset.json.")
@@ -115,7 +115,7 @@ def channel_names(dataset_json: Mapping) -> list[str]:
     """Names of the image channels in the order of their numbers (``modality`` is the key of older data sets).
 
     Raises:
-        MissingInput: there are none, or they cannot be put in order.
+        MissingInput: there are none, or they cannot be ordered.
 
     >>> channel_names({"modality": {"1": "T2", "0": "T1"}})
     ['T1', 'T2']
@@ -130,9 +130,9 @@ def channel_names(dataset_json: Mapping) -> list[str]:
 
 
 def distinct_channel_names(dataset_json: Mapping) -> list[str]:
-    """The same for people and for tables: where two channels have one name, each gets the number of its files as well.
+    """The same for people and for tables: if channels share a name, each also gets the number of its files.
 
-    nnU-Net's names choose the normalisation, so that ``CT`` or ``noNorm`` may be there twice.
+    nnU-Net's channel names choose the normalisation, so ``CT`` or ``noNorm`` may occur twice.
 
     Raises:
         MissingInput: see :func:`channel_names`.
@@ -146,7 +146,7 @@ def distinct_channel_names(dataset_json: Mapping) -> list[str]:
 
 
 def allowed_label_values(dataset_json: Mapping) -> frozenset[int]:
-    """Voxel values that a label file may have: all integers in ``labels``, regions taken apart, ``ignore`` included.
+    """Voxel values that a label file may have: all integers in ``labels``, regions split up, ``ignore`` included.
 
     Raises:
         MissingInput: ``labels`` cannot be used.
@@ -167,12 +167,12 @@ def ignore_value(dataset_json: Mapping) -> int | None:
 
 
 def label_values(dataset_json: Mapping) -> dict[str, int]:
-    """The value that a voxel gets by the name of a label; of a region, the value that nnU-Net paints it with.
+    """Label name -> the value of its voxels; for a region, the value that nnU-Net writes for it.
 
     >>> label_values({"labels": {"background": 0, "whole": [1, 2], "core": [2]}, "regions_class_order": [1, 2]})
     {'background': 0, 'whole': 1, 'core': 2}
     """
-    # nnU-Net looks at regions_class_order only where there are regions
+    # nnU-Net reads regions_class_order only if there are regions
     order = iter((dataset_json.get("regions_class_order") or []) if has_regions(dataset_json["labels"]) else [])
     values = {}
     for name, single in class_values(dataset_json["labels"]).items():
@@ -183,14 +183,14 @@ def label_values(dataset_json: Mapping) -> dict[str, int]:
 
 
 def names_of_values(dataset_json: Mapping) -> dict[str, int]:
-    """As :func:`label_values`, and ``label N`` for every value that label files may have and no label is painted with."""
+    """As :func:`label_values`, plus ``label N`` for every value that label files may have but no label is written with."""
     values = label_values(dataset_json)
     others = sorted(allowed_label_values(dataset_json) - {*values.values()})
     return {**values, **{f"label {value}": value for value in others}}
 
 
 def changed_labels(raw: Mapping, used: Mapping) -> str | None:
-    """What somebody changed in the labels of the raw ``dataset.json`` since the plans were made, in a sentence; None: nothing.
+    """A sentence on what somebody changed in the raw ``dataset.json``'s labels since the plans were made; None if nothing.
 
     The ignore label does not count: asking for slices adds it to the copy beside the plans.
     """
@@ -207,12 +207,12 @@ def changed_labels(raw: Mapping, used: Mapping) -> str | None:
 
 
 def class_masks(label: np.ndarray, labels: Mapping) -> dict[str, np.ndarray]:
-    """One mask per foreground label or region of ``dataset.json``, voxels of the ignore label in none of them."""
+    """One mask per foreground label or region of ``dataset.json``; voxels of the ignore label are in none of them."""
     return {name: np.isin(label, values) for name, values in foreground_classes(labels).items()}
 
 
 def _noting_twice(twice: list[str]) -> Callable[[list[tuple[str, Any]]], dict]:
-    """JSON readers silently keep the last of two equal keys, so that a label would vanish."""
+    """Notes keys that occur twice: JSON readers silently keep the last one, so a label would vanish."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict:
         twice.extend(key for key, count in Counter(key for key, _ in found).items() if count > 1)
@@ -222,7 +222,7 @@ def _noting_twice(twice: list[str]) -> Callable[[list[tuple[str, Any]]], dict]:
 
 
 def _checked_channels(named: Any, where: str, notes: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Channels by number, and what is wrong with them; ``notes`` gets what is odd."""
+    """Channels by number, and what is wrong with them; oddities go to ``notes``."""
     if not isinstance(named, Mapping):
         return {}, [f"{_CHANNELS}; found {shown(named)}"]
     if any(not isinstance(name, str) or not name.strip() for name in named.values()):

@@ -1,7 +1,7 @@
 """DICOM structure sets (RTSTRUCT): the contours of each region of interest, filled slice by slice.
 
-Contours have no grid of their own. They are taken where they lie on the slices of the image, along any of its axes, each within a tenth
-of the distance between two slices; what would have to be interpolated is refused.
+Contours have no grid of their own. They are accepted if they lie on slices of the image, along any of its axes, within a tenth
+of the slice distance; contours that would need interpolation are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 @dataclass
 class _Roi:
-    """A region of interest: its name, and its contours, (points, 3) voxel indices (x, y, z) of the image each."""
+    """A region of interest: its name, and its contours, each (points, 3) voxel indices (x, y, z) of the image."""
 
     name: str
     contours: list[np.ndarray] = field(default_factory=list)
@@ -34,25 +34,25 @@ class _Roi:
 def fill_structure_set(
     content: Dataset, image: Geometry, what: str
 ) -> tuple[np.ndarray, Geometry, list[Segment], list[str]]:
-    """The voxels of a structure set.
+    """Voxels from the contours of a structure set.
 
     Args:
         content: the structure set.
-        image: where the image lies that it was drawn on.
-        what: what to call the file in messages.
+        image: the grid of the image that it was drawn on.
+        what: the file's name for messages.
 
     Returns:
-        (layers, Z, Y, X) uint16, where they lie, the segments, and sentences about slices and regions that are left empty; several
-        layers only where regions overlap.
+        (layers, Z, Y, X) uint16, their grid, the segments, and sentences about slices and regions that are left empty; several
+        layers only if regions overlap.
 
     Raises:
-        BadCase: there is no closed contour; a contour is open, is not in one plane, or lies elsewhere than on a slice of the image.
+        BadCase: there is no closed contour; a contour is open, is not in one plane, or does not lie on a slice of the image.
     """
     rois = _rois(content, image, what)
     everything = [contour for roi in rois for contour in roi.contours]
     if not everything:
         raise BadCase(f"{what} has no contours of any label; draw them, or export the structure set again.")
-    # along this axis of the image each contour has one place; of several, where all contours are lines, the last of (x, y, z)
+    # each contour has a single position along this axis; if several axes fit because all contours are lines, take the last of (x, y, z)
     spread = np.max([np.ptp(contour, axis=0) for contour in everything], axis=0)
     axis = 2 - int(np.argmin(np.round(spread[::-1], 3)))
     in_plane = [one for one in (2, 1, 0) if one != axis]  # rows, columns
@@ -75,7 +75,7 @@ def fill_structure_set(
 
 
 def _rois(content: Dataset, image: Geometry, what: str) -> list[_Roi]:
-    """Those that have closed contours; single points mark a place and have no area."""
+    """The regions with closed contours; single points mark a place and have no area."""
     names = {int(one.ROINumber): str(one.get("ROIName") or "") for one in content.get("StructureSetROISequence", ())}
     to_voxels = np.linalg.inv(image.affine)
     found = []
@@ -89,7 +89,7 @@ def _rois(content: Dataset, image: Geometry, what: str) -> list[_Roi]:
                 raise BadCase(f"{what} has an open contour of '{roi.name}', which has no area; close or remove it.")
             points = np.asarray(one.ContourData, dtype=np.float64).reshape(-1, 3)
             told = one.get("NumberOfContourPoints") or len(points)
-            if not len(points) or len(points) != int(told) or not np.isfinite(points).all():  # a part of the file
+            if not len(points) or len(points) != int(told) or not np.isfinite(points).all():  # the file is incomplete
                 raise ValueError("a contour lacks points, or has some that are nowhere")
             roi.contours.append(points @ to_voxels[:3, :3].T + to_voxels[:3, 3])
         if roi.contours:

@@ -1,6 +1,6 @@
 """Label maps as DICOM segmentations of the series that a case came from, written by highdicom.
 
-The file refers to every image of the series, and has the header of its patient: it belongs where the series is kept.
+The file refers to every image of the series and carries the patient's header, so it belongs where the series is kept.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _MAKER = "nnunet_active"
-_SERIES_NUMBER = 9001  # behind those of scanners; our choice
-# what the standard lets a header leave empty but not leave out
+_SERIES_NUMBER = 9001  # higher than scanners use; our choice
+# what the standard allows to be empty but not to be missing
 _MAY_BE_EMPTY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime"),
     *("AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator"),
@@ -46,17 +46,17 @@ def require_highdicom() -> None:
 def write_dicom_seg(
     masks: Mapping[str, np.ndarray], colours: Mapping[str, tuple[int, int, int]], series: DicomSeries, file: Path
 ) -> None:
-    """Write a binary DICOM segmentation, whole or not at all; only a file that this wrote is replaced.
+    """Write a binary DICOM segmentation, whole or not at all; it replaces only a file that this function wrote.
 
     Args:
         masks: name of each segment -> (Z, Y, X) bool in the order of the series' slices; they may overlap.
         colours: name -> red, green, blue, 0 to 255.
-        series: what was segmented; a volume.
+        series: the volume that was segmented.
         file: where to.
 
     Raises:
         BadCase: the series' header lacks what a segmentation needs.
-        ActiveError: another file is there.
+        ActiveError: another program's file is there.
     """
     import highdicom as hd
 
@@ -90,7 +90,7 @@ def write_dicom_seg(
 
 
 def _sources(volume: DicomVolume) -> tuple[list[Dataset], list[int]]:
-    """The headers to refer to, and which slice belongs to each of their frames."""
+    """The headers to refer to, and which slice each of their frames shows."""
     import pydicom
 
     files = list(dict.fromkeys(plane.file for plane in volume.planes))
@@ -111,7 +111,7 @@ def _sources(volume: DicomVolume) -> tuple[list[Dataset], list[int]]:
 
 
 def _share(header: Dataset) -> None:
-    """What is the same for all frames of an enhanced file may be said for each of them; highdicom wants it said once."""
+    """An enhanced file may repeat for every frame what all frames share; highdicom needs it in the shared part."""
     frames = header.get("PerFrameFunctionalGroupsSequence")
     if not frames:
         return
@@ -128,7 +128,7 @@ def _segment(number: int, name: str, colour: tuple[int, int, int]) -> Any:
     from pydicom.sr.codedict import codes
 
     network = hd.AlgorithmIdentificationSequence("nnU-Net", codes.cid7162.ArtificialIntelligence, "2")
-    tissue = codes.SCT.Tissue  # nobody said what the label is; its name does
+    tissue = codes.SCT.Tissue  # no code for the label is known; its name says what it is
     automatic = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
     shown = hd.color.CIELabColor.from_rgb(*colour)
     return hd.seg.SegmentDescription(number, name[:64], tissue, tissue, automatic, network, display_color=shown)

@@ -1,6 +1,6 @@
-"""Cases from DICOM series: written in nnU-Net's raw format under their pseudonyms, a case whole or not at all, nothing ever replaced.
+"""Write cases from DICOM series in nnU-Net's raw format, under pseudonyms. A case is written whole or not at all; nothing is replaced.
 
-Only voxels and where they lie are written.
+Only voxels and their geometry are written.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class DicomImport:
 
     Attributes:
         written: cases that are new.
-        there: cases whose files were all there already.
-        problems: case -> sentence; nothing of it was written.
+        there: cases whose files all existed already.
+        problems: case -> sentence; nothing of these cases was written.
         notes: case -> sentences.
     """
 
@@ -39,12 +39,12 @@ class DicomImport:
 
 
 class DicomCases:
-    """The raw data set that gets the cases.
+    """The raw data set that receives the cases.
 
     Args:
         folder: ``nnUNet_raw/DatasetXXX``.
         channels: their names, in order.
-        ending: of the image files; a format that says where voxels lie.
+        ending: of the image files; a format that stores the geometry.
         found: the series at hand.
     """
 
@@ -53,15 +53,15 @@ class DicomCases:
         self.found = {(one.study, one.uid): one for one in found}
 
     def write(self, cases: Mapping[str, Mapping[int, tuple[str, str]]], log: Log = silent) -> DicomImport:
-        """Write the cases that are not there.
+        """Write the cases that are missing.
 
         Args:
             cases: case -> channel number -> UIDs of study and series.
-            log: where to tell of each case.
+            log: gets a line for each case.
         """
         result = DicomImport()
         self.images.mkdir(exist_ok=True)
-        sweep(self.images)  # of runs that were killed
+        sweep(self.images)  # left over from runs that were killed
         for case, places in cases.items():
             if all(self._file(case, number).is_file() for number in range(len(self.channels))):
                 result.there.append(case)
@@ -86,7 +86,7 @@ class DicomCases:
         return result
 
     def names(self) -> list[str]:
-        """The cases that the data set has, whoever made them."""
+        """The cases in the data set, whoever made them."""
         end = re.compile(rf"([^.].*)_\d{{4}}{re.escape(self.ending)}")
         files = self.images.iterdir() if self.images.is_dir() else ()
         return sorted({match[1] for file in files if (match := end.fullmatch(file.name))})
@@ -139,7 +139,7 @@ class DicomCases:
                     voxels = one.volume().read()
                 except BadCase as error:
                     raise BadCase(f"Case {case}: the series for {self.channels[number]} {error}.") from error
-                if target.exists():  # of a run that was killed between two channels, or somebody else's
+                if target.exists():  # from a run killed between two channels, or somebody else's
                     if not holds_the_same(target, voxels, one.volume().grid):
                         raise BadCase(f"Case {case}: {target} is there and holds another image; it is not replaced.")
                     continue
@@ -166,7 +166,7 @@ def _write_image(file: Path, voxels: np.ndarray, grid: Geometry) -> None:
 
 
 def _put(made: Path, target: Path) -> None:
-    """Never over a file that is there, also if another process has just written it."""
+    """Never overwrites a file, even if another process has just written it."""
     try:
         os.link(made, target)
     except FileExistsError:

@@ -1,7 +1,7 @@
-"""Labels as DICOM files: segmentations and structure sets. ITK must not read them: it takes the frames of a segmentation for slices,
-1 mm apart, without an error.
+"""Labels as DICOM files: segmentations and structure sets. ITK must not read them: without an error, it reads the frames of a
+segmentation as slices 1 mm apart.
 
-Nothing of a patient's header is kept or told.
+Nothing from a patient's header is kept or shown.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _SAID = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(66\.[47]|481\.3)(?![.\d])")
-_UNKNOWN = 0xFFFFFFFF  # a length that is told by an end mark
+_UNKNOWN = 0xFFFFFFFF  # an undefined length: an end mark follows instead
 _MISSING = f"is a DICOM file; {INSTALL} brings what reads it"
 
 
 def is_dicom_label(file: Path) -> bool:
-    """Whether a file says at its beginning that it is a DICOM segmentation or structure set; nothing else of it is read."""
+    """Whether a file's beginning identifies it as a DICOM segmentation or structure set; nothing else of it is read."""
     try:
         with file.open("rb") as content:
             head = content.read(1024)
@@ -42,15 +42,15 @@ def read_dicom_label(file: Path, image: Geometry, what: str) -> tuple[np.ndarray
 
     Args:
         file: what to read.
-        image: where the image lies that it was drawn on.
-        what: what to call the file in messages.
+        image: the grid of the image that it was drawn on.
+        what: the file's name for messages.
 
     Returns:
-        (layers, Z, Y, X) uint16, where they lie, the segments, and how it was understood; several layers only where segments overlap.
+        (layers, Z, Y, X) uint16, their grid, the segments, and how the file was read; several layers only if segments overlap.
 
     Raises:
-        BadCase: pydicom is not installed; the file is damaged, of another kind, or has fractions; what it holds does not lie on slices
-            of the image.
+        BadCase: pydicom is not installed; the file is damaged, of another kind, or has fractions; its content does not lie on
+            slices of the image.
     """
     try:
         import pydicom
@@ -67,13 +67,13 @@ def read_dicom_label(file: Path, image: Geometry, what: str) -> tuple[np.ndarray
                 return *place_segmentation(content, image, what), []
     except BadCase:
         raise
-    except Exception as error:  # pydicom raises quite different things; their texts may quote the header
+    except Exception as error:  # pydicom raises very different errors; their texts may quote the header
         raise BadCase(f"{what} cannot be read ({type(error).__name__}); save it again.") from error
     raise BadCase(f"{what} is no DICOM segmentation ({kind.name or 'of no known kind'}); export it as one.")
 
 
 def _check_whole(content: Dataset) -> None:
-    """Of a file that was copied in part pydicom gives what is there, without an error."""
+    """Detect a file that was copied only in part: pydicom returns what is there, without an error."""
     for element in content.values():
         length, value = getattr(element, "length", None), element.value
         if isinstance(value, bytes) and length not in (None, _UNKNOWN) and len(value) < length:

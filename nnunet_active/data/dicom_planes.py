@@ -1,5 +1,5 @@
-"""Images in DICOM files, plane by plane: a classic file holds one, an enhanced multi-frame file many. Headers only; the voxels are read
-when they are needed.
+"""Images in DICOM files, plane by plane: a classic file holds one plane, an enhanced multi-frame file many. This module reads only
+headers; the voxels are read when they are needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INSTALL = 'pip install "nnunet_active[dicom]"'
 _DIRECTORY = "1.2.840.10008.1.3.10"
-# what tells images of one place from one another: time points, echoes, b-values
+# what distinguishes images of one position: time points, echoes, b-values
 _MOMENT = (
     *("TemporalPositionIdentifier", "TriggerTime", "EchoNumbers", "EchoTime", "DiffusionBValue", "AcquisitionNumber"),
     *("ImageType", "AcquisitionTime", "ContentTime"),
@@ -40,18 +40,18 @@ class DicomPlane:
 
     Attributes:
         file: where it is stored.
-        frame: which one of the file, from 0.
+        frame: its frame in the file, from 0.
         instance: UID of the file's content, and the frame.
         shape: rows, columns.
-        origin: mm of the middle of its first pixel; None: the header does not say.
-        directions: (2, 3), along a row and along a column; None: the header does not say.
-        steps: mm from column to column, and from row to row; None: the header does not say.
-        thickness: mm; None: the header does not say.
-        slope: of the stored values, with ``intercept``: what they mean.
+        origin: mm of the middle of its first pixel; None if the header does not say.
+        directions: (2, 3), along a row and along a column; None if the header does not say.
+        steps: mm from column to column, and from row to row; None if the header does not say.
+        thickness: mm; None if the header does not say.
+        slope: with ``intercept``, the rescaling of the stored values.
         intercept: see ``slope``.
-        moment: attribute -> text, of what tells images of one place apart.
-        fault: why it is of no use, as the end of a sentence that begins with the series; empty: it is.
-        note: what is odd about it, in the same way.
+        moment: attribute -> text, for what distinguishes images of one position.
+        fault: why it cannot be used, as the end of a sentence that begins with the series; empty if it can.
+        note: what is odd about it, in the same form.
     """
 
     file: Path
@@ -81,17 +81,17 @@ def require_pydicom() -> None:
 
 @contextmanager
 def without_warnings() -> Iterator[None]:
-    """pydicom's warnings quote what is in the header."""
+    """Suppress pydicom's warnings, because they quote the header."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def read_dicom_header(file: Path) -> Dataset | None:
-    """What is needed of a DICOM file's header; None where the file is of another kind, or the index of a disk.
+    """The needed part of a DICOM file's header; None if the file is of another kind, or the index of a disk (DICOMDIR).
 
     Raises:
-        Exception: whatever pydicom makes of a damaged file.
+        Exception: whatever pydicom raises for a damaged file.
     """
     import pydicom
 
@@ -107,7 +107,7 @@ def planes_of(header: Dataset, file: Path) -> list[DicomPlane]:
     """The images of a file.
 
     Raises:
-        Exception: whatever pydicom and numpy make of a damaged header.
+        Exception: whatever pydicom and numpy raise for a damaged header.
     """
     with without_warnings():
         fault, number = _fault(header), int(header.get("NumberOfFrames") or 1)
@@ -126,7 +126,7 @@ def planes_of(header: Dataset, file: Path) -> list[DicomPlane]:
 
 
 def _frame(own: Dataset, shared: Dataset) -> Dataset:
-    """What is said of one frame of an enhanced file, as a classic file says it."""
+    """The attributes of one frame of an enhanced file, in the form that a classic file has."""
     flat = type(own)()
     for group in (shared, own):
         for element in group:
@@ -170,7 +170,7 @@ def _numbers(place: Dataset, name: str, count: int) -> np.ndarray | None:
 
 
 def _fault(header: Dataset) -> str:
-    """What of a file's header makes its voxels useless here."""
+    """What in a file's header makes its voxels unusable here."""
     from pydicom.pixels import get_decoder
 
     if int(header.get("SamplesPerPixel") or 1) > 1 or not str(

@@ -1,7 +1,7 @@
 """DICOM segmentations, binary and label map: frames become slices.
 
-A file holds frames, each with its own place, and usually only those that are not empty. What lies between two of them it need not
-say, so the step from slice to slice is that of the image.
+A file holds frames, each with its own position, and usually only the non-empty ones. It need not say how far apart slices
+are, so the step from slice to slice is that of the image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", _LABEL_MAP)
 
 @dataclass(frozen=True)
 class _Frame:
-    """A plane of voxels: (rows, columns), the mm of its first one, and its segment (0: its voxels are segment numbers)."""
+    """A plane of voxels: (rows, columns), the mm of its first voxel, and its segment (0: its voxels are segment numbers)."""
 
     voxels: np.ndarray
     origin: np.ndarray
@@ -33,15 +33,15 @@ class _Frame:
 
 
 def place_segmentation(content: Dataset, image: Geometry, what: str) -> tuple[np.ndarray, Geometry, list[Segment]]:
-    """The voxels of a DICOM segmentation.
+    """Voxels from a DICOM segmentation.
 
     Args:
         content: the segmentation.
-        image: where the image lies that it was drawn on.
-        what: what to call the file in messages.
+        image: the grid of the image that it was drawn on.
+        what: the file's name for messages.
 
     Returns:
-        (layers, Z, Y, X) uint16, where they lie, and the segments; several layers only where segments overlap.
+        (layers, Z, Y, X) uint16, their grid, and the segments; several layers only if segments overlap.
 
     Raises:
         BadCase: it has fractions; its frames do not lie on slices of the image.
@@ -60,7 +60,7 @@ def place_segmentation(content: Dataset, image: Geometry, what: str) -> tuple[np
 
 
 def _whole(voxels: np.ndarray, content: Dataset, what: str) -> np.ndarray:
-    """Fractions are taken only where each is nothing or all."""
+    """A fractional segmentation is accepted only if every fraction is 0 or 1."""
     if content.get("SegmentationType") != "FRACTIONAL":
         return voxels
     highest = int(content.get("MaximumFractionalValue", 255))
@@ -70,7 +70,7 @@ def _whole(voxels: np.ndarray, content: Dataset, what: str) -> np.ndarray:
 
 
 def _frames(content: Dataset, voxels: np.ndarray) -> tuple[list[_Frame], np.ndarray | None]:
-    """The frames, and the steps along a row and along a column, mm, as columns (3, 2); None where they differ between frames."""
+    """The frames, and the steps along a row and along a column, mm, as columns (3, 2); None if they differ between frames."""
     shared = content.SharedFunctionalGroupsSequence[0]
     is_map = content.SOPClassUID == _LABEL_MAP or content.get("SegmentationType") == "LABELMAP"
     frames, steps = [], []
@@ -90,7 +90,7 @@ def _frames(content: Dataset, voxels: np.ndarray) -> tuple[list[_Frame], np.ndar
 
 
 def _slices(frames: list[_Frame], in_plane: np.ndarray, image: Geometry, what: str) -> tuple[list[int], Geometry]:
-    """The slice of each frame, and the grid that these slices make up."""
+    """The slice of each frame, and the grid that these slices form."""
     normal = np.cross(*in_plane.T)
     axis = int(np.argmax(np.abs(normal @ image.matrix) / np.asarray(image.spacing)))
     step = image.matrix[:, axis]
@@ -114,7 +114,7 @@ def _slices(frames: list[_Frame], in_plane: np.ndarray, image: Geometry, what: s
 def _layers(
     frames: list[_Frame], places: Iterable[int], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """The voxels, each with the number of its segment, and the layer of each segment; the frames of a label map are one layer."""
+    """The voxels, each with the number of its segment, and the layer of each segment; all frames of a label map share a layer."""
     parts: dict[int, list[tuple[int, np.ndarray]]] = {}
     for frame, place in zip(frames, places, strict=True):
         parts.setdefault(frame.segment, []).append((place, frame.voxels))

@@ -1,6 +1,6 @@
 """The series in a folder of DICOM files, at any depth.
 
-Nothing of a patient is kept but what tells one from another: the patient's ID and the UIDs, which stay out of messages.
+Of the patient, only the patient's ID and the UIDs are kept, to tell patients apart; they stay out of messages.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class DicomSeries:
     """The images of one series.
 
     Attributes:
-        patient: the patient's ID, or the study's UID where that is empty.
-        study: UID.
-        uid: its own.
+        patient: the patient's ID, or the study's UID if the ID is empty.
+        study: its UID.
+        uid: the UID of the series.
         date: of the study.
         modality: ``MR``, ``CT`` ...
-        description: what the scanner's user called it; for people.
+        description: what the scanner's operator called it; for people.
         planes: its images.
-        copies: images that were there twice, with the same UID; each is taken once.
-        mixed: whether its images have several patients' IDs.
+        copies: number of duplicate images with the same UID; each image is used once.
+        mixed: whether its images have different patient IDs.
     """
 
     patient: str
@@ -49,14 +49,14 @@ class DicomSeries:
         """The series as a volume.
 
         Raises:
-            BadCase: it is none; the text is the end of a sentence that begins with the series.
+            BadCase: it is no volume; the text is the end of a sentence that begins with the series.
         """
         if fault := self.fault():
             raise BadCase(fault)
         return self._volume
 
     def fault(self) -> str:
-        """Why it is no volume; empty where it is one."""
+        """Why it is no volume; empty if it is one."""
         if self._volume is None:
             try:
                 if self.mixed:
@@ -96,15 +96,15 @@ class FoundSeries:
 
 
 def _shown(words: str) -> str:
-    """For a terminal, and for a cell of a table: no blanks around it, no line breaks, no control characters."""
+    """Clean text for a terminal or a table cell: no outer blanks, line breaks or control characters."""
     return "".join(one for one in " ".join(words.split()) if one.isprintable())
 
 
 def find_series(folder: Path) -> FoundSeries:
-    """Read the headers of all DICOM files below a folder; hidden files and other kinds are passed over.
+    """Read the headers of all DICOM files below a folder; hidden files and other formats are skipped.
 
     Raises:
-        MissingInput: there is no such folder, or no DICOM image in it.
+        MissingInput: the folder does not exist, or holds no DICOM image.
     """
     if not Path(folder).is_dir():
         raise MissingInput(f"{folder} was not found; name the folder with the DICOM files.")
@@ -116,7 +116,7 @@ def find_series(folder: Path) -> FoundSeries:
         try:
             with without_warnings():
                 read = _read(file)
-        except Exception:  # pydicom raises quite different things
+        except Exception:  # pydicom raises very different errors
             found.damaged.append(file)
             continue
         if read is None:
@@ -146,7 +146,7 @@ def find_series(folder: Path) -> FoundSeries:
 
 
 def _read(file: Path) -> tuple[DicomSeries, int] | None:
-    """What one file holds of its series, without a plane where it is no image, and the number of the series; None: no DICOM file."""
+    """One file's contribution to its series (without a plane if it is no image), and the series number; None if it is not DICOM."""
     header = read_dicom_header(file)
     if header is None:
         return None

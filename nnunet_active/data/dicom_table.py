@@ -1,6 +1,6 @@
-"""The table of series: which one becomes which channel of which case. Rules propose, people decide.
+"""The table of series: which series becomes which channel of which case. Rules propose, people decide.
 
-It is also the table of pseudonyms, since it holds the patients' IDs beside the names of the cases: it never lies in nnU-Net's folders.
+It also holds the pseudonyms, with the patients' IDs beside the names of the cases, so it never lies in nnU-Net's folders.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ _WORDS = re.compile(r"[^\W_]+")
 
 
 class SeriesTable:
-    """One row a series; in the order of patients and studies.
+    """One row per series, in the order of patients and studies.
 
     Args:
-        rows: with the columns that the table's file has; texts.
+        rows: with the columns of the table's file; texts.
         channels: names of the data set's channels, in order.
 
     Raises:
-        MissingInput: a case or a channel cannot be one, or two series claim one place.
+        MissingInput: a case or channel name is not valid, or two series claim the same channel of a case.
     """
 
     def __init__(self, rows: pd.DataFrame, channels: Sequence[str]) -> None:
         self.rows, self.channels = rows, list(channels)
         places: dict[tuple[str, int], int] = {}
-        for number, row in enumerate(rows.to_dict("records"), 2):  # row 1 has the names of the columns
+        for number, row in enumerate(rows.to_dict("records"), 2):  # row 1 holds the column names
             if not row["channel"]:
                 continue
             try:
@@ -57,20 +57,20 @@ class SeriesTable:
 
     @classmethod
     def empty(cls, channels: Sequence[str]) -> SeriesTable:
-        """Without any row."""
+        """A table without rows."""
         return cls(pd.DataFrame(columns=list(_COLUMNS), dtype=str), channels)
 
     @classmethod
     def read(cls, file: Path, channels: Sequence[str]) -> SeriesTable:
-        """From a file that :meth:`write` wrote and a person changed.
+        """Read a file that :meth:`write` wrote and a person may have changed.
 
         Raises:
-            MissingInput: it is no such table.
+            MissingInput: it is not such a table.
         """
         try:
             with file.open(encoding="utf-8", errors="replace") as content:
                 heading = content.readline()
-            # a spreadsheet program with a decimal comma saves semicolons
+            # spreadsheet programs with a decimal comma save semicolons
             rows = read_csv(file, dtype=str, na_values=[], na_filter=False, sep=";" if heading.count(";") > 2 else ",")
         except (OSError, ValueError) as error:
             raise MissingInput(f"{file} cannot be read as a table ({error}); save it as CSV (UTF-8).") from error
@@ -81,19 +81,19 @@ class SeriesTable:
         return cls(rows, channels)
 
     def write(self, file: Path) -> None:
-        """Replace the file in one step; only its owner may read it, at any moment."""
+        """Replace the file in one step; at every moment only its owner can read it."""
         with atomic_file(file, private=True) as temporary:
             temporary.write_text(csv_text(self.rows), encoding="utf-8", newline="\n")
 
     def add(
         self, found: Sequence[DicomSeries], patterns: Mapping[str, re.Pattern], in_use: Collection[str] = ()
     ) -> int:
-        """Add the series that are not in the table; a study that is new gets a name for its case and proposals for its channels.
+        """Add the series that the table lacks; a new study gets a case name and proposals for its channels.
 
         Args:
             found: series, in order of patients and studies.
-            patterns: channel -> what the description of its series matches, in place of the channel's name.
-            in_use: cases of the data set; a patient who is new gets the name of none of them, whichever table they came from.
+            patterns: channel -> pattern for the series' description, instead of the channel's name.
+            in_use: cases of the data set; a new patient gets a name that none of them has, whichever table they came from.
 
         Returns:
             How many were added.
@@ -116,7 +116,7 @@ class SeriesTable:
         return len(new)
 
     def cases(self) -> dict[str, dict[int, tuple[str, str]]]:
-        """Case -> channel number -> UIDs of the study and the series; only cases that have a series."""
+        """Case -> channel number -> UIDs of the study and the series; only cases with a series."""
         found: dict[str, dict[int, tuple[str, str]]] = {}
         for number, row in enumerate(self.rows.to_dict("records"), 2):
             if row["channel"]:
@@ -145,8 +145,8 @@ class SeriesTable:
         return f"p{number:03d}_{study}"
 
     def _rows_of(self, patient: str, of_patient: Mapping[str, Collection[str]]) -> set[int]:
-        """Rows of one patient: those with its ID, or with one of its studies, whose UID no spreadsheet program changes. An ID may have
-        lost its zeros there; without a study that tells, an ID that differs in nothing else is taken for the same."""
+        """Rows of one patient: those with the ID, or with one of the patient's study UIDs, which no spreadsheet program changes. The
+        program may strip zeros from an ID; unless a study UID decides, an ID that differs only in that counts as the same."""
         table = list(enumerate(self.rows[["patient_id", "study_uid"]].to_numpy()))
         rows = {row for row, (who, study) in table if who == patient or study in of_patient[patient]}
         short = patient.lstrip("0") or "0"
@@ -160,8 +160,8 @@ def propose_channels(
 ) -> dict[str, str]:
     """Series UID -> channel, for the series of one study.
 
-    A channel gets a series if exactly one volume matches it: its description by the pattern, or holds the words of the channel's name,
-    or its modality is the channel's name. Where there is one channel and one volume, nothing needs to match.
+    A channel gets a series if exactly one volume matches: its description matches the pattern or contains the words of the channel's
+    name, or its modality equals the channel's name. With one channel, one volume and no pattern, nothing needs to match.
     """
     volumes = [one for one in series if not one.fault()]
     proposed: dict[str, list[str]] = {}
@@ -189,10 +189,10 @@ def _row(series: DicomSeries, case: str, channel: str, patient: str) -> dict[str
 
 
 def check_apart(flag: str, path: Path, roots: Sequence[Path]) -> None:
-    """Refuse a place for what tells whose scans these are in a folder that is shared as data.
+    """Refuse to put a file that links pseudonyms to patients into a folder that is shared as data.
 
     Raises:
-        ActiveError: it lies below one of them.
+        ActiveError: the path lies below one of the roots.
     """
     inside = [root for root in roots if path.resolve().is_relative_to(root.resolve())]
     if inside:

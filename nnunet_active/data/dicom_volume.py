@@ -1,6 +1,6 @@
-"""A series as a volume: its planes lie one above the other, each once, at equal distances, or it is refused with the reason.
+"""A series as a volume: its planes must be stacked, each position once, at equal distances; otherwise it is refused with the reason.
 
-Nothing is resampled. Oblique directions stay as they are.
+Nothing is resampled. Oblique directions are kept.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from nnunet_active.data.dicom_planes import DicomPlane, without_warnings
 from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.util.errors import BadCase
 
-_SAME_DIRECTION = 1e-3  # of unit vectors, our choice: 0.06 degrees, a quarter of a voxel over 256
+_SAME_DIRECTION = 1e-3  # difference of unit vectors, our choice: 0.06 degrees, a quarter of a voxel over 256
 _SAME_SPACING = 1e-3  # relative
 
 
 @dataclass(frozen=True, eq=False)
 class DicomVolume:
-    """Planes in the order of the slices, and where they lie."""
+    """Planes in the order of the slices, and their grid."""
 
     planes: tuple[DicomPlane, ...]
     grid: Geometry
 
     def read(self) -> np.ndarray:
-        """The voxels (Z, Y, X), rescaled: int16 or int32 where all values are whole, else float32.
+        """The voxels (Z, Y, X), rescaled: int16 or int32 if all values are whole, else float32.
 
         Raises:
             BadCase: a file cannot be read.
@@ -36,7 +36,7 @@ class DicomVolume:
         places: dict[Path, list[int]] = {}
         for index, plane in enumerate(self.planes):
             places.setdefault(plane.file, []).append(index)
-        # one slice after the other into its place: a CT of a whole body is large
+        # one slice after the other into its place, because a whole-body CT is large
         whole = all(plane.slope == 1 and plane.intercept.is_integer() for plane in self.planes)
         volume = np.empty(self.grid.shape, dtype=np.int32 if whole else np.float32)
         for file, indices in places.items():
@@ -61,9 +61,7 @@ def _pixels(file: Path) -> np.ndarray:
     try:
         with without_warnings():
             pixels = np.asarray(pydicom.dcmread(file).pixel_array)
-    except (
-        Exception
-    ) as error:  # pydicom and the decoders raise quite different things; their texts may quote the header
+    except Exception as error:  # pydicom and the decoders raise very different errors; their texts may quote the header
         raise BadCase(f"has a file that cannot be read ({file.name}: {type(error).__name__}); copy it again") from error
     return pixels[None] if pixels.ndim == 2 else pixels
 
@@ -72,10 +70,10 @@ def stack_planes(planes: Sequence[DicomPlane]) -> DicomVolume:
     """Order the planes of a series as slices.
 
     Returns:
-        The volume; slices follow each other along the normal of their rows and columns, so that the axes are right-handed.
+        The volume; slices follow the normal of their rows and columns, so the axes are right-handed.
 
     Raises:
-        BadCase: they make no volume; the text is the end of a sentence that begins with the series.
+        BadCase: the planes form no volume; the text is the end of a sentence that begins with the series.
     """
     if fault := next((plane.fault for plane in planes if plane.fault), ""):
         raise BadCase(fault)
@@ -114,7 +112,7 @@ def _check_alike(planes: Sequence[DicomPlane]) -> None:
 
 
 def _axes(directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Along a row and along a column, at right angles to the last digit."""
+    """Unit vectors along a row and along a column, made exactly orthogonal."""
     lengths = np.linalg.norm(directions, axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(directions[0] @ directions[1]) > 0.01:
         raise BadCase("has rows and columns that are not at right angles (ImageOrientationPatient); export it again")
@@ -148,7 +146,7 @@ def _step(planes: Sequence[DicomPlane], places: np.ndarray) -> float:
 
 
 def _check_once(planes: Sequence[DicomPlane], steps: np.ndarray) -> None:
-    """Every place has one image."""
+    """Check that every position has one image."""
     same = np.concatenate([[False], steps < 1e-3])
     if not same.any():
         return
@@ -168,7 +166,7 @@ def _check_once(planes: Sequence[DicomPlane], steps: np.ndarray) -> None:
 
 
 def _check_straight(across: np.ndarray, places: np.ndarray, smallest: float) -> None:
-    """One slice lies straight above the other."""
+    """Check that each slice lies straight above the one before."""
     shift = np.linalg.norm(across, axis=1)
     if shift.max() <= GRID_TOLERANCE * smallest:
         return

@@ -1,4 +1,4 @@
-"""How image and label files end, and what that says about them."""
+"""The endings of image and label files, and what they say about the files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii")
-# Formats that say where their voxels lie; ITK reads all of them.
+# Formats that store the geometry; ITK reads all of them.
 SPATIAL_ENDINGS = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl.gz", ".gipl")
 DICOM_ENDING = ".dcm"  # a segmentation or a structure set; ITK must not read it
-MITK_ENDING = ".mitk.nrrd"  # a name that MITK's users give to its segmentations
+MITK_ENDING = ".mitk.nrrd"  # MITK users name their segmentations like this
 SLICER_ENDING = ".seg.nrrd"  # a segmentation of 3D Slicer: a NRRD file whose header names segments
-# Formats whose files may hold all channels in one: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
+# Formats that may hold all channels in one file: nnU-Net reads an RGB picture as three channels from CASE_0000.png.
 PICTURE_ENDINGS = (".png", ".bmp", ".tif")
 IMAGE_ENDINGS = (*SPATIAL_ENDINGS, *PICTURE_ENDINGS, ".tiff", ".jpg", ".jpeg")
 
 
 def carries_geometry(name: str) -> bool:
-    """Whether files with this name or ending say where they lie."""
+    """Whether files with this name or ending store their geometry."""
     return name.lower().endswith(SPATIAL_ENDINGS)
 
 
 def is_native(label: Path, ending: str) -> bool:
-    """Whether a label file is in the data set's own format, and no segmentation of another program that ends as that does."""
+    """Whether a label file is in the data set's own format, and not another program's segmentation with the same last ending."""
     return label.name.endswith(ending) and not label.name.lower().endswith((SLICER_ENDING, MITK_ENDING))
 
 
 def label_stems(name: str, ending: str) -> list[str]:
-    """What a label file may be named after, the most specific ending first; none if it is in no label format.
+    """The case names that a label file's name may mean, the most specific ending first; none if it is in no label format.
 
-    Accents are composed (Unicode NFC): macOS writes them as characters of their own, and it is the same name.
+    Accents are composed (Unicode NFC): macOS writes them as separate characters, but the name is the same.
 
     Args:
         name: of the file.
@@ -47,7 +47,7 @@ def label_stems(name: str, ending: str) -> list[str]:
 
 
 def other_images(names: Iterable[str], ending: str) -> list[str]:
-    """Names of image files that do not end as the data set's images do, sorted; hidden ones are no images."""
+    """Names of image files with another ending than the data set's, sorted; hidden files do not count."""
     return sorted(
         name
         for name in names
@@ -56,9 +56,9 @@ def other_images(names: Iterable[str], ending: str) -> list[str]:
 
 
 def is_special(file: Path) -> bool:
-    """Whether reading a file could wait for ever: a pipe, a socket or a device, or a link to one."""
+    """Whether reading a file could block for ever: a pipe, a socket or a device, or a link to one."""
     try:
         mode = os.stat(file).st_mode
-    except OSError:  # not there, or a broken link
+    except OSError:  # missing, or a broken link
         return False
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)

@@ -15,10 +15,10 @@ from nnunet_active.data.file_endings import NIFTI, carries_geometry
 from nnunet_active.data.nifti import read_nifti_header
 
 # Corresponding voxels of two grids may lie this far apart, as a fraction of the smallest spacing. Our choice: programs round origins
-# and directions when they save (below 0.01 voxels), while a flip or a shift by one voxel is 1 or more.
+# and directions when they save (below 0.01 voxels), but a flip or a shift by one voxel is 1 or more.
 GRID_TOLERANCE = 0.1
 
-_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI counts to the right and to the front, ITK to the left and to the back
+_FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # NIfTI's axes point right and anterior, ITK's left and posterior
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Geometry:
     Attributes:
         size: voxels along (x, y, z).
         affine: (4, 4) float64, voxel index (x, y, z, 1) to mm in ITK's terms (left, posterior, superior are positive).
-        known: whether the file says so; False for formats without geometry.
+        known: whether the file stores its geometry; False for formats without.
         dimension: axes of the file, 2, 3 or more.
     """
 
@@ -39,7 +39,7 @@ class Geometry:
 
     @classmethod
     def of_itk(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-        """From an image that is in memory, or a reader that has read its header; axes beyond the third are left out."""
+        """From an image in memory, or a reader that has read its header; axes beyond the third are left out."""
         return cls.of_facts(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @classmethod
@@ -61,16 +61,16 @@ class Geometry:
 
     @classmethod
     def of_shape(cls, shape: Sequence[int], spacing: Sequence[float] = (1.0, 1.0, 1.0)) -> Geometry:
-        """Of a format that says nothing: shape and spacing in the order (Z, Y, X)."""
+        """For a format without geometry: shape and spacing in the order (Z, Y, X)."""
         return cls(tuple(int(n) for n in shape[::-1]), np.diag([*(float(s) for s in spacing[::-1]), 1.0]), known=False)
 
     @classmethod
     def of_file(cls, file: Path, shape: Sequence[int] = (1, 1, 1)) -> Geometry:
-        """Of an image file; only its header is read.
+        """From an image file; only its header is read.
 
         Args:
             file: the image.
-            shape: (Z, Y, X) of its voxels in the order of the file, where the header cannot tell.
+            shape: (Z, Y, X) of its voxels in file order, for headers that do not give it.
 
         Raises:
             RuntimeError, ValueError: the header cannot be read.
@@ -84,7 +84,7 @@ class Geometry:
         except RuntimeError:
             if not Path(file).name.lower().endswith(NIFTI):
                 raise
-            # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO does not
+            # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO accepts them
             header = read_nifti_header(file)
             return cls.of_ras((*header.get_data_shape(), 1, 1, 1)[:3], header.get_best_affine())
         return cls.of_itk(reader)
@@ -111,7 +111,7 @@ class Geometry:
 
     @property
     def direction(self) -> tuple[float, ...]:
-        """The axes' directions as ITK takes them: nine numbers, row by row."""
+        """The axes' directions in ITK's form: nine numbers, row by row."""
         return tuple(float(n) for n in (self.matrix / np.asarray(self.spacing)).ravel())
 
     @property
@@ -128,7 +128,7 @@ class Geometry:
         return tuple(("sagittal", "coronal", "axial")[int(axis)] for axis in io_orientation(self.affine)[:, 0])
 
     def distance(self, other: Geometry) -> float:
-        """Largest distance between corresponding corner voxels in mm; 0 where one of the two is not known."""
+        """Largest distance between corresponding corner voxels in mm; 0 if one of the two is not known."""
         if not (self.known and other.known):
             return 0.0
         corners = np.array([(*corner, 1.0) for corner in product(*[(0, size - 1) for size in self.size])])
@@ -152,20 +152,20 @@ class Geometry:
         return f"up to {self.distance(other):.3g} mm away ({', '.join(parts)})"
 
     def fits(self, other: Geometry) -> bool:
-        """Whether corresponding voxels lie in the same place, but for rounding."""
+        """Whether corresponding voxels coincide, up to rounding."""
         return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)
 
 
 def size_then_and_now(before: Path, image: Path) -> tuple[str, str] | None:
-    """The voxels (x x y x z) of a file that was made for an image and of the image, if they differ; only headers are read.
+    """The size in voxels (x x y x z) of a file made for an image, and of the image, if they differ; only headers are read.
 
-    None also where one of the two says nothing of its size, or cannot be read.
+    Also None if one of the two has no known size or cannot be read.
     """
     if not (carries_geometry(before.name) and carries_geometry(image.name) and before.is_file()):
         return None
     try:
         then, now = Geometry.of_file(before).size, Geometry.of_file(image).size
-    except (RuntimeError, ValueError, OSError):  # told where the voxels are read
+    except (RuntimeError, ValueError, OSError):  # reported where the voxels are read
         return None
     return None if then == now else (_by(then), _by(now))
 

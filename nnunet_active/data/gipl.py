@@ -1,4 +1,4 @@
-"""GIPL files that end too early: ITK reads them without an error and fills what is missing with whatever the memory holds."""
+"""Detects truncated GIPL files: ITK reads them without an error and fills the missing part with whatever is in memory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nnunet_active.data.unpacked import open_unpacked
 ENDINGS = (".gipl", ".gipl.gz")
 _HEADER = 256  # bytes; all numbers are big-endian
 _SIZE_OF_TYPE = {1: 1, 7: 1, 8: 1, 15: 2, 16: 2, 64: 4, 65: 8}
-"""Bytes of a voxel by the number of its type, as ITK's ``GiplImageIO`` has them."""
+"""Bytes per voxel by the type's number, as in ITK's ``GiplImageIO``."""
 
 
 def check_gipl_is_whole(file: Path) -> None:
     """Raise if a GIPL file has fewer bytes than its header says (four uint16 for the size, one for the type of a voxel).
 
-    A type that is not known is left to whoever reads the file.
+    Unknown types pass; the code that reads the file deals with them.
 
     Raises:
         ValueError: it ends too early.

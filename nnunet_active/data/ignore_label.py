@@ -1,8 +1,8 @@
-"""nnU-Net's ignore label in ``dataset.json``: what stands for "nobody looked here" in a label map.
+"""nnU-Net's ignore label in ``dataset.json``: it marks voxels that nobody has labelled.
 
-nnU-Net wants it named ``ignore``, with the highest label value plus one. No output channel is made for it; the loss masks it, the
-loaders draw from labelled places only, the metrics skip it. The raw ``dataset.json`` (planning, integrity checks) and the preprocessed
-one (training) must agree, so both are written or none.
+nnU-Net requires the name ``ignore`` and the highest label value plus one. The label has no output channel; the loss masks it, the
+data loaders sample only labelled places, and the metrics skip it. The raw ``dataset.json`` (planning, integrity checks) and the
+preprocessed one (training) must agree, so both are written or neither.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def missing_line(dataset_json: Mapping) -> str:
 
 
 def with_ignore_label(dataset_json: Mapping) -> dict:
-    """The content of a ``dataset.json`` with an ignore label: its own, or else a new one."""
+    """The content of a ``dataset.json`` with an ignore label: its own, or a new one."""
     labels = dataset_json["labels"]
     return {**dataset_json, "labels": labels if IGNORE in labels else {**labels, IGNORE: _next_value(dataset_json)}}
 
@@ -38,7 +38,7 @@ def require_ignore_value(dataset_json: Mapping, file: Path) -> int:
     """The declared ignore value.
 
     Raises:
-        MissingInput: there is none; says which line is missing in ``file`` and which flag writes it.
+        MissingInput: there is none; the message says which line ``file`` lacks and which flag writes it.
     """
     value = ignore_value(dataset_json)
     if value is None:
@@ -52,21 +52,21 @@ def require_ignore_value(dataset_json: Mapping, file: Path) -> int:
 def add_ignore_label(files: Sequence[Path]) -> list[Path]:
     """Declare the ignore label in several copies of one ``dataset.json``; each old file is kept beside it.
 
-    Everything is read and checked before the first write, and each file is replaced in one step. After a kill in between the same call
-    completes the rest.
+    Everything is read and checked before the first write, and each file is replaced in one step. After a kill in between, the same
+    call completes the rest.
 
     Args:
-        files: the raw one and the preprocessed one; those that declare it already stay as they are.
+        files: the raw one and the preprocessed one; those that already declare it stay unchanged.
 
     Returns:
         The files that were changed.
 
     Raises:
-        MissingInput: a file is not there or cannot be used, or the copies differ in their labels; nothing is written.
+        MissingInput: a file is missing or cannot be used, or the labels differ between the copies; nothing is written.
     """
     contents: dict[Path, dict] = {}
     for file in map(Path, files):
-        read_dataset_json(file)  # whatever is wrong with it shows before anything is written
+        read_dataset_json(file)  # finds any fault before anything is written
         contents[file] = json.loads(file.read_text(encoding="utf-8-sig"))
     without = [{n: v for n, v in content["labels"].items() if n != IGNORE} for content in contents.values()]
     if any(one != without[0] for one in without):
@@ -86,7 +86,7 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
 
 
 def declare_ignore_label(raw: Path, preprocessed: Path) -> list[Path]:
-    """:func:`add_ignore_label` in both copies that a data set has; that beside the plans may not be there yet."""
+    """:func:`add_ignore_label` in both copies of a data set; the one beside the plans may not exist yet."""
     files = [folder / "dataset.json" for folder in (raw, preprocessed)]
     return add_ignore_label([file for file in files if file == files[0] or file.is_file()])
 

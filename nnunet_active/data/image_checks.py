@@ -1,6 +1,6 @@
-"""Checks of image and label files before nnU-Net works on them: one clear sentence instead of a crash much later.
+"""Checks of image and label files before nnU-Net uses them: one clear sentence instead of a crash much later.
 
-Files are only read; a file that is refused stays where it is.
+Files are only read; a refused file stays where it is.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def check_image(
     """Read every channel of a case and make sure that nnU-Net can use it.
 
     Args:
-        case: identifier, for the sentences.
+        case: identifier, for messages.
         files: one file per channel (or one file with all channels), in order.
         reader: nnU-Net's reader class, from ``image_reader``.
-        channels: how many channels there must be in all; not checked if None.
+        channels: the number of channels there must be in all; not checked if None.
 
     Returns:
         The geometry, with warnings for a channel that is constant while others are not and for channels whose origins
@@ -75,7 +75,7 @@ def check_image(
         if geometry is None:
             geometry, first = current, file
         _compare_channels(case, first, geometry, file, current)
-        if not geometry.fits(current):  # nnU-Net takes it for the same grid all the same
+        if not geometry.fits(current):  # nnU-Net still treats it as the same grid
             warnings.append(
                 f"Case {case}: {file} has another origin or direction than {first}: it lies {geometry.difference(current)}."
             )
@@ -90,7 +90,7 @@ def check_image(
             f"of their own."
             for file, count in several
         )
-        if not several and len(files) == 1:  # pictures: grey ones, or with an opaque layer of their own
+        if not several and len(files) == 1:  # pictures: greyscale, or with an opaque alpha channel of their own
             advice = " Save the picture with as many colours as dataset.json has channels (no transparency), or each channel as a file "
             advice += "of its own (CASE_0000, CASE_0001 ...)."
         raise BadCase(f"Case {case}: its files hold {found} channel(s), but {channels} are expected.{advice}")
@@ -114,13 +114,13 @@ def check_label(
     """Make sure that a label file fits its image and ``dataset.json``.
 
     Args:
-        case: identifier, for the sentences.
+        case: identifier, for messages.
         label: the label file.
         images: the case's image files; the first is read for its geometry unless that is given.
         allowed: voxel values allowed, from ``allowed_label_values``.
         reader: nnU-Net's reader class.
-        geometry: of the image, if ``check_image`` was there before.
-        ignore: value of the ignore label, which is no foreground.
+        geometry: of the image, if ``check_image`` has found it already.
+        ignore: value of the ignore label, which is not foreground.
 
     Returns:
         Warnings; one if no voxel is foreground.
@@ -142,11 +142,11 @@ def check_label(
 
 
 def check_label_values(what: str, values: np.ndarray, allowed: Iterable[int], ignore: int | None = None) -> list[str]:
-    """Make sure that a label holds only what it may hold.
+    """Make sure that a label holds only allowed values.
 
     Args:
-        what: what to call the label in messages.
-        values: those that occur.
+        what: the label's name for messages.
+        values: the values that occur.
         allowed: see :func:`check_label`.
         ignore: value of the ignore label.
 
@@ -157,7 +157,7 @@ def check_label_values(what: str, values: np.ndarray, allowed: Iterable[int], ig
         BadCase: other values, or nothing but the ignore value.
     """
     allowed = sorted(allowed)
-    unknown = [value for value in values if value not in allowed]  # 1.5 is in no list of integers
+    unknown = [value for value in values if value not in allowed]  # 1.5 never matches an integer
     if unknown:
         shown = ", ".join(f"{value:g}" for value in unknown[:5]) + (" ..." if len(unknown) > 5 else "")
         raise BadCase(
@@ -174,12 +174,12 @@ def check_label_values(what: str, values: np.ndarray, allowed: Iterable[int], ig
 
 
 def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, Geometry]:
-    """Read one file as nnU-Net does, and make sure that it is whole and that all voxels are finite."""
+    """Read one file as nnU-Net does, and make sure that it is whole and all voxels are finite."""
     if kind == "image" and (fault := header_fault(Path(file))):
         raise BadCase(f"Case {case}: the image {file} {fault}.")
     try:
         not_finite = count_not_finite(file)
-        with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence here
+        with contextlib.redirect_stdout(io.StringIO()):  # readers print what we turn into a sentence
             if kind == "label":
                 array, properties = reader().read_seg(str(file))
             else:
@@ -198,8 +198,8 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
 def count_not_finite(file: Path) -> int:
     """NaN and infinite voxels of a NIfTI file, 0 for others; raises if a NIfTI or GIPL file ends too early.
 
-    ITK, which nnU-Net reads NIfTI with by default, hides both: a truncated file is filled up with zeros, and NaN
-    becomes zero, without an error. nibabel does not. Whatever else nibabel dislikes is left to nnU-Net's reader.
+    ITK, nnU-Net's default reader for NIfTI, hides both without an error: it fills a truncated file with zeros and turns NaN
+    into zero. nibabel does not. If nibabel rejects a file for another reason, nnU-Net's reader decides.
     """
     name = str(file).lower()
     if name.endswith(GIPL_ENDINGS):
@@ -210,20 +210,20 @@ def count_not_finite(file: Path) -> int:
     try:
         if packed == name.endswith(".gz"):
             voxels = nibabel.load(file).dataobj.get_unscaled()
-        else:  # misnamed; ITK looks at the content, nibabel at the name
+        else:  # misnamed: ITK goes by the content, nibabel by the name
             with open_unpacked(file) as content:
                 voxels = nibabel.Nifti1Image.from_stream(content).dataobj.get_unscaled()
     except (HeaderDataError, ImageFileError, AttributeError):
         if packed:
             with open_unpacked(file) as content:
-                while content.read(1 << 24):  # raises if the end of the stream is not there
+                while content.read(1 << 24):  # raises if the stream has no end
                     pass
         return 0
     return int(np.count_nonzero(~np.isfinite(voxels))) if voxels.dtype.kind == "f" else 0
 
 
 def _geometry(shape: tuple[int, ...], properties: dict) -> Geometry:
-    """What the reader reported of a file."""
+    """The geometry that the reader reported for a file."""
     if "nibabel_stuff" in properties:
         stuff = properties["nibabel_stuff"]
         return Geometry.of_ras(shape[::-1], stuff.get("reoriented_affine", stuff["original_affine"]))
@@ -234,7 +234,7 @@ def _geometry(shape: tuple[int, ...], properties: dict) -> Geometry:
 
 
 def _compare_channels(case: str, first: Path, expected: Geometry, file: Path, found: Geometry) -> None:
-    """nnU-Net insists on one shape and, within rounding, one spacing."""
+    """nnU-Net requires the same shape and, within rounding, the same spacing."""
     differ = None
     if expected.shape != found.shape:
         differ = f"shape, {first} has {expected.shape} but {file} has {found.shape} (Z, Y, X)"
@@ -249,7 +249,7 @@ def _compare_grids(case: str, label: Path, found: Geometry, image: Path, expecte
     differences = []
     if found.shape != expected.shape:
         differences.append(f"shape {found.shape} instead of {expected.shape}")
-    # where the format says nothing of space, the label lies where its image lies
+    # if neither format stores the geometry, the label lies where its image lies
     if (found.known or expected.known) and not np.allclose(found.spacing, expected.spacing, rtol=1e-3):
         differences.append(f"spacing {found.spacing[::-1]} instead of {expected.spacing[::-1]}")
     if not differences and not expected.fits(found):

@@ -1,4 +1,4 @@
-"""What the header of an image file says that nnU-Net would not notice, or not explain; each with what to do about it."""
+"""Problems in an image file's header that nnU-Net would not notice, or not explain; each with a remedy."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OBLIQUE_AXES = (
 
 
 def header_fault(file: Path) -> str | None:
-    """What of a file's header makes it useless as a channel, and what to do, as the end of a sentence; None if nothing does.
+    """What in a file's header rules it out as a channel, and what to do, as the end of a sentence; None if nothing does.
 
-    What cannot be read at all is left to whoever reads the file.
+    An unreadable file passes; the code that reads the voxels reports it.
     """
     if not carries_geometry(file.name):
         return None
@@ -66,7 +66,7 @@ def volumes_in(file: Path) -> int:
 
 
 def channels_apart(images: Sequence[Path]) -> str:
-    """By how much the channels of a case lie apart, in words; empty where they share one grid, but for rounding.
+    """How far apart the channels of a case lie, in words; empty if they share one grid, up to rounding.
 
     Only headers are read; a file that cannot be read is left out.
     """

@@ -1,4 +1,4 @@
-"""Whether a scan is one that the plans can be used for: nnU-Net resamples whatever it gets, to 999 slices or to none."""
+"""Whether the plans suit a scan: nnU-Net resamples any scan, if need be to 999 slices or to none."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nnunet_active.util.errors import BadCase
 
 
 def check_size(case: RawCase, geometry: Geometry, store: CaseStore) -> None:
-    """Make sure that a scan has as many dimensions as its configuration, and something left once it is resampled.
+    """Make sure that a scan has the dimensions of its configuration and does not vanish when it is resampled.
 
     Args:
         case: for the messages.
-        geometry: of its image; nothing is known of formats without geometry, and they pass.
+        geometry: of its image; formats without geometry pass.
         store: for plans and configuration.
 
     Raises:

@@ -12,7 +12,7 @@ from nnunet_active.util.errors import BadCase
 
 
 def dice(one: np.ndarray, other: np.ndarray) -> float | None:
-    """``2 |A and B| / (|A| + |B|)`` of two masks; None where both are empty."""
+    """``2 |A and B| / (|A| + |B|)`` of two masks; None if both are empty."""
     total = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
     return 2 * int(np.count_nonzero(one & other)) / total if total else None
 
@@ -22,14 +22,14 @@ def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel
 
     Args:
         label: (Z, Y, X) integers.
-        predicted: what the model had predicted, same shape; None where it is not known.
+        predicted: the model's prediction, same shape; None if it is not known.
         labels: ``labels`` of ``dataset.json``.
         voxel_mm3: volume of a voxel in mm3.
 
     Returns:
-        ``dice`` (class -> number or None where both are empty; empty without a prediction), ``volume_predicted_mm3``,
-        ``volume_label_mm3``, ``changed_voxels`` (None without a prediction). Where the annotator ignored voxels, neither Dice nor
-        volumes nor the count look at them.
+        ``dice`` (class -> number or None if both are empty; empty without a prediction), ``volume_predicted_mm3``,
+        ``volume_label_mm3``, ``changed_voxels`` (None without a prediction). Dice, volumes and the count leave out the voxels
+        that the annotator ignored.
 
     Raises:
         BadCase: the shapes differ.
@@ -55,9 +55,9 @@ def compare(label: np.ndarray, predicted: np.ndarray | None, labels: dict, voxel
 
 
 def is_accepted(facts: Mapping[str, Any]) -> bool:
-    """Whether a label is the prediction as it was: its Dice of 1 says that nobody objected, and nothing about the network.
+    """Whether a label is the unchanged prediction: its Dice of 1 then says that nobody objected, and nothing about the network.
 
     Args:
-        facts: what :func:`compare` found.
+        facts: the result of :func:`compare`.
     """
     return facts.get("changed_voxels") == 0

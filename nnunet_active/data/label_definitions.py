@@ -1,4 +1,4 @@
-"""The labels and regions that a ``dataset.json`` defines: the values they have, and what is wrong with them."""
+"""The labels and regions that a ``dataset.json`` defines: their values, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def has_regions(labels: Mapping) -> bool:
 
 
 def label_problems(labels: Any, order: Any) -> list[str]:
-    """What is wrong with labels, in half sentences; none if nnU-Net and this package can use them.
+    """What is wrong with the labels, in half sentences; none if nnU-Net and this package can use them.
 
     Args:
         labels: ``labels`` of ``dataset.json``.
@@ -92,7 +92,7 @@ def _background_problems(labels: Mapping) -> list[str]:
 
 
 def _name_problems(labels: Mapping) -> list[str]:
-    """Names that differ in capitals or outer blanks only are one name wherever names are compared."""
+    """Finds names that differ only in capitals or outer blanks, because comparisons treat them as one name."""
     alike: dict[str, list[str]] = {}
     for name in labels:
         alike.setdefault(name.strip().casefold(), []).append(name)
@@ -117,7 +117,7 @@ def _region_problems(values: Mapping[str, tuple[int, ...]], order: Any) -> list[
 
 
 def _are_values(value: Any) -> bool:
-    """Whether these are label values: integers from 0 up, or texts and floats that stand for one, as nnU-Net takes them."""
+    """Whether these are label values: integers from 0 up, or texts and floats that stand for one, which nnU-Net accepts too."""
     numbers = [number_of(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
     return bool(numbers) and all(number is not None and number >= 0 for number in numbers)
 

@@ -1,4 +1,4 @@
-"""The label files in ``labelsTr``, in whatever format: which one belongs to which case, and which ones nobody takes."""
+"""The label files in ``labelsTr``, in any format: which file belongs to which case, and which files belong to none."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _CHANNEL = re.compile(r"_\d{4}$")
 class LabelFolder:
     """The labels of a data set.
 
-    A label in the data set's own format counts before any other. Among several others none is preferred: the case then counts as
-    unlabelled until one of them is left.
+    A label in the data set's own format takes precedence. Among several in other formats none does: the case then counts as
+    unlabelled until only one is left.
 
     Args:
-        folder: ``labelsTr``; need not be there.
+        folder: ``labelsTr``; need not exist.
         ending: the data set's file ending.
 
     Attributes:
-        warnings: case or folder -> sentence about what was not taken.
+        warnings: case or folder -> sentence about files that are not used.
     """
 
     def __init__(self, folder: Path, ending: str) -> None:
@@ -42,8 +42,8 @@ class LabelFolder:
                 self._by_stem.setdefault(stem, []).append(file)
 
     def before_listed(self, case: str, listed: Path) -> Path:
-        """Of a case whose label ``dataset.json`` lists, the file that counts: one here in the data set's own format comes before one
-        that is listed in another, since a correction of that is put here.
+        """The file that counts for a case whose label ``dataset.json`` lists. If the listed file is in another format, a file here in
+        the data set's own format comes first, because corrections of the listed label go here.
         """
         own = self.folder / f"{case}{self._ending}"
         if own not in self._stems or is_special(own) or is_native(listed, self._ending):
@@ -55,7 +55,7 @@ class LabelFolder:
         return own
 
     def label_of(self, case: str) -> Path | None:
-        """The label file of a case, if there is one that can be read and that leaves no doubt; the file is not opened."""
+        """The label file of a case if exactly one is usable, else None; the file is not opened."""
         files = self._by_stem.get(case, [])
         self._taken.update(files)
         special = [file for file in files if is_special(file)]
@@ -75,7 +75,7 @@ class LabelFolder:
         return usable[0] if usable else None
 
     def finish(self) -> dict[str, str]:
-        """Once every case has been asked for: what belongs to none, name -> sentence; ``warnings`` gets what was passed over."""
+        """Call after asking for every case: returns the files of no case, name -> sentence; skipped files go to ``warnings``."""
         if self._passed_over:
             shown = ", ".join(file.name for file in self._passed_over[:_SHOWN])
             more = " ..." if len(self._passed_over) > _SHOWN else ""

@@ -1,5 +1,5 @@
-"""Bring a label file onto the voxel grid of its image without touching a value: axes in another order or direction, and a smaller
-or larger box, are moved voxel by voxel; anything that would need interpolation is refused.
+"""Bring a label file onto the voxel grid of its image without changing a value: reordered or flipped axes and a smaller or larger
+box are moved voxel by voxel; anything that would need interpolation is refused.
 
 With ``A = direction * spacing`` and origin ``o`` of label and image, voxel ``i`` of the label is voxel ``P i + t`` of the image, where
 ``P = A_image^-1 A_label`` and ``t = A_image^-1 (o_label - o_image)``. It is exact if ``P`` is a signed permutation and ``t`` is whole.
@@ -22,12 +22,12 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
 
     Args:
         array: (..., Z, Y, X), further axes first; the last axes are ``label.size`` reversed.
-        label: where ``array`` lies.
-        image: where it has to lie.
-        what: what to call the file in messages.
+        label: the grid of ``array``.
+        image: the grid that it must have.
+        what: the file's name for messages.
 
     Returns:
-        (..., Z, Y, X) of the image's size, same type; and in words how the voxels were moved, empty where they lie as they did.
+        (..., Z, Y, X) of the image's size, same type; and how the voxels were moved, in words, empty if they stayed in place.
 
     Raises:
         BadCase: the grids differ by more than whole voxels; foreground lies outside the image; or the label's box looks as if its
@@ -36,10 +36,10 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
     label, image = _in_three_dimensions(label, image, what)
     dimension = 3
     steps, start = _whole_steps(label, image, what)
-    axes = [int(np.argmax(np.abs(row))) for row in steps]  # for each axis of the image, that of the label
+    axes = [int(np.argmax(np.abs(row))) for row in steps]  # for each axis of the image, the label's axis
     signs = [int(steps[target, source]) for target, source in enumerate(axes)]
     further = array.ndim - dimension
-    # numpy's axes are (z, y, x), the grids' (x, y, z)
+    # numpy's axes are (z, y, x), those of the grids (x, y, z)
     moved = array.transpose(*range(further), *[array.ndim - 1 - axes[dimension - 1 - n] for n in range(dimension)])
     moved = moved[(..., *[slice(None, None, signs[dimension - 1 - n]) for n in range(dimension)])]
     lengths = [label.size[axis] for axis in axes]
@@ -72,9 +72,9 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
 
 
 def _in_three_dimensions(label: Geometry, image: Geometry, what: str) -> tuple[Geometry, Geometry]:
-    """Both grids in space. A 2-D file says nothing of its third axis: it is one slice, and lies where the other one's single slice
-    lies. Programs that know volumes alone (3D Slicer) save a 2-D image's label as such a slice. Of a 4-D image, volumes count as
-    channels, so that its label has three axes.
+    """Both grids in space. A 2-D file says nothing about its third axis: it is one slice, in the place of the other file's single
+    slice. Programs that only know volumes (3D Slicer) save a 2-D image's label as such a slice. The volumes of a 4-D image count as
+    channels, so its label has three axes.
     """
     if label.dimension == image.dimension or (label.dimension == 3 and image.dimension == 4):
         return label, image
@@ -92,7 +92,7 @@ def _in_three_dimensions(label: Geometry, image: Geometry, what: str) -> tuple[G
 
 
 def _check_box(label: Geometry, image: Geometry, first: Sequence[int], lengths: Sequence[int], what: str) -> None:
-    """A crop lies inside its image and a padded label around it. Anything else is no box that a program makes on purpose."""
+    """A crop must lie inside its image, and a padded label around it. Programs do not make other boxes on purpose."""
     overhang = [f < 0 or f + n > size for f, n, size in zip(first, lengths, image.size, strict=True)]
     short = [f > 0 or f + n < size for f, n, size in zip(first, lengths, image.size, strict=True)]
     if label.size == image.size and any(overhang):
@@ -135,7 +135,7 @@ def _whole_steps(label: Geometry, image: Geometry, what: str) -> tuple[np.ndarra
             else "its axes point in other directions than the image's"
         )
     else:
-        # what is left over at the corners counts, too: rounding of the directions adds to that of the origin
+        # the remainder at the corners counts too: rounding of the directions adds to that of the origin
         left = np.abs(corners @ (linear - steps).T + (start - np.rint(start))).max()
         if left <= GRID_TOLERANCE:
             return steps.astype(int), [int(n) for n in np.rint(start)]

@@ -1,7 +1,7 @@
-"""The label file that a case has in the raw data set, made fit for nnU-Net: taken as it is where nnU-Net can read it, and otherwise
-understood as an annotator's file (another format, a 3D Slicer segmentation, a smaller box), in the same way as labels that come back.
+"""Makes the label file of a raw case fit for nnU-Net. If nnU-Net can read the file, it is used unchanged; otherwise it is read
+as an annotator's file (another format, a 3D Slicer segmentation, a smaller box), like labels that come back.
 
-nnU-Net's validation looks for the labels in ``gt_segmentations``. That copy is what is preprocessed where the file itself will not do;
+nnU-Net's validation looks for the labels in ``gt_segmentations``. If the file itself will not do, preprocessing uses that copy;
 the file in the raw data set is only read.
 """
 
@@ -33,7 +33,7 @@ class ReadyLabel:
     """A label that has been checked.
 
     Attributes:
-        voxels: (Z, Y, X) on the grid of the image; None where nnU-Net can read the file as it is.
+        voxels: (Z, Y, X) on the grid of the image; None if nnU-Net can read the file unchanged.
         warnings: sentences.
     """
 
@@ -45,13 +45,13 @@ def check_raw_label(case: RawCase, store: CaseStore, dataset_json: dict, geometr
     """Make sure that the label of a case can be used.
 
     Args:
-        case: with its label.
+        case: a case with a label.
         store: for the reader that the plans name.
         dataset_json: for the labels.
         geometry: of the image, if that has been checked.
 
     Raises:
-        BadCase: it cannot.
+        BadCase: the label cannot be used.
     """
     reader, ending = store.plans_manager.image_reader_writer_class, dataset_json["file_ending"]
     refused = None
@@ -66,7 +66,7 @@ def check_raw_label(case: RawCase, store: CaseStore, dataset_json: dict, geometr
         found = read_label(case.identifier, case.label, case.images[0], dataset_json, reader, ending)
     except BadCase as error:
         raise (refused or error) from error
-    if refused and not found.voxels.any():  # an empty label that does not fit says nothing
+    if refused and not found.voxels.any():  # a label that does not fit and is empty tells us nothing
         raise refused
     what = f"Case {case.identifier}: the label {case.label}"
     said = check_label_values(
@@ -76,7 +76,7 @@ def check_raw_label(case: RawCase, store: CaseStore, dataset_json: dict, geometr
 
 
 def names_segments(file: Path) -> bool:
-    """Whether a label file is a 3D Slicer segmentation, whose names and not whose values say what is what."""
+    """Whether a label file is a 3D Slicer segmentation, in which names, not values, identify the labels."""
     name = file.name.lower()
     if name.endswith(SLICER_ENDING) or not name.endswith((".nrrd", ".nhdr")):
         return name.endswith(SLICER_ENDING)
@@ -85,7 +85,7 @@ def names_segments(file: Path) -> bool:
         reader.SetFileName(str(file))
         reader.ReadImageInformation()
         return bool(segments_of({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}))
-    except (RuntimeError, ValueError):  # whoever reads it says why
+    except (RuntimeError, ValueError):  # the code that reads the voxels reports it
         return False
 
 
@@ -95,19 +95,19 @@ def ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
 
 
 def readable_label(case: RawCase, store: CaseStore, dataset_json: dict) -> Path:
-    """The label of a case in a form that nnU-Net reads: as it was preprocessed, or the file itself."""
+    """The label of a case in a form that nnU-Net reads: the copy that was preprocessed, or the file itself."""
     copy = ground_truth(case, store, dataset_json)
     return copy if copy.is_file() else case.label
 
 
 def has_ground_truth(case: RawCase, store: CaseStore, dataset_json: dict) -> bool:
-    """Whether that copy is there and not older than the label; whole seconds, to which nnU-Net's own copies are rounded."""
+    """Whether that copy exists and is not older than the label, in whole seconds, because nnU-Net rounds its own copies to these."""
     copy = ground_truth(case, store, dataset_json)
     return copy.is_file() and int(copy.stat().st_mtime) == int(case.label.stat().st_mtime)
 
 
 def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> Path:
-    """Write it, with the time of the label; returns the file that nnU-Net can preprocess. What is replaced is kept."""
+    """Write that copy with the label's time; returns the file that nnU-Net can preprocess. A replaced copy is kept."""
     target = ground_truth(case, store, dataset_json)
     if target.is_file() and not _is_same_label(target, case, ready, store, dataset_json):
         keep_for_campaigns(target, store.dataset_folder, case.identifier, dataset_json["file_ending"])
@@ -121,11 +121,11 @@ def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, datas
 
 
 def _is_same_label(copy: Path, case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> bool:
-    """Whether a label that was in use was only saved again."""
+    """Whether a label already in use was only saved again."""
     if ready.voxels is None:
         return copy.read_bytes() == case.label.read_bytes()
     try:
         reader = store.plans_manager.image_reader_writer_class
         return np.array_equal(read_in_file_order(copy, dataset_json["file_ending"], reader), ready.voxels)
-    except Exception:  # the image libraries raise quite different things for a damaged file
+    except Exception:  # the image libraries raise very different errors for a damaged file
         return False

@@ -1,11 +1,11 @@
-"""Preprocess labels by nnU-Net's own code: without the image's costly steps where the image is known, and without letting voxels that
-nobody labelled change it.
+"""Preprocess labels with nnU-Net's own code, but skip the costly image steps if the image is known, and keep unlabelled voxels from
+changing the image.
 
-Stock preprocessing handles image and label together: transpose, crop, normalise, resample, note where each class lies. Normalising
-and resampling the image (spline interpolation) is nearly all of the work, and does not depend on the label, with one exception: a
-scheme that normalises within the image's foreground counts voxels that the label marks outside of it as well. The ignore value is no
-such mark, though stock preprocessing takes it for one: a partly labelled scan would be normalised over the air around it, and so unlike
-the scans that the network predicts later. Here it counts as what it is, nothing known.
+Stock preprocessing handles image and label together: transpose, crop, normalise, resample, note where each class lies. Nearly all
+of the work is normalising and resampling the image (spline interpolation). It does not depend on the label, with one exception: a
+scheme that normalises within the image's foreground also counts voxels outside of it that have a label. Stock preprocessing counts
+the ignore value as such a label. It would normalise a partly labelled scan over the air around it, and so unlike the scans that the
+network predicts later. Here the ignore value means what it is: nothing known.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.raw_dataset import RawCase
 
 LabelChange = Callable[[np.ndarray, dict], np.ndarray]
-"""From a label as its reader orders it, (1, Z, Y, X), and the reader's properties to the label that is preprocessed."""
+"""Maps a label (1, Z, Y, X), in its reader's order, and the reader's properties to the label that is preprocessed."""
 
 
 class _ImageDependsOnLabel(Exception):
-    """The image has to be normalised anew."""
+    """The image must be normalised anew."""
 
 
 class _WithKnownImage:
-    """A configuration whose resampling of the image returns what is known already; all else is the real one's."""
+    """A configuration that returns the known image instead of resampling; everything else comes from the real one."""
 
     def __init__(self, configuration_manager: Any, image: np.ndarray) -> None:
         self._configuration_manager = configuration_manager
@@ -41,22 +41,22 @@ class _WithKnownImage:
         return getattr(self._configuration_manager, name)
 
     def resampling_fn_data(self, data: np.ndarray, new_shape: Any, *_: Any) -> np.ndarray:
-        """The known image, if it is of the shape that resampling would yield."""
+        """The known image, if it has the shape that resampling would give."""
         if self._image.shape != (len(data), *(int(n) for n in new_shape)):
             raise _ImageDependsOnLabel
         return self._image
 
 
 def preprocessor_class(store: CaseStore, dataset_json: dict, change: LabelChange | None = None) -> type:
-    """The plans' own preprocessor, to which the ignore value says nothing about the image.
+    """The plans' own preprocessor, changed so that the ignore value has no effect on the image.
 
     Args:
         store: for plans and configuration.
         dataset_json: for the labels.
-        change: applied to a label before anything else is done with it.
+        change: applied to a label before anything else.
 
     Returns:
-        The stock class itself where there is nothing to change, or where it is not nnU-Net's own.
+        The stock class itself if there is nothing to change, or if it is not nnU-Net's own.
     """
     stock, ignore = store.configuration_manager.preprocessor_class, ignore_value(dataset_json)
     if (ignore is None and change is None) or not is_nnunets_own(stock):
@@ -77,7 +77,7 @@ def preprocessor_class(store: CaseStore, dataset_json: dict, change: LabelChange
 
 
 def is_nnunets_own(stock: type) -> bool:
-    """Whether a preprocessor handles and normalises a case as nnU-Net's own does."""
+    """Whether a preprocessor runs and normalises a case with nnU-Net's own methods."""
     return all(getattr(stock, name) is getattr(DefaultPreprocessor, name) for name in ("run_case_npy", "_normalize"))
 
 
@@ -89,19 +89,19 @@ def save_with_known_image(
     dataset_json: dict,
     change: LabelChange | None = None,
 ) -> bool:
-    """Write what :func:`preprocessor_class` writes for image and label, without computing the image again.
+    """Write the files that :func:`preprocessor_class` would write for image and label, without computing the image again.
 
     Args:
-        output: path of the files without their endings.
+        case: a case with a label.
         case: with its label.
         image: the preprocessed image, float32 (M, Z, Y, X).
         store: for plans and configuration.
         dataset_json: for the labels.
-        change: applied to the label before anything else is done with it.
+        change: applied to the label before anything else.
 
     Returns:
-        False, with nothing written, where the preprocessor is not nnU-Net's own or the image depends on the label: both then have to
-        be preprocessed.
+        False, with nothing written, if the preprocessor is not nnU-Net's own or the image depends on the label: both then need
+        preprocessing.
     """
     if not is_nnunets_own(store.configuration_manager.preprocessor_class):
         return False

@@ -1,8 +1,8 @@
-"""Label files as annotators save them: found by name, read in any of the usual formats, brought onto the image's grid and the data
-set's values.
+"""Label files as annotators save them: finds them by name, reads any of the usual formats, and converts them to the image's grid and
+the data set's values.
 
-Read are NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, DICOM segmentations and structure sets, and whatever else the
-data set's own images are in. The file that an annotator saved is only read, never moved, changed or deleted.
+It reads NIfTI, NRRD, 3D Slicer's ``.seg.nrrd``, MetaImage, GIPL, DICOM segmentations and structure sets, and the format of the
+data set's own images. The annotator's file is only read, never moved, changed or deleted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class AnnotatedLabel:
 
     Attributes:
         voxels: (Z, Y, X) uint8 or uint16, in the order in which the image file stores its voxels.
-        notes: how it was understood, where that is not self-evident.
+        notes: how the file was read, if that is not obvious.
     """
 
     voxels: np.ndarray
@@ -46,18 +46,18 @@ class AnnotatedLabel:
 
 
 def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Label files below ``folder`` that are named after a case.
+    """Label files below ``folder`` that have the name of a case.
 
     Args:
-        folder: searched at any depth, also through links; hidden and temporary files are passed over.
+        folder: searched at any depth, including links; hidden and temporary files are skipped.
         cases: case identifiers.
         ending: the data set's own file ending.
 
     Returns:
-        case -> its files, sorted; and files in a label format that are named after no case. What looks like a channel of an image, or
-        like an uncertainty map, is passed over; but a channel's name is told of where nothing else is named after the case. In a
-        folder that has a case's name, ``CASE_READER.seg.nrrd``, ``CASE(1).seg.nrrd`` and ``CASE_0000_label.nrrd`` are its labels, as
-        modules of 3D Slicer save them.
+        case -> its files, sorted; and the files in a label format that have no case's name. Files that look like an image channel or an
+        uncertainty map are skipped, but a channel's file is reported if no other file has the case's name. In a
+        folder with a case's name, ``CASE_READER.seg.nrrd``, ``CASE(1).seg.nrrd`` and ``CASE_0000_label.nrrd`` are its labels, because
+        modules of 3D Slicer save them like this.
     """
     known = set(cases)
     found: dict[str, list[Path]] = {}
@@ -94,8 +94,8 @@ def read_label(
 ) -> AnnotatedLabel:
     """Read an annotator's file onto the grid of the case's image, with the values of the data set.
 
-    Segments of a 3D Slicer segmentation are taken by name, then by label value. Integers that are stored as floating-point numbers
-    are accepted; a box smaller or larger than the image, and other orders of the axes, are moved by whole voxels.
+    Segments of a 3D Slicer segmentation are matched by name, then by label value. Integers stored as floating-point numbers
+    are accepted. A box smaller or larger than the image, or axes in another order, are moved by whole voxels.
 
     Args:
         case: identifier, for messages.
@@ -121,9 +121,9 @@ def read_label(
         header = {key: content.GetMetaData(key) for key in content.GetMetaDataKeys()}
         parts = content.GetNumberOfComponentsPerPixel()
         segments = segments_of(header, parts)
-    except Exception as error:  # SimpleITK, nibabel and gzip raise quite different things for a damaged file
+    except Exception as error:  # SimpleITK, nibabel and gzip raise very different errors for a damaged file
         if file.name.endswith(ending) and not file.name.lower().endswith(".nrrd"):
-            # a file that ITK dislikes (a sheared NIfTI) may be good for the reader of the data set, which then checks its grid
+            # the data set's reader may accept a file that ITK rejects (a sheared NIfTI); the reader then checks its grid
             return _read_natively(case, file, image, dataset_json, reader)
         raise BadCase(f"{what} cannot be read ({last_line(error)}); save it again.") from error
     voxels = sitk.GetArrayFromImage(content)
@@ -134,7 +134,7 @@ def read_label(
         raise BadCase(f"{what} has {parts} values per voxel and names no segments; save it as a label map.")
     layers = whole_numbers(layers, what)
     grid = Geometry.of_itk(content)
-    if grid.dimension == 4 and content.GetSize()[3] == 1:  # NIfTI files of some programs
+    if grid.dimension == 4 and content.GetSize()[3] == 1:  # some programs write such NIfTI files
         grid = Geometry.of_itk(content[:, :, :, 0])
         layers = layers[:, 0]
     if grid.dimension == 2:
@@ -158,7 +158,7 @@ def _understood(
 
 
 def _geometry(case: str, image: Path) -> Geometry:
-    """Where an image lies, for files that lie nowhere else."""
+    """The geometry of an image, for label files that have none of their own."""
     if not carries_geometry(image.name):
         raise BadCase(
             f"Case {case}: the image {image} does not say where it lies, so that no DICOM file can lie on it."
@@ -172,7 +172,7 @@ def _geometry(case: str, image: Path) -> Geometry:
 def _placed(
     layers: np.ndarray, grid: Geometry, of: tuple[str, Path, type[BaseReaderWriter]], what: str
 ) -> tuple[np.ndarray, str]:
-    """On the grid of the image; where the image's format says nothing of space, voxel by voxel."""
+    """On the grid of the image; voxel by voxel if the image's format has no geometry."""
     case, image, reader = of
     try:
         if carries_geometry(image.name):
@@ -187,10 +187,10 @@ def _placed(
 
 
 def whole_numbers(voxels: np.ndarray, what: str) -> np.ndarray:
-    """Voxels of a label as uint16, floating-point ones with them where they are whole.
+    """Voxels of a label as uint16; floating-point numbers are accepted if they are whole.
 
     Raises:
-        BadCase: they are not, or are no values of labels; ``what`` is what the sentence calls the file.
+        BadCase: they are not whole, or are not label values; ``what`` is the file's name in the sentence.
     """
     if voxels.dtype.kind == "f":
         between = int(np.count_nonzero(voxels != np.rint(voxels)))
@@ -215,7 +215,7 @@ def _compact(label: np.ndarray, what: str) -> np.ndarray:
 def _read_natively(
     case: str, file: Path, image: Path, dataset_json: dict, reader: type[BaseReaderWriter]
 ) -> AnnotatedLabel:
-    """With the reader of the data set, which has to find it on the image's grid as it is."""
+    """With the reader of the data set; the file must already be on the image's grid."""
     check_label(case, file, [image], allowed_label_values(dataset_json), reader)
     with contextlib.redirect_stdout(io.StringIO()):
         label, properties = reader().read_seg(str(file))
@@ -224,5 +224,5 @@ def _read_natively(
 
 
 def last_line(error: Exception) -> str:
-    """What an image library complained of, short enough for a message."""
+    """The last line of an image library's error, short enough for a message."""
     return (str(error).strip() or type(error).__name__).splitlines()[-1][:160].strip()

@@ -20,13 +20,13 @@ from nnunet_active.util.errors import BadCase
 
 
 def companions_of(label: Path) -> list[Path]:
-    """Further files that belong to a label: nnU-Net keeps the spacing of a TIFF file in a JSON file beside it."""
+    """Further files of a label: nnU-Net keeps the spacing of a TIFF file in a JSON file beside it."""
     beside = label.with_suffix(".json")
     return [beside] if label.name.lower().endswith((".tif", ".tiff")) and beside.is_file() else []
 
 
 def copy_label(label: Path, target: Path) -> None:
-    """Copy a label file with what belongs to it, whichever name it had; the label itself last, in one step."""
+    """Copy a label file and its companions, whatever its name was; the label itself last, in one step."""
     for companion in companions_of(label):
         copy_file(companion, target.with_suffix(".json"))
     copy_file(label, target)
@@ -35,7 +35,7 @@ def copy_label(label: Path, target: Path) -> None:
 def write_label(
     case: str, voxels: np.ndarray, target: Path, image: Path, dataset_json: dict, reader: type[BaseReaderWriter]
 ) -> list[str]:
-    """Write a label with the geometry of its image, whole or not at all, once nnU-Net's own reader is content with it.
+    """Write a label with the geometry of its image, whole or not at all, after nnU-Net's own reader has accepted it.
 
     Args:
         case: identifier, for messages.
@@ -49,10 +49,10 @@ def write_label(
         Warnings of the check (no foreground).
 
     Raises:
-        BadCase: the file would be refused when it is preprocessed; nothing is written.
+        BadCase: preprocessing would refuse the file; nothing is written.
     """
     ending = dataset_json["file_ending"]
-    # in a folder of its own: image libraries go by the ending, and nnU-Net takes every file in labelsTr for a label
+    # in a folder of its own: image libraries need the right ending, and nnU-Net treats every file in labelsTr as a label
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / f"{case}{ending}"
         try:

@@ -1,7 +1,7 @@
-"""Label maps and uncertainty maps that lie exactly where the original image lies, in the image's own format.
+"""Label maps and uncertainty maps with exactly the original image's geometry, in the image's own format.
 
-NIfTI and NRRD: the header's own fields are copied (see ``nifti`` and ``nrrd``). MetaImage and GIPL: SimpleITK writes them, which for
-these formats gives back the same numbers. PNG, TIFF and BMP carry no geometry; the data set's own reader and writer handles them.
+NIfTI and NRRD: the header's own fields are copied (see ``nifti`` and ``nrrd``). MetaImage and GIPL: SimpleITK writes them, and
+gives back the same numbers for these formats. PNG, TIFF and BMP store no geometry; the data set's own reader and writer handles them.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from nnunet_active.data.nrrd import read_nrrd_geometry, write_nrrd
 
 
 def map_ending(ending: str) -> str:
-    """Ending of an uncertainty map for images with ``ending``: that format where it can hold the same geometry, else NIfTI."""
+    """Ending of an uncertainty map for images with ``ending``: the same format if it can hold the same geometry, else NIfTI."""
     return ending if ending.lower() in (".nrrd", ".mha") else ".nii.gz"
 
 
 def to_file_order(array: np.ndarray, properties: dict) -> np.ndarray:
-    """Voxels as the file stores them, from voxels as the data set's reader orders them; only reorienting readers differ.
+    """Voxels in file order, from voxels in the order of the data set's reader; they differ only for readers that reorient.
 
     Args:
         array: (Z, Y, X).
-        properties: what the reader noted about the image.
+        properties: the reader's properties of the image.
     """
     if "reoriented_affine" in properties.get("nibabel_stuff", {}):
         stored = io_orientation(properties["nibabel_stuff"]["original_affine"])
@@ -55,10 +55,10 @@ def write_label_like(
         target: ends with ``ending``.
         ending: the data set's file ending.
         reader: the data set's reader class, which writes formats without geometry.
-        properties: what the reader noted about the image.
+        properties: the reader's properties of the image.
 
     Raises:
-        ValueError, RuntimeError: the image cannot be read, or has another size.
+        ValueError, RuntimeError: the image cannot be read, or differs in size.
     """
     if carries_geometry(ending):
         write_map_like(to_file_order(array, properties), image, target, ending)
@@ -67,7 +67,7 @@ def write_label_like(
 
 
 def write_map_like(array: np.ndarray, image: Path, target: Path, ending: str, level: int = 6) -> None:
-    """Write voxels with the geometry of an image, in the format that the target's ending says.
+    """Write voxels with the geometry of an image, in the format of the target's ending.
 
     Args:
         array: (Z, Y, X) uint8, uint16 or float32, in the order in which the image stores them.
@@ -77,7 +77,7 @@ def write_map_like(array: np.ndarray, image: Path, target: Path, ending: str, le
         level: of the compression.
 
     Raises:
-        ValueError, RuntimeError: the image cannot be read, or has another size.
+        ValueError, RuntimeError: the image cannot be read, or differs in size.
     """
     kind = ending.lower()
     if kind in NIFTI:
@@ -100,7 +100,7 @@ def _itk_image(array: np.ndarray, image: Path) -> sitk.Image:
     reader.SetFileName(str(image))
     reader.ReadImageInformation()
     written = sitk.GetImageFromArray(array[0] if reader.GetDimension() == 2 else array)
-    # the header's own numbers: what is computed from a matrix differs in the last digit
+    # the header's own numbers: recomputing them from a matrix changes the last digit
     written.SetSpacing(reader.GetSpacing())
     written.SetOrigin(reader.GetOrigin())
     written.SetDirection(reader.GetDirection())

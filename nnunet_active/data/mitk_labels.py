@@ -1,6 +1,6 @@
-"""The labels that a NRRD file names for MITK: groups of labels, which may overlap, each group a layer of the voxels.
+"""The labels that a NRRD file declares for MITK: groups of labels, which may overlap, each group one layer of the voxels.
 
-The lines are those of MITK's own multi-label segmentations; a program that does not know them passes them over.
+The lines are those of MITK's own multi-label segmentations; other programs ignore them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 
 _MODALITY, _KIND = "modality", "org.mitk.multilabel.segmentation"
 _GROUPS = f"{_KIND}.labelgroups"
-_SIGNS = ("MITK_IO_", "org_mitk_")  # lines that MITK adds to all that it saves, and that we do not write
+_SIGNS = ("MITK_IO_", "org_mitk_")  # MITK adds such lines to every file it saves, and we do not write them
 
 
 def mitk_header(labels: Iterable[tuple[int, str, tuple[int, int, int]]]) -> dict[str, str]:
-    """The lines by which MITK shows one group of labels with names and colours, also those without a voxel.
+    """The lines that make MITK show one group of labels with names and colours, even those without a voxel.
 
     Args:
         labels: value, name, and (red, green, blue) from 0 to 255.
@@ -32,14 +32,14 @@ def mitk_header(labels: Iterable[tuple[int, str, tuple[int, int, int]]]) -> dict
     ]
     return {
         _MODALITY: _KIND,
-        f"{_KIND}.version": "1",  # the lowest, which every MITK with groups of labels reads
+        f"{_KIND}.version": "1",  # the lowest version, which every MITK with label groups reads
         _GROUPS: json.dumps([{"labels": entries}]),
         f"{_KIND}.unlabeledlabellock": "0",
     }
 
 
 def mitk_labels(header: Mapping[str, str]) -> list[tuple[str, int, int]]:
-    """Name, value and layer of every label that a NRRD header names for MITK; none if it names none.
+    """Name, value and layer of every label that a NRRD header declares for MITK; empty if it declares none.
 
     Raises:
         ValueError: the groups cannot be read.
@@ -57,5 +57,5 @@ def mitk_labels(header: Mapping[str, str]) -> list[tuple[str, int, int]]:
 
 
 def saved_by_mitk(header: Mapping[str, str]) -> bool:
-    """Whether MITK wrote a NRRD file, and not only somebody who writes for it: it leaves the segments of 3D Slicer as they were."""
+    """Whether MITK itself saved a NRRD file, not a program that writes for MITK. (MITK keeps 3D Slicer's segment lines unchanged.)"""
     return header.get(_MODALITY) == _KIND and any(key.startswith(_SIGNS) for key in header)

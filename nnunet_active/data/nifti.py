@@ -1,7 +1,7 @@
-"""NIfTI files whose header says of space exactly what another file's header says, bit for bit.
+"""NIfTI files whose header holds exactly another file's geometry, bit for bit.
 
-ITK and nibabel both compute a matrix from the header and, on writing, a header from the matrix; each way rounds. Here the fields of
-the original are copied as they are: size, spacing, handedness, units, both forms (``qform``, ``sform``) and their codes.
+ITK and nibabel both compute a matrix from the header and, on writing, a header from the matrix; each step rounds. Here the fields of
+the original are copied unchanged: size, spacing, handedness, units, both forms (``qform``, ``sform``) and their codes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _IMAGES = {nibabel.Nifti1Header: nibabel.Nifti1Image, nibabel.Nifti2Header: niba
 
 
 def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
-    """The header as it is, unchecked and uncorrected, in little-endian order; the content decides whether it is compressed.
+    """The header, unchecked and uncorrected, in little-endian order; the content decides whether the file is compressed.
 
     Raises:
         ValueError: the file is no NIfTI file.
@@ -48,7 +48,7 @@ def nifti_shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
 
 
 def write_nifti_like(array: np.ndarray, reference: Path, target: Path, level: int = 6) -> None:
-    """Write voxels with the geometry of ``reference``; nothing else of its header is taken over (no names, no descriptions).
+    """Write voxels with the geometry of ``reference``; nothing else of its header is copied (no names, no descriptions).
 
     Args:
         array: (Z, Y, X) in the order in which the file stores them.
@@ -57,19 +57,19 @@ def write_nifti_like(array: np.ndarray, reference: Path, target: Path, level: in
         level: of the compression.
 
     Raises:
-        ValueError: ``reference`` is no NIfTI file, or has another size.
+        ValueError: ``reference`` is no NIfTI file, or differs in size.
     """
     original = read_nifti_header(reference)
     shape = nifti_shape(original)
     if pad_shape(shape) != array.shape[::-1]:
         raise ValueError(f"its voxels {shape} (x, y, z) are not those of the prediction {array.shape[::-1]}")
-    voxels = array.reshape(shape[::-1]).transpose()  # (Z, Y, X) in C order is x fastest, as NIfTI has it
+    voxels = array.reshape(shape[::-1]).transpose()  # (Z, Y, X) in C order has x fastest, like NIfTI
     image = _IMAGES[type(original)](voxels, None, dtype=array.dtype)
-    for field in _GEOMETRY:  # after nibabel has made its header, which would mend what is odd in the original
+    for field in _GEOMETRY:  # after nibabel has made its header, because it would correct oddities of the original
         image.header[field] = original[field]
     with Path(target).open("wb") as file:
         if str(target).lower().endswith(".gz"):
-            # no name and no time in the file: the same voxels give the same bytes
+            # no name and no time in the file, so the same voxels give the same bytes
             with gzip.GzipFile(filename="", mode="wb", compresslevel=level, fileobj=file, mtime=0) as compressed:
                 image.to_stream(compressed)
         else:

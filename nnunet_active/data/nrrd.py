@@ -1,6 +1,6 @@
-"""NRRD files whose header says of space exactly what another NRRD file's header says, to the last digit of its text.
+"""NRRD files whose header holds exactly another NRRD file's geometry, to the last digit of its text.
 
-NRRD stores ``spacing * direction``; a program that reads it as spacing and direction and multiplies again does not get the same
+NRRD stores ``spacing * direction``; a program that splits it into spacing and direction and multiplies again gets slightly other
 numbers. So the lines of the original are copied. The format: https://teem.sourceforge.net/nrrd/format.html
 """
 
@@ -54,7 +54,7 @@ def nrrd_shape(geometry: Mapping[str, str]) -> tuple[int, ...]:
     """Voxels along x, y, z, from ``sizes``.
 
     Raises:
-        ValueError: there are none, or they are no numbers.
+        ValueError: there are none, or they are not numbers.
     """
     shape = tuple(int(n) for n in geometry.get("sizes", "").split())
     if not shape:
@@ -63,7 +63,7 @@ def nrrd_shape(geometry: Mapping[str, str]) -> tuple[int, ...]:
 
 
 def pad_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """As 3-D: a 2-D image is one slice, and further axes of one voxel are none."""
+    """The shape as 3-D: a 2-D image is one slice, and further axes of one voxel are dropped."""
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     return (*shape, *(1,) * (3 - len(shape)))
@@ -80,13 +80,13 @@ def write_nrrd(
 
     Args:
         array: (Z, Y, X), uint8, uint16 or float32, in the order in which the file stores them.
-        geometry: field -> text, as :func:`read_nrrd_geometry` returns it.
+        geometry: field -> text, from :func:`read_nrrd_geometry`.
         target: where to.
         metadata: key -> value lines, e.g. the segments of a 3D Slicer segmentation.
         level: of the compression.
 
     Raises:
-        ValueError: the size differs.
+        ValueError: the array differs in size.
     """
     shape = nrrd_shape(geometry)
     if pad_shape(shape) != array.shape[::-1]:

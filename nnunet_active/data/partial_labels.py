@@ -1,7 +1,7 @@
-"""Label maps of which only some slices are labelled; nnU-Net's ignore value stands everywhere else. Pure functions on arrays.
+"""Label maps with only some slices labelled; nnU-Net's ignore value is everywhere else. Pure functions on arrays.
 
-Arrays are (Z, Y, X) integers in the order of the file; an axis is one of theirs (0, 1, 2). A slice counts as labelled as soon as one of
-its voxels is: an annotator may ignore a part of a slice.
+Arrays are (Z, Y, X) integers in file order; an axis is an array axis (0, 1, 2). A slice counts as labelled as soon as one of
+its voxels is, because an annotator may ignore part of a slice.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class SliceCheck:
-    """What an annotator did with the slices that were asked for.
+    """What an annotator did with the requested slices.
 
     Attributes:
-        touched: asked for, and no longer what was handed over.
-        untouched: asked for, and exactly what was handed over.
-        absent: asked for, and the ignore value everywhere.
-        empty: asked for, and without foreground: background, if that is meant.
-        drawn: not asked for, not labelled before, and with foreground.
+        touched: requested, and changed since they were handed over.
+        untouched: requested, and exactly as they were handed over.
+        absent: requested, and the ignore value everywhere.
+        empty: requested, and without foreground: background, if that is meant.
+        drawn: not requested, not labelled before, and with foreground.
     """
 
     touched: tuple[int, ...]
@@ -31,20 +31,20 @@ class SliceCheck:
     drawn: tuple[int, ...]
 
     def to_take(self, accepted: bool) -> tuple[int, ...]:
-        """Those that count as labelled: with a touched one the untouched ones do, too, and where somebody accepted them."""
+        """The slices that count as labelled: all touched and untouched ones if any is touched or somebody accepted them, else none."""
         return (*self.touched, *self.untouched) if self.touched or accepted else ()
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A label with what has come in.
+    """A label with the returned slices merged in.
 
     Attributes:
-        label: ignore outside of labelled slices.
+        label: the ignore value outside of labelled slices.
         taken: slices that are labelled now and were not before.
         corrected: slices that were labelled before and differ now.
-        kept: slices that had foreground before and come back without; the earlier label stays.
-        outdated: slices that come back as they were handed over, or as before, and were corrected since; the correction stays.
+        kept: slices that had foreground before and came back without; the earlier label stays.
+        outdated: slices that came back as handed over, or as the time before, but were corrected since; the correction stays.
     """
 
     label: np.ndarray
@@ -55,7 +55,7 @@ class Merged:
 
 
 def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int) -> np.ndarray:
-    """A copy that holds the ignore value outside of some slices.
+    """A copy with the ignore value outside of some slices.
 
     >>> keep_slices(np.array([[[1, 0]], [[1, 1]]]), 0, [0], 2).tolist()
     [[[1, 0]], [[2, 2]]]
@@ -70,17 +70,17 @@ def keep_slices(label: np.ndarray, axis: int, slices: Iterable[int], ignore: int
 def forget_background(
     label: np.ndarray, axis: int, slices: Iterable[int], ignore: int, handed_over: np.ndarray | None = None
 ) -> np.ndarray:
-    """A copy in which other slices without foreground hold the ignore value: nobody was asked to look there.
+    """A copy with the ignore value in all other slices without foreground, because nobody was asked to look there.
 
-    Programs that do not know the ignore value write 0 for it. A slice in which something was drawn stays as it is; but where the
-    annotator began with the ignore value in a part of a slice, and the whole file has none, it comes back.
+    Programs that do not know the ignore value write 0 for it. A slice in which something was drawn stays unchanged. But if the
+    annotator began with the ignore value in part of a slice, and the whole file has none left, it is restored.
 
     Args:
         label: what came back.
-        axis: along which slices were asked for.
-        slices: in which background may be meant.
+        axis: the axis of the requested slices.
+        slices: slices in which background may be meant.
         ignore: the ignore value.
-        handed_over: what the annotator began with; None: not known.
+        handed_over: what the annotator began with; None if not known.
 
     >>> forget_background(np.array([[[1, 0]], [[0, 0]], [[0, 2]], [[0, 3]]]), 0, [0], 3).tolist()
     [[[1, 0]], [[3, 3]], [[0, 2]], [[3, 3]]]
@@ -92,7 +92,7 @@ def forget_background(
     found[(slice(None),) * axis + (others,)] = ignore
     if handed_over is not None and not is_partial(label, ignore):
         lost = (handed_over == ignore) & (label == 0)
-        # whoever drew in a slice that was not labelled at all saw the whole of it
+        # an annotator who drew in a slice that was not labelled at all saw the whole slice
         drawn = set(_slices_with(label != 0, axis)) - set(labelled_slices(handed_over, axis, ignore))
         lost[(slice(None),) * axis + (sorted(drawn),)] = False
         found[lost] = ignore
@@ -107,7 +107,7 @@ def labelled_slices(label: np.ndarray, axis: int, ignore: int | None) -> list[in
 
 
 def is_part_of(label: np.ndarray, other: np.ndarray, ignore: int) -> bool:
-    """Whether another label says all that one says.
+    """Whether ``other`` agrees with ``label`` everywhere that ``label`` is labelled.
 
     >>> is_part_of(np.array([1, 2]), np.array([1, 0]), 2), is_part_of(np.array([1, 0]), np.array([1, 2]), 2)
     (True, False)
@@ -128,15 +128,15 @@ def check_slices(
     ignore: int,
     before: np.ndarray | None = None,
 ) -> SliceCheck:
-    """Which slices an annotator worked on.
+    """Sort the requested slices by what the annotator did with them.
 
     Args:
         returned: the annotator's label.
-        handed_over: what the annotator began with; None: not known, and every slice counts as touched.
-        axis: along which slices were asked for.
-        asked: slices that were asked for.
+        handed_over: what the annotator began with; if None (not known), every slice counts as touched.
+        axis: the axis of the requested slices.
+        asked: the requested slices.
         ignore: the ignore value.
-        before: what was labelled before; None: nothing.
+        before: the label before; None if there was none.
     """
     asked = sorted(set(asked))
     drawn = set(_slices_with((returned != 0) & (returned != ignore), axis)) - set(asked)
@@ -164,20 +164,20 @@ def merge_slices(
     handed_over: np.ndarray | None = None,
     repeated: Iterable[int] = (),
 ) -> Merged:
-    """Put slices that came back into what was labelled before. No voxel that was labelled becomes the ignore value.
+    """Merge returned slices into the label so far. No labelled voxel becomes the ignore value.
 
-    A slice that was labelled before is taken over where it differs, as a correction, unless it was not asked for now and comes back
-    without foreground although it had some: a program that lost it and a person who emptied it cannot be told apart. One that is as it
-    was handed over, or as it came back before, is nobody's word: the label may have been corrected since.
+    A slice that was labelled before and differs now is a correction, with two exceptions outside of ``take``. Either it comes back
+    without foreground although it had some: a program that lost the foreground and a person who erased it look the same. Or it is
+    as handed over, or as the same file had it before: nobody changed it, but the label may have been corrected since.
 
     Args:
-        before: the label so far; None: nothing is labelled.
-        returned: the annotator's label, anything outside of the slices that count.
-        axis: along which slices were asked for.
-        take: slices to take: those asked for, and whatever else is welcome.
+        before: the label so far; None if nothing is labelled.
+        returned: the annotator's label; may hold anything outside of the slices that count.
+        axis: the axis of the requested slices.
+        take: slices to take: the requested ones, and any others that are welcome.
         ignore: the ignore value.
-        handed_over: what the annotator began with; None: not known, and all that differs from the label so far counts.
-        repeated: slices that the same file said before.
+        handed_over: what the annotator began with; if None (not known), every difference from the label so far counts.
+        repeated: slices that the same file already had like this.
 
     Raises:
         ValueError: the shapes differ.
@@ -194,7 +194,7 @@ def merge_slices(
         old, new = merged[where], returned[where]
         said = new != ignore
         if index in earlier and index not in take:
-            if not said.any():  # not handed back
+            if not said.any():  # not returned
                 continue
             if index in repeated or (handed_over is not None and np.array_equal(new, handed_over[where])):
                 if not np.array_equal(np.where(said, new, old), old):

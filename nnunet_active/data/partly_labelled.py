@@ -1,4 +1,4 @@
-"""Preprocessed cases of which nobody has labelled a part: their label holds nnU-Net's ignore value there."""
+"""Preprocessed cases that are labelled only in part: elsewhere their label holds nnU-Net's ignore value."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class PartlyLabelled:
     cases: tuple[str, ...]
 
     def label(self, case: str) -> np.ndarray:
-        """What people drew, (1, Z, Y, X); the ignore value elsewhere, -1 where nnU-Net's crop found no body."""
+        """What people drew, (1, Z, Y, X); the ignore value elsewhere, -1 outside of nnU-Net's nonzero mask."""
         return read_label_map(self.folder, case)
 
 
 def find_partly_labelled(folder: Path, cases: Sequence[str], ignore: int | None) -> PartlyLabelled:
-    """Those of the cases whose label has the ignore value anywhere; each label is read.
+    """The cases whose label has the ignore value anywhere; each label is read.
 
     Args:
         folder: of preprocessed cases.
         cases: labelled ones.
-        ignore: the ignore value; None: there is none, and no case is labelled in part.
+        ignore: the ignore value; None if there is none, and then no case is labelled in part.
     """
     if ignore is None:
         return PartlyLabelled(Path(folder), ())
@@ -55,7 +55,7 @@ def read_label_map(folder: Path, case: str) -> np.ndarray:
 
 
 def fill_ignored(drawn: np.ndarray, predicted: np.ndarray, ignore: int) -> np.ndarray:
-    """A label map with the prediction wherever nobody looked; every drawn voxel stays as it is.
+    """A label map with the prediction in every unlabelled voxel; drawn voxels stay unchanged.
 
     Raises:
         ValueError: the shapes differ.

@@ -1,5 +1,5 @@
-"""Which cases belong together: scans of one patient look alike, so that one of them in training and another in validation would flatter
-every network, and labels of two of them teach little more than one label."""
+"""Which cases share a patient. Scans of one patient look alike: with one in training and another in validation, every network would
+look better than it is, and labels of two of them teach little more than one label."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Patients:
     """The patient of every case.
 
     Attributes:
-        pattern: regular expression; the patient is its first group in the case identifier, or all that it matches.
+        pattern: regular expression; the patient is its first group in the case identifier, or the whole match.
         table: the patient by case.
 
-    A case that the pattern does not match, or that is not in the table, is a patient of its own.
+    A case that the pattern does not match, or that the table lacks, is a patient of its own.
 
     >>> Patients(r"^(patient\\d+)_").of("patient008_frame13")
     'patient008'
@@ -39,11 +39,11 @@ class Patients:
 
     @classmethod
     def given(cls, text: str) -> Patients:
-        """What a person named: a regular expression, or a file with a case and its patient in each row (CSV), or with both as a
+        """Read what a person gave: a regular expression, or a file with a case and its patient in each row (CSV), or with both as a
         JSON object.
 
         Raises:
-            CampaignError: neither, or a case with two patients.
+            CampaignError: it is neither, or a case has two patients.
         """
         file = Path(text)
         try:
@@ -64,10 +64,10 @@ class Patients:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Patients:
-        """Read back what :meth:`to_json` wrote; empty: every case is a patient of its own.
+        """Read back what :meth:`to_json` wrote; if empty, every case is a patient of its own.
 
         Raises:
-            CampaignError: something else.
+            CampaignError: the content is anything else.
         """
         pattern, table = content.get("pattern", ""), content.get("table", {})
         texts = isinstance(pattern, str) and isinstance(table, Mapping)
@@ -76,7 +76,7 @@ class Patients:
         return cls.given(pattern) if pattern else cls(table=dict(table))
 
     def to_json(self) -> dict[str, Any]:
-        """As written into ``campaign.json``: the table itself, since the file may change."""
+        """The content for ``campaign.json``: the table itself, because the file may change."""
         return {"pattern": self.pattern} if self.pattern else {"table": dict(self.table)} if self.table else {}
 
     def of(self, case: str) -> str:
@@ -86,17 +86,17 @@ class Patients:
         return self.table.get(self._key(case), case)
 
     def check(self, cases: Collection[str]) -> tuple[str, ...]:
-        """Whether the table or the pattern speaks of the cases that are there: otherwise scans of one patient would be torn apart
-        without a word.
+        """Check that the table or the pattern covers the cases of the data set; otherwise scans of one patient would silently be
+        split.
 
         Args:
             cases: all cases of the data set.
 
         Returns:
-            Warnings: the cases whose patient is not named.
+            Warnings about cases whose patient is not named.
 
         Raises:
-            CampaignError: no case is named, or a spreadsheet program took the zeros off the names.
+            CampaignError: no case is named, or a spreadsheet program stripped zeros from the names.
         """
         if not (self.pattern or self.table) or not cases:
             return ()
@@ -117,7 +117,7 @@ class Patients:
         return ()
 
     def about_unnamed(self, cases: Iterable[str]) -> str:
-        """A warning that names the cases of which nothing is said, as of those that came after the campaign began; empty: none."""
+        """A warning about cases whose patient is not named, e.g. those added after the campaign began; empty if there are none."""
         unnamed = [case for case in sorted(cases) if not self._names(case)] if self.pattern or self.table else []
         if not unnamed:
             return ""
@@ -166,7 +166,7 @@ def _read_table(file: Path) -> dict[str, str]:
 def _read_rows(text: str) -> list[tuple[str, str]]:
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
-    # a spreadsheet program with a decimal comma saves semicolons
+    # spreadsheet programs with a decimal comma save semicolons
     between = next((one for one in (",", ";", "\t") if one in first), ",")
     rows = []
     for number, row in enumerate(csv.reader(lines, delimiter=between), 1):
@@ -179,7 +179,7 @@ def _read_rows(text: str) -> list[tuple[str, str]]:
 
 
 def _case_named(text: str) -> str:
-    """The case that a person means who wrote the name of its file; accents are composed, as in :mod:`file_endings`."""
+    """The case meant by a person who wrote its file name; accents are composed, as in :mod:`file_endings`."""
     name = unicodedata.normalize("NFC", text)
     ending = next((one for one in sorted(IMAGE_ENDINGS, key=len, reverse=True) if name.lower().endswith(one)), "")
     return name[: len(name) - len(ending)]

@@ -15,7 +15,7 @@ def read_plans(dataset: str, plans: str) -> dict:
     """Content of ``nnUNet_preprocessed/<dataset>/<plans>.json``.
 
     Raises:
-        MissingInput: it is not there (says which command makes it), or it calls itself by another name than its file.
+        MissingInput: it does not exist (the message says which command makes it), or its ``plans_name`` is not its file name.
     """
     file = preprocessed_folder(dataset) / f"{plans}.json"
     if not file.is_file():
@@ -25,7 +25,7 @@ def read_plans(dataset: str, plans: str) -> dict:
         )
     content = read_plans_file(file)
     inside = content.get("plans_name", plans)
-    if inside != plans:  # nnU-Net finds the plans by the one and names the results folder by the other
+    if inside != plans:  # nnU-Net finds the plans by the file name but names the results folder by plans_name
         raise MissingInput(
             f'{file} calls itself {inside} inside ("plans_name"), and nnU-Net would write its results under that name; set '
             f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
@@ -35,7 +35,7 @@ def read_plans(dataset: str, plans: str) -> dict:
 
 @dataclass
 class _Configuration:
-    """What every configuration has, after it has inherited."""
+    """The fields that every configuration has, after inheritance."""
 
     data_identifier: str
     preprocessor_name: str
@@ -59,7 +59,7 @@ def read_plans_file(file: Path) -> dict:
     """Content of a plans file, checked as far as this package relies on it.
 
     Raises:
-        MissingInput: it is damaged; says what was found.
+        MissingInput: it is damaged; the message says what was found.
     """
     what, advice = "a plans file of nnU-Net's", "make it again with nnunet_active plan, or restore it from a backup"
     content = read_checked_json(file, _Plans, what, advice, MissingInput)
@@ -72,7 +72,7 @@ def read_plans_file(file: Path) -> dict:
         if not reason and not configuration.keys() & {
             "architecture",
             "UNet_class_name",
-        }:  # the second is of older plans
+        }:  # the second is from older plans
             reason = "architecture: field required"
         if reason:
             raise MissingInput(f"{file} is not {what} (configurations.{name}.{reason}); {advice}.")
@@ -80,14 +80,14 @@ def read_plans_file(file: Path) -> dict:
 
 
 def configuration_of(plans: dict, name: str) -> dict[str, Any]:
-    """A configuration of the plans with all that it inherits, as nnU-Net reads it; a copy on its first level.
+    """A configuration of the plans with everything it inherits, as nnU-Net reads it; a shallow copy.
 
     Args:
         plans: content of a plans file.
         name: of a configuration, e.g. ``3d_fullres``.
 
     Raises:
-        MissingInput: there is none of that name, or of a name that it inherits from; or it inherits from itself.
+        MissingInput: it does not exist, or a configuration it inherits from does not; or it inherits from itself.
     """
     available, line, wanted = plans["configurations"], [], name
     while True:

@@ -1,7 +1,7 @@
 """Preprocess what is missing or outdated: labelled cases for stock nnU-Net, unlabelled ones for the pool.
 
-Stock preprocessing deletes the whole folder first and needs a label for every image. Here every case is handled on its
-own: what is up to date stays (whoever made it), a bad case is named and the others go on.
+Stock preprocessing first deletes the whole folder and needs a label for every image. Here every case is handled on its
+own: up-to-date cases stay, whoever made them; a bad case is named and the others go on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from nnunet_active.util.errors import ActiveError, BadCase
 from nnunet_active.util.lock import wait_for
 from nnunet_active.util.progress import bar_is_shown
 
-_FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than so many cases
+_FEW_CASES = 2  # starting a process and importing nnU-Net takes longer than this many cases
 
 
 @dataclass
@@ -41,7 +41,7 @@ class PreprocessingReport:
     Attributes:
         done: cases preprocessed now.
         skipped: cases that were up to date.
-        problems: case -> sentence: set aside, or (a label that was refused) kept as an unlabelled case.
+        problems: case -> sentence: set aside, or (if the label was refused) kept as an unlabelled case.
         warnings: case -> sentence: used, but worth a look.
     """
 
@@ -70,23 +70,23 @@ def preprocess_dataset(
 ) -> PreprocessingReport:
     """Bring the store up to date with the raw data set.
 
-    A case with a label goes into the stock folder, one without into the pool folder, with the arrays that stock
-    preprocessing makes. A case whose label has arrived moves from the pool to the stock folder. A stored copy is made
-    anew if its image or label file changed, or the part of the plans that it depends on; copies made by stock
-    nnU-Net, which leave no record, if they are older than these files. Labels are also copied to
-    ``gt_segmentations``, as stock preprocessing does. Nothing else is ever deleted: a case whose label the user took
-    back is reported and left.
+    A case with a label goes into the stock folder, one without into the pool folder, with the same arrays as from stock
+    preprocessing. When its label has arrived, a case moves from the pool to the stock folder. A stored copy is made
+    anew if its image or label file changed, or the part of the plans that it depends on; a copy by stock nnU-Net, which
+    leaves no record, if it is older than these files. Labels are also copied to ``gt_segmentations``, as in stock
+    preprocessing. Nothing else is ever deleted: if the user withdrew the label of a case, the case is reported and
+    stays.
 
     Args:
         raw: the data set with its pool folders.
-        store: where the cases go; knows the plans and the configuration.
+        store: where the cases go; it knows the plans and the configuration.
         dataset_json: for the labels; nnU-Net uses the one beside the plans.
         processes: how many cases at once; 1 works in this process.
         progress: whether to show a bar.
 
     Returns:
-        The report; ``raw.problems`` and ``raw.warnings`` are included. Another process at work on the same data set is
-        waited for.
+        The report, including ``raw.problems`` and ``raw.warnings``. If another process works on the same data set, this
+        call waits for it.
     """
     store.check_channels(raw.channel_names)
     allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
@@ -94,7 +94,7 @@ def preprocess_dataset(
     if changed := changed_labels(raw.dataset_json, dataset_json):
         report.warnings["dataset.json"] = " ".join([*filter(None, [report.warnings.get("dataset.json")]), changed])
     with _only_one_writer(store):
-        sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # of runs that were killed
+        sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # left over from killed runs
         todo = [
             _Task(case, store, dataset_json)
             for case in raw.cases.values()
@@ -116,7 +116,7 @@ def preprocess_dataset(
 def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list[str]:
     """Check and store one case, e.g. one whose label has just arrived; returns warnings.
 
-    With a label the case ends in the stock folder (and leaves the pool), without one in the pool folder. Nothing is
+    With a label the case goes to the stock folder (and leaves the pool), without one to the pool folder. Nothing is
     done if that copy is up to date.
 
     Raises:
@@ -125,7 +125,7 @@ def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list
     with _only_one_writer(store):
         if _is_settled(case, store, dataset_json, PreprocessingReport()):
             return []
-        # a pool copy that is current says that the image was checked as it is now
+        # if the pool copy is current, the image has been checked in its present state
         known = case.label is not None and is_current(case, False, store, dataset_json)
         geometry, warnings = (None, []) if known else _checked_image(case, store)
         ready = None
@@ -139,10 +139,10 @@ def preprocess_case(case: RawCase, store: CaseStore, dataset_json: dict) -> list
 def run_all(
     function: Callable[[_Task], _Outcome], tasks: dict[str, _Task], processes: int, progress: bool
 ) -> Iterator[tuple[str, _Outcome]]:
-    """Apply ``function`` to every task, in processes of their own if that pays; yields (case, outcome) as they come.
+    """Apply ``function`` to every task, in separate processes if that pays; yields (case, outcome) as they finish.
 
-    A process that dies (out of memory, a crash in a library) takes the others of its pool with it; what was not
-    finished is then done by a single one, so that the case that kills its process is known and the others go on.
+    If a process dies (out of memory, a crash in a library), the others of its pool die with it. A single process then
+    does the unfinished tasks, so that we learn which case kills its process and the others go on.
     """
     with tqdm(total=len(tasks), desc="Preprocessing cases", disable=not bar_is_shown(progress and bool(tasks))) as bar:
         if processes <= 1 or len(tasks) <= _FEW_CASES:
@@ -158,7 +158,7 @@ def run_all(
                 yield identifier, outcome
                 bar.update()
             if unfinished and workers == 1:
-                identifier = next(iter(unfinished))  # a single process works in order: the first is what killed it
+                identifier = next(iter(unfinished))  # a single process works in order, so the first case killed it
                 del unfinished[identifier]
                 died = f"Case {identifier}: the process that worked on it died, perhaps for lack of memory."
                 yield identifier, _Outcome(problem=died)
@@ -171,7 +171,7 @@ def _run_in_pool(
 ) -> Iterator[tuple[str, _Outcome]]:
     # spawn, as in nnU-Net: forking a process that has used torch can hang
     context = multiprocessing.get_context("spawn")
-    tasks = dict(tasks)  # the caller takes out what is done
+    tasks = dict(tasks)  # the caller removes finished tasks
     pool = ProcessPoolExecutor(min(processes, len(tasks)), context, _end_with_the_parent)
     futures: dict[Future, str] = {}
     try:
@@ -187,11 +187,11 @@ def _run_in_pool(
     except BrokenProcessPool:  # while tasks were still being handed over
         return
     finally:
-        pool.shutdown(cancel_futures=True)  # what is being written is finished, what has not begun is not
+        pool.shutdown(cancel_futures=True)  # cases being written are finished, those not begun are dropped
 
 
 def _end_with_the_parent() -> None:
-    """Processes of a pool outlive a command that is killed, idle and for ever; these do not."""
+    """End a pool's processes with their parent: after a kill of the command they would otherwise idle for ever."""
 
     def wait() -> None:
         multiprocessing.parent_process().join()
@@ -202,8 +202,8 @@ def _end_with_the_parent() -> None:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started here ignore Ctrl-C: they finish the case they are at, and only the command itself speaks."""
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    """Processes started here ignore Ctrl-C: they finish their present case, and only the command itself reports."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -214,7 +214,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: PreprocessingReport) -> bool:
-    """Whether nothing is left to be computed for a case; finishes what a killed run left undone."""
+    """Whether a case needs no more computing; completes what a killed run left undone."""
     in_stock_folder = is_whole(store.folder, case.identifier, with_label=True)
     if case.label is None and in_stock_folder:
         report.warnings[case.identifier] = (
@@ -233,7 +233,7 @@ def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: Pre
 
 
 def _is_settled_or_named(case: RawCase, store: CaseStore, dataset_json: dict, report: PreprocessingReport) -> bool:
-    """The same for one of many cases: a label that is refused now, though its case was preprocessed, is named, and the others go on."""
+    """The same for one of many: if a label is refused now although its case was preprocessed, name it and let the others go on."""
     try:
         return _is_settled(case, store, dataset_json, report)
     except Exception as error:
@@ -242,7 +242,7 @@ def _is_settled_or_named(case: RawCase, store: CaseStore, dataset_json: dict, re
 
 
 def _preprocess(task: _Task) -> _Outcome:
-    """One case from check to store. Never raises: the sentence about a bad case is part of the outcome."""
+    """Take one case from check to store. Never raises: the outcome holds the sentence about a bad case."""
     case, store, dataset_json = task.case, task.store, task.dataset_json
     try:
         geometry, warnings = _checked_image(case, store)
@@ -254,13 +254,13 @@ def _preprocess(task: _Task) -> _Outcome:
             except BadCase as error:
                 if is_whole(store.folder, case.identifier, with_label=True):
                     return _Outcome(problem=f"{error} Its earlier preprocessed copy stays in use.")
-                # the image is good: the case stays in the pool until somebody mends the label
+                # the image is good, so the case stays in the pool until somebody corrects the label
                 problem = f"{error} Until then the case counts as unlabelled."
                 if is_current(case, False, store, dataset_json):
                     return _Outcome(problem=problem)
         _write(case, ready, store, dataset_json)
         return _Outcome(written=True, problem=problem, warnings=tuple(warnings))
-    except Exception as error:  # whatever it is, the other cases go on
+    except Exception as error:  # whatever happens, the other cases go on
         return _Outcome(problem=_sentence(case, error))
 
 
@@ -280,9 +280,9 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
 
 
 def _write(case: RawCase, ready: ReadyLabel | None, store: CaseStore, dataset_json: dict) -> None:
-    """With a label into the stock folder, without one (``ready`` is None) into the pool."""
+    """Write into the stock folder with a label, into the pool without one (``ready`` is None)."""
     label = None
-    if ready is not None:  # before the case appears: whoever sees the case can also validate on it
+    if ready is not None:  # before the case appears, because whoever sees it may validate on it
         label = write_ground_truth(case, ready, store, dataset_json)
     write_case(case, ready is not None, store, dataset_json, label)
 

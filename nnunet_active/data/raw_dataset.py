@@ -1,6 +1,6 @@
 """The scans as the user keeps them: ``nnUNet_raw/DatasetXXX``, and further folders of unlabelled images.
 
-Nothing is written here and no image is opened; that a file can be read at all is found out in ``image_checks``.
+Nothing is written here and no image is opened; ``image_checks`` finds out whether a file can be read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase, BadCaseIdentifier, MissingInput
 from nnunet_active.util.state_file import read_state
 
-# A word character first (no leading dot or dash), then also spaces and . + = - ; never a separator or a control character.
+# A word character first (no leading dot or dash), then also spaces and . + = -, but no separator or control character.
 _IDENTIFIER = re.compile(r"\w[\w .+=-]*")
 _LONGEST_IDENTIFIER = 200  # file systems stop at 255 bytes, and nnU-Net adds endings
 _IMAGE_STEM = re.compile(r"(?P<case>.*)_(?P<channel>\d{4})", re.DOTALL)
@@ -29,8 +29,8 @@ def check_case_identifier(identifier: str) -> str:
     """Return a case identifier that is safe as a file name in nnU-Net's folders, or refuse it.
 
     Allowed are letters, digits and ``_`` at the start, then also ``-``, ``.``, ``+``, ``=`` and spaces in between.
-    ``_seg`` at the end is refused because nnU-Net stores the label of case ``a`` as ``a_seg.b2nd``, the name that the
-    image of a case ``a_seg`` would get.
+    ``_seg`` at the end is refused because nnU-Net stores the label of case ``a`` as ``a_seg.b2nd``, which would also be
+    the image of a case ``a_seg``.
 
     Raises:
         BadCaseIdentifier: anything else, e.g. ``../x``, ``a/b``, ``.hidden``, control characters, an empty name.
@@ -62,7 +62,7 @@ def check_case_identifier(identifier: str) -> str:
 
 @dataclass(frozen=True)
 class RawCase:
-    """One case: its image files in the order of the channels, and its label file if there is one."""
+    """One case: its image files in the order of the channels, and its label file if it has one."""
 
     identifier: str
     images: tuple[Path, ...]
@@ -70,7 +70,7 @@ class RawCase:
 
     @property
     def spacing_file(self) -> Path | None:
-        """``CASE.json``, where nnU-Net's reader of 3-D TIFF files looks for the spacing of ``CASE_0000.tif``; None: there is none."""
+        """``CASE.json``, from which nnU-Net's reader of 3-D TIFF files takes the spacing of ``CASE_0000.tif``; None if missing."""
         first = self.images[0]
         if first.suffix.lower() not in (".tif", ".tiff"):
             return None
@@ -83,18 +83,18 @@ class RawDataset:
 
     Images are ``imagesTr/CASE_0000<ending>``, ``CASE_0001<ending>`` ..., labels ``labelsTr/CASE<ending>``. Cases that
     ``dataset.json`` lists under ``"dataset"`` are taken from there (environment variables expanded, relative paths
-    taken from the data set's folder, as in nnU-Net), but a label in ``labelsTr`` in the data set's own format counts before one that is
-    listed in another, since that is where corrections of it are put; further images in ``imagesTr`` are cases as well. Pool folders
-    hold images named as in ``imagesTr``; a label that arrives later belongs into ``labelsTr`` for them too.
+    taken from the data set's folder, as in nnU-Net); further images in ``imagesTr`` are cases as well. A label in ``labelsTr`` in the
+    data set's own format takes precedence over a listed label in another format, because corrections go there. Pool folders
+    hold images named as in ``imagesTr``; labels that arrive later belong into ``labelsTr`` for them too.
 
     Attributes:
         name: the folder's name, e.g. ``Dataset204_GliomaTarget``.
         cases: case identifier -> RawCase, sorted by identifier.
-        problems: identifier (or file name) -> sentence, for what had to be set aside; never in ``cases``.
-        warnings: identifier or folder -> sentence, for what was read in spite of something odd.
+        problems: identifier (or file name) -> sentence, for cases that were set aside; they are not in ``cases``.
+        warnings: identifier or folder -> sentence, for oddities that did not prevent reading.
 
     Raises:
-        MissingInput: no folder, no ``dataset.json`` or not a usable one, no ``imagesTr``, no such pool folder.
+        MissingInput: no folder, no usable ``dataset.json``, no ``imagesTr``, no such pool folder.
         BadCase: a case identifier is used in two folders.
     """
 
@@ -108,7 +108,7 @@ class RawDataset:
         self.problems: dict[str, str] = {}
         self.warnings: dict[str, str] = {"dataset.json": " ".join(notes)} if notes else {}
         self._found: dict[str, RawCase] = {}
-        self._origin: dict[str, Path] = {}  # where each case was seen first, set aside or not
+        self._origin: dict[str, Path] = {}  # where each case was first seen, even if it was set aside
         self._labels = LabelFolder(self.folder / "labelsTr", self.file_ending)
         self._read_listing()
         self._read_images_folder()
@@ -128,7 +128,7 @@ class RawDataset:
         return [identifier for identifier, case in self.cases.items() if case.label is None]
 
     def _check_label_names(self) -> None:
-        """Labels without an image, and odd names; what the folder has to say of the others is passed on."""
+        """Report labels without an image and unsafe names; pass on the label folder's other warnings."""
         for identifier, sentence in self._labels.finish().items():
             known = identifier in self._origin or identifier in self.problems
             if not known and self._is_safe(identifier, self.folder / "labelsTr"):
@@ -144,7 +144,7 @@ class RawDataset:
         return True
 
     def _read_listing(self) -> None:
-        """Cases that ``dataset.json`` lists itself; identifiers there are free text, so they are checked first."""
+        """Read the cases that ``dataset.json`` lists; their identifiers are free text, so they are checked first."""
         listing = self.dataset_json.get("dataset", {})
         if not isinstance(listing, Mapping):
             raise MissingInput(f'"dataset" in {self.folder / "dataset.json"} must map case identifiers to files.')
@@ -191,7 +191,7 @@ class RawDataset:
                 self._add_case(identifier, images, self._labels.label_of(identifier), folder)
 
     def _check_endings(self, folder: Path) -> None:
-        """Images, but none that ends as ``dataset.json`` says: that is a mistake there."""
+        """Report images of which none has the ending in ``dataset.json``: the mistake is there."""
         others = other_images(os.listdir(folder), self.file_ending)
         if others and not self._found:
             raise MissingInput(
@@ -239,7 +239,7 @@ class RawDataset:
         self._origin[identifier] = where
         expected = len(self.channel_names)
         if list(images) == [0] and self.file_ending.lower() in PICTURE_ENDINGS:
-            expected = 1  # all channels in one file, which the check of the image counts
+            expected = 1  # one file holds all channels, and the check of the image counts them
         absent = [c for c in range(expected) if c not in images or not images[c].is_file()]
         surplus = sorted(set(images) - set(range(expected)))
         if special := [file for file in images.values() if is_special(file)]:
@@ -263,7 +263,7 @@ class RawDataset:
 
 
 def _file_names(folder: Path, ending: str) -> list[str]:
-    """Names with that ending, sorted; an absent folder has none. Links count, so that broken ones are noticed."""
+    """Names with that ending, sorted; a missing folder has none. Links count, so that broken ones are noticed."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -275,7 +275,7 @@ def _pool_file(preprocessed_dataset_folder: Path) -> Path:
 
 
 def read_pool_folders(preprocessed_dataset_folder: Path) -> list[Path]:
-    """Extra pool folders that were named for this data set before; none if the file is not there."""
+    """Extra pool folders named for this data set before; none if the file does not exist."""
     file = _pool_file(preprocessed_dataset_folder)
     if not file.is_file():
         return []
@@ -288,7 +288,7 @@ def remember_pool_folder(preprocessed_dataset_folder: Path, folder: Path) -> lis
     """Add a pool folder to ``active/pool_folders.json`` (absolute, once) and return all of them.
 
     Raises:
-        MissingInput: the folder is not there.
+        MissingInput: the folder does not exist.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Labels that were in use and are about to be replaced are kept, whoever replaces them: each campaign of the data set has a copy."""
+"""Keeps every label in use that is about to be replaced: each campaign of the data set gets a copy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPLACED_LABELS = "replaced_labels"  # in a campaign's folder
 
 
 def keep_copy(file: Path, folder: Path, case: str, ending: str) -> Path:
-    """Keep a file that is about to be replaced, once, under a name that tells when it was made and what is in it."""
+    """Keep a file that is about to be replaced, once; the copy's name holds its time and a digest of its content."""
     digest = blake2b(file.read_bytes(), digest_size=4).hexdigest()
     made = datetime.fromtimestamp(file.stat().st_mtime)
     for earlier in folder.glob(f"*__{digest}{ending}"):
@@ -25,11 +25,11 @@ def keep_copy(file: Path, folder: Path, case: str, ending: str) -> Path:
 
 
 def keep_for_campaigns(file: Path, dataset_folder: Path, case: str, ending: str) -> None:
-    """Keep a label that was in use, in ``replaced_labels`` of every campaign of its data set.
+    """Keep a label in use in ``replaced_labels`` of every campaign of its data set.
 
     Args:
         file: the copy in ``gt_segmentations``.
-        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; nothing is kept where it has no campaign.
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; without a campaign nothing is kept.
         case: identifier.
         ending: of the file.
     """

@@ -1,8 +1,8 @@
-"""Preprocessed cases of which only some slices are known, beside a campaign that withholds the rest (the retrospective oracle).
+"""Preprocessed cases with only some slices known, beside a campaign that withholds the rest (the retrospective oracle).
 
-A label is cut down to its known slices where its reader has just read it, before nnU-Net transposes, crops or resamples anything: what
-lies outside of them can change nothing. Images are links to the stored ones. A case appears in one step, its image last, and is made
-again only when something else is known of it, or its files or the plans changed.
+A label is cut down to its known slices as soon as it is read, before nnU-Net transposes, crops or resamples anything, so what
+lies outside of them cannot influence anything. Images are links to the stored ones. A case appears in one step, its image last. It is
+made again only if other slices are known, or if its files or the plans changed.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def reveal(
     dataset_json: dict,
     folder: Path,
 ) -> None:
-    """Store a case of which some slices are known.
+    """Store a case with only some slices known.
 
     Args:
         case: with its whole label.
         axis: ``x``, ``y`` or ``z`` of the stored image.
-        slices: known slices, from 0; None: all of them.
+        slices: known slices, from 0; None for all.
         store: where its image is.
         dataset_json: declares the ignore label.
-        folder: where to; made if it is not there.
+        folder: where to; made if it does not exist.
 
     Raises:
         BadCase: nothing of the known slices is left after nnU-Net's cropping, or its label cannot be cut down.
@@ -85,36 +85,36 @@ def _keeping(axis: str, slices: Sequence[int], dataset_json: dict) -> LabelChang
 
 
 def cut_to_slices(seg: np.ndarray, properties: dict, axis: str, slices: Sequence[int], ignore: int) -> np.ndarray:
-    """A label with the ignore value outside of some slices.
+    """Set the ignore value outside of some slices of a label.
 
     Args:
-        seg: (1, Z, Y, X), as its reader orders it.
-        properties: what the reader noted.
+        seg: (1, Z, Y, X), in its reader's order.
+        properties: the reader's properties.
         axis: ``x``, ``y`` or ``z`` of the stored image.
         slices: from 0.
         ignore: the ignore value.
 
     Raises:
-        BadCase: there is no such slice.
+        BadCase: a slice does not exist.
     """
     place, there = in_reader_order(axis, slices, seg.shape[1:], properties)
     return keep_slices(seg, 1 + place, there, ignore)
 
 
 def in_reader_order(axis: str, slices: Sequence[int], shape: Sequence[int], properties: dict) -> tuple[int, list[int]]:
-    """Slices of a stored image in the array that its reader returns.
+    """Find slices of a stored image in the array that its reader returns.
 
     Args:
         axis: ``x``, ``y`` or ``z`` of the stored image.
         slices: from 0.
         shape: (Z, Y, X) of the array.
-        properties: what the reader noted.
+        properties: the reader's properties.
 
     Returns:
         The axis of the array, and the indices along it.
 
     Raises:
-        BadCase: there is no such slice.
+        BadCase: a slice does not exist.
     """
     place, flipped = axis_in_reader(axis, lambda marker: to_file_order(marker, properties))
     length = shape[place]
@@ -152,11 +152,11 @@ def _is_there(folder: Path, case: str, record: dict) -> bool:
     try:
         whole = all((folder / f"{case}{ending}").is_file() for ending in (".b2nd", "_seg.b2nd"))
         return whole and read_properties(folder / f"{case}.pkl")[RECORD_KEY] == record
-    except Exception:  # a damaged or foreign file is made again
+    except Exception:  # a damaged or foreign file: made again
         return False
 
 
 def _move_in(temporary: Path, folder: Path, case: str) -> None:
-    (folder / f"{case}.b2nd").unlink(missing_ok=True)  # nobody sees the case while its files change
+    (folder / f"{case}.b2nd").unlink(missing_ok=True)  # hides the case while its files change
     for ending in ("_seg.b2nd", ".pkl", ".b2nd"):
         os.replace(temporary / f"{case}{ending}", folder / f"{case}{ending}")

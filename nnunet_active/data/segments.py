@@ -1,9 +1,9 @@
-"""Segments of a 3D Slicer segmentation (``.seg.nrrd``) or of MITK, and which label of the data set each of them is: by name, then
+"""Segments of a 3D Slicer segmentation (``.seg.nrrd``) or of MITK, and which label of the data set each one means: by name, then
 by value.
 
-The voxels of such a file are one or more layers; a segment is the set of voxels of its layer that have its label value. Segments of
-different layers may overlap. The header's fields ``SegmentN_Name``, ``_LabelValue`` and ``_Layer`` are those of 3D Slicer's
-documentation ("Segmentation file format"); files from before it had layers have one layer per segment and no label values.
+The voxels of such a file form one or more layers; a segment is the set of voxels of its layer that have its label value. Segments of
+different layers may overlap. The header fields ``SegmentN_Name``, ``_LabelValue`` and ``_Layer`` are from 3D Slicer's
+documentation ("Segmentation file format"). Older files, from before layers, have one layer per segment and no label values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FIELD = re.compile(r"Segment(\d+)_(\w+)")
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment: its name, its value in its layer, the layer, and whether the value may tell which label it is."""
+    """One segment: its name, its value in its layer, the layer, and whether the value may identify the label."""
 
     name: str
     value: int
@@ -32,12 +32,12 @@ class Segment:
 
 
 def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
-    """The segments that a NRRD header names, in order; none for a plain label map.
+    """The segments that a NRRD header declares, in order; none for a plain label map.
 
-    Where it names some for 3D Slicer and some for MITK, those of the program that saved the file count.
+    If it declares some for 3D Slicer and some for MITK, those of the program that saved the file count.
 
     Raises:
-        ValueError: a label value or a layer is no number, or MITK's labels cannot be read.
+        ValueError: a label value or a layer is not a number, or MITK's labels cannot be read.
     """
     if not saved_by_mitk(header) and (found := _slicer_segments(header, layers)):
         return found
@@ -47,15 +47,15 @@ def segments_of(header: Mapping[str, str], layers: int = 1) -> list[Segment]:
 def stack_segments(
     parts: Mapping[int, Sequence[tuple[int, np.ndarray]]], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, dict[int, int]]:
-    """Layers in which no two segments are in each other's way.
+    """Put segments into layers so that no two segments of one layer overlap.
 
     Args:
         parts: number of a segment -> its slices: index, and (rows, columns) with voxels above 0.
         shape: (slices, rows, columns).
 
     Returns:
-        (layers, slices, rows, columns) uint16, each voxel with the number of its segment; and the layer of each segment, the first one
-        in which it is in nobody's way.
+        (layers, slices, rows, columns) uint16, each voxel with the number of its segment; and the layer of each segment, the first
+        with room for it.
     """
     layers: list[np.ndarray] = []
     layer_of: dict[int, int] = {}
@@ -95,14 +95,14 @@ def map_segments(
         layers: (layers, Z, Y, X) integers.
         segments: what the header says.
         dataset_json: its ``labels`` (and ``regions_class_order``).
-        what: what to call the file in messages.
+        what: the file's name for messages.
 
     Returns:
-        (Z, Y, X) uint16 with the data set's values, and sentences about segments that were not found by name.
+        (Z, Y, X) uint16 with the data set's values, and sentences about segments not found by name.
 
     Raises:
-        BadCase: a segment with voxels is no label of the data set; two segments claim the same voxels for different labels (in a
-            data set with regions they may); a layer that a segment names is not there.
+        BadCase: a segment with voxels is no label of the data set; two segments claim the same voxels for different labels (allowed
+            in a data set with regions); a segment's layer does not exist.
     """
     values = names_of_values(dataset_json)
     named = _by_name(layers, segments, values)
@@ -150,10 +150,10 @@ def map_segments(
 
 
 def _by_name(layers: np.ndarray, segments: list[Segment], values: Mapping[str, int]) -> dict[Segment, str]:
-    """The label that each segment is named after: exactly, or else but for spelling, if that leaves no doubt.
+    """The label that each segment's name means: an exact match, or a match up to spelling if it is unambiguous.
 
-    ``node+`` and ``node-``, or ``GTV 1`` and ``GTV-1``, may be two labels of one data set. Where more than one label, or more than one
-    drawn segment, could be meant, the spelling does not decide.
+    ``node+`` and ``node-``, or ``GTV 1`` and ``GTV-1``, may be two labels of one data set. If several labels, or several
+    drawn segments, could be meant, a match up to spelling does not count.
     """
     named = {segment: segment.name for segment in segments if segment.name in values}
     alike: dict[str, list[str]] = {}
@@ -172,7 +172,7 @@ def _by_name(layers: np.ndarray, segments: list[Segment], values: Mapping[str, i
 
 
 def _unnamed(layers: np.ndarray, segments: list[Segment]) -> list[Segment]:
-    """Values in the voxels that no segment accounts for: a segment of its own each, so that nothing is dropped in silence."""
+    """Make a segment of its own for each voxel value that no segment accounts for, so that nothing is silently dropped."""
     known = {(segment.layer, segment.value) for segment in segments}
     return [
         Segment(f"value {value}", int(value), layer)
@@ -183,5 +183,5 @@ def _unnamed(layers: np.ndarray, segments: list[Segment]) -> list[Segment]:
 
 
 def _plain(name: str) -> str:
-    """Capitals do not tell names apart, nor do spaces, dashes, dots and underscores between letters; any other sign does."""
+    """The name without capitals, and without spaces, dashes, dots and underscores between letters; other signs are significant."""
     return re.sub(r"(?<=[^\W_])[\s_.-]+(?=[^\W_])", "", name.strip().casefold())

@@ -1,4 +1,4 @@
-"""Files that may be packed with gzip whatever they are called: the content decides, as for ITK."""
+"""Files that may be gzip-compressed whatever their name: the content decides, as in ITK."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _MAGIC = b"\x1f\x8b"
 
 
 def is_packed(file: Path) -> bool:
-    """Whether a file begins as gzip's do."""
+    """Whether a file begins with gzip's signature."""
     with Path(file).open("rb") as content:
         return content.read(len(_MAGIC)) == _MAGIC
 
 
 def open_unpacked(file: Path) -> BinaryIO:
-    """Its content, unpacked as it is read.
+    """Open a file; its content is unpacked as it is read.
 
     Raises:
-        OSError: it cannot be opened. Reading raises gzip's and zlib's own errors where the packed content is damaged.
+        OSError: it cannot be opened. Reading raises gzip's and zlib's own errors if the packed content is damaged.
     """
     return gzip.open(file) if is_packed(file) else Path(file).open("rb")

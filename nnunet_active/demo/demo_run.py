@@ -1,7 +1,7 @@
-"""The demo: source model, whole scans, slices and all labels on one target, by the same code that users run.
+"""The demo: source model, whole scans, slices and all labels on one target, with the same code that users run.
 
-Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases), trained by the stock
-trainer through nnU-Net's own search for trainers. Nothing outside the demo's folder is written.
+Every adaptation is a campaign of its own in a fold of its own (same cases to choose from, same held-out cases). nnU-Net's own search
+for trainers finds its trainer. Nothing outside the demo's folder is written.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TRAINER = "nnUNetTrainerActiveAdamW"
 
 @dataclass
 class Row:
-    """One line of the table: a way to adapt, the scans and slices that it labelled, and how well it did on the test cases."""
+    """One line of the table: a way to adapt, the scans and slices labelled, and the result on the test cases."""
 
     name: str
     labelled: list[str]
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PreparedTarget:
-    """A target that is ready: planned and preprocessed, with test cases beside it."""
+    """A target that is planned and preprocessed, with its test cases."""
 
     dataset: str
     configuration: str
@@ -86,7 +86,7 @@ def prepare_demo_target(raw: Path, model: Path, configuration: str | None) -> tu
         planner.write()
     configuration = planner.sources[0].configuration
     file = preprocessed_folder(raw.name) / "dataset.json"
-    add_ignore_label([file])  # for the slices that nobody labels; the raw file may be the user's own
+    add_ignore_label([file])  # for slices that nobody labels; the raw file may be the user's own and stays unchanged
     store, dataset_json = open_store(raw.name, DEFAULT_PLANS, configuration), read_dataset_json(file).content
     report = preprocess_dataset(RawDataset(raw), store, dataset_json, 1)
     for problem in report.problems.values():
@@ -95,7 +95,7 @@ def prepare_demo_target(raw: Path, model: Path, configuration: str | None) -> tu
 
 
 def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str], Path, Path]:
-    """Test cases for a user's own data: a seeded share of the labelled ones, linked into folders for the evaluation.
+    """Test cases from a user's own data: a seeded share of the labelled ones, linked into folders for the evaluation.
 
     Raises:
         MissingInput: fewer than six labelled cases.
@@ -131,8 +131,8 @@ def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log =
     Args:
         target: planned and preprocessed.
         plan: length of the trainings.
-        test: cases of ``imagesTr`` that are set apart (none if the test cases are in a folder of their own).
-        log: where to tell.
+        test: cases of ``imagesTr`` that are set aside (none if the test cases are in a folder of their own).
+        log: receives messages.
     """
     store = open_store(target.dataset, DEFAULT_PLANS, target.configuration)
     pool = sorted(set(store.labelled_identifiers()) - set(test))
@@ -181,7 +181,7 @@ def _adapt(target: PreparedTarget, name: str, fold: str, settings: Settings, out
 
 
 class _Console(io.TextIOBase):
-    """Takes what nnU-Net prints: counts epochs on a bar and keeps the lines that tell of a query."""
+    """Takes nnU-Net's output: counts epochs on a bar and keeps the lines about queries."""
 
     def __init__(self, bar: tqdm) -> None:
         self.bar = bar
@@ -208,7 +208,7 @@ class _Console(io.TextIOBase):
 
 
 def table_of(rows: list[Row]) -> pd.DataFrame:
-    """Scans and slices with foreground that were labelled, Dice and IoU per class and their means, one line per way."""
+    """Labelled scans and slices with foreground, Dice and IoU per class and their means, one line per way."""
     lines = []
     for row in rows:
         line: dict[str, object] = {"": row.name, "scans": len(row.labelled), "slices": row.slices}
@@ -222,7 +222,7 @@ def table_of(rows: list[Row]) -> pd.DataFrame:
 
 
 def save_rows(rows: list[Row], file: Path) -> None:
-    """The table, the picks and the times, as JSON."""
+    """Write the table, the picks and the times as JSON."""
     write_json(
         file,
         [

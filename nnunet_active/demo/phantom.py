@@ -1,7 +1,7 @@
-"""A multi-modal phantom pair in nnU-Net's raw format: a source domain and a target domain seen by other scanners.
+"""A multi-modal phantom pair in nnU-Net's raw format: a source domain, and a target domain from other scanners.
 
-In part of the cases a single channel carries the lesion nearly alone (``pattern`` in the truth table). The target has three
-groups of cases: one looks like the source, two were scanned differently, so that it matters which cases are labelled.
+In some cases a single channel carries almost all of the lesion (``pattern`` in the truth table). The target has three
+groups of cases: one looks like the source, two were scanned differently, so it matters which cases are labelled.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PhantomSizes:
         source: source cases to train on.
         source_test: source cases held out, for the in-domain figure.
         target_pool: target cases to choose from.
-        target_test: target cases held out, with the same shares of the groups as the pool.
+        target_test: target cases held out, with the pool's shares of the groups.
     """
 
     source: int = 32
@@ -57,15 +57,15 @@ def write_phantom_pair(nnunet_raw: Path, sizes: PhantomSizes | None = None, seed
     """Write ``Dataset901_PhantomSource`` and ``Dataset902_PhantomTarget`` below ``nnunet_raw``.
 
     Each has ``imagesTr``, ``labelsTr``, ``imagesTs``, ``labelsTs``, ``dataset.json`` and ``phantom_truth.csv``. The same
-    arguments give the same voxels. All pool cases have their label: for a campaign with the retrospective oracle.
+    arguments give the same voxels. All pool cases have their label, for a campaign with the retrospective oracle.
 
     Args:
-        nnunet_raw: nnU-Net's raw folder; made if it is not there.
+        nnunet_raw: nnU-Net's raw folder; made if it does not exist.
         sizes: how many cases.
         seed: any non-negative integer.
 
     Raises:
-        FileExistsError: one of the two data sets is there already; nothing of it is touched.
+        FileExistsError: one of the two data sets exists already; it is not changed.
     """
     sizes = sizes or PhantomSizes()
     parts = {
@@ -84,7 +84,7 @@ def write_phantom_pair(nnunet_raw: Path, sizes: PhantomSizes | None = None, seed
 
 
 def _shuffled(shares: Mapping[str, float], n: int, rng: np.random.Generator) -> list[str]:
-    """``n`` names in random order, each as often as its share says (rounded; so small sets have every group)."""
+    """``n`` names in random order, each in proportion to its share (rounded, so that small sets have every group)."""
     edges = np.round(np.cumsum(list(shares.values())) * n).astype(int)
     counts = np.diff(edges, prepend=0)
     return [str(name) for name in rng.permutation(np.repeat(list(shares), counts))]
@@ -122,7 +122,7 @@ def _write_dataset(
 def _write_image(path: Path, array: np.ndarray) -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(SPACING[::-1])
-    # The slab lies around the scanner's centre; two axes point the other way, as in most brain scans stored as NIfTI.
+    # The slab is around the scanner's centre; two axes point the other way, as in most brain scans stored as NIfTI.
     image.SetDirection((-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0))
     z, y, x = ((n - 1) / 2 * step for n, step in zip(SHAPE, SPACING, strict=True))
     image.SetOrigin((x, y, -z))

@@ -22,14 +22,14 @@ SPACING = (6.0, 4.0, 4.0)
 TARGET_GROUPS: Mapping[str, float] = {"near": 0.3, "inverted": 0.35, "bright_fluid": 0.35}
 """Groups of target cases and their shares.
 
-``near``: as the source, a little noisier, smaller lesions. ``inverted``: the tissue contrast of T1 upside down with bright
+``near``: like the source, a little noisier, smaller lesions. ``inverted``: T1's tissue contrast upside down with bright
 fluid, lesions fainter in T1 and FLAIR, a strong bias field. ``bright_fluid``: FLAIR does not suppress fluid and shows
 lesions faintly, T2 is blurred, large lesions.
 """
 PATTERNS: Mapping[str, float] = {"all": 0.64, "T1": 0.12, "FLAIR": 0.12, "T2": 0.12}
-"""Which channel carries the lesion (``all``: each of them), and in which share of the cases."""
+"""Which channel carries the lesion (``all``: each of them), with the share of cases."""
 FAINT = 0.2
-"""What is left of the lesion's contrast in the channels that do not carry it."""
+"""Share of the lesion's contrast that is left in the channels that do not carry it."""
 
 # Mean intensities per tissue as (T1, FLAIR, T2); 0 is air, about 1 the brightest tissue.
 _TISSUES = {
@@ -45,13 +45,13 @@ _LESION = {
     "core": (-0.42, 0.10, 0.62),
     "rim": (0.40, 0.26, 0.12),
 }
-# Its contrast in the one channel that carries it; T1 needs more, since the tissue varies most there.
+# Its contrast in the one channel that carries it; T1 needs more, because the tissue varies most there.
 _ALONE = (1.6, 1.1, 1.1)
 
 
 @dataclass(frozen=True)
 class _Scanner:
-    """How a group of cases is scanned, and its lesions' mean radius in mm (drawn between the two)."""
+    """How a group of cases is scanned, and the range of its lesions' mean radius in mm."""
 
     lesion_radius: tuple[float, float]
     bias: float
@@ -103,7 +103,7 @@ def make_case(group: str, pattern: str, rng: np.random.Generator) -> PhantomCase
     lesion = _lesion(tissue, scanner.lesion_radius, rng)
     weights = rng.uniform(0.85, 1.15, len(CHANNELS))
     shown = np.array(scanner.lesion_contrast)
-    if pattern != "all":  # the channel that carries the lesion shows it in full on every scanner
+    if pattern != "all":  # the channel that carries the lesion shows it fully on every scanner
         shown = np.where(np.array(CHANNELS) == pattern, _ALONE, FAINT * shown)
     weights *= shown
 
@@ -135,11 +135,11 @@ def lesion_contrast(image: np.ndarray, parts: np.ndarray, brain: np.ndarray) -> 
     """How clearly each channel shows the lesion: contrast-to-noise ratio, no unit.
 
     ``c_m = Σ_k |L_k| · |mean(I_m, L_k) − mean(I_m, R)| / (|L| · std(I_m, R))``, with L_k the lesion's parts (oedema, core, rim)
-    and R the healthy brain within four voxels of the lesion. Part by part, since a bright rim around a dark core would
-    cancel out. Our choice.
+    and R the healthy brain within four voxels of the lesion. Summed over the parts, because a bright rim around a dark core
+    would otherwise cancel out. Our choice.
 
     Args:
-        image: (M, Z, Y, X), any intensity scale: a linear change of a channel leaves its value as it is.
+        image: (M, Z, Y, X), any intensity scale: a linear change of a channel does not change its value.
         parts: names or numbers of the lesion's parts, (Z, Y, X); empty string or 0 outside the lesion.
         brain: boolean (Z, Y, X).
 
@@ -210,7 +210,7 @@ def _lesion(tissue: np.ndarray, size: tuple[float, float], rng: np.random.Genera
 
 
 def _scan(image: np.ndarray, scanner: _Scanner, rng: np.random.Generator) -> np.ndarray:
-    """Ideal intensities as a scanner records them: bias field, Rician noise, gain; float32, whole numbers."""
+    """Record ideal intensities as a scanner would: bias field, Rician noise, gain; float32, whole numbers."""
     image = image.copy()
     if scanner.t2_blur:
         image[2] = gaussian_filter(image[2], (scanner.t2_blur / 3, scanner.t2_blur, scanner.t2_blur))

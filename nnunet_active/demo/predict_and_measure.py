@@ -26,10 +26,10 @@ class Evaluation:
     """Overlap of predictions with reference labels.
 
     Attributes:
-        per_case: one row per case and class: ``identifier``, ``label`` (its name), ``dice``, ``iou``; NaN where the class is
+        per_case: one row per case and class: ``identifier``, ``label`` (its name), ``dice``, ``iou``; NaN if the class is
             neither in the reference nor in the prediction.
         per_class: index: names of the classes; columns ``dice``, ``iou``: the means over the cases that are not NaN, and
-            ``cases``, how many those are.
+            ``cases``, the number of these.
     """
 
     per_case: pd.DataFrame
@@ -55,17 +55,17 @@ def evaluate(
     device: str = "cpu",
     progress: bool = True,
 ) -> Evaluation:
-    """Predict every case of ``images`` that has a label in ``labels`` and compare.
+    """Predict every case of ``images`` that has a label in ``labels`` and compare it with the label.
 
     One network, no mirroring, sliding window with nnU-Net's defaults. Dice = 2·TP / (2·TP + FP + FN), IoU = TP / (TP + FP +
-    FN), both on the voxels of the reference. A class's mean goes over the cases where it is in the reference or predicted, so a
-    class that is predicted where there is none counts as 0.
+    FN), both on the reference's voxels. A class's mean is over the cases where it is in the reference or predicted, so a
+    class predicted where it does not exist counts as 0.
 
     Args:
         model_folder: a trained model in nnU-Net's format, e.g. ``nnUNet_results/.../nnUNetTrainer__nnUNetPlans__2d``.
         images: folder in the format of ``imagesTs``.
         labels: folder in the format of ``labelsTs``.
-        output: predictions go here (made if it is not there; existing predictions are replaced).
+        output: folder for the predictions (made if it does not exist; existing predictions are replaced).
         fold: which fold's final checkpoint.
         device: "cpu" or "cuda".
         progress: show a bar over the cases.
@@ -115,7 +115,7 @@ def load_predictor(model_folder: Path, fold: int | str = 0, device: str = "cpu")
     """nnU-Net's predictor for the final checkpoint of one fold, without mirroring.
 
     Raises:
-        MissingInput: the checkpoint is not there.
+        MissingInput: the checkpoint does not exist.
     """
     path = model_folder / f"fold_{fold}" / DEFAULT_CHECKPOINT
     if not path.is_file():
@@ -135,6 +135,6 @@ def load_predictor(model_folder: Path, fold: int | str = 0, device: str = "cpu")
 def _class_names(dataset_json: dict) -> list[str]:
     """Names of the classes in the order of nnU-Net's labels or regions."""
     labels = {name: value for name, value in dataset_json["labels"].items() if name not in ("background", "ignore")}
-    if "regions_class_order" in dataset_json:  # nnU-Net keeps the regions in the order of the file
+    if "regions_class_order" in dataset_json:  # nnU-Net keeps the regions in file order
         return list(labels)
     return sorted(labels, key=lambda name: labels[name])

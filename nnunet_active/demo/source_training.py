@@ -1,10 +1,10 @@
 """Trains a tiny network on one data set with stock nnU-Net code, within a minute or two on a CPU.
 
-Stands in for the trained model that users bring along. What comes out is a stock model folder
+It replaces the trained model that users bring along. The result is a stock model folder
 ``nnUNet_results/<dataset>/nnUNetTrainer__nnUNetPlans__2d`` whose checkpoint names the stock trainer.
 
-Network and schedule are our choice for a CPU: two dimensions learn more per minute than three, and AdamW learns in a few
-hundred steps what nnU-Net's own SGD schedule needs many more for.
+Network and schedule are our choice for a CPU: a 2-D network learns more per minute than a 3-D one, and AdamW learns in a
+few hundred steps what takes nnU-Net's own SGD schedule many more.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A finished training: the stock model folder, wall time of the whole call and of a step (with its augmentation)."""
+    """A finished training: the stock model folder, wall time of the whole call and of one step (with its augmentation)."""
 
     folder: Path
     seconds: float
@@ -68,7 +68,7 @@ def train_source(
     Args:
         dataset: full name of a data set in ``nnUNet_raw`` with at least five labelled cases (nnU-Net's five folds).
         schedule: how long; the defaults of :class:`Schedule` fit the phantom.
-        seed: of the network's first weights and of everything drawn in training. With ``nnUNet_n_proc_DA=0`` and one
+        seed: for the network's first weights and all random draws in training. With ``nnUNet_n_proc_DA=0`` and one
             thread, the same seed gives the same network on the same machine.
         device: "cpu" or "cuda".
         progress: show a bar.
@@ -78,10 +78,10 @@ def train_source(
 
 
 def tiny_plans(dataset: str, dataset_json: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> dict[str, Any]:
-    """Plans in nnU-Net's format for a small ``2d`` PlainConvUNet: no resampling in the plane beyond the median spacing.
+    """Plans in nnU-Net's format for a small ``2d`` PlainConvUNet: no in-plane resampling beyond the median spacing.
 
-    Spacing and shape are the medians of the fingerprint, the patch is the whole slice (rounded up to what the poolings
-    need), each channel gets a z-score. Four stages with 16 to 64 features, 12 slices a batch.
+    Spacing and shape are the medians of the fingerprint, the patch is the whole slice (rounded up as the pooling
+    requires), each channel gets a z-score. Four stages with 16 to 64 features, 12 slices a batch.
     """
     spacing = np.median(np.array(fingerprint["spacings"]), axis=0)
     shape = np.median(np.array(fingerprint["shapes_after_crop"]), axis=0).astype(int)
@@ -148,7 +148,7 @@ def tiny_plans(dataset: str, dataset_json: Mapping[str, Any], fingerprint: Mappi
 def plan_and_preprocess(dataset: str) -> Path:
     """Fingerprint, plans, labels and preprocessed cases, as nnU-Net's own command writes them; returns their folder.
 
-    Cases go through the stock preprocessor one after another in this process: for small images that is quicker than
+    The stock preprocessor handles the cases one after another in this process: for small images that is faster than
     starting workers, and needs no importable main module.
     """
     raw = raw_folder(dataset)
@@ -187,8 +187,8 @@ def train(
 ) -> TrainedModel:
     """Train fold 0 of a planned and preprocessed data set.
 
-    Split, loss, augmentation and checkpoints are nnU-Net's own; only length, optimizer and console output differ. The
-    lines that nnU-Net prints go to its log file in the fold's folder.
+    Split, loss, augmentation and checkpoints are nnU-Net's own; only length, optimizer and console output differ.
+    nnU-Net's printed lines go to its log file in the fold's folder.
     """
     folder = preprocessed_folder(dataset)
     plans = load_json(folder / f"{PLANS_NAME}.json") | {"continue_training": False}

@@ -1,4 +1,4 @@
-"""The ways to adapt that the demo compares, and how many slices of a scan an expert has to draw."""
+"""The ways to adapt that the demo compares, and the number of slices of a scan that an expert has to draw in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import AXES, NUMPY_AXIS, choose_axis
 
 RECIPE = "three_quarters"
-"""The same share of every way: the demo compares what is labelled."""
+"""Every way has the same recipe, because the demo compares what is labelled."""
 
 MMACTS, SLICES, EVERYTHING = "mmActS", "slices", "all labels"
 
@@ -34,10 +34,10 @@ class Plan:
     @property
     def stride(self) -> int:
         """Epochs between two queries."""
-        return max(1, self.epochs // max(1, self.budget))  # a budget of 0 is refused by the settings
+        return max(1, self.epochs // max(1, self.budget))  # the settings refuse a budget of 0
 
     def settings(self, **own: object) -> Settings:
-        """Of one campaign; all that it does not say itself is the same for all."""
+        """Settings of one campaign; whatever ``own`` does not set is the same in all."""
         common = {
             "oracle": "retrospective",
             "stride": self.stride,
@@ -54,8 +54,8 @@ def ways_to_adapt(plan: Plan, train: Iterable[str], drawn: Mapping[str, int]) ->
     Args:
         plan: how long they train.
         train: the cases to choose from.
-        drawn: the slices with foreground of each, see :func:`slices_with_foreground`; empty where scans have no slices. The mean of
-            these times the budget is the number of slices, so that the expert draws as much as for whole scans.
+        drawn: for each case the slices with foreground, see :func:`slices_with_foreground`; empty if scans have no slices. Their mean
+            times the budget is the number of slices to ask for, so that the expert draws as much as for whole scans.
     """
     train = sorted(train)
     names = [f"random {n + 1}" for n in range(plan.random_draws)] if plan.random_draws > 1 else ["random"]
@@ -72,7 +72,7 @@ def ways_to_adapt(plan: Plan, train: Iterable[str], drawn: Mapping[str, int]) ->
 
 
 def slices_with_foreground(dataset: RawDataset, cases: Iterable[str]) -> dict[str, int]:
-    """Slices of each label that hold foreground, along the axis along which slices are asked for; empty for 2-D images."""
+    """Number of slices with foreground in each label, along the axis of the slices to ask for; empty for 2-D images."""
     ignore = ignore_value(dataset.dataset_json)
     found = {}
     for case in cases:

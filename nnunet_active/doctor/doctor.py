@@ -1,8 +1,8 @@
-"""Look over an installation, and a data set that is to be adapted: what is there, what is missing, and what to do about it.
+"""Check an installation, and a data set that is to be adapted: what is there, what is missing, and what to do about it.
 
-Every check stands on its own: one that crashes is reported as a problem with its error, and the others go on. What needs
-torch or nnU-Net is tried in a process of its own (`doctor_probe`), because a broken installation can take its process along.
-Nothing is written and nothing is changed.
+Checks are independent: one that crashes is reported as a problem with its error, and the others go on. Checks that need
+torch or nnU-Net run in a process of their own (`doctor_probe`), because a broken installation can crash its process.
+Nothing is written or changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nnunet_active.util.errors import ActiveError
 State = Literal["ok", "warning", "problem"]
 OLDEST_PYTHON = (3, 10)
 OLDEST_NNUNET = (2, 8)
-_PROBE_SECONDS = 300  # nnU-Net imports all of its trainers; on a network drive that takes long
+_PROBE_SECONDS = 300  # nnU-Net imports all of its trainers, which takes long on a network drive
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Check:
     """Outcome of one check.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         state: ``ok``, ``warning`` (works, but look at it) or ``problem`` (something will fail).
         found: what was found.
         advice: what to do; empty if there is nothing to do.
@@ -53,7 +53,7 @@ class Check:
         return text + [f"{indent}-> {line}" for line in self.advice.splitlines()]
 
 
-_NAMED = 5  # so many cases are named, the others counted
+_NAMED = 5  # this many cases are named, the others only counted
 
 
 def name_some(cases: Iterable[str]) -> str:
@@ -67,7 +67,7 @@ Examination = Callable[[], "Check | Iterable[Check]"]
 
 
 def run_checks(examinations: Sequence[tuple[str, Examination]]) -> list[Check]:
-    """Run all, in order; a crash becomes a problem of that check. An error that was reported before is not repeated."""
+    """Run all checks in order; a crash becomes a problem of that check. The same error is reported only once."""
     checks: list[Check] = []
     told: set[str] = set()
     for name, examine in examinations:
@@ -110,7 +110,7 @@ def exit_code(checks: Iterable[Check]) -> int:
 
 
 def report(checks: Sequence[Check]) -> str:
-    """All checks for a terminal, and a sum at the end."""
+    """All checks for a terminal, with the totals at the end."""
     number = {state: sum(check.state == state for check in checks) for state in ("ok", "warning", "problem")}
     words = [f"{number['ok']} ok"]
     words += [f"{number[state]} {state}{'' if number[state] == 1 else 's'}" for state in ("warning", "problem")]
@@ -124,16 +124,16 @@ def as_json(checks: Sequence[Check]) -> str:
 
 
 class Probe:
-    """The answers of `doctor_probe`, asked once in a process of its own."""
+    """The answers of `doctor_probe`, which runs once in a process of its own."""
 
     def __init__(self, command: Sequence[str] | None = None) -> None:
-        # by its file: with -m the working directory comes first, and in a clone its folder would hide the installed package
+        # run by file: -m puts the working directory first, and in a clone its folder would hide the installed package
         self.command = list(command or (sys.executable, str(Path(__file__).with_name("doctor_probe.py"))))
         self._answers: dict[str, dict[str, Any]] | None = None
         self._end = ""
 
     def result(self, name: str) -> dict[str, Any]:
-        """Answer of one probe: with ``error`` where it failed."""
+        """Answer of one probe; with ``error`` if it failed."""
         if self._answers is None:
             self._answers = {}
             try:
@@ -144,7 +144,7 @@ class Probe:
                 lines = done.stderr.strip().splitlines() or ["no message"]
                 self._end = f"its process ended with code {done.returncode}: {lines[-1]}"
                 for line in done.stdout.splitlines():
-                    if line.startswith('{"probe": '):  # nnU-Net prints what it likes in between
+                    if line.startswith('{"probe": '):  # nnU-Net may print other lines in between
                         answer = json.loads(line)
                         self._answers[answer["probe"]] = answer
         return self._answers.get(name, {"error": f"The trial of torch and nnU-Net broke off, {self._end}"})
@@ -159,7 +159,7 @@ def check_python() -> Check:
 
 
 def check_packages(version: Callable[[str], str] = importlib.metadata.version) -> Iterator[Check]:
-    """Versions of what we build on. ``version`` looks up a distribution's version."""
+    """Versions of the packages we depend on. ``version`` looks up a distribution's version."""
     for package in ("nnunetv2", "torch", "torchvision", "numpy", "SimpleITK"):
         try:
             found = version(package)
@@ -182,7 +182,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def check_torchvision(answer: Mapping[str, Any]) -> Check:
-    """Whether torch and torchvision belong together; nnU-Net's search for trainers imports both."""
+    """Whether torch and torchvision match; nnU-Net's search for trainers imports both."""
     name = "torch and torchvision"
     if "error" in answer:
         return Check(
@@ -208,7 +208,7 @@ def check_device(answer: Mapping[str, Any]) -> Check:
 
 
 def check_folders(environment: Mapping[str, str]) -> Iterator[Check]:
-    """``nnUNet_raw``, ``nnUNet_preprocessed``, ``nnUNet_results``: set, there, writable."""
+    """``nnUNet_raw``, ``nnUNet_preprocessed``, ``nnUNet_results``: whether they are set, exist and are writable."""
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         value = environment.get(name)
         if not value:
@@ -242,7 +242,7 @@ def check_external_trainers(environment: Mapping[str, str]) -> Check:
 
 
 def check_trainer(answer: Mapping[str, Any], environment: Mapping[str, str]) -> Check:
-    """Whether nnU-Net's own search finds our trainer, and finds the importable class (else it does not pickle)."""
+    """Whether nnU-Net's own search finds our trainer, and as the importable class (otherwise it does not pickle)."""
     name = "trainer discovery"
     if not environment.get("nnUNet_extTrainer", "").strip():
         return Check(name, "ok", "not tried without nnUNet_extTrainer, see above")
@@ -257,7 +257,7 @@ def check_trainer(answer: Mapping[str, Any], environment: Mapping[str, str]) -> 
 
 
 def check_settings(environment: Mapping[str, str], device: Mapping[str, Any]) -> Iterator[Check]:
-    """Further variables of nnU-Net's that have made commands fail; ``device`` is the answer of that probe."""
+    """Other nnU-Net variables that have made commands fail; ``device`` is the answer of that probe."""
     name = "nnUNet_n_proc_DA"
     value = environment.get(name)
     if value is not None and not value.strip().isdigit():

@@ -1,4 +1,4 @@
-"""The part of `doctor` that looks at one data set: raw scans, plans, source network, preprocessed cases, splits, campaign."""
+"""The part of `doctor` that checks one data set: raw scans, plans, source network, preprocessed cases, splits, campaign."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str | None, 
 
     Args:
         dataset: number or name.
-        configuration: None takes that of the fold's campaign, else the only one in the plans.
-        plans: plans identifier; None takes that of the fold's campaign, else the default one.
+        configuration: None for that of the fold's campaign, else the only one in the plans.
+        plans: plans identifier; None for that of the fold's campaign, else the default one.
         fold: number as text, or ``all``.
     """
     try:
@@ -56,19 +56,19 @@ def examine_dataset(dataset: str, configuration: str | None, plans: str | None, 
 class _Target(Workspace):
     @property
     def commands(self) -> Commands:
-        """For the fold that was named: a damaged campaign is a finding, not an end."""
+        """For the named fold; a damaged campaign is a finding and must not stop the checks."""
         return Commands(self.dataset, self.configuration, self.plans_name, self.fold)
 
     @cached_property
     def configuration(self) -> str:
-        """As ever; a damaged campaign is a finding, not an end."""
+        """As in a workspace, but a damaged campaign is a finding and must not stop the checks."""
         with contextlib.suppress(CampaignError):
             return super().configuration
         return self.only_configuration
 
     @property
     def is_new(self) -> bool:
-        """Whether nobody has planned anything, nor named plans: as a data set is before its first ``select``."""
+        """Whether nobody has made or named plans yet, as with a data set before its first ``select``."""
         return self._plans_name is None and not self.plans_file.is_file() and not (self.folder / "active").is_dir()
 
     def before_the_first_select(self) -> Check:
@@ -109,11 +109,11 @@ class _Target(Workspace):
                 )
 
     def check_source(self) -> Iterator[Check]:
-        plans = self.plans  # without plans there is nothing that the source could be compared with
+        plans = self.plans  # without plans there is nothing to compare the source with
         source = self.source
         network = build_network(plans, self.configuration, self.dataset_json)
         mapped = carry_over(network, source, plans, self.dataset_json)
-        # what the source does not know starts at zero and is learnt; what it knows and the target lacks may be a misspelt name
+        # what the source lacks starts at zero and is learnt; what the target lacks may be a misspelt name
         fits = mapped.head_trained and not mapped.channels.dropped and not mapped.heads.dropped
         by_name = mapped.channels.kind == "name" or mapped.channels.identity
         where = (

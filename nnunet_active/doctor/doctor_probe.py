@@ -1,6 +1,6 @@
-"""What `doctor` tries out in a process of its own: import torch, call torchvision, let nnU-Net look for our trainer.
+"""What `doctor` tries in a process of its own: import torch, call torchvision, let nnU-Net look for our trainer.
 
-Prints one JSON line per probe, so that what came before a crash is known.
+Prints one JSON line per probe, so that the results before a crash are known.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRAINER = Settings().trainer
 
 
 def probe_device() -> dict:
-    """Devices that torch can use, and what it was built for."""
+    """Devices that torch can use, and the CUDA version that torch was built for."""
     import torch
 
     devices = [f"cuda:{index} {torch.cuda.get_device_name(index)}" for index in range(torch.cuda.device_count())]
@@ -32,7 +32,7 @@ def probe_device() -> dict:
 
 
 def probe_torchvision() -> dict:
-    """Whether torchvision's compiled operators load beside this torch."""
+    """Whether torchvision's compiled operators load with this torch."""
     import torch
 
     try:
@@ -79,7 +79,7 @@ def main() -> None:
     for name, probe in PROBES.items():
         try:
             answer = probe()
-        except BaseException as error:  # whatever a broken installation raises
+        except BaseException as error:  # a broken installation may raise anything
             detail = " ".join(str(error).split())
             answer = {"error": f"{type(error).__name__}: {detail}"}
         print(json.dumps({"probe": name, **answer}), flush=True)

@@ -1,4 +1,4 @@
-"""The part of `doctor` that looks at partly labelled cases: which ones there are, and what stock preprocessing would make of them."""
+"""The part of `doctor` that checks partly labelled cases: which ones exist, and what stock preprocessing would do to them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHECK = "partly labelled cases"
 
 
 def check_partly_labelled(workspace: Workspace) -> Iterator[Check]:
-    """Nothing is said where no ignore label is declared: every label is then a whole one."""
+    """Report nothing if no ignore label is declared, because every label is then complete."""
     ignore = ignore_value(workspace.dataset_json)
     if ignore is None:
         return

@@ -1,8 +1,8 @@
-"""Plans of nnU-Net's own fine-tuning of self-supervised encoders (``ptPlans__...``, with a block ``pretrain_info``), as stock nnU-Net
-reads plans.
+"""Converts the plans of nnU-Net's own fine-tuning of self-supervised encoders (``ptPlans__...``, with a block ``pretrain_info``) to
+stock plans.
 
-They name architectures by nnssl's short names, which only the trainers of that fine-tuning know, and where the checkpoint lay on the
-machine that made them.
+These plans name architectures by nnssl's short names, which only that fine-tuning's trainers know, and hold the checkpoint's path on
+the machine that made them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _INFO = "pretrain_info"
 
 
 def checkpoint_of_plans(file: Path) -> Path | None:
-    """The checkpoint of nnssl that a plans file was made for; None where it names none.
+    """The checkpoint of nnssl that a plans file was made for; None if it names none.
 
     Raises:
-        MissingInput: it names one that is not there.
+        MissingInput: it names a checkpoint that does not exist.
     """
     try:
         plans = json.loads(file.read_text(encoding="utf-8"))
@@ -40,22 +40,22 @@ def checkpoint_of_plans(file: Path) -> Path | None:
 
 
 def as_stock_plans(plans: dict, where: str) -> dict:
-    """The same plans for stock nnU-Net; those of other models come back as they are.
+    """The same plans for stock nnU-Net; plans of other models are returned unchanged.
 
     Args:
         plans: content of ``plans.json`` of a trained model.
-        where: what to call the model in messages.
+        where: the model's name in messages.
 
     Raises:
         IncompatibleSource: the network is no convolutional U-Net.
-        ActiveError: the plans are not complete.
+        ActiveError: the plans are incomplete.
     """
     if not isinstance(plans.get(_INFO), dict):
         return plans
     stock = deepcopy({key: value for key, value in plans.items() if key != _INFO})
     try:
         for configured in stock["configurations"].values():
-            # one that inherits need not repeat what the other one says
+            # a configuration that inherits need not repeat what its parent says
             whole = not configured.get("inherits_from")
             if whole or "architecture" in configured:
                 architecture = configured["architecture"]
@@ -74,7 +74,7 @@ def as_stock_plans(plans: dict, where: str) -> dict:
 
 
 def _as_described(architecture: dict) -> dict[str, Any]:
-    """In the words of an adaptation plan."""
+    """The architecture in the form of an adaptation plan."""
     return {"arch_class_name": architecture["network_class_name"], "arch_kwargs": architecture.get("arch_kwargs")}
 
 

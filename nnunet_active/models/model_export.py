@@ -1,8 +1,8 @@
-"""Hand a trained model on: a stock nnU-Net model folder, or zip, that needs nothing but nnU-Net.
+"""Export a trained model as a stock nnU-Net model folder, or zip, that needs nothing but nnU-Net.
 
-The networks that our trainers train are stock networks. What ties a checkpoint to this package is only the name of the
-trainer class in it, so the export names the nearest stock ancestor; it also leaves out the optimizer state, the log and
-the paths of this machine.
+Our trainers train stock networks. Only the trainer class named in a checkpoint ties it to this package, so the export
+names the nearest stock ancestor instead; it also leaves out the optimizer state, the log and the paths of this
+machine.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def export_model(
     checkpoint: str = DEFAULT_CHECKPOINT,
     trust: bool = False,
 ) -> Path:
-    """Export a trained model and return what was written.
+    """Export a trained model; returns the path of the export.
 
     Args:
         trained: ``nnUNet_results/<dataset>/<trainer>__<plans>__<configuration>``.
-        folds: folds to export; they must share the plans, as folds of one model do.
-        output: a folder, in which ``<stock trainer>__<plans>__<configuration>/`` appears (folds of the same model that
-            are there already stay), or a file ending in ``.zip`` for ``nnUNetv2_install_pretrained_model_from_zip``.
+        folds: folds to export; they must share the plans, as the folds of one model do.
+        output: a folder, in which ``<stock trainer>__<plans>__<configuration>/`` is made (existing folds of the same model
+            stay), or a file ending in ``.zip`` for ``nnUNetv2_install_pretrained_model_from_zip``.
         checkpoint: which checkpoint; it is exported as ``checkpoint_final.pth``.
         trust: see `read_source_model`.
 
     Raises:
-        MissingInput: model, fold or checkpoint is not there.
+        MissingInput: model, fold or checkpoint does not exist.
         IncompatibleSource: the trainer builds a network of its own, which stock nnU-Net cannot build.
         ActiveError: ``output`` holds another model of the same name.
     """
@@ -63,18 +63,18 @@ def export_model(
 def export_source(
     source: SourceModel, plans: dict, dataset_json: dict, output: str | Path
 ) -> tuple[Path, TransferReport]:
-    """Export the source network as it was carried over to a target, so that stock nnU-Net predicts the target's scans with it.
+    """Export the source network as it was carried over to a target, so that stock nnU-Net can predict the target's scans with it.
 
-    The source's own folder has the source's channels and labels; images with other channels stop nnU-Net there.
+    The source's own model folder has the source's channels and labels, and nnU-Net stops at images with other channels.
 
     Args:
         source: the source model.
         plans: the target's plans.
         dataset_json: the target's ``dataset.json``.
-        output: as for :func:`export_model`; the name of the plans ends in ``_source``, so that it lies beside an adapted model.
+        output: as for :func:`export_model`; the plans' name ends in ``_source``, so it can lie beside an adapted model.
 
     Returns:
-        What was written, and what was matched, new and dropped.
+        The path of the export, and which channels and classes were matched, new and dropped.
 
     Raises:
         IncompatibleSource: the source cannot be carried over.
@@ -95,7 +95,7 @@ def export_source(
 
 
 def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, output: Path) -> Path:
-    """A folder, or a zip that nnU-Net installs."""
+    """Write a folder, or a zip that nnU-Net can install."""
     if output.suffix.lower() == ".zip":
         check_output_file(output, _is_exported_zip, "an exported model")
     else:
@@ -114,7 +114,7 @@ def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, o
 
 
 def _check_folder(folder: Path, models: Sequence[SourceModel]) -> None:
-    """A folder that is there must hold nothing but what an export of the same model wrote."""
+    """An existing folder must hold nothing but an earlier export of the same model."""
     for model in models:
         check_output_file(
             folder / f"fold_{model.fold}" / DEFAULT_CHECKPOINT, _is_exported_checkpoint, "an exported model"
@@ -148,7 +148,7 @@ def _is_exported_checkpoint(file: Path) -> bool:
 
 
 def _portable(model: SourceModel) -> SourceModel:
-    """Without the list of training files that ``dataset.json`` may hold: it names paths and patients."""
+    """The model without the list of training files that ``dataset.json`` may hold, because it names paths and patients."""
     dataset_json = {key: value for key, value in model.dataset_json.items() if key != "dataset"}
     return replace(model, dataset_json=dataset_json)
 

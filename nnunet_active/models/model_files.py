@@ -1,8 +1,8 @@
-"""Where a trained nnU-Net lies (a model folder, a folder of them, or the zip of ``nnUNetv2_export_model_to_zip``), and which of the
-models, folds and checkpoints in there is meant.
+"""Finds a trained nnU-Net (in a model folder, a folder of them, or the zip of ``nnUNetv2_export_model_to_zip``), and chooses the
+model, fold and checkpoint in it.
 
-A zip is never extracted by its own names: the few members that are needed are copied one by one to a name of ours in a
-temporary folder, so that a member called ``../../x`` cannot reach anything.
+A zip is never extracted under its own names: the few members needed are copied one by one under names of ours to a
+temporary folder, so a member called ``../../x`` cannot reach anything.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class FolderStore:
         yield self.root / model / name
 
     def describe(self, model: str, name: str) -> str:
-        """How messages call a file of a model."""
+        """A file's name in messages."""
         return str(self.root / model / name)
 
 
 class ZipStore:
-    """The same for a zip; members are read or copied one by one and never extracted under their own names."""
+    """The same for a zip; members are read or copied one by one, never extracted under their own names."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -137,22 +137,22 @@ class ZipStore:
             yield target
 
     def describe(self, model: str, name: str) -> str:
-        """How messages call a file of a model."""
+        """A file's name in messages."""
         return f"{self.file}:{PurePosixPath(model) / name}"
 
 
 def _in_order(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Folds by number, ``all`` last."""
+    """Folds in order of their numbers, ``all`` last."""
     return {
         key: found[key] for key in sorted(found, key=lambda fold: (fold == "all", int(fold) if fold != "all" else 0))
     }
 
 
 def choose_model(store: FolderStore | ZipStore, configuration: str | None) -> str:
-    """Name of the one model folder that is meant.
+    """Name of the one model folder that matches.
 
     Raises:
-        MissingInput: none is there, none is of this configuration, or several are.
+        MissingInput: none exists, none has this configuration, or several match.
     """
     models = store.models()
     if not models and any(store.read(folder, "plans.pkl") is not None for folder in ("", *store.folders())):
@@ -181,10 +181,10 @@ def choose_model(store: FolderStore | ZipStore, configuration: str | None) -> st
 
 
 def read_json(store: FolderStore | ZipStore, model: str, name: str, required: bool) -> Any:
-    """A JSON object beside the folds of a model; None where it is absent and not ``required``.
+    """A JSON object beside the folds of a model; None if it is missing and not ``required``.
 
     Raises:
-        MissingInput: it is absent.
+        MissingInput: it is missing but required.
         ActiveError: it is no JSON object.
     """
     content = store.read(model, name)
@@ -212,14 +212,14 @@ def choose_fold(
     checkpoint: str,
     notes: list[str],
 ) -> tuple[str, str]:
-    """Fold and checkpoint to read: the lowest fold that has the checkpoint; the default one has substitutes.
+    """Fold and checkpoint to read: the lowest fold that has the checkpoint; the default checkpoint has substitutes.
 
     Args:
         store, model: where the model is, for messages.
-        found: checkpoints by fold, in the order in which folds are preferred.
-        fold: a fold that somebody asked for.
+        found: checkpoints by fold, in order of preference.
+        fold: the requested fold, if any.
         checkpoint: file name.
-        notes: gets sentences about what was decided.
+        notes: receives sentences about the choices made.
 
     Raises:
         MissingInput: there is no such fold or checkpoint.

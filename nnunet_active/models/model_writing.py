@@ -14,8 +14,8 @@ from nnunet_active.util.atomic import atomic_file, replaced_folder, write_json
 def save_source_model(source: SourceModel, folder: str | Path) -> None:
     """Write ``source`` as a stock model folder that ``nnUNetv2_predict_from_modelfolder`` reads; no optimizer state.
 
-    ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them) and
-    ``fold_X/checkpoint_final.pth``. The folder appears whole; an existing one makes way only when the new one is complete.
+    The folder holds ``plans.json``, ``dataset.json``, ``dataset_fingerprint.json`` and ``source_summary.npz`` (if the source has them)
+    and ``fold_X/checkpoint_final.pth``. It appears whole; an existing folder is replaced only when the new one is complete.
     """
     with replaced_folder(folder) as new:
         write_json(new / "plans.json", source.plans)
@@ -33,7 +33,7 @@ WRITTEN_BY = "written_by"
 def write_checkpoint(source: SourceModel, file: Path, trainer_name: str, written_by: str = "") -> None:
     """Write the weights as a checkpoint that nnU-Net's predictor reads: no optimizer, no log, no path of this machine.
 
-    ``written_by`` is noted in it, so that the same output can be told from somebody else's file later.
+    It records ``written_by``, so that this output can later be told from somebody else's file.
     """
     fold: int | str = int(source.fold) if source.fold.isdigit() else source.fold
     content = {
@@ -50,6 +50,6 @@ def write_checkpoint(source: SourceModel, file: Path, trainer_name: str, written
     if written_by:
         content[WRITTEN_BY] = written_by
     if source.encoder_only:
-        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores keys that it does not know
+        content["nnunet_active"] = {"encoder_only": True}  # nnU-Net ignores unknown keys
     with atomic_file(file) as temporary:
         torch.save(content, temporary)

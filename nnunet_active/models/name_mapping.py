@@ -1,4 +1,4 @@
-"""Which channel and which class of a target corresponds to which of the source: by name, as far as names go."""
+"""Which channel and class of a target corresponds to which of the source: by name, as far as names match."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class ChannelMapping:
-    """How target channels are fed by source channels.
+    """Which source channels feed each target channel.
 
     Attributes:
         source: names of the source channels.
@@ -35,7 +35,7 @@ class ChannelMapping:
 
     @property
     def identity(self) -> bool:
-        """Whether the stem can be copied as it is."""
+        """Whether the stem can be copied unchanged."""
         return self.kind != "shared" and self.indices == tuple(range(len(self.source)))
 
     def apply(self, weight: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class ChannelMapping:
         return torch.stack(columns, dim=1)
 
     def sentences(self) -> list[str]:
-        """What was matched, what starts new and what is lost, for people."""
+        """Sentences for people: what was matched, what starts new and what is lost."""
         if self.kind == "shared":
             names = f"No channel name in common ({_list(self.source)} -> {_list(self.target)})"
             if len(self.target) == 1:
@@ -69,13 +69,13 @@ class ChannelMapping:
 
 @dataclass(frozen=True)
 class HeadMapping:
-    """How the target's output channels are fed by the source's.
+    """Which of the source's output channels feeds each of the target's.
 
     Attributes:
-        source: names of the source's output channels in their order (with ``background`` for labels, without for regions).
+        source: names of the source's output channels in order (with ``background`` for labels, without for regions).
         target: the same for the target.
         indices: for each target output its source output, or None for a class that the source does not know.
-        trained: False if nothing of the source's heads can be used; then the network keeps its own initial heads.
+        trained: False if no head of the source can be used; the network then keeps its own initial heads.
         reason: why ``trained`` is False, a sentence; empty otherwise.
         names_differ: whether other names in ``dataset.json`` could change that.
     """
@@ -94,7 +94,7 @@ class HeadMapping:
 
     @property
     def identity(self) -> bool:
-        """Whether the heads can be copied as they are."""
+        """Whether the heads can be copied unchanged."""
         return self.trained and self.indices == tuple(range(len(self.source)))
 
     def apply(self, values: Tensor, new: float) -> Tensor:
@@ -103,7 +103,7 @@ class HeadMapping:
         return torch.stack(rows)
 
     def sentences(self) -> list[str]:
-        """What was matched, what is new and what is lost, for people."""
+        """Sentences for people: what was matched, what is new and what is lost."""
         if not self.trained and not self.names_differ:
             return [
                 f"{self.reason} All output layers start untrained, so predictions say nothing before the first training."
@@ -125,7 +125,7 @@ class HeadMapping:
 
 
 def map_channels(source: Sequence[str], target: Sequence[str]) -> ChannelMapping:
-    """Match channels by name (case and outer blanks do not count; equal names in their order), else by position or shared.
+    """Match channels by name (case and outer blanks are ignored; equal names in order), else by position or shared.
 
     >>> map_channels(["T1", "FLAIR", "T1ce"], ["flair", "T1ce"]).indices
     (1, 2)
@@ -141,10 +141,10 @@ def map_channels(source: Sequence[str], target: Sequence[str]) -> ChannelMapping
 
 
 def map_heads(source: Sequence[str], target: Sequence[str]) -> HeadMapping:
-    """Match classes by name (case and outer blanks do not count).
+    """Match classes by name (case and outer blanks are ignored).
 
-    Softmax heads (labels, with ``background``) and sigmoid heads (regions, without) do not mix; and without any foreground
-    class in common the source's head has nothing to say. In both cases ``trained`` is False.
+    Softmax heads (labels, with ``background``) and sigmoid heads (regions, without) do not mix. Without a common foreground
+    class, the source's head is useless. In both cases ``trained`` is False.
 
     >>> map_heads(["background", "RV", "LV"], ["background", "LV", "RV", "scar"]).indices
     (0, 2, 1, None)
@@ -162,7 +162,7 @@ def map_heads(source: Sequence[str], target: Sequence[str]) -> HeadMapping:
 
 
 def _match(source: Sequence[str], target: Sequence[str]) -> list[int | None]:
-    """For each target name the first source name that equals it and is not taken yet, or None."""
+    """For each target name the first unused source name that equals it, or None."""
     free: dict[str, list[int]] = {}
     for j, name in enumerate(source):
         free.setdefault(name.strip().casefold(), []).append(j)

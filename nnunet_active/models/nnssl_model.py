@@ -1,16 +1,16 @@
-"""Self-supervised encoders of MIC-DKFZ's nnssl as the source: a checkpoint of theirs becomes plans, a network and its weights.
+"""Self-supervised encoders of MIC-DKFZ's nnssl as the source: turns an nnssl checkpoint into plans, a network and its weights.
 
 Format (read from the public repository and its published model cards; reimplemented, no code of theirs): a checkpoint is a dictionary
-with ``network_weights`` (a state dict that holds the encoder, whatever else was trained on it), ``trainer_name``, perhaps
+with ``network_weights`` (a state dict that holds the encoder and whatever else was trained on it), ``trainer_name``, perhaps
 ``citations``, and ``nnssl_adaptation_plan``, which is also written beside it as ``adaptation_plan.json``:
 
 * ``architecture_plans``: ``arch_class_name`` (``ResEncL``, ``NoSkipResEncL``, ``ResidualEncoderUNet``, ``PlainConvUNet``,
-  ``Primus...``), and ``arch_kwargs``, ``arch_kwargs_requiring_import`` where the name alone does not say all
+  ``Primus...``), and ``arch_kwargs``, ``arch_kwargs_requiring_import`` if the name alone is not enough
 * ``pretrain_plan``: axis order and one configuration with spacing (None: not resampled), normalisation and resampling
 * ``pretrain_num_input_channels``, ``recommended_downstream_patchsize``
 * ``key_to_encoder``, ``key_to_stem``: prefixes of the encoder's keys in ``network_weights``
 
-What we make of it (our choice): the architecture as a U-Net whose encoder has these weights, and whose decoder and head are as they are
+What we make of it (our choice): a U-Net of that architecture. Its encoder has these weights; its decoder and head are
 initialised with a fixed seed, so that every reading gives the same network. Spacing, patch size, normalisation and axis order are
 those of the pre-training. Transformers (``Primus...``) have no convolutional encoder to carry over and are refused.
 """
@@ -58,16 +58,16 @@ RES_ENC_L: dict[str, Any] = {
     "nonlin": "torch.nn.LeakyReLU",
     "nonlin_kwargs": {"inplace": True},
 }
-"""What nnssl's presets ``ResEncL`` and ``NoSkipResEncL`` stand for; their encoders are the same."""
+"""The architecture behind nnssl's presets ``ResEncL`` and ``NoSkipResEncL``; their encoders are the same."""
 
 
 @dataclass(frozen=True)
 class NnsslEncoder:
-    """A pre-trained encoder within a network that nnU-Net can build.
+    """A pre-trained encoder in a network that nnU-Net can build.
 
     Attributes:
-        plans: stock plans with the configuration ``3d_fullres``; its spacing is None where pre-training did not resample.
-        dataset_json: channels and classes that stand for "whatever it was": no name of a target equals them.
+        plans: stock plans with the configuration ``3d_fullres``; its spacing is None if the pre-training did not resample.
+        dataset_json: placeholder channels and classes; no name of a target equals them.
         weights: state dict of the whole network; only its encoder is trained.
         trainer_name: the nnssl trainer.
         notes: sentences for the user.
@@ -81,10 +81,10 @@ class NnsslEncoder:
 
 
 def find_nnssl_checkpoint(path: Path) -> Path | None:
-    """The checkpoint file that ``path`` means, if it can be one of nnssl; None where it is a trained nnU-Net or nothing of the kind.
+    """The checkpoint file that ``path`` means, if it may be from nnssl; None for a trained nnU-Net or anything else.
 
-    A ``.pth`` file outside of an nnU-Net model folder; a folder with ``adaptation_plan.json``, as published models and nnssl's own
-    results are laid out (checkpoint in it, or in its ``fold_X``); or such a ``fold_X``.
+    Accepted are a ``.pth`` file outside of an nnU-Net model folder; a folder with ``adaptation_plan.json``, the layout of published
+    models and of nnssl's own results (checkpoint in it, or in its ``fold_X``); and such a ``fold_X``.
     """
     if path.is_file():
         inside_nnunet = any((folder / "dataset.json").is_file() for folder in (path.parent, path.parent.parent))
@@ -105,7 +105,7 @@ def find_nnssl_checkpoint(path: Path) -> Path | None:
 
 
 def read_nnssl(file: Path, trust: bool = False) -> NnsslEncoder | None:
-    """Read a checkpoint; None where it holds no adaptation plan and none is beside it, so that it is not one of nnssl.
+    """Read a checkpoint; None if neither it nor a file beside it holds an adaptation plan, so that it is not from nnssl.
 
     Args:
         file: the checkpoint.
@@ -213,17 +213,17 @@ def _plans(plan: dict) -> dict:
 
 
 def _per_channel(plan: dict, values: Any) -> list:
-    """nnssl writes one value for all channels, or a single one that is not a list."""
+    """The values as a list: nnssl writes one value for all channels, or a single one outside of a list."""
     values = list(values) if isinstance(values, (list, tuple)) else [values]
     channels = int(plan["pretrain_num_input_channels"])
     return values if len(values) == channels else [values[0]] * channels
 
 
 def stock_architecture(described: dict) -> dict:
-    """A network of an adaptation plan (``arch_class_name``, ``arch_kwargs``) as nnU-Net's plans describe networks.
+    """Describe an adaptation plan's network (``arch_class_name``, ``arch_kwargs``) as nnU-Net's plans do.
 
     Raises:
-        IncompatibleSource: it is no convolutional U-Net, or is made of other modules than those of torch.nn.
+        IncompatibleSource: it is no convolutional U-Net, or uses modules from outside torch.nn.
     """
     name = str(described["arch_class_name"]).split(".")[-1]
     if name in ("ResEncL", "NoSkipResEncL"):
@@ -238,7 +238,7 @@ def stock_architecture(described: dict) -> dict:
     if name == "PlainConvUNet" and "n_blocks_per_stage" in arguments:
         arguments["n_conv_per_stage"] = arguments.pop("n_blocks_per_stage")
     imported = ("conv_op", "norm_op", "dropout_op", "nonlin")
-    for key in imported:  # names from a foreign file are looked up in torch and nowhere else
+    for key in imported:  # names from a foreign file are looked up only in torch
         value = arguments.get(key)
         if value is not None and not str(value).startswith("torch.nn."):
             raise IncompatibleSource(

@@ -1,4 +1,4 @@
-"""Embeddings of source scans by the source network itself; one scan is held at a time, and nothing of it is kept but the embedding."""
+"""Embeddings of source scans by the source network itself; only one scan is held at a time, and only its embedding is kept."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_folder(folder: Path, source: SourceModel) -> RawDataset:
 def source_embeddings(
     source: SourceModel, raw: RawDataset, device: torch.device, progress: bool = True
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Preprocess every scan as the source model's plans say, pass it through the source network, keep its embedding.
+    """Preprocess every scan as the source model's plans say, run it through the source network, keep its embedding.
 
     Args:
         source: the source model.
@@ -49,7 +49,7 @@ def source_embeddings(
         progress: whether to show a bar.
 
     Returns:
-        Embeddings (n, d) float32, and for each case that was set aside a sentence.
+        Embeddings (n, d) float32, and a sentence for each case that was set aside.
 
     Raises:
         IncompatibleSource: the scans have another number of channels than the model.

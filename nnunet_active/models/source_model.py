@@ -1,6 +1,6 @@
-"""Read a trained nnU-Net, as a folder or as an exported zip, and everything that is needed to carry it to another data set.
+"""Read a trained nnU-Net, as a folder or as an exported zip, with everything needed to carry it to another data set.
 
-Nothing but the model is asked for: neither the source's images nor its preprocessed data.
+Only the model is needed, neither the source's images nor its preprocessed data.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import IncompatibleSource, MissingInput
 
 SUMMARY = "source_summary.npz"
-"""Beside ``plans.json``: what ``nnunet_active summarize-source`` wrote."""
+"""The file beside ``plans.json`` that ``nnunet_active summarize-source`` writes."""
 
 
 @dataclass(frozen=True)
 class SourceModel:
-    """A trained nnU-Net, whole: how it was planned, what it was trained on, and all of its weights.
+    """A whole trained nnU-Net: its plans, the description of its training data, and all of its weights.
 
     Attributes:
-        plans: content of ``plans.json`` as it was found (it may hold further configurations).
+        plans: content of ``plans.json`` as found (it may hold further configurations).
         dataset_json: content of the source's ``dataset.json``.
         fingerprint: content of ``dataset_fingerprint.json``, or None if the model came without one.
         configuration: the configuration that this network belongs to, e.g. ``3d_fullres``.
@@ -50,10 +50,10 @@ class SourceModel:
         trainer_name: the trainer class named in the checkpoint.
         origin: where it was read from, for messages.
         checkpoint: file name of the checkpoint that was read.
-        folds_found: all folds of the model, in the order in which they would be taken.
-        notes: sentences about choices that were made while reading.
+        folds_found: all folds of the model, in order of preference.
+        notes: sentences about choices made while reading.
         summary: content of ``source_summary.npz`` (see ``nnunet_active.models.source_summary``), or None if the model came without one.
-        encoder_only: only the encoder is trained (a self-supervised one); decoder and heads are as they were initialised.
+        encoder_only: only the encoder is trained (a self-supervised one); decoder and heads have their initial weights.
     """
 
     plans: dict
@@ -86,15 +86,15 @@ def read_source_model(
             in it, a folder that holds several of them (``nnUNet_results/DatasetXXX_Name``), or the zip that
             ``nnUNetv2_export_model_to_zip`` writes; or a checkpoint of nnssl, see :mod:`nnunet_active.models.nnssl_model`,
             or the plans file of nnU-Net's fine-tuning that names one.
-        configuration: which configuration; needed only where there are several.
+        configuration: which configuration; needed only if there are several.
         fold: a number or ``"all"``; by default the lowest number that has the checkpoint, and ``all`` only if there is
             nothing else.
-        checkpoint: file name of the checkpoint. If it is the default one and is not there, ``checkpoint_best.pth`` and
-            ``checkpoint_latest.pth`` are taken in its place, and ``notes`` says so.
+        checkpoint: file name of the checkpoint. If the default one is missing, ``checkpoint_best.pth`` or
+            ``checkpoint_latest.pth`` replaces it, and ``notes`` says so.
         trust: read the checkpoint even if that can run code stored in it.
 
     Raises:
-        MissingInput: the path, plans.json, a dataset.json that can be used, fold, checkpoint or configuration is not there.
+        MissingInput: path, plans.json, a usable dataset.json, fold, checkpoint or configuration is missing.
         UnsafeCheckpoint: the checkpoint cannot be read without running code from it, and ``trust`` is False.
         IncompatibleSource: second stage of a cascade, or weights that are not finite.
         ActiveError: a file is damaged or is not what its name says.
@@ -156,7 +156,7 @@ def read_source_model(
 
 
 def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_json: dict) -> TransferReport:
-    """Load the whole source network (stem, body, heads) into a network that was built for the target's plans, in place.
+    """Load the whole source network (stem, body, heads) in place into a network built for the target's plans.
 
     Args:
         network: built for ``plans`` and ``dataset_json``; may be compiled or wrapped for DDP.
@@ -174,7 +174,7 @@ def carry_over(network: nn.Module, source: SourceModel, plans: dict, dataset_jso
 
 
 def head_is_trained(source: SourceModel, plans: dict, dataset_json: dict) -> bool:
-    """Whether the source's segmentation head says something about the target's classes."""
+    """Whether the source's segmentation head can predict classes of the target."""
     return _map_heads(source, plans, dataset_json).trained
 
 
@@ -187,7 +187,7 @@ def _map_heads(source: SourceModel, plans: dict, dataset_json: dict) -> HeadMapp
 
 
 def _with_own_decoder(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The source's encoder; of its untrained rest what fits, and the network's own where it does not."""
+    """The source's encoder; of its untrained rest the tensors that fit, and otherwise the network's own."""
     own = unwrap(network).state_dict()
     rest = {key: value for key, value in own.items() if "encoder" not in key.split(".")}
     fits = {key: weights[key] for key, value in rest.items() if key in weights and weights[key].shape == value.shape}
@@ -195,7 +195,7 @@ def _with_own_decoder(network: nn.Module, weights: dict[str, Tensor]) -> dict[st
 
 
 def _read_encoder(path: Path, configuration: str | None, trust: bool) -> SourceModel | None:
-    """A checkpoint of nnssl as a source model, or None where ``path`` is none."""
+    """Read an nnssl checkpoint as a source model; None if ``path`` is none."""
     file = checkpoint_of_plans(path) if path.suffix == ".json" and path.is_file() else find_nnssl_checkpoint(path)
     found = read_nnssl(file, trust) if file is not None else None
     if found is None:
@@ -227,7 +227,7 @@ def source_folder(preprocessed_dataset_folder: str | Path, plans_name: str, conf
 
 
 def find_source(dataset_folder: Path, plans: str, configuration: str, fold: str, results: Path | None) -> SourceModel:
-    """The source network: the one kept beside the plans, else the user's own stock training of this very dataset and fold.
+    """The source network: the one kept beside the plans, else the user's own stock training of the same data set and fold.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
@@ -237,11 +237,11 @@ def find_source(dataset_folder: Path, plans: str, configuration: str, fold: str,
         results: ``nnUNet_results``.
 
     Raises:
-        MissingInput: there is none; says how to name one.
+        MissingInput: there is none; the message says how to name one.
     """
     kept = source_folder(dataset_folder, plans, configuration)
     if not kept.is_dir():
-        sweep(kept.parent)  # a command that was killed while it replaced the network moved it away
+        sweep(kept.parent)  # a command killed while it replaced the network had moved it away
     if kept.is_dir():
         return read_source_model(kept, configuration)
     if results is not None:

@@ -1,8 +1,8 @@
-r"""A summary of where the source domain lies in embedding space: made by the owner of the source scans, passed on with the model.
+r"""A summary of where the source domain lies in embedding space. The owner of the source scans makes it and ships it with the model.
 
-Embeddings of the source cases (deepest encoder features, averaged per case) are clustered by k-means; of each cluster the summary holds
+k-means clusters the embeddings of the source cases (deepest encoder features, averaged per case). For each cluster the summary holds
 the number of cases, the centroid and a shrunk covariance (Ledoit-Wolf), in the units of the features. It holds no image, no case
-identifier and no file name, and no cluster of fewer than ``minimum`` cases. ``docs/source-summary.md`` says what it still reveals.
+identifier and no file name, and no cluster with fewer than ``minimum`` cases. ``docs/source-summary.md`` says what it still reveals.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SourceSummary:
         counts: (k,) int64, cases per cluster, each at least ``minimum``.
         digest: of the source network's weights (:func:`nnunet_active.nnunet.safe_checkpoint.weights_digest`).
         configuration: nnU-Net configuration of that network.
-        minimum: the floor that was applied.
+        minimum: the smallest cluster size that was allowed.
     """
 
     centroids: np.ndarray
@@ -45,7 +45,7 @@ class SourceSummary:
     minimum: int = MINIMUM_CASES
 
     def arrays(self) -> Mapping[str, np.ndarray]:
-        """What strategies get."""
+        """The arrays for query strategies."""
         return {"centroids": self.centroids, "covariances": self.covariances, "counts": self.counts}
 
 
@@ -64,11 +64,11 @@ def summarise(
         digest: of the network that made them.
         configuration: its nnU-Net configuration.
         clusters: k before small clusters are left out; by default one for every five cases, at most 8 (our choice).
-        minimum: clusters of fewer cases are not written, and at least 3.
+        minimum: smaller clusters are not written; must be at least 3.
         seed: of k-means.
 
     Raises:
-        ActiveError: fewer cases than ``minimum``, a floor below 3, values that are not finite, or no cluster that is large enough.
+        ActiveError: fewer cases than ``minimum``, ``minimum`` below 3, values that are not finite, or no cluster that is large enough.
     """
     embeddings = np.asarray(embeddings, dtype=np.float64)
     n = len(embeddings)
@@ -82,7 +82,7 @@ def summarise(
         raise ActiveError("The embeddings of the source cases hold NaN or infinite values; check the source network.")
     wanted = clusters if clusters is not None else min(MOST_CLUSTERS, n // 5)
     wanted = max(1, min(wanted, n // minimum, len(np.unique(embeddings, axis=0))))
-    embeddings = embeddings[np.lexsort(embeddings.T[::-1])]  # whatever order they came in
+    embeddings = embeddings[np.lexsort(embeddings.T[::-1])]  # so that their original order leaves no trace
     labels = KMeans(wanted, n_init=10, random_state=seed).fit_predict(embeddings)
     counts = np.bincount(labels, minlength=wanted)
     kept = [int(c) for c in np.argsort(-counts, kind="stable") if counts[c] >= minimum]
@@ -117,14 +117,14 @@ def write_summary(summary: SourceSummary, file: Path) -> None:
 
 
 def read_summary(file: Path, digest: str | None = None) -> SourceSummary:
-    """Read a summary and check that it can be one; no code in the file is run.
+    """Read a summary and check its contents; no code in the file is run.
 
     Args:
-        file: what :func:`write_summary` wrote.
-        digest: of the source network's weights; None does not check it.
+        file: a file from :func:`write_summary`.
+        digest: of the source network's weights; None skips this check.
 
     Raises:
-        MissingInput: there is no such file.
+        MissingInput: the file does not exist.
         IncompatibleSource: it was made with another network.
         ActiveError: it is damaged, of a later version, or its shapes or values make no sense.
     """
@@ -148,7 +148,7 @@ def read_summary(file: Path, digest: str | None = None) -> SourceSummary:
             )
     except ActiveError:
         raise
-    except Exception as error:  # zip, zlib and NumPy raise quite different things for a damaged file
+    except Exception as error:  # zip, zlib and NumPy raise very different errors for a damaged file
         raise ActiveError(
             f"{file} is not a source summary ({error}); make it with nnunet_active summarize-source."
         ) from error

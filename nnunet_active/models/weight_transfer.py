@@ -1,14 +1,14 @@
-"""Carry the weights of one network into another that differs in its input channels and its classes.
+"""Carry the weights of one network into another with other input channels and classes.
 
-The aim is that the source's prediction is unchanged before the first step of training, wherever that is possible:
+Wherever possible, the source's prediction is unchanged before the first step of training:
 
-* **Channels by name.** ``W_t[:, i] = W_s[:, j]`` where target channel i is called like source channel j; other target
-  channels start at zero, so that the network does not see them at first.
+* **Channels by name.** ``W_t[:, i] = W_s[:, j]`` if target channel i has the name of source channel j; other target
+  channels start at zero, so the network does not see them at first.
 * **No name in common, equal counts:** by position, ``W_t[:, i] = W_s[:, i]``.
-* **No name in common, other counts:** shared out, ``W_t[:, i] = sum_j W_s[:, j] / M`` for each of the M target channels. A
+* **No name in common, other counts:** shared, ``W_t[:, i] = sum_j W_s[:, j] / M`` for each of the M target channels. A
   target whose channels all equal the source's single channel gets exactly the source's prediction.
 * **Classes by name.** Rows are copied; a class that the source does not know gets zero weights and the bias
-  `NEW_CLASS_BIAS`, for each resolution with its own head.
+  `NEW_CLASS_BIAS`, in the head of every resolution.
 
 Published work uses the inflated stem (W / M) for a single-channel source; the rest is our reading and our choice.
 """
@@ -24,13 +24,13 @@ from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.util.errors import IncompatibleSource
 
 NEW_CLASS_BIAS = -10.0
-"""Bias of a class that the source lacks (our choice): nnU-Net's logits are roughly centred, so that the new class begins
-with a probability below exp(-10) = 4.5e-5; arg-max and entropy are the source's, while the gradient of the cross entropy
+"""Bias of a class that the source lacks (our choice). nnU-Net's logits are roughly centred, so the new class begins
+with a probability below exp(-10) = 4.5e-5: arg-max and entropy are the source's, but the gradient of the cross entropy
 at a voxel of the new class is still 1."""
 
 
 MOST_NAMED = 2
-"""Layers that a refusal names: they help whoever built the network, and nobody else."""
+"""Layers that a refusal names, which help only the person who built the network."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class TransferReport:
     Attributes:
         channels: the mapping of the input channels.
         heads: the mapping of the classes.
-        copied: number of tensors that were copied as they are.
-        stem: state-dict keys that went through the channel mapping (none if it is the identity).
-        head: state-dict keys that went through the class mapping, or were left as initialised.
+        copied: number of tensors copied unchanged.
+        stem: state-dict keys changed by the channel mapping (none if it is the identity).
+        head: state-dict keys changed by the class mapping, or left at their initial values.
     """
 
     channels: ChannelMapping
@@ -64,7 +64,7 @@ class TransferReport:
 def transfer_weights(
     network: nn.Module, weights: dict[str, Tensor], channels: ChannelMapping, heads: HeadMapping
 ) -> TransferReport:
-    """Load the source's weights into ``network`` in place: stem by channels, heads by classes, all else as it is.
+    """Load the source's weights in place into ``network``: stem by channels, heads by classes, everything else unchanged.
 
     Args:
         network: built for the target; may be compiled or wrapped for DDP.
@@ -119,7 +119,7 @@ def _storage(tensor: Tensor) -> tuple[int, tuple[int, ...], int]:
 
 
 def _aliases(state: dict[str, Tensor]) -> dict[str, list[str]]:
-    """For each key all keys of the same tensor, itself first. (Modules that are registered twice have two keys.)"""
+    """For each key all keys of the same tensor, itself first. (Modules registered twice have two keys.)"""
     groups: dict[tuple, list[str]] = {}
     for key, value in state.items():
         groups.setdefault(_storage(value) if value.numel() else (key,), []).append(key)
@@ -129,7 +129,7 @@ def _aliases(state: dict[str, Tensor]) -> dict[str, list[str]]:
 def _stem_keys(
     network: nn.Module, source: dict[str, Tensor | None], channels: ChannelMapping, aliases: dict[str, list[str]]
 ) -> set[str]:
-    """Keys of the weights that see the input channels: as the network declares them, else by their shape."""
+    """Keys of the weights that see the input channels: as the network declares them, else found by their shape."""
     declared = [f"{name}.weight" for name in getattr(network, "keys_to_in_proj", ())]
     keys = {alias for key in declared if key in aliases for alias in aliases[key]}
     if keys:
@@ -153,7 +153,7 @@ def _stem_keys(
 
 
 def _head_keys(network: nn.Module, source: dict[str, Tensor | None], heads: HeadMapping) -> dict[str, int]:
-    """Keys of the output layers, each with the axis of the classes: ``seg_layers.N`` where there are, else by shape."""
+    """Keys of the output layers, each with the axis of the classes: ``seg_layers.N`` if they exist, else found by shape."""
     layers = {
         name: module
         for name, module in network.named_modules(remove_duplicate=False)

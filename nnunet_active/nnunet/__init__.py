@@ -1,1 +1,1 @@
-"""The adapters of nnU-Net: its folders, networks, sliding window and checkpoints."""
+"""The adapters to nnU-Net: its folders, networks, sliding window and checkpoints."""

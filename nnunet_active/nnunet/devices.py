@@ -1,7 +1,7 @@
-"""Where a network runs: the device that was asked for, else the best that this machine has.
+"""Where a network runs: on the requested device, else on the best that this machine has.
 
-PyTorch decides. But importing it takes seconds, and a command that only prints what to type next can know without where there is no
-GPU at all, or an NVIDIA driver that is new enough.
+PyTorch decides, but importing it takes seconds. A command that only prints the next step can decide without PyTorch if there is no
+GPU at all, or if the NVIDIA driver is new enough.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import torch
 
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvmap", "/dev/nvgpu", "/dev/dxg", "/dev/kfd")
-"""On Linux, drivers show themselves here: NVIDIA, NVIDIA's Tegra (two), Windows' subsystem for Linux, AMD."""
+"""Drivers on Linux create these files: NVIDIA, NVIDIA's Tegra (two), Windows' subsystem for Linux, AMD."""
 
 
 def best_device() -> str:
-    """``cuda`` where PyTorch finds a GPU of NVIDIA or AMD, else ``mps`` on a Mac, else ``cpu``."""
+    """``cuda`` if PyTorch finds an NVIDIA or AMD GPU, else ``mps`` on a Mac, else ``cpu``."""
     if "torch" not in sys.modules and (known := device_without_torch()):
         return known
     import torch
@@ -35,10 +35,10 @@ def best_device() -> str:
 
 
 def choose_device(named: str | None = None) -> torch.device:
-    """The device that was named, or the best there is; of several GPUs the one of this process.
+    """The named device, or the best there is; with several GPUs, the one of this process.
 
     Raises:
-        MissingInput: PyTorch does not find the named one.
+        MissingInput: PyTorch does not find the named device.
     """
     import torch
 
@@ -51,13 +51,13 @@ def choose_device(named: str | None = None) -> torch.device:
     kind = named or best_device()
     if (
         kind == "cuda" and processes_of_command() > 1
-    ):  # each process of torchrun's on this machine takes a GPU of its own
+    ):  # each of torchrun's processes on this machine uses a GPU of its own
         return torch.device(kind, number_on_machine() % torch.cuda.device_count())
     return torch.device(kind)
 
 
 def device_without_torch() -> str | None:
-    """What PyTorch would say, found out without it; None: only PyTorch knows."""
+    """The device that PyTorch would choose, found without PyTorch; None if only PyTorch can tell."""
     if not sys.platform.startswith("linux"):
         return None
     if not any(Path(file).exists() for file in _GPU_FILES):
@@ -66,7 +66,7 @@ def device_without_torch() -> str | None:
 
 
 def _driver_fits() -> bool:
-    """Whether NVIDIA's driver counts a GPU and is as new as the CUDA that PyTorch was built with."""
+    """Whether NVIDIA's driver finds a GPU and is as new as PyTorch's CUDA version."""
     found = find_spec("torch")
     version = Path(found.submodule_search_locations[0]) / "version.py" if found else Path()
     built = re.search(r"^cuda\b.*=\s*'(\d+)\.", version.read_text() if version.is_file() else "", re.MULTILINE)

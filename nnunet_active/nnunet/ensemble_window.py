@@ -21,14 +21,14 @@ class EnsembleWindow(Window):
     """Several networks (the folds of a model) as one: the mean of their probabilities.
 
     Softmax heads: logits = log((1/K) sum_k softmax(l_k)); regions: logit((1/K) sum_k sigmoid(l_k)), float32; so the arg-max, softmax
-    and sigmoid of these logits are those of the mean. K networks, K passes side by side.
+    and sigmoid of these logits are those of the mean. K networks need K passes in step.
 
-    The embedding and ``class_mean`` are those of the first member (our choice: the features of different networks have no axes in
-    common, and a mean of them would mean nothing). The mutual information is over the members; one member alone is mirrored
-    instead. One member alone is that member, its digest included.
+    The embedding and ``class_mean`` come from the first member (our choice: the features of different networks share no
+    axes, so their mean would be meaningless). The mutual information is over the members. A single member behaves exactly
+    as on its own, including its digest; its mutual information is over mirrored passes.
 
     Args:
-        windows: the members; of equal plans, configuration and labels.
+        windows: the members, with equal plans, configuration and labels.
 
     Raises:
         ValueError: no member, or members with different heads.
@@ -47,16 +47,16 @@ class EnsembleWindow(Window):
         self.labels = first.labels
 
     def __reduce__(self) -> tuple:
-        """For another process; the members find a device of that process."""
+        """Pickling for another process; the members find a device there."""
         return EnsembleWindow, (self.windows,)
 
     @property
     def network(self) -> nn.Module:
-        """The first member's."""
+        """The first member's network."""
         return self.windows[0].network
 
     def with_network(self, network: nn.Module) -> SlidingWindow:
-        """A window like the first member's on another network of the same architecture."""
+        """A window like the first member's, with another network of the same architecture."""
         return self.windows[0].with_network(network)
 
     @property
@@ -69,11 +69,11 @@ class EnsembleWindow(Window):
 
     @property
     def has_encoder(self) -> bool:
-        """Whether the first member has one."""
+        """Whether the first member has an encoder."""
         return self.windows[0].has_encoder
 
     def side_by_side(self, members: bool) -> int:
-        """See :meth:`Window.side_by_side`: one per member."""
+        """See :meth:`Window.side_by_side`: one pass per member."""
         return len(self.windows) if len(self.windows) > 1 else self.windows[0].side_by_side(members)
 
     def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
@@ -98,7 +98,7 @@ class EnsembleWindow(Window):
         return self.windows[0].merged(slabs) if one else mean_logits([slab.logits for slab in slabs], self.regions)
 
     def logits(self, image: np.ndarray) -> Tensor:
-        """Whole logits (C, Z, Y, X) on the CPU, float32 (of one member as its own): see :meth:`Window.logits`."""
+        """Whole logits (C, Z, Y, X) on the CPU, float32 (a single member returns its own): see :meth:`Window.logits`."""
         if len(self.windows) == 1:
             return self.windows[0].logits(image)
         require_memory(2 * self.labels.num_segmentation_heads * image[0].size)

@@ -1,6 +1,6 @@
-"""nnU-Net's own predictor, with a guard for single scans: where a class collapses, it predicts again nearer to the source network.
+"""nnU-Net's own predictor with a guard for single scans: if a class collapses, it predicts again, closer to the source network.
 
-Reading, preprocessing, mirroring, resampling and export are nnU-Net's; a case that the guard leaves alone gets the stock prediction.
+Reading, preprocessing, mirroring, resampling and export are nnU-Net's; a case that the guard does not change gets the stock prediction.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nnunet_active.scoring.collapse import collapsed, predicted_volumes, volumes
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the guard found in one case; arrays over the network's heads, background included where it is one.
+    """What the guard found in one case; arrays over the network's heads, including the background if it has a head.
 
     Attributes:
-        source_volume: voxels of the preprocessed array, by the source network without mirroring.
-        source_confidence: its soft Dice confidence.
-        volume: voxels by the adapted network.
-        collapsed: bool.
+        source_volume: the source network's predicted voxels in the preprocessed array, without mirroring.
+        source_confidence: the source network's soft Dice confidence.
+        volume: the adapted network's predicted voxels.
+        collapsed: bool, which classes have collapsed.
     """
 
     source_volume: np.ndarray
@@ -38,11 +38,11 @@ class Verdict:
 
 
 class GuardedPredictor(nnUNetPredictor):
-    """As the stock one until :meth:`guard` is called, but for cases that are left out. Takes the stock arguments.
+    """Predicts as the stock predictor does until :meth:`guard` is called, but can skip cases. Takes the stock arguments.
 
     Attributes:
-        can_be_used: is given the name and the files of every case; one of which it is not true is not predicted. The stock predictor
-            fills a file that ends too early up with zeros, and one that cannot be read ends it.
+        can_be_used: gets the name and files of each case; a case for which it returns False is not predicted. The stock predictor
+            fills a truncated file with zeros, and stops at a file that it cannot read.
     """
 
     can_be_used: Callable[[str, Sequence[str]], bool] | None = None
@@ -58,17 +58,17 @@ class GuardedPredictor(nnUNetPredictor):
         nearer: Sequence[dict[str, Tensor]],
         tell: Callable[[str, Verdict], None],
     ) -> None:
-        """From now on watch every case.
+        """Watch every case from now on.
 
         Args:
             source: state dicts of the source networks, usually one.
-            nearer: of the networks that predict a case whose class has collapsed; as many as there are folds.
-            tell: is given the name of every case, and what was found.
+            nearer: state dicts of the networks that predict a case with a collapsed class; one per fold.
+            tell: gets each case's name and the verdict on it.
         """
         self._source, self._nearer, self._tell = source, nearer, tell
 
     def _manage_input_and_output_lists(self, *given: Any, **named: Any) -> tuple:
-        """As the stock one without what cannot be used; the cases are predicted in this order."""
+        """The stock lists without the unusable cases; cases are predicted in this order."""
         rows = [*zip(*super()._manage_input_and_output_lists(*given, **named), strict=True)]
         if self.can_be_used is not None:
             rows = [row for row in rows if self.can_be_used(Path(row[1]).name, row[0])]
@@ -77,7 +77,7 @@ class GuardedPredictor(nnUNetPredictor):
 
     @torch.inference_mode()
     def predict_logits_from_preprocessed_data(self, data: Tensor) -> Tensor:
-        """As the stock one, of the weights that the guard takes for this case."""
+        """The stock prediction, with the weights that the guard chooses for this case."""
         logits = super().predict_logits_from_preprocessed_data(data)
         if not self._nearer:
             return logits

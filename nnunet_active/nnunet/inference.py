@@ -1,4 +1,4 @@
-"""The adapter for nnU-Net's sliding window: a network and its plans become functions of one preprocessed image."""
+"""The adapter to nnU-Net's sliding window: turns a network and its plans into functions of one preprocessed image."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from nnunet_active.nnunet.window_layout import lay_out
 from nnunet_active.scoring.encoder import deepest_stage, unwrap
 
 VOXELS_PER_PASS = 2**21
-"""Of several small windows that go through a GPU together: those of one patch of 128 x 128 x 128, which fills it alone."""
+"""Voxels of small windows that go through a GPU together: as many as in one 128 x 128 x 128 patch, which fills it alone."""
 
 
 class SlidingWindow(Window):
     """nnU-Net's own predictor (step 0.5, Gaussian weights, no mirroring) on preprocessed arrays, without resampling back.
 
     Args:
-        network: any nnU-Net network; wrapped ones (DDP, torch.compile) are unwrapped. Deep supervision is switched off for the
-            time of a prediction and put back afterwards.
+        network: any nnU-Net network; wrapped ones (DDP, torch.compile) are unwrapped. Deep supervision is switched off during
+            a prediction and restored afterwards.
         plans: content of the plans file.
         configuration: name of the configuration.
         dataset_json: content of the target's ``dataset.json``.
         device: where to predict.
-        mirror_axes: spatial axes that :meth:`mutual_information` mirrors; None: all of the network's.
+        mirror_axes: spatial axes that :meth:`mutual_information` mirrors; None for all of the network's.
 
     Attributes:
-        windows_per_pass: windows that go through the network together: 1 on a CPU, so that the numbers are nnU-Net's bit for bit (4
-            took a third less time there with a small network); on a GPU as many small ones as fill it.
+        windows_per_pass: windows that go through the network together: 1 on a CPU, so that the numbers equal nnU-Net's bit for bit (4
+            took a third less time there with a small network); on a GPU as many small windows as fill it.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class SlidingWindow(Window):
         self.plans, self.configuration, self.dataset_json, self.device = plans, configuration, dataset_json, device
         manager = PlansManager(plans)
         configured = manager.get_configuration(configuration)
-        with contextlib.redirect_stdout(io.StringIO()):  # it explains a flag that nobody set
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints an explanation of a flag that nobody set
             self._predictor = nnUNetPredictor(
                 use_mirroring=False,
                 perform_everything_on_device=device.type == "cuda",
@@ -66,8 +66,8 @@ class SlidingWindow(Window):
                 allow_tqdm=False,
             )
             self._predictor.manual_initialization(self.network, manager, configured, None, dataset_json, "", None)
-        # nnUNet_compile=t has just wrapped it again, and hooks that come after the compilation would be passed over. (Nor would it
-        # pay: compiling takes a minute for every network, and a query asks each network once.)
+        # With nnUNet_compile=t, nnU-Net has just wrapped the network again, and hooks added after the compilation would not run.
+        # (Compiling would not pay either: it takes a minute per network, and a query uses each network once.)
         self._predictor.network = self.network
         self.dimensions = len(configured.patch_size)
         self.mirror_axes = tuple(range(self.dimensions)) if mirror_axes is None else tuple(mirror_axes)
@@ -78,7 +78,7 @@ class SlidingWindow(Window):
         self._settings = {name: configured.configuration.get(name) for name in decides}
 
     def __reduce__(self) -> tuple:
-        """For another process: there it is made anew, on a device of that process."""
+        """Pickling for another process, which builds the window anew on a device of its own."""
         return window_here, (
             self.network,
             self.plans,
@@ -89,7 +89,7 @@ class SlidingWindow(Window):
         )
 
     def with_network(self, network: nn.Module) -> SlidingWindow:
-        """The same window on another network of the same architecture."""
+        """The same window with another network of the same architecture."""
         window = SlidingWindow(
             network, self.plans, self.configuration, self.dataset_json, self.device, tuple(self.mirror_axes)
         )
@@ -105,7 +105,7 @@ class SlidingWindow(Window):
             "regions": self.regions,
             "mirror_axes": self.mirror_axes,
             "step": self._predictor.tile_step_size,
-            "device": self.device.type,  # half precision on a GPU: the last digits differ
+            "device": self.device.type,  # a GPU uses half precision, so the last digits differ
             "weights": weights_digest(self.network.state_dict()),
         }
         return hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -121,7 +121,7 @@ class SlidingWindow(Window):
 
     @contextlib.contextmanager
     def _predicting(self) -> Iterator[None]:
-        """The network without deep supervision and in evaluation mode; as before at the end."""
+        """The network without deep supervision and in evaluation mode; restored at the end."""
         decoder = getattr(self.network, "decoder", None)
         deep_supervision = getattr(decoder, "deep_supervision", None)
         training = self.network.training
@@ -138,7 +138,7 @@ class SlidingWindow(Window):
     def logits(self, image: np.ndarray) -> Tensor:
         """Whole logits (C, Z, Y, X), float16, on the device or the CPU, by nnU-Net's own predictor: see :meth:`Window.logits`.
 
-        The network's training mode and its deep supervision are as before when this returns.
+        The network's training mode and its deep supervision are restored before this returns.
         """
         require_memory(self.labels.num_segmentation_heads * image[0].size)
         with self._predicting():
@@ -179,19 +179,19 @@ class SlidingWindow(Window):
     def stream(
         self, prepared: PreparedImage, flip: tuple[int, ...] = (), recorders: Sequence[Recorder] = ()
     ) -> SlabStream:
-        """One pass; every window mirrored along these axes before the network and back after it, as nnU-Net mirrors."""
+        """One pass; every window is mirrored along these axes before the network and back after it, as in nnU-Net."""
         patch = tuple(self._predictor.configuration_manager.patch_size)
         gaussian = compute_gaussian(patch, sigma_scale=1.0 / 8, value_scaling_factor=10, device=prepared.image.device)
         return SlabStream(self.network, prepared.image, prepared.layout, gaussian, self.device, flip, recorders)
 
     def merged(self, slabs: Sequence[Slab]) -> Tensor:
-        """See :meth:`Window.merged`: of the plain pass."""
+        """See :meth:`Window.merged`: the slab of the plain pass."""
         return slabs[0].logits
 
 
 def window_here(
     network: nn.Module, plans: dict, configuration: str, dataset_json: dict, kind: str, mirror_axes: tuple[int, ...]
 ) -> SlidingWindow:
-    """A window that came from another process, on this one's device of the same kind (``cuda``, ``cpu``, ``mps``)."""
+    """A window from another process, moved to a device of the same kind (``cuda``, ``cpu``, ``mps``) in this one."""
     device = choose_device(kind)
     return SlidingWindow(network.to(device), plans, configuration, dataset_json, device, mirror_axes)

@@ -1,4 +1,4 @@
-"""How much memory is free for logits: of the windows of a pass, or of a whole volume."""
+"""How much memory is free for logits: for the windows of a pass, or for a whole volume."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nnunet_active.util.errors import BadCase
 from nnunet_active.util.launched import processes_on_machine
 
 SHARE = 0.5
-"""Of the free memory; the rest is for the network's own work and for what is computed from the logits (our choice)."""
+"""Share of the free memory for logits; the rest is for the network's own work and for what is computed from them (our choice)."""
 
-# Of Linux' control groups, of the second and of the first version: where they are, the limit, what is used, and what of it is only
-# kept of files that were read
+# Linux control groups, version 2 and version 1: their folder, the limit, the memory in use, and which of that is only file
+# cache
 _GROUPS = (
     ("", Path("/sys/fs/cgroup"), "memory.max", "memory.current", ("inactive_file", "active_file")),
     (
@@ -28,9 +28,9 @@ _GROUPS = (
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None: nobody can tell."""
+    """Free bytes on a device; None if unknown."""
     if device.type == "cuda":
-        # what PyTorch holds and does not use is free as well
+        # what PyTorch holds without using it is free as well
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
     try:
@@ -42,7 +42,7 @@ def free_memory(device: torch.device) -> int | None:
 
 
 def _left_in_groups() -> Iterator[int]:
-    """What a container, or a job of a cluster, leaves to its processes of the machine's memory: one number for every limit."""
+    """What a container or a cluster job leaves of the machine's memory for its processes: one number for every limit."""
     try:
         mine = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
     except OSError:
@@ -56,15 +56,15 @@ def _left_in_groups() -> Iterator[int]:
                 try:
                     most, now = (int((folder / file).read_text()) for file in (limit, used))
                     facts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-                except (OSError, ValueError):  # not there, or the limit is "max": none
+                except (OSError, ValueError):  # missing, or the limit is "max": no limit
                     continue
                 yield max(0, most - now + sum(int(facts.get(one, 0)) for one in kept))
 
 
 def room_for_logits(device: torch.device) -> int | None:
-    """Bytes that the buffers of the passes over an image may take on a device; None: no limit is known.
+    """Bytes that the buffers of the passes over an image may take on a device; None if no limit is known.
 
-    Several processes of one command on this machine share its memory; of several GPUs each has its own.
+    Several processes of one command on this machine share its memory, but each GPU has its own.
     """
     free = free_memory(device)
     places = torch.cuda.device_count() if device.type == "cuda" else 1
@@ -73,10 +73,10 @@ def room_for_logits(device: torch.device) -> int | None:
 
 
 def require_memory(logits: int) -> None:
-    """Make sure that so many half-precision logits fit into the host's memory, before the system ends the process for it.
+    """Make sure that this many half-precision logits fit into the host's memory, before the system kills the process.
 
     Raises:
-        BadCase: says what is needed and what there is.
+        BadCase: they do not fit; the message says how much is needed and how much is free.
     """
     free = free_memory(torch.device("cpu"))
     if free is not None and 2 * logits > free:

@@ -1,4 +1,4 @@
-"""Networks as nnU-Net builds them: trainer classes by name, and what the output channels are called."""
+"""Networks as nnU-Net builds them: trainer classes by name, and the names of the output channels."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from nnunet_active.util.errors import ActiveError, MissingInput
 
 
 def head_names(plans: dict, dataset_json: dict) -> list[str]:
-    """Names of what the network's output channels stand for, in their order.
+    """Names of the classes behind the network's output channels, in order.
 
-    With labels: by label value, beginning with ``background``, the ignore label left out. With regions: the regions in
+    With labels: in the order of the label values, from ``background`` on, without the ignore label. With regions: the regions in
     the order of ``dataset.json``, without background.
     """
     manager = label_manager(plans, dataset_json)
@@ -35,7 +35,7 @@ def head_names(plans: dict, dataset_json: dict) -> list[str]:
 
 
 def plans_manager(plans: dict) -> PlansManager:
-    """nnU-Net's plans manager on a copy of its own: it writes into the plans that it is given."""
+    """nnU-Net's plans manager on a copy of the plans, because it writes into them."""
     return PlansManager(deepcopy(plans))
 
 
@@ -63,7 +63,7 @@ def build_network(
         trainer = nnUNetTrainer
     try:
         return _build(trainer, manager, configured, channels, heads, deep_supervision)
-    except Exception as error:  # whatever the architecture in the plans makes of its arguments
+    except Exception as error:  # the architecture in the plans may raise any error for its arguments
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise MissingInput(
             f"The network of the configuration {configuration} in the plans {manager.plans_name} cannot be built ({said}); make "
@@ -96,24 +96,24 @@ def find_trainer_class(name: str) -> type[nnUNetTrainer] | None:
     """The trainer class as nnU-Net finds it (its own ones, then ``nnUNet_extTrainer``), or None."""
     if name == "nnUNetTrainer":
         return nnUNetTrainer
-    # nnU-Net imports every trainer that it passes on the way; whatever fails there must not stop us
+    # nnU-Net imports every trainer on its way, and a failing one must not stop us
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(Exception):
         return recursive_find_trainer_class_by_name(name)
     return None
 
 
 def stock_ancestor(trainer: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
-    """The nearest class in a trainer's ancestry, itself included, that comes with nnU-Net."""
+    """The nearest class in a trainer's ancestry, itself included, that is part of nnU-Net."""
     return next(ancestor for ancestor in trainer.__mro__ if ancestor.__module__.split(".")[0] == "nnunetv2")
 
 
 def stock_trainer_name(name: str) -> str:
-    """Name of a trainer's nearest stock ancestor, so that the model predicts where only nnU-Net is installed."""
+    """Name of a trainer's nearest stock ancestor, so that the model can predict where only nnU-Net is installed."""
     return stock_ancestor(find_trainer_class(name) or nnUNetTrainer).__name__
 
 
 def label_manager(plans: dict, dataset_json: dict) -> LabelManager:
-    """nnU-Net's label manager for these plans, with its complaints about dataset.json as an `ActiveError`."""
+    """nnU-Net's label manager for these plans; turns its errors about dataset.json into an `ActiveError`."""
     if not isinstance(dataset_json.get("labels"), dict):
         raise ActiveError('dataset.json names no labels; add "labels": {"background": 0, "tumour": 1, ...} to it.')
     try:

@@ -39,7 +39,7 @@ def results_root() -> Path:
 
 
 def known_roots() -> list[Path]:
-    """Those of the three folders that the environment names."""
+    """Those of the three folders that the environment sets."""
     return [
         Path(value)
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -48,7 +48,7 @@ def known_roots() -> list[Path]:
 
 
 def datasets_with_number(number: int) -> list[str]:
-    """Full names of the data sets of that number in any of nnU-Net's folders."""
+    """Full names of the data sets with that number in any of nnU-Net's folders."""
     found: set[str] = set()
     for variable in ("nnUNet_preprocessed", "nnUNet_raw", "nnUNet_results"):
         if (value := os.environ.get(variable)) and os.path.isdir(value):
@@ -86,7 +86,7 @@ def raw_folder(dataset: str) -> Path:
     """``nnUNet_raw/<dataset>``, which must hold a ``dataset.json``.
 
     Raises:
-        MissingInput: the folder or its ``dataset.json`` is not there.
+        MissingInput: the folder or its ``dataset.json`` does not exist.
     """
     folder = raw_root() / dataset
     if not (folder / "dataset.json").is_file():

@@ -1,6 +1,6 @@
 """Read the properties that nnU-Net keeps beside a preprocessed case (``CASE.pkl``) without running code from them.
 
-A pickle can run code. These hold numbers, texts, lists, dictionaries and NumPy arrays, and nothing else is made of them here.
+A pickle can run code. These files hold numbers, texts, lists, dictionaries and NumPy arrays, so nothing else is read here.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _ALLOWED = {
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """Makes numbers, texts, containers and arrays."""
+    """Unpickles numbers, texts, containers and arrays."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Refuse everything else; it would be imported, and perhaps called."""
+        """Refuse everything else, because it would be imported and perhaps called."""
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither a number nor an array")
         return super().find_class(module, name)
@@ -33,7 +33,7 @@ def read_properties(file: Path) -> dict[str, Any]:
     """Content of a ``CASE.pkl``.
 
     Raises:
-        ValueError: it is damaged, holds other objects than numbers, texts and arrays, or is no dictionary.
+        ValueError: it is damaged, holds anything but numbers, texts and arrays, or is no dictionary.
         OSError: it cannot be read.
     """
     try:
@@ -41,7 +41,7 @@ def read_properties(file: Path) -> dict[str, Any]:
             content = PlainUnpickler(stream).load()
     except OSError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly anything
+    except Exception as error:  # a damaged pickle may raise any error
         raise ValueError(f"{file} cannot be read ({error or type(error).__name__})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no properties of a case")

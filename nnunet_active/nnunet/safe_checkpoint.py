@@ -1,7 +1,7 @@
-"""Read a checkpoint from somebody else without running code from it, as far as that is possible.
+"""Read a checkpoint from somebody else without running code from it, if possible.
 
-A checkpoint is a pickle, and a pickle can run code; so it is read with ``weights_only=True`` first, with NumPy's scalars
-and plain arrays allowed, which every ordinary nnU-Net checkpoint holds in its log.
+A checkpoint is a pickle, and a pickle can run code. So it is first read with ``weights_only=True``. NumPy's scalars and plain
+arrays are also allowed, because every ordinary nnU-Net checkpoint holds some in its log.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nnunet_active.util.errors import ActiveError, IncompatibleSource, UnsafeChe
 
 
 def _numpy_globals() -> list[Any]:
-    """What nnU-Net's own log of Dice and loss values needs: NumPy scalars and plain numeric arrays; nothing runs code."""
+    """What nnU-Net's own log of Dice and loss values needs: NumPy scalars and plain numeric arrays, which run no code."""
     scalar = type(np.float32(0)).__reduce__(np.float32(0))[0]
     rebuild = np.zeros(1).__reduce__()[0]
     allowed: list[Any] = [np.ndarray, np.dtype]
@@ -42,10 +42,10 @@ def load_checkpoint(
 
     Args:
         file: the checkpoint.
-        where: how messages call it (it may have come out of a zip).
-        trust: go on with the full pickle where ``weights_only=True`` refuses, which can run code stored in the file.
+        where: its name in messages (it may come from a zip).
+        trust: if ``weights_only=True`` refuses, use the full pickle, which can run code stored in the file.
         advice: what to do about a file that holds other objects.
-        mmap: leave the tensors in the file until they are used, for whoever wants the rest; needs PyTorch 1.6's format.
+        mmap: leave the tensors in the file until they are used, for callers that want the rest; needs PyTorch 1.6's format.
 
     Raises:
         UnsafeCheckpoint: the file holds objects other than tensors, numbers and text, and ``trust`` is False.
@@ -75,23 +75,23 @@ def load_checkpoint(
 
 
 def _foreign_objects(file: Path, message: str) -> str:
-    """Names of what ``weights_only`` refused; empty if the file is merely damaged."""
+    """Names of the objects that ``weights_only`` refused; empty if the file is only damaged."""
     with contextlib.suppress(Exception), torch.serialization.safe_globals(_numpy_globals()):
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
         return ", ".join(sorted(names)[:5])
-    match = re.search(r"GLOBAL ([\w.]+)", message)  # checkpoints in the format of before PyTorch 1.6
+    match = re.search(r"GLOBAL ([\w.]+)", message)  # checkpoints in the format from before PyTorch 1.6
     return match[1] if match else ""
 
 
 def _load_trusted(file: Path, where: str) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=False)
-    except Exception as error:  # it runs foreign code: anything can come out of it
+    except Exception as error:  # it runs foreign code, which may raise any error
         raise ActiveError(f"{where} cannot be read ({type(error).__name__}: {error}).") from error
 
 
 def network_weights(content: dict, where: str) -> dict[str, Tensor]:
-    """The state dict of a checkpoint, without the prefixes of DDP and ``torch.compile``, checked to be finite tensors."""
+    """The state dict of a checkpoint, without the prefixes of DDP and ``torch.compile``; makes sure that it holds finite tensors."""
     weights = {re.sub(r"^((module|_orig_mod)\.)+", "", key): value for key, value in content["network_weights"].items()}
     if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise ActiveError(f'{where} is not a checkpoint of nnU-Net v2: its "network_weights" are not tensors.')
@@ -104,7 +104,7 @@ def network_weights(content: dict, where: str) -> dict[str, Tensor]:
 
 
 def weights_digest(weights: dict[str, Tensor]) -> str:
-    """Fingerprint of a state dict (blake2b, 16 bytes, hexadecimal): keys and values, not how a file stores them."""
+    """Fingerprint of a state dict (blake2b, 16 bytes, hexadecimal): covers keys and values, not how a file stores them."""
     digest = hashlib.blake2b(digest_size=16)
     for key in sorted(weights):
         digest.update(key.encode())

@@ -1,4 +1,4 @@
-"""The five folds that nnU-Net makes by itself."""
+"""The five folds that nnU-Net makes if there is no split file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 
 def stock_folds(patients: Mapping[str, Sequence[str]]) -> list[dict[str, list[str]]] | None:
-    """As ``nnUNetTrainer.do_split`` divides cases where there is no split file, but by patient; None for fewer than five patients.
+    """Divide cases as ``nnUNetTrainer.do_split`` does without a split file, but by patient; None with fewer than five patients.
 
     Args:
-        patients: the cases of each; where every case is a patient of its own and gives it its name, the folds are nnU-Net's own.
+        patients: the cases of each patient; if every case is a patient of its own and names it, the folds are nnU-Net's own.
     """
     if len(patients) < 5:
         return None

@@ -1,8 +1,8 @@
-"""nnU-Net's sliding window, handed on slab by slab: the logits of a whole volume are never held.
+"""nnU-Net's sliding window, passed on slab by slab, so that the logits of a whole volume are never held.
 
-The windows come in nnU-Net's own order, sorted along the first axis, and are added up in half precision with nnU-Net's Gaussian. As
-soon as no later window touches a slice of the first axis, the slice is divided by its weights and handed on, and its memory is used
-again. So the buffer is as deep as the patch, not as the volume. Every voxel sees the same additions in the same order as in
+The windows come in nnU-Net's own order, sorted along the first axis, and are summed in half precision with nnU-Net's Gaussian. As
+soon as no later window touches a slice of the first axis, the slice is divided by its weights and passed on, and its memory is
+reused. So the buffer is as deep as the patch, not the volume. Every voxel gets the same additions in the same order as in
 ``nnUNetPredictor.predict_sliding_window_return_logits``: the numbers are the same, bit for bit on a CPU with one window per pass.
 """
 
@@ -19,9 +19,9 @@ from nnunet_active.nnunet.window_layout import Layout, extent_of
 
 
 class Slab(NamedTuple):
-    """Logits (C, n, r, X) of some slices of the first axis; the memory is used again after the next one is asked for.
+    """Logits (C, n, r, X) of some slices of the first axis; the next slab reuses the memory.
 
-    ``first`` and ``row`` tell where the slab begins on the first and on the second axis of the image.
+    ``first`` and ``row`` say where the slab begins on the first and second axis of the image.
     """
 
     logits: Tensor
@@ -30,7 +30,7 @@ class Slab(NamedTuple):
 
 
 class Recorder(Protocol):
-    """What listens to the network by hooks: it counts only while ``recording``."""
+    """Listens to the network through hooks; it counts only while ``recording``."""
 
     recording: bool
 
@@ -39,13 +39,13 @@ class SlabStream:
     """Iterates over the slabs of one image in one network.
 
     Args:
-        network: in evaluation mode, its output one tensor.
-        image: padded image (M, Z, Y, X) float32; where it lies, the buffer lies.
-        layout: how to work it off.
-        gaussian: nnU-Net's weights of a window, of the patch's shape, where the image lies.
-        device: where the network is; mixed precision on a GPU, as nnU-Net does it.
-        flip: spatial axes of the network along which each window is mirrored before the network, and back after it.
-        recorders: what listens to this pass, and to no other one of the same network; no window counts twice.
+        network: in evaluation mode, with one tensor as output.
+        image: padded image (M, Z, Y, X) float32; the buffer is on its device.
+        layout: the order of the windows and the size of the buffer.
+        gaussian: nnU-Net's weights of a window, in the patch's shape, on the image's device.
+        device: of the network; mixed precision on a GPU, as in nnU-Net.
+        flip: spatial axes along which each window is mirrored before the network, and back after it.
+        recorders: listen to this pass and to no other of the same network; no window counts twice.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class SlabStream:
             for step in self.layout.steps(block):
                 self._run(step.windows, block, sums)
                 yield from sums.finished(step.first, step.stop)
-            del sums  # before the next one is made
+            del sums  # before the next block's sums are made
 
     @torch.inference_mode()
     def _run(self, windows: list[tuple], block: tuple[int, int], sums: _Sums) -> None:
@@ -93,7 +93,7 @@ class SlabStream:
 
 
 class _Sums:
-    """Weighted sums of logits of as many slices as the layout is deep; slice z lies at z modulo that depth."""
+    """Weighted sums of logits for as many slices as the layout is deep; slice z is stored at z modulo that depth."""
 
     @torch.inference_mode()
     def __init__(self, layout: Layout, block: tuple[int, int], device: torch.device) -> None:
@@ -117,7 +117,7 @@ class _Sums:
             self.weights[there] += gaussian[planes, rows]
 
     def finished(self, first: int, stop: int) -> Iterator[Slab]:
-        """Hand slices on that no further window touches, a slab at a time, and make room for others."""
+        """Pass on slices that no further window touches, one slab at a time, and make room for others."""
         depth, row, column = self.layout.inside
         low, high = max(row.start, self.block[0]), min(row.stop, self.block[1])
         rows = slice(low - self.block[0], high - self.block[0])
@@ -140,7 +140,7 @@ class _Sums:
         self.weights[position : position + n].zero_()
 
     def _stretches(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Slice, position in the buffer and length of the stretches that lie in one piece there: one or two."""
+        """Slice, position in the buffer and length of each stretch that is contiguous there: one or two."""
         while start < stop:
             position = start % self.layout.depth
             n = min(stop - start, self.layout.depth - position)

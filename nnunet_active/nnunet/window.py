@@ -1,4 +1,4 @@
-"""What can be asked of a network about one preprocessed image: scores, classes, label maps; all of it slab by slab."""
+"""What a network can compute for one preprocessed image (scores, classes, label maps), slab by slab."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from nnunet_active.scoring.statistics import NOT_FINITE, CaseScores, ScoreAccumu
 
 T = TypeVar("T")
 SHARES_OF_ROOM = (1.0, 0.25, 0.05)
-"""Of the room for logits: what is tried one after the other where a GPU runs out of memory."""
+"""Shares of the room for logits to try in turn when a GPU runs out of memory."""
 
 
 class PreparedImage(NamedTuple):
-    """A padded image (M, Z, Y, X) where the buffer of logits will lie, and how its windows are worked off."""
+    """A padded image (M, Z, Y, X) on the device of the logits' buffer, and the layout of its windows."""
 
     image: Tensor
     layout: Layout
 
 
 class WantedScores(NamedTuple):
-    """What is asked of an image; see :meth:`Window.score` for the fields."""
+    """The requested scores of an image; see :meth:`Window.score` for the fields."""
 
     voxel_mm3: float
     embedding: bool = True
@@ -46,14 +46,14 @@ class WantedScores(NamedTuple):
 
 
 class Window(ABC):
-    """What can be asked of one network (:class:`~nnunet_active.nnunet.inference.SlidingWindow`), or of several
-    (:class:`~nnunet_active.nnunet.ensemble_window.EnsembleWindow`).
+    """What one network (:class:`~nnunet_active.nnunet.inference.SlidingWindow`) or several
+    (:class:`~nnunet_active.nnunet.ensemble_window.EnsembleWindow`) can compute for an image.
 
     Attributes:
-        network: the one whose features are recorded.
-        plans, configuration, dataset_json, device: what the network was put into.
+        network: the network whose features are recorded.
+        plans, configuration, dataset_json, device: the network's setting.
         dimensions: spatial dimensions of the network, 2 or 3.
-        mirror_axes: spatial axes that a mutual information over mirrored passes mirrors.
+        mirror_axes: spatial axes that are mirrored for a mutual information over mirrored passes.
         labels: nnU-Net's label manager.
     """
 
@@ -73,62 +73,62 @@ class Window(ABC):
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Fingerprint (32 hexadecimal digits) of the weights and of all else that decides the scores of an image.
+        """Fingerprint (32 hexadecimal digits) of the weights and of everything else that decides the scores of an image.
 
-        It is computed anew each time (0.1 s for a network of 30 million weights), since weights change: take it once per query.
+        Weights can change, so it is computed anew each time (0.1 s for a network of 30 million weights): use it once per query.
         """
 
     @property
     @abstractmethod
     def has_encoder(self) -> bool:
-        """Whether embeddings can be taken (architectures without an ``encoder`` have none)."""
+        """Whether embeddings are available (architectures without an ``encoder`` have none)."""
 
     @abstractmethod
     def side_by_side(self, members: bool) -> int:
-        """How many passes run side by side; ``members``: also those that only tell how far an ensemble disagrees."""
+        """How many passes run in step; with ``members``, including those that only measure how far an ensemble disagrees."""
 
     @abstractmethod
     def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
-        """What all passes over an image have in common.
+        """Prepare what all passes over an image share.
 
         Args:
             image: preprocessed image (M, Z, Y, X) float32.
-            passes: how many run side by side, so that the room for logits is shared out.
-            share: of the room that there is; below 1 after a GPU has run out of memory.
+            passes: how many run in step and share the room for logits.
+            share: of that room; below 1 after a GPU has run out of memory.
         """
 
     @abstractmethod
     def streams(
         self, prepared: PreparedImage, members: bool = False, recorders: Sequence[Recorder] = ()
     ) -> contextlib.AbstractContextManager[list[SlabStream]]:
-        """Passes over one image, to be asked for their slabs side by side; the networks are as before at the end of the context.
+        """Passes over one image, whose slabs are read in step; leaving the context restores the networks.
 
         Args:
             prepared: the image.
-            members: also the passes that only tell how far an ensemble disagrees.
+            members: also the passes that only measure how far an ensemble disagrees.
             recorders: listen to the first pass.
         """
 
     @abstractmethod
     def merged(self, slabs: Sequence[Slab]) -> Tensor:
-        """The logits (C, n, r, X) that all passes together predict, from the same slab of each."""
+        """The logits (C, n, r, X) that all passes together predict, from the same slab of each pass."""
 
     @abstractmethod
     def logits(self, image: np.ndarray) -> Tensor:
         """Whole logits (C, Z, Y, X) of any float dtype, on the device or the CPU, for a preprocessed image (M, Z, Y, X) float32.
 
-        This is for what cannot do without, such as resampling; all else takes slabs.
+        Only for work that needs whole logits, such as resampling; everything else uses slabs.
 
         Raises:
-            BadCase: they do not fit into memory.
+            BadCase: the logits do not fit into memory.
         """
 
     @contextlib.contextmanager
     def slabs(self, image: np.ndarray, share: float = 1.0) -> Iterator[Iterator[Slab]]:
-        """The slabs of the prediction of a preprocessed image (M, Z, Y, X) float32, which together are its :meth:`logits`.
+        """The slabs of the prediction of a preprocessed image (M, Z, Y, X) float32, which together form its :meth:`logits`.
 
         Raises:
-            ValueError: infinite output, at which nnU-Net's own predictor stops as well.
+            ValueError: infinite output, which stops nnU-Net's own predictor as well.
         """
         prepared = self.prepare(image, self.side_by_side(False), share)
         with self.streams(prepared) as streams:
@@ -144,18 +144,18 @@ class Window(ABC):
         ensemble: bool = False,
         source: Window | None = None,
     ) -> CaseScores:
-        """All statistics of one case from one pass (further ones for ``ensemble`` and ``source``), slab by slab.
+        """All statistics of one case from one pass (plus others for ``ensemble`` and ``source``), slab by slab.
 
         Args:
             image: preprocessed image (M, Z, Y, X) float32.
             voxel_mm3: volume of a voxel of that array in mm³.
             embedding: array ``embedding`` (d,) float32.
             class_mean: array ``class_mean`` (C, d) float32, the embedding over each predicted class; needs ``embedding``.
-            entropy_bins: array ``entropy_histogram`` (bins,) of so many bins; 0: none.
+            entropy_bins: number of bins of the array ``entropy_histogram`` (bins,); 0 for none.
             ensemble: column ``mutual_information``, in nats; array ``class_agreement`` (C,) float64, the members' mean pairwise Dice of
-                every head (1 for the background, and where one member has nobody to agree with); ``slices["prediction"]``, the
+                every head (1 for the background, and with a single member); ``slices["prediction"]``, the
                 predicted classes, packed (:mod:`nnunet_active.scoring.packed_prediction`).
-            source: column ``kl_source``, the mean voxel KL(source || this network) in nats; the source's own pass comes on top. Its
+            source: column ``kl_source``, the mean voxel KL(source || this network) in nats; the source needs a pass of its own. Its
                 windows lie where this network's do.
 
         Raises:
@@ -164,9 +164,9 @@ class Window(ABC):
         return self.begin_score(image, WantedScores(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source))()
 
     def begin_score(self, image: np.ndarray, wanted: WantedScores) -> Callable[[], CaseScores]:
-        """:meth:`score` in two halves: the function that is returned waits for the scores.
+        """:meth:`score` in two halves: the returned function waits for the scores.
 
-        A GPU has been told by then what to do, and works on; on a CPU nothing is done before the function is called.
+        By then a GPU has its work queued and goes on; a CPU does nothing before the function is called.
         """
 
         def send() -> Callable[[], CaseScores]:
@@ -230,11 +230,11 @@ class Window(ABC):
         return _with_room(lambda share: self._predicted(image, share, self._classes))
 
     def label_map(self, image: np.ndarray) -> np.ndarray:
-        """The label map (Z, Y, X) int16 that nnU-Net makes of a preprocessed image: arg-max, or the regions in their order."""
+        """The label map (Z, Y, X) int16 that nnU-Net makes from a preprocessed image: arg-max, or the regions in their order."""
         return _with_room(lambda share: self._predicted(image, share, self.labels_of))
 
     def labels_of(self, logits: Tensor) -> np.ndarray:
-        """The label map (Z, Y, X) int16 of logits (C, Z, Y, X)."""
+        """The label map (Z, Y, X) int16 from logits (C, Z, Y, X)."""
         if not self.regions:
             return self._classes(logits)
         return np.asarray(self.labels.convert_logits_to_segmentation(logits.float().cpu())).astype(np.int16)
@@ -253,7 +253,7 @@ class Window(ABC):
 
 
 class _Whole:
-    """An array (..., Z, Y, X) that is put together from what slabs became.
+    """An array (..., Z, Y, X) assembled from the results of its slabs.
 
     Args:
         shape: (Z, Y, X).
@@ -264,7 +264,7 @@ class _Whole:
         self.whole: np.ndarray | None = None
 
     def put(self, part: np.ndarray, slab: Slab) -> None:
-        """Put in what became of a slab, (..., n, r, X)."""
+        """Insert the result of a slab, (..., n, r, X)."""
         if self.whole is None:
             self.whole = np.empty((*part.shape[:-3], *self.shape), dtype=part.dtype)
         n, rows = part.shape[-3:-1]
@@ -278,11 +278,11 @@ def _finite(slabs: Sequence[Slab]) -> Sequence[Slab]:
 
 
 def _with_room(work: Callable[[float], T]) -> T:
-    """Do the work with less and less of the room for logits while a GPU runs out of memory."""
+    """Do the work, with ever less room for logits as long as a GPU runs out of memory."""
     for share in SHARES_OF_ROOM[:-1]:
         try:
             return work(share)
-        except torch.cuda.OutOfMemoryError:  # another process may have taken what was free
+        except torch.cuda.OutOfMemoryError:  # another process may have taken the free memory
             pass
         torch.cuda.empty_cache()
     return work(SHARES_OF_ROOM[-1])

@@ -1,4 +1,4 @@
-"""What the stock nnU-Net finds by name (``nnUNetv2_train ... -tr NAME``). The classes live elsewhere, so that they pickle."""
+"""The trainers that stock nnU-Net finds by name (``nnUNetv2_train ... -tr NAME``). Their classes are elsewhere, so that they pickle."""
 
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
 from nnunet_active.trainers.nnUNetTrainerActiveAdamW import nnUNetTrainerActiveAdamW

@@ -1,7 +1,7 @@
-"""The arg-max over the heads of logits, quickly on a CPU: PyTorch's own takes longer there than the rest of scoring together.
+"""The arg-max over the heads of logits, fast on a CPU, where PyTorch's own takes longer than all other scoring together.
 
-With the highest logit subtracted, the signs of a voxel's C entries are 0 where it is highest and -1 elsewhere. One small matrix product
-turns them into the number of the highest head and into how many are equally high; only of the latter is the arg-max taken.
+Subtract the highest logit of a voxel: the signs of its C entries are then 0 at the highest head and -1 elsewhere. One small matrix
+product turns the signs into the number of that head and the count of ties. Only voxels with ties need a real arg-max.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 PIECE = 2**17
-"""Logits per piece on a CPU: its copies stay in the cache."""
+"""Logits per piece on a CPU; copies of this size stay in the cache."""
 
 
 def counting_rows(heads: int) -> Tensor:
@@ -23,15 +23,14 @@ def first_zero(x: Tensor, scratch: Tensor, counting: Tensor) -> Tensor:
 
     Args:
         x: (C, n) float32, each column's highest entry 0.
-        scratch: (C, n) float32 that is overwritten.
+        scratch: (C, n) float32, overwritten.
         counting: :func:`counting_rows`.
     """
     heads = len(x)
     torch.sign(x, out=scratch)  # 0 where highest, else -1
     found, number = counting @ scratch
-    label = (
-        found.add_(heads * (heads - 1) / 2).long().clamp_(0, heads - 1)
-    )  # NaN has no number; the entropy tells of it
+    # NaN has no number; the entropy becomes NaN and reports it
+    label = found.add_(heads * (heads - 1) / 2).long().clamp_(0, heads - 1)
     ties = (number > 1.5 - heads).nonzero().flatten()
     if len(ties):
         label[ties] = x[:, ties].argmax(0)
@@ -40,7 +39,7 @@ def first_zero(x: Tensor, scratch: Tensor, counting: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def highest_head(logits: Tensor) -> Tensor:
-    """The arg-max (...) int64 of finite logits (C, ...) of any float dtype, quickly on a CPU as well; of equal ones the first."""
+    """The arg-max (...) int64 of finite logits (C, ...) of any float dtype, fast on a CPU as well; ties: the first head."""
     heads = len(logits)
     if logits.device.type != "cpu" or heads == 1:
         return logits.argmax(0)

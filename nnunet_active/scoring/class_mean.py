@@ -1,8 +1,8 @@
-r"""Embeddings of the predicted classes: the deepest encoder features, averaged over where a class is predicted.
+r"""Embeddings of the predicted classes: the deepest encoder features, averaged over the region where a class is predicted.
 
 ``z_c(x) = sum_i w_c(i) f(i) / sum_i w_c(i)``, i over the cells of the deepest feature map in all patches of the sliding window, f(i)
-the features of a cell, w_c(i) the share of the cell's voxels whose prediction in that patch is c (our reading of the "class-weighted
-pooled feature" of STDR and of BADGE's gradients, on whole cases). Taken by forward hooks during the scoring pass.
+the features of a cell, w_c(i) the share of the cell's voxels predicted as c in that patch (our reading of the "class-weighted
+pooled feature" of STDR and of BADGE's gradients, on whole cases). Forward hooks collect the features during the scoring pass.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from nnunet_active.scoring.groups import sum_by_group
 
 
 class ClassMeanRecorder:
-    """Context manager that pools the deepest encoder features by the class predicted there, over all passes made inside it.
+    """Context manager that pools the deepest encoder features by the class predicted at their cell, over all passes inside it.
 
     Args:
-        network: with an ``encoder``; its output has to be the logits (deep supervision off).
-        regions: sigmoid heads, predicted where above 0, instead of a softmax.
+        network: has an ``encoder`` and puts out logits (deep supervision off).
+        regions: sigmoid heads (predicted where above 0) instead of a softmax.
 
     Attributes:
-        recording: whether a pass that is made now counts; at first it does.
+        recording: whether forward passes count at the moment; initially True.
 
     Raises:
         ValueError: no encoder.
@@ -82,12 +82,12 @@ class ClassMeanRecorder:
 
     @staticmethod
     def _of_regions(output: Tensor, features: Tensor) -> Tensor:
-        """Share of every cell's voxels in which a head is predicted, (B, C, cells)."""
+        """Share of each cell's voxels for which a head is predicted, (B, C, cells)."""
         pool = adaptive_avg_pool3d if features.ndim == 5 else adaptive_avg_pool2d
         return pool((output > 0).float(), tuple(features.shape[2:])).flatten(2)
 
     def _of_classes(self, output: Tensor, features: Tensor) -> Tensor:
-        """Voxels of every cell that are predicted as a class, (B, C, cells)."""
+        """Number of each cell's voxels predicted as each class, (B, C, cells)."""
         batch, heads = output.shape[:2]
         cells = features[0, 0].numel()
         label = highest_head(output.detach().movedim(1, 0))
@@ -97,7 +97,7 @@ class ClassMeanRecorder:
         return votes.reshape(batch, cells, heads).movedim(2, 1).float()
 
     def _cells_of(self, shape: tuple[int, ...], features: Tensor) -> Tensor:
-        """The cell in which each voxel of a window lies, of ``shape``; the same for all windows."""
+        """The cell that each voxel of a window lies in, of ``shape``; the same for all windows."""
         cells = tuple(features.shape[2:])
         if self._cell is None or self._cell[0] != (tuple(shape), cells):
             number = torch.zeros((), dtype=torch.int64, device=features.device)
@@ -109,7 +109,7 @@ class ClassMeanRecorder:
     def class_mean(self, class_volume: np.ndarray) -> np.ndarray:
         """The mean features of each class, (C, d) float32; zeros exactly where ``class_volume`` is 0.
 
-        A class that the merged prediction of all patches holds, but no single patch, has the mean of all features.
+        A class in the merged prediction of all patches that no single patch predicts gets the mean of all features.
 
         Args:
             class_volume: (C,) voxels of each class in the merged prediction.

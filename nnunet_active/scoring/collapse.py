@@ -1,11 +1,11 @@
-r"""Has a class vanished from the prediction of an adapted network, where the source network was sure of it?
+r"""Detect a class that the adapted network no longer predicts although the source network was confident of it.
 
-With p the probability of class c by the source network and m its mask, the soft Dice confidence (arXiv:2402.10665) is
+With p the source network's probability of class c and m its mask of c, the soft Dice confidence (arXiv:2402.10665) is
 
-    SDC(c) = 2 \sum p m / (\sum p + \sum m),
+    SDC(c) = 2 \sum p m / (\sum p + \sum m).
 
-and with V_0(c) and V(c) the volumes that the source and the adapted network predict, c has collapsed if V(c) < `SHARE` V_0(c) and
-SDC(c) > `SURE`. (Our own rule; judged by ``benchmarks/guard.py``.)
+V_0(c) and V(c) are the volumes that the source and the adapted network predict. Class c has collapsed if V(c) < `SHARE` V_0(c) and
+SDC(c) > `SURE`. (Our own rule; ``benchmarks/guard.py`` tests it.)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SURE = 0.8
 
 @torch.inference_mode()
 def predicted_volumes(logits: Tensor, regions: bool = False) -> np.ndarray:
-    """Of every head the predicted voxels, (C,) int64.
+    """The number of predicted voxels of every head, (C,) int64.
 
     Args:
         logits: (C, Z, Y, X) of any float dtype, on any device.
@@ -42,7 +42,7 @@ def predicted_volumes(logits: Tensor, regions: bool = False) -> np.ndarray:
 
 @torch.inference_mode()
 def volumes_and_confidence(logits: Tensor, regions: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The same, and the soft Dice confidence (C,) float64, 0 where nothing is predicted; see :func:`predicted_volumes`."""
+    """:func:`predicted_volumes` and the soft Dice confidence (C,) float64, 0 where nothing is predicted."""
     heads = len(logits)
     of_voxels = region_voxels if regions else two_heads if heads == 2 else Softmax(heads, logits.device)
     volume, sure, mass = torch.zeros((3, heads), dtype=torch.float64)
@@ -56,7 +56,7 @@ def volumes_and_confidence(logits: Tensor, regions: bool = False) -> tuple[np.nd
 
 
 def collapsed(volume: np.ndarray, source_volume: np.ndarray, source_confidence: np.ndarray) -> np.ndarray:
-    """Which classes have, (C,) bool, by the rule above; all arguments (C,).
+    """Which classes have collapsed by the module's rule, (C,) bool; all arguments (C,).
 
     >>> collapsed(np.array([40, 0, 0]), np.array([100, 100, 0]), np.array([0.9, 0.7, 0.0]))
     array([ True, False, False])

@@ -7,14 +7,14 @@ The chain, from images to one number per case:
 3. ``default_radius``: the radius δ, which the paper does not give;
 4. ``neighbour_density``: E3, the share of the pool that lies within δ.
 
-Nothing here needs a model or a label, so all of it is computed once per target pool. Feed images that nnU-Net has normalised: the
-distance ignores an intensity offset but not an intensity scale. It also depends on which axis is the last one, because the
-rows along that axis are what the PCA sees.
+Nothing here needs a model or a label, so it is all computed once per target pool. Pass images normalised by nnU-Net: the
+distance ignores an intensity offset but not an intensity scale. It also depends on which axis is the last, because the
+PCA sees the rows along that axis.
 
-**Why a signature.** In one dimension W(P, Q) = ∫₀¹ |F_P⁻¹(u) − F_Q⁻¹(u)| du. Sorting both samples again for each pair, as
+**Why a signature.** In one dimension W(P, Q) = ∫₀¹ |F_P⁻¹(u) − F_Q⁻¹(u)| du. Sorting both samples for every pair, as
 ``scipy.stats.wasserstein_distance`` does, repeats the same work n − 1 times per volume. Here each volume's quantile function is
-integrated once over fixed probability bins, and a pair costs one L1 distance of two short vectors. Since the bins hold exact
-integrals, the result differs from the exact W only in bins in which the two quantile functions cross, and is never larger than it.
+integrated once over fixed probability bins, and a pair costs one L1 distance of two short vectors. The bins hold exact
+integrals, so the result differs from the exact W only in bins in which the two quantile functions cross, and never exceeds it.
 The bins are narrow towards 0 and 1 (edges (1 − cos πb/B)/2), where heavy tails make the quantile functions steep.
 """
 
@@ -31,7 +31,7 @@ from nnunet_active.scoring.quantiles import quantile_integrals
 DEFAULT_SIZE = 128
 DEFAULT_EXPLAINED_VARIANCE = 0.75
 # On brain, heart and hippocampus scans the bins' largest relative error of W is 0.07 % with 512 of them, 0.03 % with 1024, 0.01 %
-# with 2048; as many bins of equal width err five to ten times as much. The rest, single precision, adds less than 0.01 %.
+# with 2048; bins of equal width have five to ten times that error. Single precision adds less than 0.01 %.
 DEFAULT_BINS = 2048
 
 
@@ -52,19 +52,19 @@ def volume_signature(
 
     Args:
         volume: (Z, Y, X), any real dtype, normalised intensities; the last axis is the PCA's feature axis.
-        size: edge length in voxels to which the volume is resized; nothing is resized when it already has that shape.
+        size: edge length in voxels of the resized volume; a volume that already has this shape stays unchanged.
         explained_variance: share of the variance to keep, above 0 and below 1.
         bins: number of probability bins.
 
     Returns:
-        float64 of shape (bins,), in the volume's intensity unit; its mean is 0. All zeros where no row along the last axis differs
-        from another (a constant volume, for example).
+        float64 of shape (bins,), in the volume's intensity unit; its mean is 0. All zeros if all rows along the last axis are
+        equal (a constant volume, for example).
 
     Raises:
         ValueError: not three axes, an empty axis, NaN or infinite voxels, or a parameter out of range.
 
     Source: PCA and Wasserstein [paper]; this recipe [reading], from earlier public code of the same first author; the bins [choice].
-    The signs of the components are those of scikit-learn since 1.5: in each, the loading of largest magnitude is positive.
+    The components have scikit-learn's signs since 1.5: the loading of largest magnitude is positive in each component.
 
     >>> volume_signature(np.full((8, 8, 8), 7.0), size=8, bins=4)
     array([0., 0., 0., 0.])
@@ -78,10 +78,10 @@ def volume_signature(
     if scale == 0:
         return np.zeros(bins)
     rows = _resized(volume, size).reshape(size * size, size)
-    # A float32 mean along the first axis adds up one by one and loses digits; in two steps of size numbers it keeps them.
+    # A float32 mean along the first axis adds one by one and loses digits; two steps over size numbers each keep them.
     column_means = rows.reshape(size, size, size).mean(axis=0).mean(axis=0)
-    rows -= column_means  # in place: the array is our own, and large temporary ones cost more than the arithmetic
-    # Intensities lie within ±1 here: what remains below this is rounding of single precision, not a difference between rows.
+    rows -= column_means  # in place: we own the array, and large temporary ones cost more than the arithmetic
+    # Intensities lie within ±1 here: anything below this limit is rounding of single precision, not a difference between rows.
     if max(rows.max(), -rows.min()) < 1e-6:
         return np.zeros(bins)
     scores = rows @ _principal_components(rows, explained_variance)
@@ -106,7 +106,7 @@ def case_signature(
         float64 of shape (M, bins).
 
     Raises:
-        ValueError: as ``volume_signature``, and the message names the modality by its index; the caller names the case.
+        ValueError: as ``volume_signature``; the message names the modality by its index, and the caller adds the case.
     """
     image = np.asarray(image)
     if image.ndim != 4 or len(image) == 0:
@@ -122,19 +122,19 @@ def case_signature(
 
 
 def pairwise_distances(signatures: np.ndarray) -> np.ndarray:
-    """Distance of every two cases, E4: d(x_i, x_j) = (1/M) Σ_m W(P_i^m, P_j^m)   [reading].
+    """Distance between every two cases, E4: d(x_i, x_j) = (1/M) Σ_m W(P_i^m, P_j^m)   [reading].
 
-    With signatures as ``volume_signature`` makes them, this is the mean absolute difference over modalities and bins.
+    With signatures from ``volume_signature``, this is the mean absolute difference over modalities and bins.
 
     Args:
         signatures: (n, M, bins), from ``case_signature``.
 
     Returns:
-        float64 of shape (n, n), in the images' intensity unit, symmetric, zero on the diagonal. Besides the result only half of it
-        is held in memory.
+        float64 of shape (n, n), in the images' intensity unit, symmetric, zero on the diagonal. It takes half as much memory
+        again while it is computed.
 
     Raises:
-        ValueError: another number of axes, an empty axis, or values that are not finite.
+        ValueError: wrong number of axes, an empty axis, or values that are not finite.
     """
     signatures = np.asarray(signatures, dtype=np.float64)
     if signatures.ndim != 3 or signatures.size == 0:
@@ -157,7 +157,7 @@ def default_radius(distances: np.ndarray, quantile: float = 0.1) -> float:
         quantile: between 0 and 1.
 
     Returns:
-        δ in the unit of the distances; 0.0 for a single case. It is also 0 where a share ``quantile`` of the pairs is identical.
+        δ in the unit of the distances; 0.0 for a single case, and 0 if a share ``quantile`` of the pairs is identical.
 
     Raises:
         ValueError: distances that are not square, finite and non-negative, or a quantile outside [0, 1].
@@ -173,7 +173,7 @@ def default_radius(distances: np.ndarray, quantile: float = 0.1) -> float:
 
 
 def neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
-    """Cases within the radius of each, itself always among them: (n,) int64; arguments and errors as of :func:`neighbour_density`."""
+    """Number of cases within the radius of each, itself included: (n,) int64; arguments and errors as of :func:`neighbour_density`."""
     distances = _checked_distances(distances)
     if not radius >= 0:
         raise ValueError(f"expected a radius of 0 or more, found {radius}")
@@ -185,7 +185,7 @@ def neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
 def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
     """Representativeness ρ of every case, E3 [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ].
 
-    The case itself always counts, also where δ = 0, so that an isolated case keeps ρ = 1/n > 0 [choice].
+    The case itself always counts, even with δ = 0, so an isolated case keeps ρ = 1/n > 0 [choice].
 
     Args:
         distances: (n, n), from ``pairwise_distances``.
@@ -207,7 +207,7 @@ def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
 def neighbour_histogram(counts: np.ndarray) -> dict[int, int]:
     """Count the cases by their number of neighbours, from :func:`neighbour_counts`; for the log.
 
-    All cases at 1, or all at n, tell that δ is too small, or too large, for ρ to order the pool.
+    If all cases have 1, δ is too small for ρ to order the pool; if all have n, it is too large.
 
     >>> line = np.array([[0.0, 1.0, 3.0], [1.0, 0.0, 2.0], [3.0, 2.0, 0.0]])
     >>> neighbour_histogram(neighbour_counts(line, radius=1.5))
@@ -220,20 +220,20 @@ def neighbour_histogram(counts: np.ndarray) -> dict[int, int]:
 def _standardised(volume: np.ndarray) -> tuple[np.ndarray, float]:
     """Return (volume − its mean) / scale in [−1, 1] as float32, and the scale (0 for a constant volume).
 
-    The PCA scores do not know the offset and are proportional to the scale; taken out first, neither can cost the single
-    precision any digits, nor overflow a square.
+    The PCA scores ignore the offset and are proportional to the scale. With both removed first, neither can cost single
+    precision any digits or overflow a square.
     """
     volume = np.asarray(volume)
     if volume.ndim != 3 or volume.size == 0:
         raise ValueError(f"expected a volume of shape (Z, Y, X), none of them 0, found shape {volume.shape}")
     if not np.issubdtype(volume.dtype, np.floating):
         volume = volume.astype(np.float64)
-    lowest, highest = float(volume.min()), float(volume.max())  # NaN and infinity show in these two
+    lowest, highest = float(volume.min()), float(volume.max())  # NaN or infinity in the volume shows up in these two
     if not np.isfinite([lowest, highest]).all():
         raise ValueError(f"expected finite voxels, found {np.count_nonzero(~np.isfinite(volume))} NaN or infinite ones")
     if lowest == highest:
         return volume, 0.0
-    # The middle of the range does as well as the mean, as the columns are centred later, and is at hand.
+    # The middle of the range is already known, and it serves as well as the mean, because the columns are centred later.
     middle = lowest / 2 + highest / 2
     scale = highest / 2 - lowest / 2
     precision = np.float32 if volume.dtype == np.float32 and 1e-30 < scale < 1e30 else np.float64
@@ -244,7 +244,7 @@ def _standardised(volume: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _resized(volume: np.ndarray, size: int) -> np.ndarray:
     """``skimage.transform.resize(volume, (size,) * 3, anti_aliasing=True)``, one matrix product per axis, for speed."""
-    for axis in sorted(range(3), key=lambda axis: -volume.shape[axis]):  # what shrinks most first
+    for axis in sorted(range(3), key=lambda axis: -volume.shape[axis]):  # the axis that shrinks most first
         if volume.shape[axis] != size:
             matrix = _resize_matrix(volume.shape[axis], size)
             volume = np.moveaxis(np.matmul(matrix, np.moveaxis(volume, axis, -2)), -2, axis)
@@ -254,8 +254,8 @@ def _resized(volume: np.ndarray, size: int) -> np.ndarray:
 def _principal_components(rows: np.ndarray, explained_variance: float) -> np.ndarray:
     """Return the (size, k) components that ``sklearn.decomposition.PCA(explained_variance)`` finds in the centred rows.
 
-    The covariance is size × size and the rows are many, so its eigenvectors cost a tenth of the full SVD; scikit-learn chooses
-    the same way. Done here, because a second centring and its checks of the input take as long as the rest, and because
+    The covariance is size × size and there are many rows, so its eigenvectors cost a tenth of the full SVD; scikit-learn makes
+    the same choice. We do it here because scikit-learn's second centring and input checks take as long as the rest, and because
     its rule for the signs, on which the distances depend, has changed between versions.
     """
     variances, vectors = np.linalg.eigh(rows.T @ rows)

@@ -1,7 +1,7 @@
 r"""Prediction gap: how far one network's prediction of a case lies from another's.
 
-``KL(p || q) = (1/N) sum_v sum_c p_c(v) (ln p_c(v) - ln q_c(v))`` in nats, p the source's prediction, q the current one's. A
-strategy that needs ``prediction_gap`` gets it. With regions (sigmoid heads): the sum of the heads' binary divergences.
+``KL(p || q) = (1/N) sum_v sum_c p_c(v) (ln p_c(v) - ln q_c(v))`` in nats, p the source's prediction, q the current one's. It serves
+strategies that need ``prediction_gap``. With regions (sigmoid heads): the sum of the heads' binary divergences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Divergence:
 
     @torch.inference_mode()
     def add(self, source: Tensor, current: Tensor) -> None:
-        """Add the same slab of both.
+        """Add the same slab of both networks' logits.
 
         Args:
             source: logits (C, ...) of any float dtype, on any device.
@@ -43,7 +43,7 @@ class Divergence:
         """
         if source.shape != current.shape or not source.numel():
             raise ValueError(f"the predictions have the shapes {tuple(source.shape)} and {tuple(current.shape)}")
-        if current.device.type == "mps":  # it has no float64
+        if current.device.type == "mps":  # MPS has no float64
             current = current.cpu()
         then = _log_probabilities(source.to(current.device).float(), self.regions)
         now = _log_probabilities(current.float(), self.regions)

@@ -1,8 +1,8 @@
 """Embeddings of whole cases: the deepest encoder features, averaged over space and over the sliding window's patches.
 
 ``z(x) = (1/P) sum_patches mean_space encoder_deepest(patch)``, shape (d,), with d the features of the encoder's last stage and P the
-number of patches (ASSFT, our reading of "semantic" features; LAMDA, CoreSet and TypiClust are read the same way). The features are
-taken by a forward hook during the scoring pass, so that they cost no pass of their own.
+number of patches (ASSFT, our reading of "semantic" features; we read LAMDA, CoreSet and TypiClust the same way). A forward hook
+collects the features during the scoring pass, so they cost no pass of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class EmbeddingRecorder:
     """Context manager that averages the deepest encoder features of all forward passes made inside it.
 
     Attributes:
-        recording: whether a pass that is made now counts; at first it does.
+        recording: whether forward passes count at the moment; initially True.
 
     Example:
         >>> from torch import nn

@@ -1,4 +1,4 @@
-"""Where a network's deepest features are: inside the shells that training puts around it, at the end of its encoder."""
+"""Finds a network's deepest features: unwraps what training put around the network and takes the end of its encoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def unwrap(network: nn.Module) -> nn.Module:
-    """The network itself, without the shells that ``DistributedDataParallel`` and ``torch.compile`` put around it."""
+    """The network itself, without the wrappers of ``DistributedDataParallel`` and ``torch.compile``."""
     while True:
         inner = getattr(network, "module", None) if hasattr(network, "module") else getattr(network, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
@@ -15,7 +15,7 @@ def unwrap(network: nn.Module) -> nn.Module:
 
 
 def deepest_stage(network: nn.Module) -> nn.Module:
-    """The module whose output is the deepest encoder feature map: ``encoder.stages[-1]`` of nnU-Net's architectures.
+    """The module that puts out the deepest encoder feature map: ``encoder.stages[-1]`` in nnU-Net's architectures.
 
     Raises:
         ValueError: the network has no ``encoder``.
@@ -31,5 +31,5 @@ def deepest_stage(network: nn.Module) -> nn.Module:
 
 
 def deepest_features(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """The deepest feature map (B, d, ...) in what :func:`deepest_stage` put out; encoders that return all stages end with it."""
+    """The deepest feature map (B, d, ...) in the output of :func:`deepest_stage`: the last, if the encoder returns all stages."""
     return output[-1] if isinstance(output, (list, tuple)) else output

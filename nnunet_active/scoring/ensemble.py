@@ -1,9 +1,9 @@
 r"""Disagreement of an ensemble on one case: BALD's mutual information, averaged over voxels.
 
 ``I = (1/N) sum_v [ H(mean_k p_k(v)) - mean_k H(p_k(v)) ]`` in nats, with p_k the prediction of ensemble member k (Houlsby et al. 2011).
-Members can be folds, or mirrored passes of one network (our choice where there is one network only). 0 where all members agree.
+Members can be folds, or mirrored passes of one network (our choice if there is only one network). I is 0 if all members agree.
 
-The members are passed through side by side, slab by slab: of none of them is a whole volume held.
+All members are read in step, slab by slab, so no member's whole volume is held.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def mean_logits(members: Sequence[Tensor], regions: bool = False) -> Tensor:
     Raises:
         ValueError: no member.
     """
-    # finite also where all members are as sure as single precision can say
+    # keeps the logarithm finite even if all members are as sure as single precision allows
     mean = _mean_probabilities(members, regions).clamp_(min=1e-37)
     if not regions:
         return mean.log_()
@@ -72,7 +72,7 @@ class Disagreement:
         Raises:
             ValueError: no member.
         """
-        if members and members[0].device.type == "mps":  # it has no float64
+        if members and members[0].device.type == "mps":  # MPS has no float64
             members = [logits.cpu() for logits in members]
         total = self._entropy(_mean_probabilities(members, self.regions))
         for logits in members:

@@ -1,12 +1,12 @@
-r"""The Jaccard distance of two masks, and why it bounds what two predictions can differ by.
+r"""The Jaccard distance of two masks, and how it bounds the difference between two predictions' IoU.
 
 d(A, B) = 1 - |A and B| / |A or B|, and 0 where both are empty. It is a metric (Kosub, Pattern Recognition Letters 2019,
 arXiv:1612.02696), and IoU(A, B) = 1 - d(A, B). By the triangle inequality, for every truth Y, known or not,
 
     |IoU(Y, A) - IoU(Y, B)| <= d(A, B).
 
-Means keep it: over cases and labels, the mean IoU of two networks differs by at most the mean distance of their predictions. No label
-is needed. (Dice is no such metric. An IoU is 1 where truth and prediction are both empty.)
+The bound holds for means too: over cases and labels, the mean IoU of two networks differs by at most the mean distance of their
+predictions. This needs no label. (Dice is not such a metric. If truth and prediction are both empty, IoU is 1.)
 """
 
 from __future__ import annotations

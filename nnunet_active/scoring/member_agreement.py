@@ -1,10 +1,10 @@
 r"""How far several predictions of one case agree: the Dice of every pair of them, class by class.
 
-``s(c) = mean over the pairs i < j of 2 |A_i and A_j| / (|A_i| + |A_j|)`` with A_i the voxels that member i calls c; a pair in which
-both are empty counts 1, one in which one is empty 0 (Zenk et al., Medical Image Analysis 2025; theirs are several trained networks or
-dropout). Members can be mirrored passes of one network, folds, or one network at several alpha.
+``s(c) = mean over the pairs i < j of 2 |A_i and A_j| / (|A_i| + |A_j|)`` with A_i the voxels that member i assigns to c. A pair
+counts 1 if both are empty and 0 if one is (Zenk et al., Medical Image Analysis 2025; their members are several trained networks or
+dropout passes). Members can be mirrored passes of one network, folds, or one network at several alpha.
 
-The members are passed through side by side, slab by slab: of none of them is a whole volume held, not even its label map.
+All members are read in step, slab by slab, so no member's whole volume or label map is held.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Agreement:
     """Counts voxels over slabs; their order and size do not matter.
 
     Args:
-        regions: sigmoid heads, each of them a class, instead of a softmax whose first head is the background.
+        regions: sigmoid heads, each one a class, instead of a softmax whose first head is the background.
     """
 
     def __init__(self, regions: bool = False) -> None:
@@ -42,7 +42,7 @@ class Agreement:
         """
         if not members:
             raise ValueError("agreement needs a member")
-        if members[0].device.type == "mps":  # it has no float64
+        if members[0].device.type == "mps":  # MPS has no float64
             members = [logits.cpu() for logits in members]
         shared = self._regions(members) if self.regions else self._classes(members)
         self._shared = shared if self._shared is None else self._shared + shared
@@ -50,7 +50,9 @@ class Agreement:
     def _classes(self, members: Sequence[Tensor]) -> Tensor:
         heads = len(members[0])
         labels = torch.stack([highest_head(logits).flatten() for logits in members])
-        labels = labels[:, (labels > 0).any(0)]  # most voxels are background to everybody
+        labels = labels[
+            :, (labels > 0).any(0)
+        ]  # drops the voxels that every member calls background, which are most of them
         shared = torch.zeros((len(members), len(members), heads), dtype=torch.float64, device=labels.device)
         for i, one in enumerate(labels):
             for j, other in enumerate(labels[: i + 1]):
@@ -65,7 +67,7 @@ class Agreement:
         return torch.stack([torch.stack(row) for row in shared]).double()
 
     def shared(self) -> np.ndarray:
-        """Voxels that members i and j both call c, (K, K, classes) int64; of one member with itself: its volume.
+        """Voxels that members i and j both assign to c, (K, K, classes) int64; on the diagonal, the member's volume.
 
         Raises:
             ValueError: nothing was added.
@@ -87,7 +89,7 @@ def dice_of_pairs(shared: np.ndarray) -> np.ndarray:
 
 
 def pairwise_dice(shared: np.ndarray) -> np.ndarray:
-    """The module's s(c), (classes,) float64, from :meth:`Agreement.shared`; 1 for a single member, whom nobody contradicts."""
+    """The module's s(c), (classes,) float64, from :meth:`Agreement.shared`; 1 for a single member."""
     if len(shared) == 1:
         return np.ones(shared.shape[-1])
     one, other = np.triu_indices(len(shared), 1)

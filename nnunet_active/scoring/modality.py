@@ -1,7 +1,7 @@
-r"""Dominant modality of a case (mmActS E7): the channel that alone comes closest to the prediction from all channels.
+r"""Dominant modality of a case (mmActS E7): the single channel whose prediction comes closest to that from all channels.
 
-``m* = argmax_m Dice(network(x^m), y)``, with ``y = network(x)`` [paper]. What one modality alone means to a network with M input
-channels is not published; our choice: keep channel m and set the others to 0, which is the mean of a z-scored image (``"zero"``), or
+``m* = argmax_m Dice(network(x^m), y)``, with ``y = network(x)`` [paper]. How to feed one modality to a network with M input
+channels is not published. Our choice: keep channel m and set the others to 0, the mean of a z-scored image (``"zero"``), or
 copy channel m into every channel (``"replicate"``). With several classes: the mean Dice over the classes present in y (our choice).
 It tells the annotator which scan to open first; training uses all channels.
 """
@@ -21,8 +21,8 @@ class ModalityElection:
     Attributes:
         channel: index of the dominant channel.
         dice: (M,) mean foreground Dice of each channel alone with the prediction from all channels.
-        decided: False where the Dice says nothing about which channel shows the target best: every Dice is 0 (nothing predicted, or
-            nothing in common), or a channel alone gives the very same prediction, since the others weigh nothing (a source
+        decided: False if the Dice do not show which channel shows the target best: every Dice is 0 (nothing predicted or
+            nothing in common), or one channel alone gives exactly the full prediction because the others have no weight (a source
             network that has never seen them).
     """
 
@@ -32,7 +32,7 @@ class ModalityElection:
 
     @classmethod
     def of(cls, dice: tuple[float, ...]) -> ModalityElection:
-        """The election that these Dice (M,) decide; ties go to the lower channel.
+        """The election with these Dice (M,); the lower channel wins a tie.
 
         >>> ModalityElection.of((0.25, 0.75)), ModalityElection.of((1.0, 1.0)).decided, ModalityElection.of((1.0,)).decided
         (ModalityElection(channel=1, dice=(0.25, 0.75), decided=True), False, True)
@@ -41,7 +41,7 @@ class ModalityElection:
 
 
 def keep_one_channel(image: np.ndarray, channel: int, how: str = "zero") -> np.ndarray:
-    """A copy of ``image`` (M, Z, Y, X) in which only ``channel`` speaks.
+    """A copy of ``image`` (M, Z, Y, X) that keeps the information of ``channel`` only.
 
     Args:
         image: normalised image.
@@ -61,10 +61,10 @@ def keep_one_channel(image: np.ndarray, channel: int, how: str = "zero") -> np.n
 
 
 def mean_class_dice(prediction: np.ndarray, reference: np.ndarray) -> float:
-    """Mean Dice over the foreground classes present in ``reference``; 0 where there is none.
+    """Mean Dice over the foreground classes present in ``reference``; 0 if there are none.
 
     Args:
-        prediction: integer class map of any shape, 0 is background; or (R, ...) bool for R overlapping regions.
+        prediction: integer class map of any shape, with 0 for background; or (R, ...) bool for R overlapping regions.
         reference: like ``prediction``.
     """
     if reference.dtype == bool:
@@ -79,7 +79,7 @@ def mean_class_dice(prediction: np.ndarray, reference: np.ndarray) -> float:
 def elect_dominant_modality(
     predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray, how: str = "zero"
 ) -> ModalityElection:
-    """Elect the dominant channel with M + 1 predictions of one case; ties go to the lower channel.
+    """Elect the dominant channel with M + 1 predictions of one case; the lower channel wins a tie.
 
     Args:
         predict: maps an image (M, Z, Y, X) to an integer class map, or to a bool array (R, ...) for region-based networks.

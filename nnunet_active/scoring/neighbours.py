@@ -1,10 +1,10 @@
-"""The density of every case of a pool, whatever its size; see :mod:`nnunet_active.scoring.density` for the formulas.
+"""The density of every case of a pool of any size; see :mod:`nnunet_active.scoring.density` for the formulas.
 
-Up to `MOST_EXACT` cases: exactly those. Of a larger pool the distances of all pairs would be hundreds of millions of numbers, each a
-sum over thousands of bins; so there
+Up to `MOST_EXACT` cases follow the formulas exactly. In a larger pool, all pairs would give hundreds of millions of distances, each a
+sum over thousands of bins. There:
 
-* the radius is that of `MOST_EXACT` cases drawn from the pool (seed 0);
-* neighbouring bins are merged until at most `MOST_BINS` are left over all modalities. W of merged bins is never larger than W, and
+* the radius comes from `MOST_EXACT` cases drawn from the pool (seed 0);
+* neighbouring bins are merged until at most `MOST_BINS` are left over all modalities. W of merged bins never exceeds W, and
   differs only in bins in which two quantile functions cross;
 * distances are counted block by block and not kept.
 """
@@ -19,19 +19,19 @@ from scipy.spatial.distance import cdist
 from nnunet_active.scoring.density import default_radius, neighbour_counts, pairwise_distances
 
 MOST_EXACT = 2000
-"""Cases up to which every distance is computed as it is defined: 32 MB of them, within a few seconds."""
+"""Up to this many cases, every distance is computed by its definition: 32 MB in all, within a few seconds."""
 MOST_BINS = 512
-_ROWS = 256  # of a block: 20 MB for 10,000 cases
+_ROWS = 256  # rows of a block: 20 MB for 10,000 cases
 
 
 def neighbours_in_pool(signatures: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-    """How many cases of the pool lie within the radius of each, itself among them.
+    """How many cases of the pool lie within the radius of each case, itself included.
 
     Args:
         signatures: n of (M, bins), from :func:`~nnunet_active.scoring.density.case_signature`.
 
     Returns:
-        (n,) int64, and the radius in the images' intensity unit; the density is the first over n.
+        (n,) int64, and the radius in the images' intensity unit; the density is that count over n.
     """
     n = len(signatures)
     if n <= MOST_EXACT:
@@ -52,7 +52,7 @@ def neighbours_in_pool(signatures: Sequence[np.ndarray]) -> tuple[np.ndarray, fl
 
 
 def merged_bins(signatures: np.ndarray) -> np.ndarray:
-    """Signatures (n, M, bins) as (n, M * b) with b so that M * b <= `MOST_BINS`: means over groups of neighbouring bins.
+    """Merge signatures (n, M, bins) into (n, M * b) with M * b <= `MOST_BINS`, by means over groups of neighbouring bins.
 
     >>> merged_bins(np.arange(4.0 * MOST_BINS).reshape(1, 2, -1))[0, :3]
     array([1.5, 5.5, 9.5])

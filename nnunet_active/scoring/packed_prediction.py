@@ -1,6 +1,6 @@
-"""Predicted classes as a few bytes, to be kept beside the scores; and how far two predictions of a case lie apart.
+"""Packs predicted classes into a few bytes, to keep beside the scores, and measures how far apart two predictions of a case are.
 
-Label maps are long runs of equal numbers: a compressed one takes about a hundredth of the voxels' bytes.
+A label map consists of long runs of equal numbers, so compression leaves about a hundredth of the voxels' bytes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def pack(predicted: np.ndarray) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray) -> np.ndarray:
-    """The array that :func:`pack` was given, label maps in the smallest unsigned type.
+    """The array that :func:`pack` packed, label maps in the smallest unsigned type.
 
     Raises:
-        ValueError: these bytes are no packed prediction.
+        ValueError: the bytes are not a packed prediction.
     """
     content = packed.tobytes()
     try:
@@ -47,8 +47,8 @@ def class_distances(one: np.ndarray, other: np.ndarray, classes: int) -> np.ndar
     """The Jaccard distance (:mod:`~nnunet_active.scoring.jaccard`) of every foreground class of two predictions, (classes,) float64.
 
     Args:
-        one, other: as :func:`unpack` gives them, of one shape.
-        classes: foreground classes: label values 1 to ``classes``, or so many regions.
+        one, other: from :func:`unpack`, of one shape.
+        classes: number of foreground classes (label values 1 to ``classes``) or of regions.
     """
     if one.dtype == bool:
         return np.array([jaccard_distance(one[c], other[c]) for c in range(classes)])

@@ -1,4 +1,4 @@
-"""The quantile function of a sample as a short vector, so that a 1-Wasserstein distance is the mean difference of two of them."""
+"""The quantile function of a sample as a short vector: the mean difference of two of them is a 1-Wasserstein distance."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ def quantile_integrals(values: np.ndarray, bins: int) -> np.ndarray:
 
         result[b] = B · ∫_{u_b}^{u_(b+1)} F⁻¹(u) du,   u_b = (1 − cos(πb / B)) / 2,   B = bins
 
-    The mean of |result_P − result_Q| is W(P, Q), but for bins in which the two quantile functions cross; it is never larger.
+    The mean of |result_P − result_Q| is W(P, Q), except for bins in which the two quantile functions cross; it never exceeds W.
 
     Args:
         values: (n,), n >= 1, any real dtype, in any order.
         bins: B.
 
     Returns:
-        float64 of shape (bins,), in the unit of the values; its mean is theirs.
+        float64 of shape (bins,), in the unit of the values; its mean equals theirs.
 
     >>> quantile_integrals(np.array([3.0, 1.0]), 2).tolist()
     [1.0, 3.0]

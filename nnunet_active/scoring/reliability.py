@@ -1,4 +1,4 @@
-r"""How far a pseudo-label can be trusted: the network's confidence in it, and the case's distance to what was labelled.
+r"""How far to trust a pseudo-label: the network's confidence in it, and the distance of its case to the labelled cases.
 
 ASSFT (arXiv 2509.10784) keeps pseudo-labels "based on predictive confidence and semantic distance to labeled samples"; its equations
 are not public text, so these are our reading:
@@ -7,9 +7,9 @@ are not public text, so these are our reading:
 * dist(x) = min over labelled l of 1 - cos(z(x), z(l)), in [0, 2], z the embedding by the network that made the pseudo-label
 * reliable: among the n eligible cases, the ceil(q n) most confident AND the ceil(f n) nearest
 
-Our choices where nothing is said: a case without predicted foreground is not eligible unless asked for, and then has the mean of
-max_c p over all voxels for its confidence; cases that are equal at a cut-off are all in, so that neither the order of the cases nor
-their names decide; the cosine to a zero embedding is 0; where no case is labelled, or there is no embedding, confidence decides alone.
+Our choices where the paper is silent: a case without predicted foreground is eligible only on request; its confidence is then the mean
+of max_c p over all voxels. Cases tied at a cut-off all count, so neither their order nor their names decide. The cosine to a
+zero embedding is 0. Without a labelled case or an embedding, confidence decides alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import math
 import numpy as np
 import pandas as pd
 
-_TIE = 1e-9  # confidences and cosines come from float32; a difference at that level is none
+_TIE = 1e-9  # confidences and cosines come from float32; a difference this small does not count
 
 
 def semantic_distance(z: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def semantic_distance(z: np.ndarray, labelled: np.ndarray) -> tuple[np.ndarray, 
         labelled: (m, d) embeddings of the labelled cases by the same network.
 
     Returns:
-        dist (n,) float64 in [0, 2], and the index (n,) of that labelled case (the first of equals); without any: NaN and -1.
+        dist (n,) float64 in [0, 2], and the index (n,) of the nearest labelled case (ties: the first); with none: NaN and -1.
 
     Raises:
         ValueError: the widths differ.
@@ -61,12 +61,12 @@ def reliability(
     """Which of n pseudo-labels are reliable.
 
     Args:
-        confidence: (n,) conf(x); NaN is never confident.
-        distance: (n,) dist(x); NaN everywhere: no distance is known and it does not count; NaN for some: these are never near.
+        confidence: (n,) conf(x); a case with NaN is never confident.
+        distance: (n,) dist(x). If every value is NaN, distance does not count; if some are, those cases are never near.
         empty: (n,) bool: nothing is predicted.
         confident_fraction: q, of the eligible cases.
         nearer_fraction: f, of the eligible cases.
-        allow_empty: empty predictions are eligible.
+        allow_empty: whether empty predictions are eligible.
 
     Returns:
         One row per case: bool ``eligible``, ``confident``, ``near``, ``reliable`` (all three).
@@ -82,9 +82,9 @@ def reliability(
 
 
 def _lowest(values: np.ndarray, eligible: np.ndarray, fraction: float) -> np.ndarray:
-    """The ceil(fraction n) lowest of the n eligible values, and whatever equals the last of them."""
+    """The ceil(fraction n) lowest of the n eligible values, plus all that equal the last of them."""
     known = np.sort(values[eligible & np.isfinite(values)])
-    # 0.1 * 30 is 3.0000000000000004 to a computer, and still 3 cases
+    # in floating point 0.1 * 30 is 3.0000000000000004, which must still give 3 cases
     count = min(len(known), math.ceil(fraction * int(eligible.sum()) - 1e-9))
     if count < 1:
         return np.zeros(len(values), dtype=bool)

@@ -1,4 +1,4 @@
-r"""How much is predicted in each slice of a case, and how difficult it is there: ASD's sums, slice by slice along every axis.
+r"""How much is predicted in each slice of a case, and how difficult the slice is: ASD's sums, slice by slice along every axis.
 
 For the slice s of an axis, with y(v) the class predicted at voxel v and H(v) its entropy in nats:
 
@@ -44,8 +44,8 @@ class SliceSums:
 
         Args:
             voxels: (n r X,) in C order.
-            box: (n, r, X) of the slab.
-            corner: where it begins on every axis.
+            box: (n, r, X), the slab's shape.
+            corner: where the slab begins on each axis.
         """
         for axis, (first, n) in enumerate(zip(corner, box, strict=True)):
             here = slice(first, first + n)
@@ -69,11 +69,11 @@ class SliceSums:
         return voxels.label.reshape(box).sum(others), predicted.sum(heads).T, entropy.sum(heads, dtype=torch.float64).T
 
     def class_sums(self) -> tuple[Tensor, Tensor]:
-        """Voxels and summed entropy of every predicted class, (C,) float64 each."""
+        """Number of voxels and summed entropy of every predicted class, (C,) float64 each."""
         return self._volume[0].sum(0), self._entropy[0].sum(0)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The module's arrays, by name."""
+        """The arrays of the module's docstring, by name."""
         classes = slice(0 if self.regions else 1, None)
         found: dict[str, np.ndarray] = {}
         for axis in AXES:

@@ -1,4 +1,4 @@
-r"""Per-case statistics of a network's output, reduced slab by slab: only a part of a slab is ever held in float32.
+r"""Per-case statistics of a network's output, computed slab by slab: only part of a slab is ever held in float32.
 
 Notation (all entropies in nats): p(v) is the softmax over the C heads at voxel v, H(q) = -sum_c q_c ln q_c with q clipped to
 [1e-10, 1], y(v) = argmax_c p_c(v), N the number of voxels of the preprocessed array, head 0 the background.
@@ -52,16 +52,16 @@ SCALARS = (
     "soft_dice_confidence",
     "voxels",
 )
-"""Names of the scalars of every case, in their order."""
+"""Names of every case's scalars, in order."""
 
 LOWEST_PROBABILITY = 1e-10
 NOT_FINITE = "the network's output holds NaN or infinite values"
-SLAB_VOXELS = 2**18  # what is computed of every voxel then stays in the processor's cache; larger slabs are slower
+SLAB_VOXELS = 2**18  # the values of this many voxels stay in the processor's cache; larger slabs are slower
 _TOTALS = ("entropy", "margin", "max_probability", "soft_weight", "soft_entropy")
 
 
 def mean_over_voxels(total: Tensor | float, voxels: int) -> float:
-    """A sum over voxels of what is never negative (a divergence, a mutual information), as their mean; rounding below 0 is 0.
+    """Divide the sum over voxels of a quantity that is never negative (a divergence, a mutual information); rounding below 0 gives 0.
 
     Raises:
         ValueError: the sum is NaN or infinite.
@@ -78,12 +78,12 @@ class CaseScores:
 
     Attributes:
         scalars: the columns of the module's table plus ``voxels`` (N), as Python floats.
-        arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks), ``class_soft_dice`` (C,)
-            float64, each head's soft Dice confidence (0 where it is not predicted), and, where an embedding was taken, ``embedding``
-            (d,) float32; ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in equal bins from 0 to its
+        arrays: ``class_volume`` (C,) int64 voxels per head (head 0 is the background of softmax networks); ``class_soft_dice`` (C,)
+            float64, each head's soft Dice confidence (0 where it is not predicted); if recorded also ``embedding`` (d,) float32;
+            ``class_mean`` (C, d) float32; ``entropy_histogram`` (bins,) int64: voxels by H, in equal bins from 0 to its
             maximum, ln C (regions: C ln 2).
-        slices: of every slice along each axis, see :mod:`nnunet_active.scoring.slice_sums`; as long as the case has slices, so never
-            stacked over cases as ``arrays`` are.
+        slices: values of every slice along each axis, see :mod:`nnunet_active.scoring.slice_sums`. Their length is the case's number
+            of slices, so they are never stacked over cases as ``arrays`` are.
     """
 
     scalars: dict[str, float]
@@ -107,13 +107,13 @@ def voxel_entropy(probabilities: Tensor) -> Tensor:
 class ScoreAccumulator:
     """Sums over slabs of logits; the order and size of the slabs do not matter (beyond float64 rounding).
 
-    The sums stay on the device of the logits until :meth:`result`: a GPU is never waited for in between.
+    The sums stay on the device of the logits until :meth:`result`, so nothing waits for a GPU before that.
 
     Args:
         heads: number of output channels C.
         regions: sigmoid heads (region-based training) instead of a softmax.
-        entropy_bins: bins of the entropy histogram; 0: none is taken.
-        shape: (Z, Y, X) of the whole array, for sums over slices; None: none are taken.
+        entropy_bins: bins of the entropy histogram; 0 for no histogram.
+        shape: (Z, Y, X) of the whole array, for sums over slices; None for no such sums.
     """
 
     def __init__(
@@ -144,11 +144,11 @@ class ScoreAccumulator:
         """Add a slab.
 
         Args:
-            logits: (C, ...) of any float dtype, on any device; (C, n, r, X) where sums over slices are taken.
+            logits: (C, ...) of any float dtype, on any device; (C, n, r, X) with sums over slices.
             first: where the slab begins on the first axis.
-            row: where it begins on the second axis.
+            row: where the slab begins on the second axis.
         """
-        if logits.device.type == "mps":  # it has no float64
+        if logits.device.type == "mps":  # MPS has no float64
             logits = logits.cpu()
         if not self._sums:
             self._begin(logits.device)
@@ -180,7 +180,7 @@ class ScoreAccumulator:
             voxel_mm3: volume of one voxel of the array that was scored, in mm³.
 
         Raises:
-            ValueError: nothing was added, or a logit was NaN or infinite, so that no score could be trusted.
+            ValueError: nothing was added, or a logit was NaN or infinite, which makes every score unreliable.
         """
         if self.voxels == 0:
             raise ValueError("no voxel was scored")
@@ -218,14 +218,14 @@ class ScoreAccumulator:
 
 
 def _class_sums(found: Voxels, heads: int) -> tuple[Tensor, Tensor]:
-    """Voxels and summed entropy of every predicted class, (C,) each."""
+    """Number of voxels and summed entropy of every predicted class, (C,) each."""
     if isinstance(found, RegionVoxels):
         return found.predicted.sum(1), (found.binary * found.predicted).sum(1)
     return sum_by_group(found.label, None, heads), sum_by_group(found.label, found.entropy.double(), heads)
 
 
 def slabs(logits: Tensor) -> Iterator[slice]:
-    """Slices of the first spatial axis of (C, Z, Y, X) that together cover it, each of few enough voxels to be quick."""
+    """Slices of the first spatial axis of (C, Z, Y, X) that together cover it, each small enough for the cache."""
     per_slice = max(1, int(np.prod(logits.shape[2:])))
     step = max(1, SLAB_VOXELS // per_slice)
     for start in range(0, logits.shape[1], step):
@@ -239,7 +239,7 @@ def score_logits(logits: Tensor, voxel_mm3: float, regions: bool = False, entrop
         logits: (C, Z, Y, X) of any float dtype, on any device; never copied as a whole.
         voxel_mm3: volume of one voxel in mm³.
         regions: sigmoid heads instead of a softmax.
-        entropy_bins: also take ``entropy_histogram``, of so many bins.
+        entropy_bins: bins of an ``entropy_histogram``; 0 for none.
 
     Raises:
         ValueError: NaN or infinite logits, or an empty array.

@@ -1,14 +1,14 @@
-r"""A temperature for a network's logits, so that where it is 90 % sure it is right nine times in ten (after Guo et al., ICML 2017).
+r"""A temperature for a network's logits, so that it is right nine times in ten where it is 90 % sure (after Guo et al., ICML 2017).
 
-Only doubt grows. With m(v) the distance of the highest logit from the next (regions: the distance of each head's logit from 0) and
-``M = ln 99``, from where on the network is 99 % sure:
+The temperature changes only the range in which the network has doubts. m(v) is the distance of the highest logit from the next
+(regions: of each head's logit from 0); at ``M = ln 99`` and above, the network is at least 99 % sure:
 
     l'(v) = l(v) (min(m, M) / T + max(m - M, 0)) / m
 
-``T = argmin mean_i mean_v -ln softmax(l'(v))_{y(v)}`` over cases i and labelled voxels v of which the network is less sure; regions:
-the binary cross-entropy, summed over the heads. T > 1 where the network is too sure. It changes no arg-max, and no region. The bend is
-our choice: with l / T, the sure background of a scan decides, and maps stay too sure near objects (there the calibration error was 0.17
-to 0.19, in place of 0.08 to 0.10), or the background becomes doubtful (``benchmarks/map_calibration.py``).
+``T = argmin mean_i mean_v -ln softmax(l'(v))_{y(v)}`` over cases i and labelled voxels v with m < M; regions: the binary
+cross-entropy, summed over the heads. T > 1 if the network is too sure. No arg-max or region changes. The bend at M is our choice: with
+plain l / T, the sure background of a scan dominates. Either maps stay too sure near objects (calibration error there 0.17 to 0.19,
+instead of 0.08 to 0.10), or the background becomes doubtful (``benchmarks/map_calibration.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BOUNDS = (0.25, 10.0)
-"""What a temperature may be (our choice): few cases must not flatten a map altogether."""
+"""Limits of a temperature (our choice): a few cases must not flatten a map completely."""
 SURE = math.log(99)
 """M."""
 
@@ -60,10 +60,10 @@ def _margin(logits: Tensor, regions: bool) -> Tensor:
 
 
 def mean_surprise(samples: Sequence[tuple[Tensor, Tensor]], temperature: float, regions: bool = False) -> float:
-    """The module's mean at a temperature, in nats.
+    """The mean in the module's formula at one temperature, in nats.
 
     Args:
-        samples: of every case logits (C, n) of any float dtype, and the truth: (n,) int64 heads, or (C, n) bool for regions.
+        samples: for each case, logits (C, n) of any float dtype, and the truth: (n,) int64 heads, or (C, n) bool for regions.
         temperature: T.
         regions: sigmoid heads instead of a softmax.
     """
@@ -80,12 +80,12 @@ def mean_surprise(samples: Sequence[tuple[Tensor, Tensor]], temperature: float, 
 
 
 def fit_temperature(samples: Sequence[tuple[Tensor, Tensor]], regions: bool = False) -> float:
-    """The temperature within `BOUNDS` that fits best; 1 without a voxel.
+    """The temperature within `BOUNDS` that fits best; 1 if there is no voxel to fit.
 
     Args:
         samples, regions: as for :func:`mean_surprise`.
     """
-    from scipy.optimize import minimize_scalar  # not above: it takes half a second to import, for this one number
+    from scipy.optimize import minimize_scalar  # not at the top: the import takes half a second, for this one number
 
     samples = [sample for sample in samples if sample[0].shape[1]]
     if not samples:

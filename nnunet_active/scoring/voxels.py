@@ -1,12 +1,12 @@
-r"""What is computed of every voxel from its logits, in few passes over the heads: that is what scoring costs.
+r"""All values that scoring needs of each voxel, from its logits, in few passes over the heads, because the passes are the cost.
 
 With m = max_c l_c, e_c = 2^((l_c - m) log2 e) and S = sum_c e_c, the softmax is p_c = e_c / S, and
 
-* H = ln S - ln 2 sum_c e_c log2 e_c / S (nats; no difference of large numbers, since both parts are positive)
+* H = ln S - ln 2 sum_c e_c log2 e_c / S (nats; both parts are positive, so no large numbers cancel)
 * the highest probability is 1 / S, the second highest that of e without its maximum.
 
 Two heads and regions need no sum: with a = |l_1 - l_0| (of a region: |l|) and t = exp(-a), the higher probability is h = 1 / (1 + t)
-and H = ln(1 + t) + a t h. A logit that is NaN or infinite makes H NaN. (Powers of two, because they are the quickest on CPUs.)
+and H = ln(1 + t) + a t h. A NaN or infinite logit makes H NaN. (Powers of two, because they are the fastest on CPUs.)
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ LOG2_E = 1 / math.log(2)
 
 @dataclass(frozen=True)
 class Voxels:
-    """What is known of n voxels.
+    """The values of n voxels.
 
     Attributes:
         entropy: (n,) float32, nats.
         margin: (n,) float32, first minus second probability.
         highest: (n,) float32, highest probability.
         weight: (n,) float32, probability of foreground.
-        label: (n,) int64, predicted head; of regions 1 where any head is predicted, else 0.
+        label: (n,) int64, predicted head; for regions 1 where any head is predicted, else 0.
         mass: (C,) float64, the sum of every head's probability.
     """
 
@@ -45,12 +45,12 @@ class Voxels:
 
 @dataclass(frozen=True)
 class RegionVoxels(Voxels):
-    """The same for regions, and what is known of every head.
+    """The same for regions, plus values of every head.
 
     Attributes:
         binary: (C, n) float32, entropy of every head alone, nats.
         predicted: (C, n) bool, heads above 0.5.
-        sure: (C,) float64, the sum of every head's probability over where it is predicted.
+        sure: (C,) float64, the sum of every head's probability over the voxels where it is predicted.
     """
 
     binary: Tensor
@@ -69,7 +69,7 @@ def _binary(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def two_heads(flat: Tensor) -> Voxels:
-    """Of logits (2, n): one sigmoid instead of a softmax."""
+    """The values from logits (2, n), by one sigmoid instead of a softmax."""
     difference = flat[1].float() - flat[0].float()
     entropy, higher, lower = _binary(difference)
     label = difference > 0
@@ -80,7 +80,7 @@ def two_heads(flat: Tensor) -> Voxels:
 
 
 def regions(flat: Tensor) -> RegionVoxels:
-    """Of logits (C, n) of independent heads."""
+    """The values from logits (C, n) of independent heads."""
     flat = flat.float()
     binary, higher, lower = _binary(flat)
     predicted = flat > 0
@@ -100,10 +100,10 @@ def regions(flat: Tensor) -> RegionVoxels:
 
 
 class Softmax:
-    """Of logits (C, n) of a softmax, piece by piece; keeps its scratch memory from one call to the next.
+    """The values from logits (C, n) of a softmax, piece by piece; keeps its scratch memory from call to call.
 
     Args:
-        heads: C, at least 3 (two are quicker by :func:`two_heads`).
+        heads: C, at least 3 (:func:`two_heads` is faster for two).
         device: of the logits.
     """
 
@@ -114,7 +114,7 @@ class Softmax:
         self._counting = counting_rows(heads)
 
     def __call__(self, flat: Tensor) -> Voxels:
-        """All of it, of logits (C, n)."""
+        """All values from logits (C, n)."""
         n = flat.shape[1]
         maps = torch.empty((4, n), device=flat.device)
         label = torch.empty(n, dtype=torch.int64, device=flat.device)

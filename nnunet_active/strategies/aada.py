@@ -14,14 +14,14 @@ class AadaStrategy(QueryStrategy):
 
     utility(x) = (1 - D(x)) / D(x) * H(x), D(x) = probability that x comes from the source.
 
-    D is a logistic regression (both domains weighted equally, standardised inputs) between the target's embeddings (by the
-    frozen source network where they are there, since that is the summary's space) and the source summary: ``samples`` draws
-    for each centroid from its Gaussian where ``covariances`` are there, else the centroids themselves. D is kept within
-    [``clip``, 1 - ``clip``], so that the weight is finite. Without a source summary the rule reduces to H (mean voxel
+    D is a logistic regression with both domains weighted equally and standardised inputs. It separates the target's embeddings
+    (those of the frozen source network if the pool has them, because the source summary lives in their space) from the source
+    summary: ``samples`` draws from each centroid's Gaussian if the summary has ``covariances``, otherwise the centroids. D is
+    clipped to [``clip``, 1 - ``clip``] to keep the weight finite. Without a source summary the rule reduces to H (mean voxel
     entropy), and a note says so.
 
-    Adapted: AADA trains D against the feature extractor with source images; here the source is a summary and the network
-    stays as it is (our choice). A case without a finite entropy counts as 0.
+    Adapted: AADA trains D against the feature extractor with source images; here a summary stands for the source and the
+    network is not trained (our choice). A case without a finite entropy counts as 0.
     Paper: AADA, Su et al., WACV 2020. Cost: O(n d) for each step of the solver.
     """
 

@@ -18,7 +18,7 @@ def source_centroids(pool: ScoredPool, width: int) -> np.ndarray:
     """The summary's centroids, float64 (k, width).
 
     Raises:
-        ActiveError: they have another width than the target's embeddings.
+        ActiveError: the centroids and the target's embeddings differ in width.
     """
     centroids = np.asarray(pool.source_summary["centroids"], dtype=np.float64)
     if centroids.ndim != 2 or centroids.shape[1] != width:
@@ -34,9 +34,9 @@ def pseudo_source_anchors(
 ) -> np.ndarray:
     """Anchors (k', d): k-means centroids of the ``fraction`` of cases with the lowest entropy under the source model.
 
-    The cases that the source model is surest of look most like what it was trained on (our choice, after ASSFT's
-    description). The entropy is the column ``source_mean_entropy``, or ``mean_entropy`` where that is not kept or the source has
-    no trained head. At least ``min(k, n)`` cases are used; ties go by case identifier.
+    The cases with the lowest entropy look most like the source model's training data (our choice, after ASSFT's description).
+    The entropy is the column ``source_mean_entropy``, or ``mean_entropy`` if the pool lacks that column or the source has
+    no trained head. At least ``min(k, n)`` cases are used; the case identifier breaks ties.
     """
     by_source = "source_mean_entropy" in pool.scores.columns and pool.source_head_trained
     column = "source_mean_entropy" if by_source else "mean_entropy"

@@ -28,29 +28,29 @@ class AssftStrategy(QueryStrategy):
 
     Q(x) = n(DKD(x)) + lambda n(ASD(x)); n(.) is min-max over the candidates of this query, constant -> zeros.
 
-    The paper (arXiv 2509.10784) names DKD and ASD and says what they measure; none of its equations is public text, so
-    every formula here is our reading; what was measured against something else has a switch:
+    The paper (arXiv 2509.10784) names DKD and ASD and says what they measure. None of its equations is public text, so
+    every formula here is our reading. Where we measured alternatives, an option switches between them:
 
     * DKD = n(KD) * n(Div)
-    * knowledge gap KD, ``gap``:
+    * knowledge gap KD, option ``gap``:
       ``anchor`` distance of z0(x) to the nearest pseudo-source anchor (k-means centroids of the surest 20 %, 8 at most);
       ``drift`` Jensen-Shannon divergence (nats) of softmax(z0) and softmax(zt); while it is zero for every case, as in round 1,
-      DKD is the diversity alone, from labelled cases and picks, and nothing before there are any;
+      DKD is the diversity from labelled cases and picks alone, and zero until there are any;
       ``source`` distance to the nearest centroid of the source summary
-    * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where the picks so far count as labelled; with nothing labelled
-      yet, the distance to the candidates' mean
+    * diversity Div = min over labelled l of 1 - cos(z(x), z(l)), where the picks so far count as labelled; with no labelled
+      case yet, the distance to the candidates' mean
     * ASD = mean voxel entropy over ``region``: ``predicted`` foreground (column foreground_entropy), ``class_balanced``
       (class_balanced_entropy: the mean over the predicted classes) or ``soft`` (soft_foreground_entropy)
-    * support: a(x) = (f a(x) + n0 mean(a)) / (f + n0), f = predicted foreground voxels, n0 = ``support``: a handful of uncertain
-      voxels cannot win by itself
-    * nothing predicted: the pool's mean, or with ``empty="highest"`` the pool's highest ASD, for targets that are in every
+    * support: a(x) = (f a(x) + n0 mean(a)) / (f + n0), f = predicted foreground voxels, n0 = ``support``: a few uncertain
+      voxels alone cannot win
+    * an empty prediction gets the pool's mean ASD, or with ``empty="highest"`` the pool's highest, for targets that are in every
       scan. (With ``support=0`` and ``empty="mean"``: soft_foreground_entropy.)
-    * an untrained head (a self-supervised encoder as the source, before the first training; no class in common): ASD says
-      nothing, so Q = n(DKD) alone. KD is then the distance to the source summary; without one it is not known, and DKD = n(Div).
+    * an untrained head (a self-supervised encoder as the source, before the first training; no class in common): ASD carries no
+      information, so Q = n(DKD). KD is then the distance to the source summary; without a summary, DKD = n(Div).
 
-    The defaults ``class_balanced`` and 100 voxels have the best rank correlation with the true error of those tried on two real
-    pairs (``docs/measured.md``). ``drift`` was better than ``anchor`` in adaptation on both, and worse on a control without a shift
-    (``docs/measured.md``); so ``anchor`` stayed.
+    Of the settings tried on two real pairs, the defaults ``class_balanced`` and 100 voxels have the best rank correlation with
+    the true error (``docs/measured.md``). In adaptation ``drift`` beat ``anchor`` on both pairs but did worse on a control
+    without a shift (``docs/measured.md``); so ``anchor`` stayed the default.
 
     Arrays: ``embedding`` is zt, the current network's; ``source_embedding`` is z0, the frozen source network's; without
     it z0 = zt (true in round 1; a note says so). Cost: O(n (k + m + b) d).
@@ -69,7 +69,7 @@ class AssftStrategy(QueryStrategy):
         support: float = 100.0,
         empty: str = "mean",
     ):
-        """See the class for the switches.
+        """See the class for the options.
 
         Args:
             lambda_: weight of ASD.
@@ -101,7 +101,7 @@ class AssftStrategy(QueryStrategy):
         if knowledge_gap is None:
             components["knowledge_gap"] = np.zeros(len(pool))
         if self.gap == "drift" and pool.head_trained and not gap.any():
-            gap = None  # nothing has drifted yet: as a factor it would silence the diversity within a batch
+            gap = None  # nothing has drifted yet: a factor of zero would remove the diversity within a batch
             diversity = diversity if has_reference else np.zeros(len(pool))
         steps = Steps(pool, n)
         for step in range(n):
@@ -116,7 +116,7 @@ class AssftStrategy(QueryStrategy):
         return steps.selection(components, tuple(notes))
 
     def _knowledge_gap(self, pool: ScoredPool, rng: np.random.Generator, notes: list[str]) -> np.ndarray | None:
-        """KD, or None where nothing is known of it; adds to ``notes`` whatever was done in place of what was asked."""
+        """KD, or None if it is unknown; adds to ``notes`` every fall-back it took."""
         from scipy.spatial.distance import jensenshannon
         from scipy.special import softmax
 
@@ -160,7 +160,7 @@ class AssftStrategy(QueryStrategy):
         return own
 
     def _first_diversity(self, z: np.ndarray, pool: ScoredPool) -> tuple[np.ndarray, bool]:
-        """Div before the first pick, and whether it is measured from labelled cases."""
+        """Div before the first pick, and whether labelled cases were there to measure it from."""
         labelled = pool.labelled_embedding()
         if not len(labelled):
             return cosine_distance(z, pool.embedding().mean(axis=0)), False

@@ -15,14 +15,14 @@ class BadgeStrategy(QueryStrategy):
     g(x) = (p - onehot(argmax p)) (x) z: the first pick has the largest norm, each
     later one is drawn with probability proportional to its squared distance to the nearest pick.
 
-    Adapted to whole cases (our choice). In a voxel predicted as c, block c of the gradient is -(1 - max p) z. Averaged over
-    a case, with the mean residual r(x) = 1 - mean max p for all classes and the predicted share w_c = volume_c / N:
+    Adapted to whole cases (our choice). In a voxel predicted as c, block c of the gradient is -(1 - max p) z. Its average over
+    a case uses the mean residual r(x) = 1 - mean max p for all classes and the predicted share w_c = volume_c / N:
 
     * with ``class_mean`` (n, C, d): g(x) = concat_c r(x) w_c(x) class_mean_c(x)
     * else: g(x) = concat_c r(x) w_c(x) z(x), z the ``embedding``
     * without ``class_volume``: one block for w_c = 1.
 
-    utility = |g|^2 in the first step, then the squared distance; all zero: drawn uniformly. As in the paper, labelled
+    utility = |g|^2 in the first step, then the squared distance; if all are zero, the draw is uniform. As in the paper, labelled
     cases play no part. Paper: BADGE, Ash et al., ICLR 2020. Cost: O(b n C d).
     """
 

@@ -1,8 +1,8 @@
-"""What a query strategy is, what it gives back, and the checks that every strategy shares.
+"""What a query strategy is, what it returns, and the checks that every strategy shares.
 
-A strategy knows a table of scores and some arrays; it never sees a network, a folder or a label. Writing one means
-subclassing :class:`ScoreStrategy` (a number per case, the top ones are picked) or :class:`QueryStrategy` (picks that
-depend on one another); see ``docs/how-to-add-a-strategy.md``.
+A strategy sees a table of scores and some arrays, never a network, a folder or a label. To write one, subclass
+:class:`ScoreStrategy` (one number per case, the highest are picked) or :class:`QueryStrategy` (picks that depend on
+one another); see ``docs/how-to-add-a-strategy.md``.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ NEEDS = frozenset(
         "prediction_gap",
     }
 )
-"""The words that ``needs`` and ``uses`` are made of; ``docs/how-to-add-a-strategy.md`` says what each brings."""
+"""The words allowed in ``needs`` and ``uses``; ``docs/how-to-add-a-strategy.md`` says what each provides."""
 
 MAX_UTILITY_BYTES = 1 << 30
-"""Above this size the utilities of the later greedy steps are not kept (the picks are the same)."""
+"""If all utilities need more bytes than this, those of the later greedy steps are dropped (the picks stay the same)."""
 
 TIE = 1e-12
 """Relative difference of two utilities below which the case identifier decides."""
@@ -45,16 +45,16 @@ TIE = 1e-12
 
 @dataclass(frozen=True)
 class Selection:
-    """What a strategy answers.
+    """A strategy's answer.
 
     Attributes:
         picks: the chosen cases, the first choice first.
-        utilities: one row per greedy step, one column per candidate (float64); NaN once a case has been picked, and where another scan
-            of its patient is the candidate, finite everywhere else. Rows stop early only where they would not fit into
+        utilities: one row per greedy step, one column per candidate (float64); NaN for a case already picked and for a case whose
+            patient has another scan as the candidate, finite everywhere else. Rows stop early only if they would not fit into
             ``MAX_UTILITY_BYTES`` (a note says so).
-        components: index: candidates; the named factors that the utility is made of. ``probability``: with which a pick was drawn at
-            its step, given the earlier ones and which scan of each patient was the candidate, and any other case would have been at
-            the first step; not known where a patient gives a further scan.
+        components: index: candidates; the named factors of the utility. ``probability``: for a pick, the probability of its draw at
+            its step, given the earlier picks and which scan of each patient was the candidate; for any other case, its
+            probability at the first step. Unknown where a patient gives a further scan.
         notes: sentences for the user: fall-backs taken, values that were missing.
     """
 
@@ -77,7 +77,7 @@ class Steps:
     """
 
     def __init__(self, pool: ScoredPool, n: int):
-        """For ``n`` picks from a pool that is in the order of its identifiers."""
+        """For ``n`` picks from a pool sorted by case identifier."""
         self.pool = pool
         self.n = n
         self.picked = np.zeros(len(pool), dtype=bool)
@@ -91,15 +91,15 @@ class Steps:
         return self.n - len(self.order)
 
     def pick(self, utility: np.ndarray, index: int | None = None) -> int:
-        """One step: keep the utilities (n,), pick ``index`` or else the highest one (ties: case identifier).
+        """One step: record the utilities (n,), pick ``index`` or else the highest one (ties: case identifier).
 
-        Utilities that differ by no more than ``TIE`` of the largest magnitude are ties: whether a matrix product rounds
-        up or down depends on the machine, and must not decide which case a person labels.
+        Utilities that differ by no more than ``TIE`` of the largest magnitude are ties. The rounding of a matrix product
+        depends on the machine and must not decide which case a person labels.
         """
         utility = np.asarray(utility, dtype=np.float64)
         if index is None:
             left = np.where(self.picked, -np.inf, utility)
-            with np.errstate(invalid="ignore"):  # what is not finite is found, and said, when the strategy has answered
+            with np.errstate(invalid="ignore"):  # the check of the finished answer reports values that are not finite
                 margin = TIE * np.abs(utility[~self.picked]).max()
                 index = int(np.argmax(left >= left.max() - margin))
         step = len(self.order)
@@ -116,7 +116,7 @@ class Steps:
 
     def selection(self, components: Mapping[str, np.ndarray] | None = None, notes: tuple[str, ...] = ()) -> Selection:
         """The Selection of the steps so far, with the factors (n,) each."""
-        import pandas as pd  # not above: the list of strategies is printed without it
+        import pandas as pd  # not at the top: the list of strategies is printed without it
 
         cases = self.pool.scores.index
         rows = min(len(self.order), len(self._utilities))
@@ -133,13 +133,13 @@ class Steps:
 class QueryStrategy(ABC):
     """Base class of all strategies. Subclasses set the class attributes and write :meth:`_select`.
 
-    Options are keyword arguments of ``__init__`` with defaults, so that a strategy can be made by its name alone.
+    Give every argument of ``__init__`` a default, so that the name alone makes a strategy.
 
     Attributes:
         name: the name in files and on the command line.
-        needs: what has to be there, words of :data:`NEEDS`.
-        uses: what is used when it is there; without it the strategy falls back and says so in the notes.
-        columns: score columns that ``_select`` reads and cannot do without.
+        needs: what the pool must have, in words of :data:`NEEDS`.
+        uses: what the strategy uses if the pool has it; otherwise it falls back and says so in the notes.
+        columns: score columns that ``_select`` cannot do without.
         paper: where the method comes from.
         cost: time and memory in n (candidates), d (embedding width), b (picks).
         batch_aware: whether later picks of one query depend on earlier ones.
@@ -157,8 +157,8 @@ class QueryStrategy(ABC):
     def query(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         """Pick ``n`` cases (all, if there are fewer). The order of the pool's rows makes no difference.
 
-        Where scans belong to one patient, the strategy gets one scan of each whose turn it is
-        (:mod:`~nnunet_active.strategies.patient_rule`), and is asked again once all these patients are picked.
+        If some scans share a patient, the strategy gets one scan of each patient whose turn it is
+        (:mod:`~nnunet_active.strategies.patient_rule`). Once it has picked all these patients, it is asked again.
 
         Raises:
             EmptyPool: no candidate is left.
@@ -189,12 +189,12 @@ class QueryStrategy(ABC):
         return _joined(answers, pool)
 
     def _scans(self, pool: ScoredPool, patients: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """The row of the scan that stands for each patient, (k,), out of its rows in ``patients``: at random."""
+        """Row numbers, (k,): one scan at random for each patient, whose rows are in ``patients``."""
         return scan_at_random(patients, rng)
 
     @abstractmethod
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
-        """Pick ``n`` (1 <= n <= len(pool)) cases from a pool that is sorted and has all that ``needs`` names."""
+        """Pick ``n`` (1 <= n <= len(pool)) cases from a sorted pool that has everything in ``needs``."""
 
     def _check_needs(self, pool: ScoredPool) -> None:
         missing = [f"score column '{name}'" for name in self.columns if name not in pool.scores.columns]
@@ -214,7 +214,7 @@ class QueryStrategy(ABC):
 
 
 class ScoreStrategy(QueryStrategy):
-    """A strategy that gives every case one number and picks the highest ones (ties: case identifier)."""
+    """A strategy that gives every case one number and picks the highest (ties: case identifier)."""
 
     batch_aware: ClassVar[bool] = False
 
@@ -240,7 +240,7 @@ class ScoreStrategy(QueryStrategy):
 
 
 def _joined(answers: Sequence[Selection], pool: ScoredPool) -> Selection:
-    """One answer of several, made one after the other."""
+    """Join several answers, given one after the other, into one."""
     import pandas as pd
 
     cases = pool.scores.index

@@ -16,12 +16,12 @@ class ClaspPeStrategy(QueryStrategy):
     * noisy score s(x) = ln H(x) + e(x) / beta_r, e ~ Gumbel(0, 1) drawn once for each query ("power noise": sampling without
       replacement with probabilities proportional to H^beta)
     * beta_r = first (last / first)^((r - 1) / (R - 1)): log-scale from ``first_beta`` to ``last_beta`` over the R rounds
-    * the first round(``stratified`` * b) picks go through the predicted classes in turn, the rarest first, each time the
-      highest s among the cases in which the class is predicted; the others by s alone.
+    * the first round(``stratified`` * b) picks go through the predicted classes in turn, the rarest first: each takes the
+      highest s among the cases in which its class is predicted; the other picks go by s alone.
 
     Our choices: the values of beta; H = mean voxel entropy, at least 1e-10; classes from ``class_volume``, else all
-    foreground is one class; a class without a candidate left is passed over. utility = s, with one span added for the
-    cases of the class of that step. Adapted from patches to cases. Paper: ClaSP PE, TMLR 2026. Cost: O(b n).
+    foreground is one class; a class with no candidate left is skipped. utility = s, plus the span of s for the cases
+    of that step's class. Adapted from patches to cases. Paper: ClaSP PE, TMLR 2026. Cost: O(b n).
     """
 
     name = "clasp_pe"
@@ -39,7 +39,7 @@ class ClaspPeStrategy(QueryStrategy):
         self.last_beta = last_beta
 
     def beta(self, round_index: int, rounds: int) -> float:
-        """Inverse strength of the noise in a round (from 1); a single round has the first value."""
+        """Inverse strength of the noise in a round (from 1); if there is only one round, ``first_beta``."""
         progress = min(1.0, max(0, round_index - 1) / max(1, rounds - 1))
         return self.first_beta * (self.last_beta / self.first_beta) ** progress
 

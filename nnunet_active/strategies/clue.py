@@ -14,8 +14,8 @@ class ClueStrategy(QueryStrategy):
 
     k-means with b centres on the embeddings, each case weighted by its mean entropy; the nearest case of each centre.
 
-    Centres come in the order of the entropy that they hold, the heaviest first (our choice: the picks are a set in the
-    paper). utility = -distance to the centre of that step. A case without a finite entropy weighs nothing; if all weights
+    Centres come in order of the entropy in their cluster, the largest sum first (our choice: in the paper the picks are a
+    set). utility = -distance to the centre of that step. A case without a finite entropy has weight 0; if all weights
     are 0 they count as equal. Adapted to whole cases: one embedding per case. Paper: CLUE, Prabhu et al., ICCV 2021.
     Cost: O(n b d) for each iteration of k-means.
     """

@@ -17,14 +17,14 @@ Members = Mapping[str, float] | Sequence[str | QueryStrategy]
 
 
 class _Combination(QueryStrategy):
-    """Shared by the combinators: members, their weights, and their utilities at every greedy step."""
+    """What the combinators share: members, their weights, and their utilities at every greedy step."""
 
     def __init__(self, members: Members = ("entropy", "coreset"), weights: Sequence[float] | None = None):
-        """Members by name (or made already), with weights, all 1 by default.
+        """Members by name or as strategies, with weights, all 1 by default.
 
         Args:
             members: ``{"entropy": 1.0, "coreset": 0.5}``, or a sequence of names or strategies.
-            weights: one for each member, where ``members`` is a sequence.
+            weights: one for each member, if ``members`` is a sequence.
         """
         if isinstance(members, Mapping):
             weights = list(members.values()) if weights is None else weights
@@ -41,7 +41,7 @@ class _Combination(QueryStrategy):
 
     @abstractmethod
     def _merge(self, utilities: np.ndarray) -> np.ndarray:
-        """From the members' utilities (members, n) to one (n,)."""
+        """Merge the members' utilities (members, n) into one (n,)."""
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         seeds = rng.integers(2**63, size=len(self.members))
@@ -56,7 +56,7 @@ class _Combination(QueryStrategy):
                 if step and not member.batch_aware:
                     continue
                 member_rng = np.random.default_rng([int(seed), step])
-                # The first answer was checked with all of query(); what is left of that pool is in order and as sound.
+                # query() checked the first answer in full; what is left of that pool is still sorted and sound.
                 answer = member._select(pool_left, 1, member_rng) if step else _first_step(member, pool, n, member_rng)
                 utilities[i, left] = answer.utilities.to_numpy()[0]
                 if step == 0:
@@ -69,9 +69,9 @@ class _Combination(QueryStrategy):
 
 
 def _first_step(member: QueryStrategy, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
-    """The member's answer, of which the first row of utilities counts.
+    """The member's answer; only the first row of its utilities counts.
 
-    A member that is asked once is asked for all n picks, since its utilities may depend on how many are wanted (cup).
+    A member that is asked only once is asked for all n picks, because its utilities may depend on n (as in cup).
     """
     return member.query(pool, 1 if member.batch_aware else n, rng)
 
@@ -81,9 +81,9 @@ class WeightedSumStrategy(_Combination):
 
     utility(x) = sum_i w_i n(utility_i(x)), n(.) = min-max over the candidates that are left.
 
-    Members whose picks depend on one another (``batch_aware``) are asked again after every pick, with the picks so far as
-    labelled cases; the others once. So entropy + coreset stays diverse within a batch. Paper: none (our choice).
-    Cost: the members', b times for the batch-aware ones.
+    Members whose picks depend on one another (``batch_aware``) are asked again after every pick, with the picks so far
+    counted as labelled; the others are asked once. So entropy + coreset stays diverse within a batch. Paper: none (our
+    choice). Cost: the members', b times for the batch-aware ones.
     """
 
     name = "weighted_sum"
@@ -110,7 +110,7 @@ class RankAggregationStrategy(_Combination):
     cost = "the members' + O(n log n), b times where batch-aware"
 
     def _merge(self, utilities: np.ndarray) -> np.ndarray:
-        from scipy.stats import rankdata  # not above, as in vectors
+        from scipy.stats import rankdata  # not at the top, as in vectors
 
         return sum(
             weight * rankdata(values) / len(values) for weight, values in zip(self.weights, utilities, strict=True)
@@ -120,10 +120,10 @@ class RankAggregationStrategy(_Combination):
 class PerClusterStrategy(QueryStrategy):
     """The most informative case per cluster: makes any score diverse.
 
-    The candidates are clustered into b k-means clusters of their embeddings. Clusters take turns, the one with the highest
-    utility first; each gives its candidate of highest utility. A cluster that k-means left empty is passed over, and its turn
-    goes to the next round through the clusters. utility = n(member's utility) + 2 in the cluster of that step, n(member's
-    utility) elsewhere; the member is asked once. Paper: none (our choice). Cost: the member's + O(n b d).
+    k-means on the embeddings makes b clusters of the candidates. Clusters take turns, the one with the highest utility first;
+    each gives its candidate with the highest utility. If k-means left a cluster empty, the next pass through the clusters
+    takes its turn. utility = n(member's utility) + 2 in the cluster of that step, n(member's utility) elsewhere; the
+    member is asked once. Paper: none (our choice). Cost: the member's + O(n b d).
     """
 
     name = "per_cluster"
@@ -132,7 +132,7 @@ class PerClusterStrategy(QueryStrategy):
     cost = "the member's + O(n b d)"
 
     def __init__(self, member: str | QueryStrategy = "entropy"):
-        """Args: member: the strategy whose utility ranks the cases within a cluster, by name or made already."""
+        """Args: member: the strategy whose utility ranks the cases within a cluster, by name or as a strategy."""
         self.member = get_strategy(member) if isinstance(member, str) else member
         self.needs = self.member.needs | {"embedding"}
         self.uses = self.member.uses - self.needs

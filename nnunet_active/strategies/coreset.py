@@ -12,8 +12,8 @@ from nnunet_active.strategies.vectors import distance_to, mean_over_pairs, neare
 class CoresetStrategy(QueryStrategy):
     """Farthest first: each step takes the case farthest from everything labelled or picked.
 
-    utility(x) = min over labelled and picked l of |z(x) - z(l)|. With nothing labelled the first pick is the medoid, the
-    case of smallest mean distance to all (our choice), and its utility is minus that mean. Adapted to whole cases: one
+    utility(x) = min over labelled and picked l of |z(x) - z(l)|. With nothing labelled, the first pick is the medoid, the
+    case with the smallest mean distance to all (our choice); its utility is minus that mean. Adapted to whole cases: one
     embedding per case. Paper: Sener & Savarese, ICLR 2018. Cost: O((m + b) n d); the medoid O(n^2 d) in chunks.
     """
 

@@ -28,7 +28,7 @@ class CupStrategy(QueryStrategy):
     cost = "O(n log n)"
 
     def __init__(self, factor: float = 2.0):
-        """Args: factor: how many times the number to pick the first stage keeps (>= 1)."""
+        """Args: factor: the first stage keeps ``factor`` times as many cases as the query picks (>= 1)."""
         if factor < 1:
             raise ActiveError(
                 f"cup: factor is {factor}; the first stage has to keep at least the number to pick (>= 1)."

@@ -12,14 +12,14 @@ class ForegroundRandomStrategy(QueryStrategy):
     """Random among cases with predicted foreground, every class covered; hard to beat.
 
     Each step takes the class that the picks so far cover least (ties: at random) and draws uniformly among the cases in
-    which that class is predicted; cases without any predicted foreground come last.
-    utility(x) = 1[class predicted in x] + U[0, 1). Records the ``probability`` of each pick at its step, given the earlier ones (of a
-    case not picked: at the first step): the mean over the least covered classes of 1 / cases left that show the class, where it does.
-    Where the head is untrained, nothing counts as predicted, and each draw is uniform.
+    which that class is predicted; cases without predicted foreground come last.
+    utility(x) = 1[class predicted in x] + U[0, 1). Records the ``probability`` of each pick at its step, given the earlier picks
+    (for a case not picked: at the first step): the mean, over the least covered classes, of 1 / cases left that show the
+    class if the case shows it, else 0. If the head is untrained, nothing counts as predicted and each draw is uniform.
 
     Adapted to whole cases: nnActive draws patches from the (known) foreground; here the prediction decides, and the
-    classes take turns (our choice). Classes come from the array ``class_volume`` (n, C), without the background, else all
-    foreground is one class. Paper: nnActive, TMLR 2025. Cost: O(b n C).
+    classes take turns (our choice). Classes come from the array ``class_volume`` (n, C), without the background; if it is
+    missing, all foreground is one class. Paper: nnActive, TMLR 2025. Cost: O(b n C).
     """
 
     name = "foreground_random"
@@ -50,7 +50,7 @@ class ForegroundRandomStrategy(QueryStrategy):
 
 
 def predicted_classes(pool: ScoredPool) -> np.ndarray:
-    """Which foreground classes are predicted in which case, bool (n, classes); (n, 1) where classes are not told apart."""
+    """Which foreground classes are predicted in which case, bool (n, classes); (n, 1) without volumes per class."""
     volume = pool.arrays.get("class_volume")
     if volume is not None and volume.ndim == 2 and volume.shape[1] > pool.first_class:
         return np.asarray(volume)[:, pool.first_class :] > 0

@@ -13,10 +13,10 @@ class LamdaStrategy(QueryStrategy):
     """Picks that together are distributed like the whole target set (maximum mean discrepancy).
 
     Each step takes argmax_j (2/n) sum_i k_ij - [2 sum_{s in S} k_sj + k_jj] / (|S| + 1), k_ij = exp(-gamma |z_i - z_j|^2),
-    which is the case whose addition lowers MMD^2(S, target) most. gamma = 1/d by default.
+    which is the case that lowers MMD^2(S, target) most. gamma = 1/d by default.
 
-    Our choices: the target set is candidates and labelled cases together, and S starts with the labelled cases (both are the
-    formula's own sets when nothing is labelled). Not carried over: the parts of LAMDA that need source images.
+    Our choices: the target set is candidates plus labelled cases, and S starts with the labelled cases (with nothing labelled,
+    both are the formula's own sets). Left out: the parts of LAMDA that need source images.
     Paper: LAMDA, ECCV 2024. Cost: O(n^2 d) time for the mean similarity, O(n) memory; then O(n d) for each pick.
     """
 

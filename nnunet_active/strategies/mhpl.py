@@ -12,14 +12,14 @@ from nnunet_active.strategies.vectors import cluster, neighbours, unit_rows
 class MhplStrategy(QueryStrategy):
     """Cases where clusters meet, in dense neighbourhoods, not beside one another.
 
-    Minimum happy points: utility(x) = purity(x) * affinity(x), skipping neighbours of what is already chosen.
+    Minimum happy points: utility(x) = purity(x) * affinity(x), skipping neighbours of chosen cases.
 
     * purity(x) = entropy (nats) of the k-means cluster ids of x's ``neighbours`` nearest cases: high where clusters meet
     * affinity(x) = mean cosine of x to these neighbours
-    * a case is skipped while one of its ``apart`` nearest is chosen (or labelled); skipped cases lose one span of
-      scores + 1, so that they come last but keep their order.
+    * a case is skipped while one of its ``apart`` nearest cases is chosen or labelled; skipped cases lose the span of the
+      scores + 1, so they come last but keep their order.
 
-    Adapted to whole cases: the paper's pseudo-labels are image classes, here they are clusters of cases (``clusters``, at
+    Adapted to whole cases: the paper's pseudo-labels are image classes; here they are clusters of cases (``clusters``, at
     most a fifth of the cases, at least 2: our choice). Labelled cases are neighbours too. A lone case scores 0.
     Paper: MHPL, CVPR 2023. Cost: O(n^2 d) time in chunks, O(n k) memory.
     """
@@ -30,7 +30,7 @@ class MhplStrategy(QueryStrategy):
     cost = "O(n^2 d)"
 
     def __init__(self, neighbours: int = 10, apart: int = 5, clusters: int = 10):
-        """Args: neighbours: K; apart: how many nearest cases may not be chosen already; clusters: number of clusters."""
+        """Args: neighbours: K; apart: none of this many nearest cases may be chosen already; clusters: number of clusters."""
         self.neighbours = neighbours
         self.apart = apart
         self.clusters = clusters

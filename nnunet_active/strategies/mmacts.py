@@ -23,9 +23,9 @@ class MmActSStrategy(ScoreStrategy):
       Scaling a by its maximum or sum keeps the ranking; min-max scaling would not.
     * rho(x) = share of the target pool within a distance delta of x (``density``, computed once from the images) [our reading]
 
-    The paper queries one case per round with the current model; picking n > 1 at once takes the n highest, its "one-off"
-    variant. A case with an empty prediction, or a missing factor, has S = 0: it comes last and is never an error.
-    ``factors`` leaves factors out, to see what each of them does; without rho no density is computed. The paper itself
+    The paper queries one case per round with the current model; n > 1 picks at once are the n highest, its "one-off"
+    variant. A case with an empty prediction or a missing factor has S = 0: it comes last and never causes an error.
+    ``factors`` can leave factors out to show what each contributes; without rho no density is computed. The paper itself
     names the bias toward large tumours as a limitation. Paper: arXiv 2508.20528. Cost: O(n).
     """
 
@@ -35,7 +35,7 @@ class MmActSStrategy(ScoreStrategy):
     cost = "O(n)"
 
     def __init__(self, factors: Sequence[str] = ("u", "a", "rho")) -> None:
-        """Args: factors: those of ``u``, ``a`` and ``rho`` that S is the product of."""
+        """Args: factors: which of ``u``, ``a`` and ``rho`` S multiplies."""
         self.factors = tuple(factors)
         if not self.factors or set(self.factors) - COLUMNS.keys():
             raise ActiveError(f"mmacts: the factors are {', '.join(self.factors) or 'none'}; choose some of u, a, rho.")
@@ -47,7 +47,7 @@ class MmActSStrategy(ScoreStrategy):
         return np.prod([pool.column(column) for column in self.columns], axis=0)
 
     def components(self, pool: ScoredPool) -> dict[str, np.ndarray]:
-        """``u``, ``a``, ``informativeness`` = u * a, and ``rho``, as far as they are factors."""
+        """``u``, ``a``, ``informativeness`` = u * a, and ``rho``, as far as ``factors`` names them."""
         found = {name: pool.column(column) for name, column in COLUMNS.items() if column in self.columns}
         if {"u", "a"} <= found.keys():
             rho = {"rho": found.pop("rho")} if "rho" in found else {}

@@ -1,6 +1,6 @@
-"""The rule for scans of one patient, for every strategy: labels of two of them teach little more than one label.
+"""The rule for several scans of one patient, for every strategy: two labels of one patient teach little more than one.
 
-Which scans belong together is in the pool (``--groups`` of the campaign). Where nothing is, every scan is a candidate.
+The pool says which scans share a patient (``--groups`` of the campaign). If it does not, every scan is a candidate.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from nnunet_active.strategies.pool import ScoredPool
 
 
 def whose_turn(pool: ScoredPool) -> list[np.ndarray]:
-    """The patients of whom the fewest scans are labelled, asked for or picked, and of each the rows of its candidates.
+    """The rows of the candidates of each patient whose turn it is: those with the fewest scans labelled, asked for or picked.
 
-    One scan of each is a candidate: none of a patient who has a label while there are others.
+    One scan of each such patient becomes a candidate. A patient who has a label waits until the others have one.
 
     >>> import pandas as pd
     >>> patients = {"p1_a": "p1", "p2_a": "p2", "p2_b": "p2"}
@@ -33,5 +33,5 @@ def whose_turn(pool: ScoredPool) -> list[np.ndarray]:
 
 
 def scan_at_random(patients: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """A row of each patient, (k,); a patient with one scan costs no draw."""
+    """One random row of each patient, (k,); a patient with one scan uses no random number."""
     return np.array([rows[rng.integers(len(rows))] if len(rows) > 1 else rows[0] for rows in patients])

@@ -1,4 +1,4 @@
-"""What a query strategy gets: the unlabelled candidates of one round as a table and arrays, checked before it sees them."""
+"""The input of a query strategy: the unlabelled candidates of one round as a table and arrays, checked before use."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class ScoredPool:
             voxels), ``foreground_voxels``, ``foreground_entropy`` (NaN where nothing is predicted), ``density``.
         arrays: first axis aligned with ``scores.index``: ``embedding`` (n, d), ``source_embedding`` (n, d),
             ``class_volume`` (n, C) in voxels, ``class_mean`` (n, C, d), ``entropy_histogram`` (n, bins), where available.
-        labelled_cases: identifiers of the cases that have been labelled so far.
+        labelled_cases: identifiers of the cases labelled so far.
         labelled_arrays: first axis aligned with ``labelled_cases``: ``embedding`` (m, d), ``source_embedding`` (m, d).
         source_summary: ``centroids`` (k, d) and optionally ``covariances`` (k, d, d) of source-domain embeddings.
         round_index: the current round, from 1.
         rounds: the number of rounds planned.
-        head_trained: False where the network's segmentation head is still as it was initialised, so that predictions say nothing.
-        source_head_trained: the same of the source network.
+        head_trained: False if the network's segmentation head is still at its initial weights, so predictions mean nothing.
+        source_head_trained: the same for the source network.
         answered: how many earlier rounds have brought a label.
-        patients: the patient of every case, by identifier; a case that is not there is a patient of its own.
-        begun: cases that are labelled or were asked for, also those that are candidates again, for other slices; they count where
-            cases belong together.
-        first_class: the head of the first foreground class, along C: 0 where the heads are regions, else 1, after the background.
+        patients: the patient of each case, by identifier; a case that is missing here is a patient of its own.
+        begun: cases that are labelled or were asked for, including those that are candidates again for other slices; only the
+            patient rule uses them.
+        first_class: the index of the first foreground class along C: 0 if the heads are regions, else 1, after the background.
     """
 
     scores: pd.DataFrame
@@ -60,7 +60,7 @@ class ScoredPool:
 
     @property
     def has_source_summary(self) -> bool:
-        """Whether centroids of source-domain embeddings came with the source model."""
+        """Whether the source model came with centroids of source-domain embeddings."""
         return self.source_summary is not None and len(self.source_summary.get("centroids", ())) > 0
 
     @property
@@ -92,7 +92,7 @@ class ScoredPool:
         return np.array(values, dtype=np.float64).reshape(len(values), -1)
 
     def sorted(self) -> ScoredPool:
-        """A copy whose candidates and labelled cases are in the order of their identifiers."""
+        """A copy with candidates and labelled cases sorted by identifier."""
         order = np.argsort(np.array(self.cases, dtype=object), kind="stable")
         labelled_order = np.argsort(np.array(self.labelled_cases, dtype=object), kind="stable")
         return replace(
@@ -104,15 +104,15 @@ class ScoredPool:
         )
 
     def only(self, rows: np.ndarray) -> ScoredPool:
-        """The pool without the candidates in all other rows; ``rows`` is sorted."""
+        """The pool with only the candidates in ``rows``, which is sorted."""
         if len(rows) == len(self):
             return self
         arrays = {name: np.asarray(values)[rows] for name, values in self.arrays.items()}
         return replace(self, scores=self.scores.iloc[rows], arrays=arrays)
 
     def moved_to_labelled(self, picked: np.ndarray) -> ScoredPool:
-        """The pool as it would be if the candidates with ``picked`` (n,) bool had been labelled."""
-        # Labelled cases that have no arrays at all cannot stay beside new ones that do: the rows would not match.
+        """The pool as if the candidates with ``picked`` (n,) bool had been labelled."""
+        # Labelled cases without any arrays cannot stay beside new ones with arrays: the rows would not match.
         kept = self.labelled_cases if self.labelled_arrays else ()
         names = [name for name in self.arrays if name in self.labelled_arrays or not kept]
         labelled_arrays = {
@@ -132,11 +132,11 @@ class ScoredPool:
 
 
 def check_pool(pool: ScoredPool, name: str) -> None:
-    """Before the strategy of this name sees it.
+    """Check the pool before the strategy ``name`` sees it.
 
     Raises:
-        ActiveError: identifiers that are not unique or both candidates and labelled, arrays that do not fit the table or one
-            another, values that are not finite.
+        ActiveError: an identifier is not unique or is both candidate and labelled, an array does not fit the table or
+            another array, or a value is not finite.
     """
     cases = pool.cases
     if not all(isinstance(case, str) for case in cases) or len(set(cases)) < len(cases):

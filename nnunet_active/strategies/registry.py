@@ -1,8 +1,8 @@
 """Find strategies by name: the modules of this package, entry points of other packages, or a Python file.
 
-A strategy is any class with a ``name`` that derives from :class:`~nnunet_active.strategies.base.QueryStrategy`; putting
-its file into this package is all it takes. Other packages announce theirs in the entry-point group
-``nnunet_active.strategies`` (entry point's name: the strategy's name), and ``path/to/file.py:ClassName`` works anywhere
+A strategy is any class with a ``name`` that derives from :class:`~nnunet_active.strategies.base.QueryStrategy`; a file
+in this package needs nothing else. Other packages announce theirs in the entry-point group
+``nnunet_active.strategies`` (entry point's name: the strategy's name), and ``path/to/file.py:ClassName`` works wherever
 a name does.
 """
 
@@ -35,14 +35,14 @@ ENTRY_POINT_GROUP = "nnunet_active.strategies"
 
 
 def get_strategy(name: str, **options: Any) -> QueryStrategy:
-    """The strategy of that name, made with these options.
+    """Make the strategy ``name`` with these options.
 
     Args:
         name: a registered name, or ``path/to/file.py:ClassName``.
         options: keyword arguments of the strategy's ``__init__``.
 
     Raises:
-        ActiveError: unknown name (the message lists the names), unknown option, or a file that does not hold the class.
+        ActiveError: unknown name (the message lists the names), unknown option, or the class is not in the file.
     """
     strategy_class = strategy_from_file(name) if names_a_file(name) else _find(name)
     known = [p.name for p in inspect.signature(strategy_class).parameters.values() if p.kind != p.VAR_KEYWORD]
@@ -58,7 +58,7 @@ def get_strategy(name: str, **options: Any) -> QueryStrategy:
 
 @contextmanager
 def failing_as(name: str) -> Iterator[None]:
-    """Whatever the code of a strategy raises is an error of that strategy, also ``sys.exit``; a named reason keeps its words."""
+    """Turn whatever a strategy's code raises, also ``sys.exit``, into an error of that strategy; an ActiveError passes unchanged."""
     try:
         yield
     except ActiveError:
@@ -71,10 +71,10 @@ def failing_as(name: str) -> Iterator[None]:
 
 
 def _wrong_type(strategy_class: type[QueryStrategy], options: dict[str, Any]) -> str:
-    """The first option whose value is not of the type that the strategy's ``__init__`` names; empty: none, or nothing is named."""
+    """What is wrong with the first option that does not match its type hint in the strategy's ``__init__``; empty if none."""
     try:
         hints = get_type_hints(strategy_class.__init__)
-    except (NameError, TypeError):  # a strategy of somebody else may name what cannot be found
+    except (NameError, TypeError):  # somebody else's strategy may name a type that cannot be found
         return ""
     for name, value in options.items():
         kinds = get_args(hints.get(name)) or (hints.get(name),)
@@ -86,7 +86,7 @@ def _wrong_type(strategy_class: type[QueryStrategy], options: dict[str, Any]) ->
 def available_strategies() -> dict[str, type[QueryStrategy]]:
     """All strategies by name, sorted: this package's and those of entry points.
 
-    An entry point that cannot be loaded is left out with a warning; a name of this package's own always wins.
+    An entry point that fails to load is left out with a warning; this package's own names always win.
     """
     found = dict(_own_strategies())
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
@@ -98,17 +98,17 @@ def available_strategies() -> dict[str, type[QueryStrategy]]:
             continue
         try:
             found[entry_point.name] = _checked(entry_point.load(), entry_point.value)
-        except Exception as error:  # another package's fault must not take every other strategy with it
+        except Exception as error:  # a fault in another package must not disable every other strategy
             warnings.warn(f"The strategy '{entry_point.name}' cannot be loaded: {error}", stacklevel=2)
     return dict(sorted(found.items()))
 
 
 def strategy_from_file(specification: str) -> type[QueryStrategy]:
-    """The class that ``path/to/file.py:ClassName`` names; the class may be left out where the file has just one.
+    """The class that ``path/to/file.py:ClassName`` names; the class name is optional if the file has just one.
 
     Raises:
         MissingInput: no such file.
-        ActiveError: the file fails when it runs, or does not hold the class.
+        ActiveError: the file fails when it runs, or the class is not in it.
     """
     file_name, class_name = split_name(specification)
     path = Path(file_name).expanduser().resolve()
@@ -171,7 +171,7 @@ def _checked(cls: Any, where: str) -> type[QueryStrategy]:
 
 
 def _load_file(path: Path) -> ModuleType:
-    # The name is made from the path, so that two files of one name do not replace each other.
+    # The name includes the path, so two files of the same name do not replace each other.
     module_name = f"nnunet_active_strategy_{path.stem}_{hashlib.sha1(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)

@@ -1,18 +1,17 @@
 r"""Which slices of a scan to ask for. All of it is our choice; the first rule is the default.
 
-The predicted extent, plus one slice at each end, is cut into strata of equal length. With k slices to choose and t of the extent's
-slices asked for before there are k + t strata: those that hold an earlier slice are done, at least k are not, and k of these, evenly
-spaced, give one slice each:
+The extent is the predicted slices plus one at each end. To choose k slices when t slices of the extent were asked for before, it is
+cut into k + t strata of equal length. At least k of them hold no earlier slice; k of these, evenly spaced, give one slice each:
 
-* ``spread``: the most difficult one; difficulty d is that of :mod:`nnunet_active.scoring.slice_sums`, drawn towards the mean m of the
-  scan's slices where little is predicted: (a d + n0 m) / (a + n0), with a foreground voxels and n0 = ``SUPPORT``, as ASD does it
-* ``centre``: the one in the middle
-* ``random``: no strata; slices are drawn, each with a weight of its predicted foreground
+* ``spread``: the most difficult slice; difficulty d comes from :mod:`nnunet_active.scoring.slice_sums` and is shrunk towards the
+  mean m of the scan's slices where little is predicted: (a d + n0 m) / (a + n0), with a foreground voxels and n0 = ``SUPPORT``, as
+  in ASD
+* ``centre``: the middle slice
+* ``random``: no strata; slices are drawn with weights equal to their predicted foreground
 
-Where nothing is predicted, the whole scan takes the place of the extent. Where the extent has fewer free slices than are wanted, those
-next to it follow.
+If nothing is predicted, the whole scan is the extent. If the extent has too few free slices, those next to it follow.
 
-Few slices of many scans teach more than many slices of few (arXiv 2412.08081): where there are slices for all scans, all get some.
+Few slices of many scans teach more than many slices of few (arXiv 2412.08081): if there are slices for all scans, every scan gets some.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ import numpy as np
 
 RULES = ("spread", "centre", "random")
 SUPPORT = 100.0
-"""n0, in voxels: ASD's own (``docs/measured.md``)."""
+"""n0, in voxels: the same as for ASD (``docs/measured.md``)."""
 
 
 def scans_for(count: int, free: Sequence[int], per_case: int) -> int:
-    """How many scans ``count`` slices are asked of: all where there are slices for all, else as few as hold them, whichever they are.
+    """How many scans share ``count`` slices: all if there is a slice for each, else the fewest that always suffice, whichever they are.
 
     Args:
         count: slices in all.
-        free: slices of each scan that may still be asked for.
-        per_case: most slices of a scan.
+        free: how many slices of each scan may still be asked for.
+        per_case: the most slices of one scan.
 
     >>> scans_for(30, [20] * 15, 3), scans_for(30, [20] * 96, 3), scans_for(30, [20] * 93 + [2] * 3, 3)
     (15, 10, 11)
@@ -44,12 +43,12 @@ def scans_for(count: int, free: Sequence[int], per_case: int) -> int:
 
 
 def share_out(count: int, free: Sequence[int], per_case: int) -> list[int]:
-    """How many slices each scan gives: one after the other in order of preference, again and again.
+    """How many slices each scan gives. Scans take turns in order of preference until all slices are shared out.
 
     Args:
-        count: slices in all; fewer are shared out where ``free`` and ``per_case`` allow no more.
-        free: slices of each scan that may still be asked for, the preferred scan first.
-        per_case: most slices of a scan.
+        count: slices in all; fewer are shared out if ``free`` and ``per_case`` allow no more.
+        free: how many slices of each scan may still be asked for, the preferred scan first.
+        per_case: the most slices of one scan.
 
     >>> share_out(7, [10, 1, 10], 3)
     [3, 1, 3]
@@ -65,7 +64,7 @@ def share_out(count: int, free: Sequence[int], per_case: int) -> list[int]:
 
 
 def steady_difficulty(foreground: np.ndarray, difficulty: np.ndarray, support: float = SUPPORT) -> np.ndarray:
-    """The difficulty of every slice, (n,), drawn towards the mean of those in which something is predicted.
+    """The difficulty of every slice, (n,), shrunk towards the mean of the slices with predicted foreground.
 
     >>> steady_difficulty(np.array([0, 100, 300]), np.array([0.0, 0.2, 0.6])).round(3).tolist()
     [0.4, 0.3, 0.55]
@@ -89,13 +88,13 @@ def choose_slices(
     Args:
         foreground: (n,) predicted foreground voxels of every slice.
         difficulty: (n,) mean difficulty of every slice, in nats.
-        count: how many; fewer come back where the scan has fewer that are free.
-        taken: slices that were asked for before, or are labelled; never chosen.
+        count: how many; fewer come back if the scan has fewer free slices.
+        taken: slices asked for before or already labelled; never chosen.
         rule: ``spread``, ``centre`` or ``random``.
         rng: for ``random``.
 
     Returns:
-        Slices, ascending, from 0.
+        Slices in ascending order, counted from 0.
 
     Raises:
         ValueError: an unknown rule, or ``random`` without a generator.
@@ -120,7 +119,7 @@ def choose_slices(
 
 
 def extent(foreground: np.ndarray) -> tuple[int, int]:
-    """First and last slice of the prediction with one more at each end; the whole scan where nothing is predicted.
+    """First and last slice of the prediction plus one slice at each end; the whole scan if nothing is predicted.
 
     >>> extent(np.array([0, 0, 0, 5, 2, 0, 0]))
     (2, 5)
@@ -131,7 +130,7 @@ def extent(foreground: np.ndarray) -> tuple[int, int]:
 
 
 def _open_strata(first: int, last: int, count: int, taken: set[int]) -> list[np.ndarray]:
-    """Of the strata without an earlier slice ``count`` that are evenly spaced (all, where there are fewer)."""
+    """Evenly spaced strata, ``count`` of those without an earlier slice (all, if there are fewer)."""
     inside = np.arange(first, last + 1)
     strata = np.array_split(inside, count + len(taken & set(inside.tolist())))
     strata = [one for one in strata if len(one) and not taken & set(one.tolist())]
@@ -145,7 +144,7 @@ def _of_stratum(slices: np.ndarray, difficulty: np.ndarray, rule: str) -> int:
     middle = (slices[0] + slices[-1]) / 2
     from_middle = np.abs(slices - middle)
     hard = difficulty[slices] if rule == "spread" else np.zeros(len(slices))
-    # of equally difficult ones that in the middle; differences at the level of rounding are none
+    # among equally difficult slices, the one nearest the middle; differences at rounding level do not count
     best = np.flatnonzero(hard >= hard.max() - 1e-9 * max(1.0, abs(hard.max())))
     return int(slices[best[np.argmin(from_middle[best])]])
 
@@ -162,7 +161,7 @@ def _drawn(
 
 
 def _nearest(first: int, last: int, n: int, count: int, taken: set[int]) -> list[int]:
-    """Free slices, those of the extent first, then the nearest to it."""
+    """Free slices: first those of the extent, then the nearest to it."""
     if count <= 0:
         return []
     free = [index for index in range(n) if index not in taken]

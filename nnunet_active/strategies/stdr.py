@@ -17,10 +17,10 @@ class StdrStrategy(QueryStrategy):
     largest s (source-dissimilar), then the floor(b/2) with the smallest (target-typical near the source).
 
     * v(x) = class-weighted pooled feature: the mean over the predicted classes of ``class_mean`` (n, C, d), so that a small
-      tumour weighs as much as the background; the plain ``embedding`` where there is no ``class_mean`` (our reading).
-    * source points: the centroids shipped beside the source model (compared with ``source_embedding``, the space they live in, or
-      with ``embedding`` where that is missing); else pseudo-source anchors, k-means centroids of v over the cases of lowest entropy
-      under the source model (our choice).
+      tumour weighs as much as the background; without ``class_mean``, the plain ``embedding`` (our reading).
+    * source points: the centroids shipped with the source model, compared with ``source_embedding`` (the same space), or with
+      ``embedding`` if that is missing; without centroids, pseudo-source anchors: k-means centroids of v over the cases with the
+      lowest entropy under the source model (our choice).
 
     utility = s in the first half, -s in the second. Paper: STDR, TMI 2024. Cost: O(n k d).
     """

@@ -1,4 +1,4 @@
-"""Strata: a typical case, drawn at random, of each part of the pool that has no label yet."""
+"""Strata: a typical case, drawn at random, from each part of the pool that has no label yet."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ NO_CLASSES = "No features of the predicted classes: typicality goes by the whole
 class StrataStrategy(QueryStrategy):
     """Typical cases of parts without a label, drawn at random; outliers are left out.
 
-    1. Embeddings of length 1; candidates and labelled cases are clustered into min(m + b, 500) k-means clusters.
-    2. Each step takes the cluster with the fewest labelled or picked cases, the largest of these.
-    3. In it a case is drawn with q(x) = (1 - ``uniform``) [t(x)^(1 - r) h(x)^r]^``power`` p(x) / sum + ``uniform`` / size, where
+    1. Embeddings are scaled to length 1; candidates and labelled cases form min(m + b, 500) k-means clusters.
+    2. Each step takes the cluster with the fewest labelled or picked cases, and among those the largest.
+    3. It draws a case of that cluster with q(x) = (1 - ``uniform``) [t(x)^(1 - r) h(x)^r]^``power`` p(x) / sum + ``uniform`` / size.
        t(x) = 1 / mean distance to the min(10, size / 2) nearest candidates of the cluster, in the features of the predicted
-       classes (``class_mean``, side by side, length 1), and p(x) = 1 for a plausible prediction: every class that 80 % of the
-       pool show is there, and the volume lies between the pool's 5th and 95th percentile. r = 0 until two rounds have brought labels.
-       Then r = min(1/2, m / 10) with m labelled cases, and h(x) in (0, 1] is the rank of x in the cluster by difficulty, 1 - soft Dice
-       confidence, over the cluster's size.
+       classes (``class_mean``, side by side, length 1). p(x) = 1 if the prediction is plausible: it shows every class that 80 % of
+       the pool show, and its volume lies between the pool's 5th and 95th percentile. r = 0 until two rounds have brought labels,
+       then r = min(1/2, m / 10) with m labelled cases. h(x) in (0, 1] is the rank of x in the cluster by difficulty, 1 - soft Dice
+       confidence, divided by the cluster's size.
 
-    Of a patient (``--groups``), the scan nearest to the others is the candidate. Records: ``probability`` of each pick at its step (of
-    a case not picked: at the first step), ``cluster`` and ``cluster_size``, the cases that a pick stands for, and ``doubt``, the
-    difficulty, where it counts. utility = ln q + Gumbel noise, which draws with the probabilities q.
-    Paper: none, our own; first pick, three labels and difficulty are measured in ``docs/measured.md``.
+    Of each patient (``--groups``), the scan nearest to the patient's other scans is the candidate. Records: ``probability`` of each
+    pick at its step (of a case not picked: at the first step), ``cluster``, ``cluster_size`` (how many cases a pick represents), and
+    ``doubt``, the difficulty, if it counts. utility = ln q + Gumbel noise, which draws with the probabilities q.
+    Paper: none, our own; ``docs/measured.md`` measures the first pick, three labels and difficulty.
     Cost: O(n (m + b) d + n^2 d / (m + b)).
     """
 
@@ -45,7 +45,7 @@ class StrataStrategy(QueryStrategy):
     cost = "O(n (m + b) d + n^2 d / (m + b))"
 
     def __init__(self, power: float = 4.0, uniform: float = 0.1, neighbours: int = 10):
-        """Args: power: how sharp the draw is; uniform: share left to chance; neighbours: for typicality."""
+        """Args: power: how sharp the draw is; uniform: share of the uniform draw; neighbours: for typicality."""
         if not 0 < uniform <= 1 or power < 0 or neighbours < 1:
             raise ActiveError("strata: uniform has to lie in (0, 1], power at 0 or above, neighbours at 1 or above.")
         self.power, self.uniform, self.neighbours = power, uniform, neighbours
@@ -63,7 +63,7 @@ class StrataStrategy(QueryStrategy):
         for step in range(n):
             left = ~steps.picked
             open_ = np.bincount(own[left], minlength=len(size))
-            # lexsort: fewest labels, then largest; clusters without a candidate left come last.
+            # lexsort: fewest labels, then largest; clusters with no candidate left come last.
             target = np.lexsort((np.arange(len(size)), -size, explored, open_ == 0))[0]
             q = self.probabilities(features, left & (own == target), good, hard, share)
             made = q if made is None else made
@@ -83,15 +83,15 @@ class StrataStrategy(QueryStrategy):
         hard: np.ndarray | None = None,
         share: float = 0.0,
     ) -> np.ndarray:
-        """q(x), (n,), of a draw among ``candidates`` (n,) bool, of which ``good`` (n,) bool are plausible.
+        """q(x), (n,), for a draw among ``candidates`` (n,) bool; ``good`` (n,) bool marks the plausible cases.
 
         Args:
             z: (n, d) features for typicality.
             candidates, good: see above.
-            hard: difficulty, (n,); None: it does not count.
+            hard: difficulty, (n,); None if it does not count.
             share: r, the weight of difficulty.
         """
-        from scipy.stats import rankdata  # not above, as in vectors
+        from scipy.stats import rankdata  # not at the top, as in vectors
 
         members = np.flatnonzero(candidates)
         weight = typicality(z[members], self.neighbours)
@@ -113,7 +113,7 @@ class StrataStrategy(QueryStrategy):
 def by_class(pool: ScoredPool) -> np.ndarray:
     """Features of the predicted foreground classes side by side, rows of length 1, (n, classes d); else the embedding, (n, d).
 
-    A class that is not predicted in a case has the mean of the cases that show it.
+    A case in which a class is not predicted gets the mean of the cases that show the class.
     """
     if "class_mean" not in pool.arrays or "class_volume" not in pool.arrays:
         return unit_rows(pool.embedding())
@@ -124,7 +124,7 @@ def by_class(pool: ScoredPool) -> np.ndarray:
 
 
 def doubt(pool: ScoredPool) -> np.ndarray | None:
-    """1 - soft Dice confidence of every case, (n,), 1 where nothing is predicted; None until two rounds have brought labels."""
+    """1 - soft Dice confidence of every case, (n,), 1 if nothing is predicted; None until two rounds have brought labels."""
     column = next((name for name in CONFIDENCE if name in pool.scores), None)
     return None if pool.answered < ROUNDS or column is None else 1 - pool.column(column)
 
@@ -136,7 +136,7 @@ def medoid(z: np.ndarray, members: np.ndarray) -> int:
 
 
 def typicality(z: np.ndarray, nearest: int = 10) -> np.ndarray:
-    """1 / mean distance to the min(``nearest``, n / 2) nearest other rows, (n,); 1 where there is no other.
+    """1 / mean distance to the min(``nearest``, n / 2) nearest other rows, (n,); 1 if there is no other row.
 
     >>> typicality(np.array([[0.0], [1.0], [2.0], [9.0]]), 1).round(3).tolist()
     [1.0, 1.0, 1.0, 0.143]

@@ -12,13 +12,13 @@ from nnunet_active.strategies.vectors import cluster, neighbours
 class TypiClustStrategy(QueryStrategy):
     """Typical cases of unexplored clusters, made for small budgets.
 
-    Candidates and labelled cases are clustered into min(m + b, ``max_clusters``) k-means clusters. Each step takes the
-    cluster with the fewest labelled or picked cases (so first those without any), the largest of these (ties: the first),
-    and in it the most typical candidate: typicality(x) = 1 / (mean distance to its min(``neighbours``, size / 2) nearest
-    cases in the cluster + 1e-5).
+    Candidates and labelled cases form min(m + b, ``max_clusters``) k-means clusters. Each step takes the cluster with the
+    fewest labelled or picked cases (so first those without any), among these the largest (ties: the first), and picks its
+    most typical candidate: typicality(x) = 1 / (mean distance to its min(``neighbours``, size / 2) nearest cases in the
+    cluster + 1e-5).
 
-    Our choices: no smallest cluster size (the reference drops clusters of 5 or fewer and fails on pools of tens); in a
-    cluster of one case the typicality is the smallest of all. utility = typicality in the cluster of that step, 0 elsewhere.
+    Our choices: no smallest cluster size (the reference drops clusters of 5 or fewer and fails on pools of tens); the case
+    of a one-case cluster has the lowest typicality. utility = typicality in the cluster of that step, 0 elsewhere.
     Paper: TypiClust, Hacohen et al., ICML 2022. Cost: O(n k d) for each iteration of k-means + O(sum of size^2 d).
     """
 
@@ -28,7 +28,7 @@ class TypiClustStrategy(QueryStrategy):
     cost = "O(n (m + b) d + n^2 d / (m + b))"
 
     def __init__(self, neighbours: int = 20, max_clusters: int = 500):
-        """Args: neighbours: how many nearest cases typicality looks at; max_clusters: the most clusters made."""
+        """Args: neighbours: how many nearest cases typicality uses; max_clusters: the most clusters made."""
         self.neighbours = neighbours
         self.max_clusters = max_clusters
 
@@ -43,7 +43,7 @@ class TypiClustStrategy(QueryStrategy):
         own = labels[: len(pool)]
         steps = Steps(pool, n)
         for _ in range(n):
-            # lexsort: fewest labels, then largest; clusters without a candidate left come last.
+            # lexsort: fewest labels, then largest; clusters with no candidate left come last.
             target = np.lexsort((np.arange(len(size)), -size, explored, candidates == 0))[0]
             picked = steps.pick(np.where(own == target, typicality, 0.0))
             explored[own[picked]] += 1

@@ -12,15 +12,15 @@ from nnunet_active.strategies.vectors import cluster, pick_nearest_per_centre
 class UgtstStrategy(QueryStrategy):
     """The most uncertain cases, thinned out to one per cluster.
 
-    Keep the ``factor`` * b cases of highest aggregated uncertainty, cluster them into b, pick the nearest to each centre.
+    Keep the ``factor`` * b cases with the highest aggregated uncertainty, form b clusters, pick the nearest case to each centre.
 
-    * uncertainty(x) = mean entropy of the voxels whose entropy lies above the first peak of x's entropy histogram, so that
-      the many sure background voxels do not drown the rest. It needs the array ``entropy_histogram`` (n, bins), voxel counts
-      in equal bins from 0 to ln C, and is in units of ln C. No peak inside, or nothing above it: all voxels.
+    * uncertainty(x) = mean entropy of the voxels above the first peak of x's entropy histogram, so that the many certain
+      background voxels do not drown the rest. It needs the array ``entropy_histogram`` (n, bins), voxel counts
+      in equal bins from 0 to ln C, and is in units of ln C. Without an inner peak, or with nothing above it: all voxels.
     * without that array: the mean over all voxels (``mean_entropy``), and a note says so.
 
-    utility = -distance to the centre of that step, pushed down by one span for the cases that were not kept; the
-    heaviest clusters (sum of uncertainty) come first. Our reading of the paper's rule, on whole cases. A case without a
+    utility = -distance to the centre of that step, less the span of the distances for cases that were not kept; the clusters
+    with the largest sum of uncertainty come first. Our reading of the paper's rule, on whole cases. A case without a
     finite entropy counts as 0. Paper: UGTST, MICCAI 2024. Cost: O(n log n + n bins + factor b^2 d + b n d).
     """
 
@@ -32,7 +32,7 @@ class UgtstStrategy(QueryStrategy):
     cost = "O(n log n + b n d)"
 
     def __init__(self, factor: float = 4.0):
-        """Args: factor: C, how many times the number to pick is kept for clustering (>= 1)."""
+        """Args: factor: C; the clustering keeps C times as many cases as the query picks (>= 1)."""
         self.factor = max(1.0, factor)
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:

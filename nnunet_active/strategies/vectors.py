@@ -1,6 +1,6 @@
-"""Small pieces of geometry that several strategies share: scaling, cosines, clusters, distances in chunks.
+"""Small geometry helpers that several strategies share: scaling, cosines, clusters, distances in chunks.
 
-SciPy and scikit-learn are imported where they are used, here and in the strategies: importing them takes a second, and the list of
+This module and the strategies import SciPy and scikit-learn inside functions: the import takes a second, and the list of
 strategies is printed without them.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from nnunet_active.strategies.base import Steps
 
 CHUNK_BYTES = 128 << 20
-"""The largest block of a pairwise matrix that is held at once; no (n, n) array is ever made."""
+"""The largest block of a pairwise matrix held at once; no (n, n) array is ever made."""
 
 
 def minmax(values: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def minmax(values: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(values, dtype=np.float64)
     low, high = values.min(), values.max()
-    # Differences at the level of rounding are no differences; scaled up they would decide the ranking.
+    # Differences at rounding level do not count; scaled up they would decide the ranking.
     if high - low <= 1e-12 * max(abs(low), abs(high)):
         return np.zeros_like(values)
     return (values - low) / (high - low)
@@ -53,7 +53,7 @@ def mean_over_pairs(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
     """For each row i of ``x`` (n, d): the mean over all j of function(euclidean distance of x_i and x_j). O(n^2 d), O(n) memory."""
     from sklearn.metrics.pairwise import euclidean_distances
 
-    x = x - x.mean(axis=0)  # distances come from a matrix product, which is exact to rounding only near the origin
+    x = x - x.mean(axis=0)  # distances come from a matrix product, which is accurate only near the origin
     mean = np.empty(len(x))
     for rows in chunks(len(x), len(x)):
         distances = euclidean_distances(x[rows], x, squared=squared)
@@ -67,7 +67,7 @@ def nearest_distance(x: np.ndarray, references: np.ndarray, squared: bool = Fals
     """Euclidean distance of each row of ``x`` (n, d) to the nearest row of ``references`` (k, d): (n,), exactly 0 for equal rows."""
     from sklearn.metrics import pairwise_distances_argmin
 
-    # The matrix product finds which reference is nearest; the difference itself gives a distance without its rounding.
+    # The matrix product finds the nearest reference; the difference then gives a distance without its rounding error.
     centre = references.mean(axis=0)
     difference = x - references[pairwise_distances_argmin(x - centre, references - centre)]
     nearest = np.einsum("nd,nd->n", difference, difference)
@@ -82,7 +82,7 @@ def distance_to(x: np.ndarray, y: np.ndarray, squared: bool = False) -> np.ndarr
 
 
 def neighbours(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices, (n, k') each, of the k' = min(k, n - 1) nearest other rows (euclidean, the row itself left out)."""
+    """Distances and indices, (n, k') each, of the k' = min(k, n - 1) nearest other rows (euclidean; a row is not its own neighbour)."""
     from sklearn.neighbors import NearestNeighbors
 
     k = min(k, len(x) - 1)
@@ -100,7 +100,7 @@ def cluster(
 
     k_means = KMeans(min(k, len(x)), n_init=restarts, random_state=int(rng.integers(2**31 - 1)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: defined, see above
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters is defined, see above
         k_means.fit(x, sample_weight=weights)
     return k_means.labels_.astype(np.int64), k_means.cluster_centers_
 
@@ -110,7 +110,7 @@ def pick_nearest_per_centre(
 ) -> None:
     """For each centre (k, d) in turn pick the nearest case not yet picked; the utility is minus the distance.
 
-    Cases outside ``eligible`` (n,) bool are pushed below all eligible ones by one span of distances.
+    Cases outside ``eligible`` (n,) bool are pushed below all eligible ones by the span of the distances.
     """
     for centre in centres[: steps.remaining]:
         utility = -distance_to(x, centre)

@@ -1,1 +1,1 @@
-"""What every room uses: errors, whole writes, locks, the processes of a distributed training."""
+"""What every part of the package uses: errors, atomic writes, locks, the processes of a distributed training."""

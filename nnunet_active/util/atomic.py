@@ -1,8 +1,8 @@
-"""Writes that are whole or not there at all: temporary file in the same folder, fsync, rename.
+"""Writes that succeed as a whole or not at all: temporary file in the same folder, fsync, rename.
 
-A kill at any moment leaves either the old content or the new one, never half of it. The temporary names begin with a dot
-and end with ``.tmp``, so that nnU-Net, which looks at file endings, never takes one for data. They name the process that made them:
-what a killed one left can be told from the work of one that lives, and is removed by :func:`sweep`.
+A kill at any moment leaves either the old content or the new, never half of it. Temporary names begin with a dot
+and end with ``.tmp``, so that nnU-Net, which goes by file endings, never reads one as data. They name the process that made them, so
+:func:`sweep` can tell the leftovers of a killed process from the work of a live one, and remove them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\w+\.t
 
 @cache
 def _machine() -> str:
-    """This host, and this space of process numbers (a container has its own)."""
+    """Identifies this host and its space of process numbers (a container has its own)."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -35,25 +35,25 @@ def _machine() -> str:
 
 
 def _prefix(path: Path) -> str:
-    # a name may have 255 bytes, and a part of it is enough for people to see what it was to become
+    # a name may have 255 bytes, and part of the target's name is enough for people to recognise it
     name = path.name.encode()[:150].decode(errors="ignore")
     return f".{name}.{_machine()}-{os.getpid()}-"
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new folder beside ``path``, named after it; whoever asks for it removes it."""
+    """A new folder beside ``path``, named after it; the caller removes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path), suffix=".tmp"))
 
 
 def temporary_name(path: Path) -> Path:
-    """Beside ``path``, for whoever writes a file by himself before it is renamed."""
+    """A temporary name beside ``path``, for callers that write the file themselves and then rename it."""
     return path.with_name(f"{_prefix(path)}0.tmp")
 
 
 @contextmanager
 def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a folder beside ``path``, named after it, that is gone afterwards."""
+    """Yield a folder beside ``path``, named after it, and remove it afterwards."""
     temporary = temporary_beside(Path(path))
     try:
         yield temporary
@@ -62,12 +62,12 @@ def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
-    """Remove the temporary files and folders, at any depth, of processes of this machine that have ended.
+    """Remove the temporary files and folders, at any depth, of this machine's processes that have ended.
 
-    A folder that one of them had moved away, to put another one in its place, is put back first.
+    If one of them had moved a folder away to replace it, that folder is put back first.
 
     Returns:
-        What is gone.
+        What was removed.
     """
     gone: list[Path] = []
     for root in folders:
@@ -86,7 +86,7 @@ def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
 
 
 def without_temporary(file: str | os.PathLike[str]) -> Path:
-    """The folder of a temporary file of ours, any other file itself: people know nothing of the former."""
+    """For a temporary file of ours its folder, because people do not know that file; any other file unchanged."""
     file = Path(file)
     return file.parent if _TEMPORARY.fullmatch(file.name) else file
 
@@ -97,19 +97,19 @@ def _is_left_over(name: str) -> bool:
 
 
 def _lives(process: int) -> bool:
-    if os.name == "nt":  # there os.kill ends it
+    if os.name == "nt":  # os.kill would end the process there
         return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # another user's process
         return True
     return True
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Make a rename durable. Windows cannot open folders; there the rename alone has to do."""
+    """Make a rename durable. Windows cannot open folders, so there the rename alone must do."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -121,7 +121,7 @@ def _fsync_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator[Path]:
-    """Yield a temporary path; on success it replaces ``path`` in one step, on any error it is removed.
+    """Yield a temporary path. On success it replaces ``path`` in one step; on any error it is removed.
 
     Args:
         path: the file.
@@ -136,7 +136,7 @@ def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files that only their owner can read; a shared campaign needs the usual permissions
+        # mkstemp makes files that only their owner can read, but a shared campaign needs the usual permissions
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o600 if private else 0o666 & ~umask)
@@ -153,7 +153,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     with temporary_folder(path) as temporary:
         yield temporary
         for content in temporary.rglob("*"):
-            if content.is_file() and not content.is_symlink():  # what a link points to is not ours to touch
+            if content.is_file() and not content.is_symlink():  # a link's target is not ours to touch
                 with content.open("rb+") as file:
                     os.fsync(file.fileno())
         umask = os.umask(0)
@@ -165,9 +165,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of ``path`` on success, also of a folder that is there.
+    """Yield a temporary folder that replaces ``path`` on success, even if that folder exists.
 
-    Two folders cannot be exchanged in one step: for a moment there is neither. A kill just then leaves both whole, and the next
+    Two folders cannot be exchanged in one step: for a moment neither is there. A kill in that moment leaves both whole, and the next
     :func:`sweep` puts the old one back.
     """
     path = Path(path)
@@ -186,7 +186,7 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _put_back(scratch: Path) -> None:
-    """What was moved into a temporary folder goes back to where it was, unless something else is there by now."""
+    """Move a folder kept in a temporary folder back to its place, unless something else is there by now."""
     for old in (scratch / _REPLACED).glob("*"):
         place = scratch.parent / old.name
         if not place.exists():
@@ -200,7 +200,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Replace a JSON file in one step; indented as nnU-Net does it, keys in the order given."""
+    """Replace a JSON file in one step; indented as in nnU-Net, keys in the order given."""
     write_text(path, json.dumps(content, indent=4) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user can cause and mend. The command line prints their text as one sentence, without a traceback."""
+"""Errors that a user can cause and correct. The command line prints their text as one sentence, without a traceback."""
 
 
 class ActiveError(Exception):
@@ -12,11 +12,11 @@ class ActiveError(Exception):
 
 
 class MissingInput(ActiveError):
-    """A dataset, plans file, model folder, checkpoint or campaign that was named is not there."""
+    """A named dataset, plans file, model folder, checkpoint or campaign does not exist."""
 
 
 class IncompatibleSource(ActiveError):
-    """The source model cannot be carried over to the target as it is planned."""
+    """The source model cannot be carried over to the target as planned."""
 
 
 class UnsafeCheckpoint(ActiveError):
@@ -24,7 +24,7 @@ class UnsafeCheckpoint(ActiveError):
 
 
 class BadCase(ActiveError):
-    """One case whose image or label cannot be used; the others go on."""
+    """One case has an unusable image or label; the others go on."""
 
 
 class BadCaseIdentifier(ActiveError):
@@ -32,7 +32,7 @@ class BadCaseIdentifier(ActiveError):
 
 
 class CampaignError(ActiveError):
-    """A campaign that is not there, is in use, or contradicts what was asked."""
+    """A campaign does not exist, is in use, or contradicts the request."""
 
 
 class CampaignInUse(CampaignError):

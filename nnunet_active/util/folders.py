@@ -1,4 +1,4 @@
-"""All files below a folder, also in folders that are only linked into it, as where a full disk made somebody move one."""
+"""All files below a folder, including folders that are only linked into it, e.g. because somebody moved one off a full disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Files at any depth, sorted, and links that lead nowhere; a folder that cannot be listed is passed over.
+    """Files at any depth, sorted, including broken links; a folder that cannot be listed is skipped.
 
-    Linked folders come last and no folder comes twice, so that links in a circle end, and a file has its own place where it has one.
+    Linked folders come last and no folder comes twice, so circular links end, and a file is listed under its real place if it has one.
     ``Path.rglob`` follows no link before Python 3.13.
     """
     found: list[Path] = []

@@ -1,4 +1,4 @@
-"""Whether ``torchrun`` has started several processes for one command: known from the environment alone, without PyTorch."""
+"""Whether ``torchrun`` has started several processes for one command: found from the environment alone, without PyTorch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def processes_of_command() -> int:
 
 
 def number_of_process() -> int:
-    """Which of them this is, from 0."""
+    """The number of this process among them, from 0."""
     return (_number("RANK") or 0) if processes_of_command() > 1 else 0
 
 
@@ -29,5 +29,5 @@ def processes_on_machine() -> int:
 
 
 def number_on_machine() -> int:
-    """Which of those on this machine this is, from 0."""
+    """The number of this process among those on this machine, from 0."""
     return (_number("LOCAL_RANK") or 0) if processes_of_command() > 1 else 0

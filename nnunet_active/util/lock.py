@@ -1,4 +1,4 @@
-"""One writer per campaign: a lock that the operating system frees when its holder dies, and that says who holds it."""
+"""One writer per campaign: a lock that names its holder, and that the operating system frees when the holder dies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from nnunet_active.util.moments import for_people, now_in_utc
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the lock of ``folder`` (``.lock`` in it) for the time of the context.
+    """Hold the lock of ``folder`` (``.lock`` in it) during the context.
 
     Raises:
-        CampaignInUse: another process holds it; says which process, on which host, since when.
+        CampaignInUse: another process holds it; the message says which process, on which host, since when.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
@@ -42,7 +42,7 @@ def hold(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def wait_for(file: Path, say: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock ``file`` for the time of the context; ``say`` is called where another process holds it and has to be waited for."""
+    """Hold the lock ``file`` during the context; if another process holds it, call ``say`` once and wait."""
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:

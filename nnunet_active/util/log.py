@@ -1,4 +1,4 @@
-"""Where functions tell people what they do: one line at a time."""
+"""How functions report their progress to people: one line at a time."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Log = Callable[[str], None]
 
 
 def silent(text: str) -> None:
-    """A :data:`Log` that tells nobody."""
+    """A :data:`Log` that discards its lines."""

@@ -1,6 +1,6 @@
-"""When something happened, as text in a file: written in UTC, with its zone, and shown to people in the time of their machine.
+"""Times as text in files: written in UTC, with the zone, and shown to people in their machine's local time.
 
-A campaign may be written in a container that runs in UTC and read on a laptop in Berlin; both have to mean the same moment.
+A campaign may be written in a container that runs in UTC and read on a laptop in Berlin; both must mean the same time.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from datetime import datetime, timezone
 
 
 def now_in_utc(timespec: str = "seconds") -> str:
-    """This moment, in ISO format with its zone: ``2026-05-01T10:00:00+00:00``."""
+    """The present time, in ISO format with its zone: ``2026-05-01T10:00:00+00:00``."""
     return datetime.now(timezone.utc).isoformat(timespec=timespec)
 
 
 def seconds_of(text: str) -> float:
-    """Seconds since the epoch (1970) of a moment in ISO format; without a zone, as earlier versions wrote it, it is local time.
+    """Seconds since the epoch (1970) for a time in ISO format; without a zone, as in earlier versions, it is local time.
 
     Raises:
-        ValueError: it is no moment.
+        ValueError: the text is no time.
     """
     try:
         return datetime.fromisoformat(text).timestamp()
-    except (OverflowError, OSError) as error:  # a year that this machine's clock cannot have
+    except (OverflowError, OSError) as error:  # a year outside the range of this machine's clock
         raise ValueError(f"{text} is no moment") from error
 
 
 def for_people(moment: str | float) -> str:
-    """``2026-05-01 12:00`` on the clock of this machine; a text that is no moment is shown as it is.
+    """``2026-05-01 12:00`` in this machine's local time; a text that is no time is returned unchanged.
 
     Args:
         moment: ISO format, or seconds since the epoch.

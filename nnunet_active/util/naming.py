@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def first_names(names: Sequence[str], count: int = 5) -> str:
-    """The first names, and how many there are where that is not all.
+    """The first names, and the total if there are more.
 
     >>> first_names(["a", "b", "c"], 2)
     'a, b ... (3 in all)'

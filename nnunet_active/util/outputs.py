@@ -1,4 +1,4 @@
-"""What a user names with ``-o`` never replaces a file that this package did not write as that output; what makes way is kept."""
+"""An output named with ``-o`` never replaces a file that this package did not write as that output; replaced outputs are kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnunet_active.util.errors import ActiveError
 
 
 def name_aside(folder: Path) -> Path:
-    """``FOLDER_until_DATE``, under which a folder can be kept so that a new one can begin; free."""
+    """An unused name ``FOLDER_until_DATE``, under which a folder can be kept so that a new one can begin."""
     kept = folder.with_name(f"{folder.name}_until_{datetime.now():%Y%m%d_%H%M%S}")
     while kept.exists():
         kept = kept.with_name(kept.name + "_")
@@ -18,22 +18,22 @@ def name_aside(folder: Path) -> Path:
 
 
 def keep_aside(folder: Path) -> Path:
-    """Rename a folder (see :func:`name_aside`); returns where it is now."""
+    """Rename a folder (see :func:`name_aside`); returns its new path."""
     kept = name_aside(folder)
     folder.rename(kept)
     return kept
 
 
 def check_output_file(file: Path, is_ours: Callable[[Path], bool], what: str) -> None:
-    """Refuse to write over somebody else's file.
+    """Refuse to overwrite somebody else's file.
 
     Args:
-        file: what is to be written.
-        is_ours: whether a file that is there is an earlier output of this kind; it may raise anything.
+        file: the file to write.
+        is_ours: whether an existing file is an earlier output of this kind; it may raise any error.
         what: the kind, for people: ``a report``.
 
     Raises:
-        ActiveError: there is a folder or another file of that name.
+        ActiveError: a folder or another file has that name.
     """
     if not file.exists() and not file.is_symlink():
         return
@@ -41,7 +41,7 @@ def check_output_file(file: Path, is_ours: Callable[[Path], bool], what: str) ->
         raise ActiveError(f"{file} is a folder; name a file with -o.")
     try:
         ours = file.is_file() and is_ours(file)
-    except Exception:  # a file of another kind makes its reader raise anything
+    except Exception:  # its reader may raise any error for a file of another kind
         ours = False
     if not ours:
         raise ActiveError(
@@ -50,16 +50,16 @@ def check_output_file(file: Path, is_ours: Callable[[Path], bool], what: str) ->
 
 
 def check_output_folder(folder: Path, is_ours: Callable[[Path], bool], names: Iterable[str], what: str) -> None:
-    """Refuse to write files into a folder where they would replace somebody else's.
+    """Refuse to write files into a folder if they would replace somebody else's.
 
     Args:
-        folder: where they are to be written; it need not exist.
+        folder: where to write; need not exist.
         is_ours: whether a folder is an earlier output of this kind.
-        names: files that are going to be written.
+        names: the files to write.
         what: what the folder is, for people: ``a hand-off folder``.
 
     Raises:
-        ActiveError: a file of that name is there, and the folder is not such a folder; or the folder is a file.
+        ActiveError: a file of that name exists and the folder is not such a folder; or the folder is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise ActiveError(f"{folder} is a file; name a folder with -o.")
@@ -73,7 +73,7 @@ def check_output_folder(folder: Path, is_ours: Callable[[Path], bool], names: It
 
 
 def begins_with(mark: str, within: int = 4096) -> Callable[[Path], bool]:
-    """Whether a text stands near the beginning of a file; False where there is none."""
+    """A test whether a mark stands near the beginning of a file; False if the file does not exist."""
 
     def look(file: Path) -> bool:
         if not file.is_file():

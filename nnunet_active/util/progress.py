@@ -1,4 +1,4 @@
-"""Progress bars: for people at a terminal. In a log file each of their steps would be a line of its own."""
+"""Progress bars, only for people at a terminal: in a log file, each of their steps would be a line of its own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ def bar_is_shown(wanted: bool = True) -> bool:
     """Whether a progress bar is drawn.
 
     Args:
-        wanted: whether there is anything to show, and this process is the one to show it.
+        wanted: whether there is anything to show, and this process should show it.
     """
     return wanted and sys.stderr is not None and sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""Work shared out over the processes of a distributed training: rank 0 decides, all ranks follow."""
+"""Work shared among the processes of a distributed training: rank 0 decides, all ranks follow."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from nnunet_active.util.progress import bar_is_shown
 Item = TypeVar("Item")
 
 PATIENCE = 10
-"""Seconds for which a process that ends early waits for the others to do the same."""
+"""Seconds that a process ending early waits for the others to end too."""
 
 
 class Work(Protocol):
-    """The same work on many items, each by itself: what is read for it, and what is done with that."""
+    """The same work on many independent items: what is read for an item, and what is done with it."""
 
     def load(self, item: str) -> Any:
-        """What :meth:`begin` needs from the disk."""
+        """Read what :meth:`begin` needs from disk."""
 
     def begin(self, item: str, loaded: Any) -> Callable[[], Any]:
-        """Send the work on an item to where it is done; the function that is returned waits for the result, or does it all."""
+        """Start the work on an item, e.g. on a GPU; the returned function waits for the result, or does all the work."""
 
 
 def run_through(
     work: Work, items: Iterable[str], early: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[str, Any]]:
-    """Each item with its result, one after the other; the next one is read while the current one is worked on, so two are held.
+    """Yield each item with its result, in turn; the next item is read during the work on the current one, so two are held.
 
-    The reading starts once the current item has begun: blosc2 reads with Python's lock, so that nothing could be sent to a GPU in the
-    meantime (seen: reading and computing one after the other).
+    The reading starts once the current item has begun: blosc2 reads with Python's lock, so nothing could be sent to a GPU
+    meanwhile (we saw reading and computing one after the other).
 
     Args:
         work: what to do with each item.
-        items: may be an iterator that says late what comes next.
-        early: whether to ask it for the next item before the current one is done; where others ask as well, that takes it from them.
+        items: may be an iterator that decides late what comes next.
+        early: whether to take the next item before the current one is done, which keeps it from other processes.
     """
     coming = iter(items)
     with ThreadPoolExecutor(1, "read ahead") as reader:
@@ -52,7 +52,7 @@ def run_through(
             if following is not None:
                 read = reader.submit(work.load, following)
             result = finish()
-            del finish  # and what was read
+            del finish  # frees the item's data as well
             yield item, result
             if following is None and (following := next(coming, None)) is not None:
                 read = reader.submit(work.load, following)
@@ -60,9 +60,9 @@ def run_through(
 
 
 class Ranks:
-    """The processes of ``-num_gpus N`` (one process: everything is done here).
+    """The processes of ``-num_gpus N`` (with one process, everything is done here).
 
-    Every method must be called by all ranks in the same order, as all collective operations.
+    All ranks must call every method in the same order, as with any collective operation.
     """
 
     whole = True
@@ -78,7 +78,7 @@ class Ranks:
         return items[self.rank :: self.world]
 
     def only(self, items: Sequence[str]) -> Sequence[str]:
-        """Those of ``items`` that these processes care about at all."""
+        """The ``items`` that these processes handle at all."""
         return items
 
     def each(self, work: Work, items: Sequence[str], description: str = "") -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Ranks:
         Args:
             work: what to do with each item.
             items: without repetition.
-            description: what the progress bar says; a terminal shows one, a file of messages does not.
+        description: the text of the progress bar, which appears only on a terminal.
         """
         mine = self.mine(items)
 
@@ -111,13 +111,13 @@ class Ranks:
         return values
 
     def from_each(self, action: Callable[[], Item]) -> list[Item]:
-        """Run ``action`` on every rank; its results, in rank order, on every rank. What fails on one rank is raised on all of them."""
+        """Run ``action`` on every rank; returns all results, in rank order, on every rank. An error on one rank is raised on all."""
         if not self.shared:
             return [action()]
         outcome: list[Any] = [None, None]
         try:
             outcome[0] = action()
-        except Exception as error:  # else the other ranks would wait for ever
+        except Exception as error:  # otherwise the other ranks would wait for ever
             outcome[1] = error
         sent = self.gather(self._packed(outcome))
         outcomes = [_unpacked(one, rank) for rank, one in enumerate(sent)]
@@ -127,9 +127,9 @@ class Ranks:
         return [result for result, _ in outcomes]
 
     def together(self, action: Callable[[], Any]) -> None:
-        """Run ``action`` on every rank, and go on once all have: it reads what rank 0 wrote, and rank 0 may write anew right after.
+        """Run ``action`` on every rank and wait for all. It may read what rank 0 wrote, and rank 0 may overwrite that afterwards.
 
-        What fails on one rank is raised on all of them.
+        An error on one rank is raised on all.
         """
         self.from_each(action)
 
@@ -142,7 +142,7 @@ class Ranks:
         if self.rank == 0:
             try:
                 outcome[0] = action()
-            except BaseException as error:  # else the other ranks would wait for ever
+            except BaseException as error:  # otherwise the other ranks would wait for ever
                 outcome[1] = error
             sent = [self._packed(outcome)]
         distributed.broadcast_object_list(sent, src=0)
@@ -152,19 +152,19 @@ class Ranks:
         return result
 
     def _packed(self, outcome: list[Any]) -> bytes:
-        """A result and an error, or that they cannot be sent: the sending itself would fail on one side."""
+        """Pickle a result and an error; if that fails, an error that says so, because sending would fail on one side only."""
         try:
             packed = pickle.dumps(outcome)
             if outcome[1] is not None:
-                pickle.loads(packed)  # one whose class takes other arguments cannot be read, and its text would be lost
+                pickle.loads(packed)  # fails for an exception class with other arguments, whose text would be lost
             return packed
-        except Exception:  # pickle raises quite different things
+        except Exception:  # pickle raises very different errors
             what = outcome[1] if outcome[1] is not None else outcome[0]
             return pickle.dumps([None, RuntimeError(f"rank {self.rank} cannot tell the other processes of {what!r}")])
 
 
 def _unpacked(sent: bytes, rank: int) -> list[Any]:
-    """What a rank sent; also on that rank itself, so that what cannot be read fails on all of them alike."""
+    """What a rank sent, unpickled on that rank too, so that an unreadable result fails on all of them alike."""
     try:
         return pickle.loads(sent)
     except Exception as error:
@@ -172,9 +172,9 @@ def _unpacked(sent: bytes, rank: int) -> list[Any]:
 
 
 def all_are_leaving(seconds: float = PATIENCE) -> bool:
-    """To be called by a process that ends early: whether all others come here as well, each waited for so long and no longer.
+    """Call it in a process that ends early: whether all others end too, waiting for each at most ``seconds``.
 
-    One that has failed alone must not wait for the others, which may be waiting for it.
+    A process that has failed alone must not wait for the others, which may be waiting for it.
     """
     ranks = Ranks()
     if not ranks.shared:
@@ -184,6 +184,6 @@ def all_are_leaving(seconds: float = PATIENCE) -> bool:
     try:
         store.set(names[ranks.rank], "")
         store.wait(names, timedelta(seconds=seconds))
-    except RuntimeError:  # somebody is not here by now, or whoever keeps the store has gone
+    except RuntimeError:  # a process did not come in time, or the keeper of the store is gone
         return False
     return True

@@ -1,4 +1,4 @@
-"""Every error in one sentence: for the command line and for the trainers."""
+"""Turns every error into one sentence, for the command line and for the trainers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nnunet_active.util.atomic import without_temporary
 from nnunet_active.util.errors import ActiveError
 
 WHOLE = "NNUNET_ACTIVE_TRACEBACK"
-"""Environment variable: set, it makes a traceback follow the sentence of an unexpected error."""
+"""Environment variable: if set, the traceback of an unexpected error is shown as well."""
 
 INCOMPLETE = 1
-"""Exit code of errors that came while something may have been written; what was written is whole."""
+"""Exit code of errors after something may have been written; what was written is whole."""
 
 _ADVICE = {
     errno.ENOSPC: "make room there",
@@ -33,14 +33,14 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
-# PyTorch has no error of its own for it
+# PyTorch has no error class of its own for this
 _TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter")
 
 
 def one_sentence(error: BaseException) -> tuple[str, int]:
-    """What to tell the user, and the exit code.
+    """The sentence for the user, and the exit code.
 
-    A fault in a file that no reader foresaw, or in the program, is told with its kind and its place, so that it can be reported.
+    An unforeseen fault, in a file or in the program, is reported with its type and its place, so that the user can pass it on.
     """
     if isinstance(error, ActiveError):
         return str(error), error.exit_code
@@ -70,13 +70,13 @@ def one_sentence(error: BaseException) -> tuple[str, int]:
 
 
 def show_everything(*streams: IO[str]) -> None:
-    """Characters that a terminal cannot show are replaced from now on, instead of ending the program (standard output and errors)."""
+    """From now on replace characters that a terminal cannot show (standard output and errors), instead of ending the program."""
     for stream in streams or (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
 def writable(text: object) -> str:
-    """A text without the characters that a file of this system's own encoding cannot hold (nnU-Net writes its log in that)."""
+    """A text without characters that the system's own encoding cannot hold (nnU-Net writes its log in that encoding)."""
     encoding = locale.getpreferredencoding(False)
     return str(text).encode(encoding, errors="replace").decode(encoding)

@@ -1,7 +1,7 @@
-"""One reader for every file in which the package keeps its state: first the form, then the meaning, and one sentence for both.
+"""One reader for every file in which the package keeps its state: it checks form, then meaning, and reports both in one sentence.
 
-The form is a dataclass (or any annotation): pydantic checks names and types strictly, so that ``"3"`` is not taken for 3. The meaning
-is what the dataclass checks itself in ``__post_init__``.
+The form is a dataclass (or any annotation): pydantic checks names and types strictly, so ``"3"`` is not accepted for 3. The
+dataclass itself checks the meaning in ``__post_init__``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _MARKED = "it begins with a byte order mark, which nnU-Net does not read; save i
 def read_state(
     file: Path, kind: type[Content], what: str, advice: str = "restore it from a backup", error: type = CampaignError
 ) -> Content:
-    """Content of a JSON file, checked.
+    """Read and check a JSON file.
 
     Args:
-        file: it is there.
-        kind: a dataclass, or another annotation that says what the file holds; names that it does not know are ignored.
+        file: an existing file.
+        kind: a dataclass, or another annotation of the content; unknown names are ignored.
         what: what the file should be, for people: ``a campaign file``.
-        advice: what to do where it is not.
+        advice: what to do if it is not.
         error: type of the error.
 
     Raises:
@@ -50,13 +50,13 @@ def read_state(
 def read_checked_json(
     file: Path, kind: Any, what: str, advice: str = "restore it from a backup", error: type = CampaignError
 ) -> Any:
-    """As :func:`read_state`, and the content as JSON has it: also with names that ``kind`` does not know."""
+    """As :func:`read_state`, plus the raw JSON content, with names that ``kind`` does not know."""
     read_state(file, kind, what, advice, error)
     return json.loads(file.read_text(encoding="utf-8"))
 
 
 def read_remade_json(file: Path) -> Any:
-    """Content of a JSON file that can be made anew; None where it is not there, or damaged."""
+    """Content of a JSON file that can be made anew; None if it is missing or damaged."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -64,7 +64,7 @@ def read_remade_json(file: Path) -> Any:
 
 
 def conforms(value: Any, kind: Any) -> str:
-    """Why a JSON value is not of a kind; empty: it is."""
+    """Why a JSON value does not match a type; empty if it does."""
     try:
         _adapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as found:

@@ -1,4 +1,4 @@
-"""Names of strategies that are in a file of the user's: ``path/to/file.py:ClassName``."""
+"""Names of strategies in a user's file: ``path/to/file.py:ClassName``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENDING = ".py"
 
 
 def names_a_file(name: str) -> bool:
-    """Whether a strategy's name is that of a file, with or without a class.
+    """Whether a strategy's name refers to a file, with or without a class.
 
     >>> names_a_file("my/boundary.py:Boundary"), names_a_file("boundary.py"), names_a_file("entropy")
     (True, True, False)
@@ -19,7 +19,7 @@ def names_a_file(name: str) -> bool:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """The file and the class; the class is empty where none is named.
+    """The file and the class; the class is empty if none is named.
 
     >>> split_name("my/boundary.py:Boundary")
     ('my/boundary.py', 'Boundary')
@@ -29,9 +29,9 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def found_from_anywhere(given: Any) -> Any:
-    """A strategy's name, or its options with the names of others in them, as commands in other folders can use them.
+    """A strategy's name, or its options with names of other strategies in them, in a form that works from any folder.
 
-    A file that is there gets its full path; all else is returned as it is.
+    An existing file gets its full path; everything else is returned unchanged.
 
     >>> found_from_anywhere({"members": ["entropy", 2.0]})
     {'members': ['entropy', 2.0]}
@@ -48,11 +48,11 @@ def found_from_anywhere(given: Any) -> Any:
 
 
 def colon_separated(text: str, words: Collection[str] = ()) -> list[str]:
-    """What colons separate; the one between a file and its class is none of them.
+    """Split a text at its colons, except for the one between a file and its class.
 
     Args:
         text: such as ``my/boundary.py:Boundary:spread=2``.
-        words: what may follow a file and is no class.
+        words: words that may follow a file without being a class.
 
     >>> colon_separated("my/boundary.py:Boundary:spread=2"), colon_separated("boundary.py:one_off", ["one_off"])
     (['my/boundary.py:Boundary', 'spread=2'], ['boundary.py', 'one_off'])

@@ -1,4 +1,4 @@
-"""Drawings by matplotlib that stand inside one HTML page."""
+"""Prepares matplotlib's drawings for embedding in one HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def with_own_ids(svg: str, prefix: str) -> str:
-    """The drawing's own element, with ids, and references to them, that no drawing of another prefix has.
+    """The drawing's svg element, with ids and references that no drawing with another prefix shares.
 
     >>> with_own_ids('<?xml?><svg><g id="a"/><use href="#a" style="clip-path: url(#a)"/></svg>', "one")
     '<svg><g id="one-a"/><use href="#one-a" style="clip-path: url(#one-a)"/></svg>'

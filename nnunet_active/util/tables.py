@@ -1,8 +1,8 @@
-"""Tables that people open in a spreadsheet: no cell of them is taken for a formula.
+"""Tables for spreadsheets, in which no cell is read as a formula.
 
 Excel, LibreOffice and Google Sheets compute a cell of a CSV file that begins with ``=``, ``+``, ``-`` or ``@`` (or with a tab or a
-line break before it), wherever the text came from: a channel name, a label, a note. An apostrophe before it makes it text there
-(OWASP, CSV injection); :func:`read_csv` takes it off again. Numbers stay numbers.
+line break before it), wherever the text came from: a channel name, a label, a note. A leading apostrophe makes it text
+(OWASP, CSV injection); :func:`read_csv` removes it again. Numbers stay numbers.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None) -> str:
     """A table as CSV.
 
     Args:
-        table: any types; texts are made safe, also those of the header and the index.
-        index_label: name of the index' column; None leaves the index out.
+        table: any types; texts are made safe, including header and index.
+        index_label: name of the index column; None leaves the index out.
 
     >>> import pandas as pd
     >>> csv_text(pd.DataFrame({"note": ["=1+1", "fine"], "dice": [-0.5, 1.0]}))
@@ -36,21 +36,21 @@ def csv_text(table: pd.DataFrame, index_label: str | None = None) -> str:
 
 
 def write_csv(file: Path, table: pd.DataFrame, index_label: str | None = None) -> None:
-    """The same, into a file, in one step."""
+    """Write the same to a file, in one step."""
     write_text(file, csv_text(table, index_label))
 
 
 def read_csv(file: Path, **how: Any) -> pd.DataFrame:
-    """What :func:`write_csv` wrote; only an empty cell is missing: pandas would also take a case named NA for a missing one.
+    """Read a table from :func:`write_csv`. Only an empty cell counts as missing; pandas would also drop a case named NA.
 
     Args:
         file: the table.
         how: further arguments of :func:`pandas.read_csv`.
 
     Raises:
-        OSError, ValueError: it is not there, or is no table.
+        OSError, ValueError: it does not exist, or is no table.
     """
-    import pandas as pd  # not above: many commands read no table, and importing it takes half a second
+    import pandas as pd  # not at the top: many commands read no table, and the import takes half a second
 
     settings = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip", **how}
     table = pd.read_csv(file, encoding="utf-8", **settings)
