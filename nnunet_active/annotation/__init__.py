@@ -1,1 +1,1 @@
-"""What an annotator gets: images, an editable prediction, an uncertainty map and a worklist, in the geometry of the original scan."""
+"""The hand-off to an annotator: images, an editable prediction, an uncertainty map and a worklist, in the original scan's geometry."""

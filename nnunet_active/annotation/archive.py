@@ -1,5 +1,5 @@
-"""The archive: what the network predicted for a requested case, before anybody edited it. What is in a hand-off folder is made from it,
-so that both always agree, and a case that is in the archive needs no second pass of the network.
+"""The archive of the network's predictions for requested cases, before anybody edited them. Hand-off folders are made from it, so that
+both always agree, and an archived case needs no second pass of the network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nnunet_active.util.errors import BadCase
 
 @dataclass(frozen=True)
 class Archived:
-    """The files of a case in the archive, and what they hold, (Z, Y, X) in the order of the files.
+    """The files of a case in the archive, and their content, (Z, Y, X) in file order.
 
     Attributes:
         label_file: the label map; its voxels are ``label``.
@@ -48,11 +48,11 @@ class Archive:
     """A folder with ``CASE<ending>`` and ``CASE_uncertainty<map ending>`` per case.
 
     Args:
-        folder: where they lie or will lie.
+        folder: path of the archive; need not exist yet.
         store: the preprocessed images; knows the plans.
         dataset_json: labels and file ending.
         predict: maps a preprocessed image (M, Z, Y, X) float32 to logits (C, Z, Y, X).
-        temperature: that of the uncertainty maps; asked when a case is predicted.
+        temperature: gives the temperature of the uncertainty maps; called when a case is predicted.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Archive:
         return f"{case}_uncertainty{map_ending(self.ending)}"
 
     def get(self, case: RawCase) -> Archived:
-        """The prediction of a case: from the archive if it is there and fits the image, else predicted now.
+        """The prediction of a case: from the archive if it is there and matches the image's size, else predicted now.
 
         Raises:
             BadCase: the image cannot be read, or the network's output cannot be used.
@@ -100,17 +100,17 @@ class Archive:
             label = read_in_file_order(label_file, self.ending, self.reader)
             uncertainty = read_in_file_order(uncertainty_file, map_ending(self.ending)).astype(np.float32, copy=False)
             geometry = Geometry.of_file(case.images[0], label.shape)
-        except Exception:  # the image libraries raise quite different things; a damaged file is predicted anew
+        except Exception:  # image libraries raise many kinds of errors; predict again if a file is damaged
             return None
         if not label.shape == uncertainty.shape == geometry.shape:
             return None
-        # readers of formats without geometry give floats
+        # readers of formats without geometry return floats
         label = label.astype(np.uint8 if label.max(initial=0) < 256 else np.uint16, copy=False)
         companion = self.folder / f"{case.identifier}.json"
         return Archived(label_file, uncertainty_file, label, uncertainty, (companion,) if companion.is_file() else ())
 
     def _predict(self, case: RawCase) -> None:
-        """Predict a case and write its files, the label map last; a kill leaves no label map or a whole one."""
+        """Predict a case and write its files, the label map last, so that a kill leaves either no label map or a whole one."""
         name = case.identifier
         properties = self.store.properties(name)
         image = self.store.load_image(name)
@@ -123,7 +123,7 @@ class Archive:
             label, uncertainty = to_original_space(
                 name, logits, self.store, properties, self.dataset_json, self.temperature()
             )
-        except Exception as error:  # whatever the plans' own resampling functions make of their arguments
+        except Exception as error:  # the plans' resampling functions may raise anything
             said = f"{type(error).__name__}: {error}"
             raise BadCase(
                 f"Case {name}: the prediction cannot be brought back onto the image's grid ({said})."

@@ -1,4 +1,4 @@
-"""One case's folder in a hand-off folder: written whole, completed where files are missing, and never changed where a person worked."""
+"""One case's folder in a hand-off folder: written atomically, completed if files are missing, never changed where a person worked."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class CaseFolder:
 
     Args:
         folder: the hand-off folder.
-        case: which case.
+        case: the case.
         channels: names of the channels.
         labels: names and colours of the labels.
-        archive: where the prediction comes from; knows the data set's files.
+        archive: gives the prediction; knows the data set's file format.
     """
 
     def __init__(
@@ -61,17 +61,17 @@ class CaseFolder:
         self.begun_file = begun_file(archive.folder, self.name, ending)
 
     def read_record(self, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """What was noted when the case was handed over; where that is damaged, what ``handoff.json`` says; None: neither is whole."""
+        """The record made when the case was handed over; if it is damaged, the entry of ``handoff.json``; None if both are."""
         try:
             return read_checked_json(self.folder / RECORD, CaseRecord, "the record of a case")
         except ActiveError:
             return known if known is not None and not conforms(known, CaseRecord) else None
 
     def check_image(self) -> None:
-        """Make sure that what was handed over still lies on the image.
+        """Check that the label that was handed over still fits the image.
 
         Raises:
-            BadCase: the image has another size by now.
+            BadCase: the image now has another size.
         """
         if differ := size_then_and_now(self.folder / self.label_name, self.case.raw.images[0]):
             raise BadCase(
@@ -80,7 +80,7 @@ class CaseFolder:
             )
 
     def is_edited(self, entry: dict[str, Any]) -> bool:
-        """Whether somebody changed one of the two label files or accepted one; one that cannot be read counts as changed."""
+        """Whether somebody changed or accepted one of the two label files; a file that cannot be read counts as changed."""
         if any((self.folder / ACCEPTED).glob("*")):
             return True
         label, segmentation = self.folder / self.label_name, self.folder / self.segmentation_name
@@ -90,15 +90,15 @@ class CaseFolder:
             return False
         try:
             return voxel_digest(read_in_file_order(label, self.ending, self.reader)) != entry["digest"]
-        except Exception:  # the image libraries raise quite different things
+        except Exception:  # image libraries raise many kinds of errors
             return True
 
     def images(self) -> dict[str, Path]:
-        """File name in the folder -> image file."""
+        """The image files, by their file names in the folder."""
         return {f"{self.name}_{index:04d}{self.ending}": file for index, file in enumerate(self.case.raw.images)}
 
     def place_images(self, place: Path, copy_images: bool) -> None:
-        """Link or copy the images into ``place``; a link becomes a copy where that is wanted, and a broken one is made anew."""
+        """Link or copy the images into ``place``. With ``copy_images``, links become copies; a broken link is made anew."""
         for name, file in self.images().items():
             target = place / name
             if target.is_file() and not (copy_images and target.is_symlink()):
@@ -109,7 +109,7 @@ class CaseFolder:
                     target.symlink_to(os.path.abspath(file))
                     continue
                 except OSError:
-                    pass  # Windows and some network drives have no links for ordinary users
+                    pass  # ordinary users cannot make links on Windows and some network drives
             copy_file(file, target)
 
     def write(self, place: Path, archived: Archived, round_number: int | None) -> dict[str, Any]:
@@ -118,12 +118,12 @@ class CaseFolder:
         Args:
             place: an empty folder that becomes the case's folder.
             archived: the prediction.
-            round_number: noted in the record.
+            round_number: written into the record.
         """
         space = Geometry.of_file(self.case.raw.images[0], archived.label.shape)
         self._fill(place, archived, space)
         if self.case.asked is not None:
-            # what comes back is compared with it, wherever the folder is by then
+            # to compare a returned label with it, wherever the folder is by then
             copy_label(place / self.label_name, self.begun_file)
         (place / ACCEPTED).mkdir()
         entry = self._record(place, archived, space, round_number)
@@ -131,7 +131,7 @@ class CaseFolder:
         return entry
 
     def complete(self, archived: Callable[[], Archived], entry: dict[str, Any]) -> None:
-        """Write what is missing in the case's folder; what is there stays as it is."""
+        """Write missing files of the case's folder; existing files are not changed."""
         (self.folder / ACCEPTED).mkdir(exist_ok=True)
         names = [self.label_name, self.segmentation_name, Path(entry["uncertainty_file"]).name]
         names += [self.context_name] if self.case.asked is not None else []
@@ -143,9 +143,9 @@ class CaseFolder:
         self._fill(self.folder, found, Geometry.of_file(self.case.raw.images[0], found.label.shape))
 
     def begun_with(self, archived: Archived) -> np.ndarray:
-        """What the annotator begins with, (Z, Y, X): the prediction; where slices are asked for, in these alone, beside those of
-        earlier rounds as they were labelled, and the ignore value everywhere else. Once it is noted, it stays: a folder that is written
-        again begins with the same, whatever was corrected since.
+        """The label that the annotator starts from, (Z, Y, X): the prediction. If slices are asked for, it holds the prediction in
+        these slices, the labels in slices of earlier rounds, and the ignore value elsewhere. Once recorded, it never changes: a folder
+        that is written again starts from the same label, whatever was corrected since.
 
         Raises:
             BadCase: the label so far cannot be read, or does not fit the image.
@@ -165,7 +165,7 @@ class CaseFolder:
         return merged.astype(np.uint8 if merged.max(initial=0) < 256 else np.uint16)
 
     def _noted(self, archived: Archived) -> np.ndarray | None:
-        """What the annotator began with when the case was handed over first; None: not known, or predicted anew since then."""
+        """The label that the annotator first started from; None if not known, or if the case was predicted again since."""
         asked = self.case.asked
         if not self.begun_file.is_file():
             return None
@@ -178,7 +178,7 @@ class CaseFolder:
         return noted if np.array_equal(shown, predicted) else None
 
     def _read_label(self, file: Path) -> np.ndarray:
-        """A label in the voxel order of the image: people's own file may have other axes, another box or another format."""
+        """A label in the image's voxel order. A file that a person saved may have other axes, another extent or another format."""
         image = self.case.raw.images[0]
         return read_label(self.name, file, image, self.dataset_json, self.reader, self.ending).voxels
 
@@ -197,7 +197,7 @@ class CaseFolder:
                 copy_file(file, place / name)
         if not (place / self.segmentation_name).is_file():
             nrrd = self.case.raw.images[0] if self.ending.lower() == ".nrrd" else None
-            # 3D Slicer shows segments; one that covers all that nobody asked for would hide the rest
+            # in 3D Slicer, a segment of the ignore value would cover everything outside the requested slices
             shown = label if asked is None else np.where(label == asked.ignore, 0, label).astype(label.dtype)
             with atomic_file(place / self.segmentation_name) as temporary:
                 write_seg_nrrd(shown, self.labels, space, temporary, nrrd)
@@ -238,7 +238,7 @@ class CaseFolder:
             ),
             "rank": self.case.rank,
             "round": round_number,
-            # counted from 1, for people; a 2-D image has no slices to choose from
+            # counted from 1, for people; a 2-D image has no slices to choose
             "slices": {
                 plane: [index + 1 for index in found]
                 for plane, found, length in zip(planes, looking.slices, space.size, strict=True)

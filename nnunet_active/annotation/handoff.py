@@ -1,8 +1,8 @@
 """The hand-off folder: one folder per requested case, and what the annotator's programs need to open them.
 
-Per case: first the archive (see ``archive``), then the case's folder, which appears in one step, then its entry in ``handoff.json``. A
-killed run therefore leaves cases that are whole and cases that are not there; the same call goes on. A case that is there is left as it
-is: only files that are missing are written again.
+For each case, it writes the archive first (see ``archive``), then the case's folder in one step, then its entry in ``handoff.json``. So
+after a kill, each case is either complete or not there, and the same call goes on. An existing case is not changed; only missing files
+are written again.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ def write_handoff(
     fold: str = "0",
     round_number: int | None = None,
 ) -> HandoffReport:
-    """Write (or complete) a hand-off folder. Cases that are in it from an earlier call stay, with their entries.
+    """Write or complete a hand-off folder. Cases from an earlier call stay in it, with their entries.
 
     Args:
-        folder: where to; made if it is not there.
-        cases: whom to hand over; ``worklist.csv`` lists them.
+        folder: target folder; created if it does not exist.
+        cases: cases to hand over; ``worklist.csv`` lists them.
         archive: the untouched predictions and uncertainty maps; all cases must be in its store.
-        copy_images: copy the images instead of linking to them, for a folder that travels.
-        log: where to tell what was done.
-        fold: of the campaign, noted in ``handoff.json``.
-        round_number: of the campaign, noted in ``handoff.json``.
+        copy_images: copy the images instead of linking to them, for a folder that is sent elsewhere.
+        log: gets warnings.
+        fold: the campaign's fold, written into ``handoff.json``.
+        round_number: the campaign's round, written into ``handoff.json``.
 
     Returns:
-        The report. A case that cannot be handed over is in its ``problems``, and the others go on.
+        The report. A case that cannot be handed over is in its ``problems``; the others are still written.
 
     Raises:
-        MissingInput: ``handoff.json`` is there but cannot be used.
+        MissingInput: ``handoff.json`` exists but cannot be used.
     """
     folder = Path(folder).absolute()
     check_output_folder(folder, _is_handoff, _FILES, "a hand-off folder")
     folder.mkdir(parents=True, exist_ok=True)
     for place in (folder, archive.folder):
-        sweep(place)  # of runs that were killed
+        sweep(place)  # left by killed runs
     report = HandoffReport(folder)
     labels = labels_of(archive.dataset_json)
     channels = distinct_channel_names(archive.dataset_json)
@@ -97,7 +97,7 @@ def _is_handoff(folder: Path) -> bool:
 def _content(
     folder: Path, dataset: str, fold: str, round_number: int | None, ending: str, labels: Sequence[Label]
 ) -> dict[str, Any]:
-    """``handoff.json`` as it is, brought up to date above the cases."""
+    """Content of ``handoff.json`` with updated general entries; the entries of its cases are kept."""
     there = read_handoff(folder) if (folder / HANDOFF_FILE).is_file() else {"cases": {}}
     if there["cases"] and there.get("dataset") != dataset:
         raise MissingInput(
@@ -122,7 +122,7 @@ def _hand_over(
     round_number: int | None,
     report: HandoffReport,
 ) -> dict[str, Any]:
-    """One case; returns its entry in ``handoff.json``."""
+    """Hand over one case; returns its entry in ``handoff.json``."""
     raw = place.case.raw
     entry = place.read_record(known)
     if place.folder.is_dir() and entry is not None:

@@ -1,7 +1,7 @@
-"""What ITK-SNAP opens: a label description file, and per case a workspace with all channels, the label map and the uncertainty map.
+"""Files for ITK-SNAP: a label description file, and per case a workspace with all channels, the label map and the uncertainty map.
 
-A workspace is an XML registry of folders and entries, as ITK-SNAP itself writes it. If a workspace has been moved, ITK-SNAP looks for
-its images relative to where it was, so that a hand-off folder may travel as a whole.
+A workspace is an XML registry of folders and entries, as ITK-SNAP itself writes it. If a workspace was moved, ITK-SNAP looks for its
+images relative to the workspace, so a hand-off folder can be moved as a whole.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _UNCERTAINTY_ALPHA = 0.35
 
 @dataclass(frozen=True)
 class Layer:
-    """One image of a workspace: its file, its name on the screen, and whether it is drawn over the others.
+    """One image of a workspace: its file, its displayed name, and whether it is drawn over the others (``sticky``).
 
-    ``colours`` names one of ITK-SNAP's colour maps, used from the smallest to the largest value; None is grey, fitted by ITK-SNAP.
+    ``colours`` names an ITK-SNAP colour map that spans the smallest to the largest value; None for grey with ITK-SNAP's own contrast.
     """
 
     file: Path
@@ -50,7 +50,7 @@ class Layer:
 
 
 def label_descriptions(labels: Sequence[Label]) -> str:
-    """Text of a label description file; index, colour, opacity, shown in slices and in 3-D, name."""
+    """Text of a label description file: index, colour, opacity, visibility in slices and in 3-D, name."""
     lines = ['    0     0    0    0        0  0  0    "Clear Label"']
     for label in labels:
         red, green, blue = label.colour
@@ -65,11 +65,11 @@ def workspace(
     """Text of a workspace file.
 
     Args:
-        folder: where the workspace will lie.
-        layers: the first becomes the main image.
+        folder: folder of the workspace.
+        layers: the first one becomes the main image.
         segmentation: the label map to edit.
-        labels: its names and colours.
-        size: voxels along (x, y, z); ITK-SNAP takes the label names only if they are right.
+        labels: names and colours of its labels.
+        size: voxels along (x, y, z); ITK-SNAP uses the label names only if the size is right.
     """
     found: dict[str, dict] = {}
     for index, layer in enumerate(layers):
@@ -83,7 +83,7 @@ def workspace(
                 "Sticky": str(int(layer.sticky)),
             },
         }
-        if layer.colours is not None:  # otherwise ITK-SNAP fits the contrast itself
+        if layer.colours is not None:  # otherwise ITK-SNAP sets the contrast itself
             entry["LayerMetaData"]["DisplayMapping"] = {
                 "ColorMap": {"Preset": layer.colours},
                 "Curve": _straight_curve(),
@@ -123,7 +123,7 @@ def _straight_curve() -> dict:
 
 
 def _lines(content: Mapping, indent: str) -> str:
-    """Entries first, then folders: the order that the document type asks for."""
+    """Entries first, then folders, as the document type requires."""
     text = ""
     for key, value in content.items():
         if not isinstance(value, Mapping):

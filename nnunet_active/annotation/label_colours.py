@@ -1,4 +1,4 @@
-"""Names and colours of the labels, the same in every program that the annotator may use."""
+"""Names and colours of the labels, the same in every program that an annotator may use."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from nnunet_active.data.dataset_json import allowed_label_values, label_values
 
-# Told apart by most colour-blind people and seen on grey images (after Okabe and Ito's palette, without its black).
+# Visible on grey images and distinct for most colour-blind people (after Okabe and Ito's palette, without its black).
 _PALETTE = ((230, 75, 53), (0, 158, 115), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 114, 178), (230, 159, 0))
 
 
 @dataclass(frozen=True)
 class Label:
-    """One value that a label file may have, other than the background's 0; ``colour`` is (red, green, blue), 0 to 255."""
+    """One label value other than the background's 0; ``colour`` is (red, green, blue), 0 to 255."""
 
     value: int
     name: str
@@ -21,7 +21,7 @@ class Label:
 
 
 def labels_of(dataset_json: dict) -> list[Label]:
-    """The labels of a data set by value, the ignore label included. A region goes by the value that nnU-Net paints it with.
+    """The labels of a data set in order of value, including the ignore label. A region is listed under the value that nnU-Net gives it.
 
     >>> [(label.value, label.name) for label in labels_of({"labels": {"background": 0, "tumour": 1, "ignore": 2}})]
     [(1, 'tumour'), (2, 'ignore')]
@@ -32,7 +32,7 @@ def labels_of(dataset_json: dict) -> list[Label]:
 
 
 def colour_of_name(dataset_json: dict) -> dict[str, str]:
-    """Name of each label or region -> its colour as ``#rrggbb``, in the order of the values.
+    """The colour of each label or region as ``#rrggbb``, by name, in order of value.
 
     >>> colour_of_name({"labels": {"background": 0, "tumour": 1}})
     {'tumour': '#e64b35'}
@@ -43,6 +43,6 @@ def colour_of_name(dataset_json: dict) -> dict[str, str]:
 def _colour(index: int) -> tuple[int, int, int]:
     if index < len(_PALETTE):
         return _PALETTE[index]
-    # steps of the golden ratio around the colour circle never come close to one another
+    # golden ratio steps around the colour circle stay far apart
     red, green, blue = colorsys.hsv_to_rgb((index * 0.618034) % 1, 0.6 + 0.3 * (index % 2), 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)

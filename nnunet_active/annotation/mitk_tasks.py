@@ -1,7 +1,7 @@
-"""What MITK opens: a Segmentation Task List with one task per case. There, Accept saves the task's result, changed or not.
+"""The file for MITK: a Segmentation Task List with one task per case. In MITK, Accept saves the task's result, changed or not.
 
-The list is the format's version 1, which every MITK that knows task lists reads. A task shows one image, so it is the channel to open
-first. The result has a folder of its own: the task is done as soon as it is there.
+The list uses version 1 of the format, which every MITK with task lists reads. A task shows one image: the channel to open first. The
+result goes to a separate folder, and the task is done once the result is there.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.util.atomic import write_json
 
 TASK_LIST = "mitk_tasks.json"
-ACCEPTED = "accepted"  # in the case's folder; what somebody put there was looked at
-_INTERIM = ".interim"  # before the ending of what MITK saves of a task that nobody has accepted yet
+ACCEPTED = "accepted"  # in the case's folder; a person has checked every file in it
+_INTERIM = ".interim"  # MITK puts this before the file ending of a result that is not accepted yet
 
 
 def says_accepted(file: Path, case: str) -> bool:
-    """Whether a label file lies where only what somebody accepted lies, ``CASE/accepted``.
+    """Whether a label file lies in ``CASE/accepted``, where only accepted files lie.
 
     >>> says_accepted(Path("handoff/a/accepted/a.nrrd"), "a"), says_accepted(Path("accepted/a.nrrd"), "a")
     (True, False)
@@ -28,7 +28,7 @@ def says_accepted(file: Path, case: str) -> bool:
 
 
 def case_of_interim(file: Path) -> str | None:
-    """The case of which a file is what MITK saved before anybody accepted it; None: it is no such file.
+    """The case of a file that MITK saved before anybody accepted it; None for any other file.
 
     >>> case_of_interim(Path("handoff/a/accepted/a.interim.nrrd"))
     'a'
@@ -43,10 +43,10 @@ def write_task_list(
     """Write ``mitk_tasks.json``, in the order of rank.
 
     Args:
-        folder: the hand-off folder; the list's paths begin there.
-        cases: those of the worklist.
-        entries: what ``handoff.json`` says of them.
-        name: of the list.
+        folder: the hand-off folder; the list's paths are relative to it.
+        cases: cases of the worklist.
+        entries: their entries in ``handoff.json``.
+        name: name of the list.
     """
     ranked = [case.raw.identifier for case in sorted(cases, key=lambda one: one.rank)]
     tasks = [_task(case, entries[case]) for case in ranked if case in entries]

@@ -1,4 +1,4 @@
-"""What a hand-off folder knows about itself: ``handoff.json``, and the digest that tells an edited label from an untouched one."""
+"""The records of a hand-off folder: ``handoff.json``, and the digest that tells an edited label from an untouched one."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class AskedSlices:
 
     Attributes:
         axis: ``x``, ``y`` or ``z`` of the stored image.
-        slices: from 0, in the order of the file.
-        ignore: the ignore value, which stands in all others.
-        before: the label so far, with the slices of earlier rounds; None: nothing is labelled.
+        slices: counted from 0, in file order.
+        ignore: the ignore value, used in all other slices.
+        before: the label so far, with the slices of earlier rounds; None if nothing is labelled.
     """
 
     axis: str
@@ -36,7 +36,7 @@ class AskedSlices:
     before: Path | None = None
 
     def entry(self, space: Geometry) -> dict[str, Any]:
-        """For ``handoff.json``: slices counted from 1, and where the middle of the first one lies (mm)."""
+        """The entry in ``handoff.json``: slices counted from 1, and the centre of the first one (mm)."""
         middle = [size // 2 for size in space.size]
         middle["xyz".index(self.axis)] = self.slices[0]
         place = list(space.position(tuple(middle)))
@@ -52,7 +52,7 @@ class HandoffCase:
         open_first: name of the channel to look at first.
         rank: its place in the worklist, from 1.
         facts: further columns of the worklist (numbers or short texts), e.g. the utility.
-        asked: the slices to label; None: the whole scan.
+        asked: the slices to label; None for the whole scan.
     """
 
     raw: RawCase
@@ -64,14 +64,14 @@ class HandoffCase:
 
 @dataclass
 class HandoffReport:
-    """What was done.
+    """What a hand-off did.
 
     Attributes:
         folder: the hand-off folder.
         written: cases whose files were written now.
-        untouched: cases that were there already, with the prediction as it was handed over.
-        edited: cases whose label somebody has edited; nothing of them was written.
-        problems: case -> sentence; the case is not in the folder (or as it was before).
+        untouched: cases that were there already, with an unedited prediction.
+        edited: cases whose label somebody has edited; existing files of them were not changed.
+        problems: one sentence for each case that is not in the folder, or was left as before.
     """
 
     folder: Path
@@ -82,21 +82,21 @@ class HandoffReport:
 
 
 def begun_file(predictions: Path, case: str, ending: str) -> Path:
-    """Where a round keeps what the annotator of some slices of a case begins with, beside its predictions."""
+    """The file, beside a round's predictions, with the label that the annotator of slices starts from."""
     return Path(predictions) / "begun_with" / f"{case}{ending}"
 
 
 def voxel_digest(array: np.ndarray) -> str:
     """SHA-256 (hex) of a label map's shape, type and voxels, the same for every file format and compression.
 
-    The type is uint8 where every value is below 256 and uint16 otherwise, whatever the array's own type is (nnU-Net reads
-    labels as float32), so that only shape and values matter.
+    The type is uint8 if every value is below 256, else uint16, whatever the array's own type is (nnU-Net reads labels as
+    float32). So only shape and values matter.
 
     Args:
         array: (Z, Y, X), or (1, Z, Y, X) as nnU-Net's readers return it; whole numbers from 0 to 65535.
 
     Raises:
-        ValueError: values that are no label: negative, broken or larger.
+        ValueError: values that are not labels: negative, fractional or larger.
     """
     array = np.asarray(array)
     if array.ndim == 4 and array.shape[0] == 1:
@@ -116,7 +116,7 @@ def read_handoff(folder: Path) -> dict[str, Any]:
     """Content of ``handoff.json``.
 
     Raises:
-        MissingInput: the folder has none, or one that cannot be used.
+        MissingInput: the folder has no such file, or the file cannot be used.
     """
     file = Path(folder) / HANDOFF_FILE
     if not file.is_file():
@@ -134,7 +134,7 @@ def read_handoff(folder: Path) -> dict[str, Any]:
 
 @dataclass
 class _Entry:
-    """What ingest and next need to know of a case."""
+    """The facts about a case that ``ingest`` and ``next`` need."""
 
     label_file: str
     digest: str
@@ -153,7 +153,7 @@ class _Handoff:
 
 @dataclass
 class CaseRecord:
-    """What is noted of a case when it is handed over."""
+    """The record of a case, made when it is handed over."""
 
     label_file: str
     digest: str

@@ -1,4 +1,4 @@
-"""The adapter for nnU-Net's way back: from logits of the preprocessed array to a label map and an uncertainty map of the scan."""
+"""Adapter for nnU-Net's export: turns logits of the preprocessed array into a label map and an uncertainty map of the scan."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from nnunet_active.util.errors import BadCase
 
 
 class _WithEntropy:
-    """nnU-Net's label manager, which also notes the entropy of the resampled logits on their way to a segmentation.
+    """nnU-Net's label manager, which also keeps the entropy of the resampled logits when it converts them to a segmentation.
 
-    nnU-Net could return all probabilities instead, which for many classes take several times the memory of its own prediction.
+    nnU-Net could return all probabilities instead, but with many classes these take several times the memory of its own prediction.
     """
 
     def __init__(self, labels: LabelManager, temperature: float) -> None:
@@ -37,18 +37,18 @@ class _WithEntropy:
 def to_original_space(
     case: str, logits: Tensor, store: CaseStore, properties: dict, dataset_json: dict, temperature: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Label map and uncertainty map on the voxels of the scan, as its reader orders them.
+    """Label map and uncertainty map on the scan's voxels, in its reader's order.
 
     The label map is the one that ``nnUNetv2_predict`` writes from these logits. The uncertainty is the entropy (nats) of the logits
-    after nnU-Net's resampling; where preprocessing cut the scan off, the prediction is background and the entropy 0.
+    after nnU-Net's resampling. Outside the crop of preprocessing, the prediction is background and the entropy 0.
 
     Args:
-        case: identifier, for the messages.
+        case: identifier, for messages.
         logits: (C, Z, Y, X) of the preprocessed array.
         store: knows the plans and the configuration.
-        properties: what nnU-Net noted about the case.
-        dataset_json: for the labels.
-        temperature: of the uncertainty map; the label map does not depend on it.
+        properties: nnU-Net's properties of the case.
+        dataset_json: defines the labels.
+        temperature: temperature of the uncertainty map; the label map does not depend on it.
 
     Returns:
         (Z, Y, X) uint8 (uint16 if a label value needs it), and (Z, Y, X) float32.

@@ -1,7 +1,7 @@
-"""A label map as a 3D Slicer segmentation (``.seg.nrrd``): names, colours, label values, and the geometry of the image.
+"""Writes a label map as a 3D Slicer segmentation (``.seg.nrrd``), with names, colours, label values and the image's geometry.
 
-Fields as in 3D Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)". All segments lie in one layer, empty ones
-included, so that the annotator finds every label of the data set in the Segment Editor. Further lines say the same for MITK.
+The fields follow 3D Slicer's developer guide, "Segmentation labelmap file format (.seg.nrrd)". All segments are in one layer, including
+empty ones, so that the annotator finds every label of the data set in the Segment Editor. Further lines hold the same for MITK.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def write_seg_nrrd(
     """Write a segmentation.
 
     Args:
-        array: (Z, Y, X) uint8 or uint16, in the order in which the image's file stores its voxels.
+        array: (Z, Y, X) uint8 or uint16, in the voxel order of the image's file.
         labels: the segments.
-        space: where the image lies.
-        target: ends with ``.seg.nrrd``.
-        image: a 3-D NRRD image, whose geometry lines are then taken over as they are.
+        space: geometry of the image.
+        target: path that ends with ``.seg.nrrd``.
+        image: a 3-D NRRD image, if its geometry lines should be copied unchanged.
 
     Raises:
         ValueError: the image has another size.
@@ -44,7 +44,7 @@ def write_seg_nrrd(
 
 def _geometry(space: Geometry) -> dict[str, str]:
     def vector(numbers: np.ndarray) -> str:
-        return "(" + ",".join(repr(float(n)) for n in numbers) + ")"  # repr: every digit that a double has
+        return "(" + ",".join(repr(float(n)) for n in numbers) + ")"  # repr keeps every digit of a double
 
     return {
         "dimension": "3",

@@ -1,7 +1,7 @@
-"""Where to look first: per axis the slices that hold most of the uncertainty in and around the prediction, and the worst place.
+"""Finds where to look first: the slices per axis with the most uncertainty in and around the prediction, and the most uncertain place.
 
-All of it is our choice. Uncertainty far from anything predicted (the edge of the scan, the skull) is mostly of no interest, so only
-voxels within ``NEAR`` steps of the prediction count; where nothing is predicted, the whole scan does.
+All of this is our choice. Uncertainty far from the prediction (the edge of the scan, the skull) is mostly of no interest, so only
+voxels within ``NEAR`` steps of the prediction count. If nothing is predicted, the whole scan counts.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 NEAR = 3  # voxels around the prediction
 SLICES = 3  # per axis
-_PLACE_MM = 6.0  # side of the cube that the worst place is the centre of; a single voxel would be noise
+_PLACE_MM = 6.0  # side of the cube around the worst place; a single voxel would be noise
 
 
 @dataclass(frozen=True)
 class WorthLooking:
-    """Slices per axis (x, y, z), the most uncertain first, and the worst place; voxel indices from 0.
+    """The slices to check, and the most uncertain place; indices count from 0.
 
     Attributes:
-        slices: per axis.
-        voxel: (x, y, z) of the worst place.
+        slices: slices per axis (x, y, z), most uncertain first.
+        voxel: (x, y, z) of the most uncertain place.
         nats: mean uncertainty of the cube around it.
     """
 
@@ -34,7 +34,7 @@ class WorthLooking:
 def worth_looking(
     prediction: np.ndarray, uncertainty: np.ndarray, spacing: tuple[float, float, float], count: int = SLICES
 ) -> WorthLooking:
-    """Find them.
+    """Find the slices to check and the most uncertain place.
 
     Args:
         prediction: (Z, Y, X) label map.
@@ -55,7 +55,7 @@ def worth_looking(
 
 
 def _near(prediction: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """The neighbourhood of the prediction in a box, and where the box begins."""
+    """A mask of the prediction's neighbourhood in a box, and the start of the box."""
     foreground = prediction > 0
     if not foreground.any():
         return np.ones(prediction.shape, dtype=bool), (0, 0, 0)
@@ -69,7 +69,7 @@ def _near(prediction: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
 
 
 def _apart(totals: np.ndarray, count: int) -> list[int]:
-    """The largest totals, one after the other, none next to another: neighbouring slices show the same thing."""
+    """Indices of the largest totals, kept apart, since neighbouring slices show the same thing."""
     gap = max(1, len(totals) // 10)
     left, found = totals.astype(float), []
     while len(found) < count and left.max() > 0:

@@ -1,4 +1,4 @@
-"""How unsure the network is, voxel by voxel: the entropy of its output in nats."""
+"""The uncertainty map: the entropy of the network's output per voxel, in nats."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor
 from nnunet_active.scoring.temperature import tempered
 
 SLAB_VOXELS = 2**20
-# Steps of the stored map, our choice: far below what an eye or a mean can tell, and the file becomes several times smaller.
+# Step of the stored map (our choice): too small to change an image or a mean noticeably, but the file gets several times smaller.
 STEP_NATS = 2.0**-14
 _LOWEST_LOG = math.log(1e-10)
 
 
 def entropy_map(logits: Tensor, regions: bool = False, temperature: float = 1.0) -> np.ndarray:
-    """H(v) = -sum_c p_c ln p_c of the softmax; for regions the sum of the heads' binary entropies (the joint entropy of independent
-    labels, our choice), as in ``scoring.statistics``. Slab by slab, so that no second copy of the logits is made.
+    """H(v) = -sum_c p_c ln p_c of the softmax; for regions, the sum of the heads' binary entropies (the joint entropy of independent
+    labels, our choice), as in ``scoring.statistics``. Computed slab by slab, to avoid a second copy of the logits.
 
     Args:
         logits: (C, Z, Y, X), any float type.
         regions: sigmoid heads instead of a softmax.
-        temperature: of :mod:`nnunet_active.scoring.temperature`.
+        temperature: see :mod:`nnunet_active.scoring.temperature`.
 
     Returns:
         (Z, Y, X) float32, rounded to steps of 2**-14 nats.

@@ -1,4 +1,4 @@
-"""What a person reads in a hand-off folder, ``worklist.csv`` and ``README.txt``, and the list that modules of 3D Slicer read."""
+"""Writes ``worklist.csv`` and ``README.txt`` of a hand-off folder for people, and ``cases.csv`` for modules of 3D Slicer."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ ITK-SNAP    open CASE/CASE.itksnap. The segmentation is CASE/CASE{ending}: save 
 
 
 def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
-    """Write ``worklist.csv``: one row per case, in the order of rank."""
+    """Write ``worklist.csv``: one row per case, in order of rank."""
     rows = []
     for case in sorted(cases, key=lambda one: one.rank):
         entry = entries.get(case.raw.identifier)
@@ -83,10 +83,10 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
 
 
 def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
-    """Write ``cases.csv`` for two modules of 3D Slicer, in the order of rank; paths begin in the folder.
+    """Write ``cases.csv`` for two modules of 3D Slicer, in order of rank; paths are relative to the folder.
 
-    SlicerCaseIterator reads the columns ``ID``, ``path``, ``image`` and ``mask``. CART reads ``uid`` and knows the others by their
-    ends; what it saves is named after the reference volume and ``label``.
+    SlicerCaseIterator reads the columns ``ID``, ``path``, ``image`` and ``mask``. CART reads ``uid`` and recognises the others by
+    their suffixes; it names what it saves after the reference volume and ``label``.
     """
     rows = []
     for case in sorted(cases, key=lambda one: one.rank):
@@ -94,7 +94,7 @@ def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping
         if name not in entries:
             continue
         entry = entries[name]
-        # a path that begins with a dot is no formula to a spreadsheet
+        # a spreadsheet does not take a path that begins with a dot for a formula
         images = {image["channel"]: f"./{image['file']}" for image in entry["images"]}
         first = images.pop(entry["open_first"], None) or images.pop(next(iter(images)))
         segmentation = f"./{entry['segmentation_file']}"
@@ -109,7 +109,7 @@ def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping
 def write_readme(
     folder: Path, content: Mapping[str, Any], channels: Sequence[str], map_ending: str, count: int
 ) -> None:
-    """Write ``README.txt`` for whoever opens the folder without knowing where it came from."""
+    """Write ``README.txt``, for people who open the folder without knowing where it came from."""
     ending, number = content["file_ending"], content["round"]
     dataset = content["dataset"]
     ignore = next((label["value"] for label in content["labels"] if label["name"] == IGNORE), "")

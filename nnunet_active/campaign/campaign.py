@@ -1,11 +1,11 @@
-"""A campaign: settings, rounds, and which case was labelled when. It lives beside the preprocessed data:
+"""A campaign: its settings, its rounds, and which case was labelled when. Its files lie beside the preprocessed data:
 
 ``nnUNet_preprocessed/DatasetXXX/active/fold_F/campaign.json`` and, for every query, ``round_001/`` with ``scores.csv`` (every
 component of every score), ``embeddings.npz``, ``selection.json`` (the utilities at each greedy step) and ``worklist.csv``.
 
-Rounds are appended and never rewritten. A round exists once its folder exists (it is renamed into place whole); ``campaign.json`` and
-``splits_final.json`` are brought in line with the folders whenever a campaign is opened. So a kill at any moment leaves a state from
-which the same command goes on to the same end.
+Rounds are appended and never rewritten. A round exists once its folder exists (a complete folder is renamed into place). Locking a
+campaign brings ``campaign.json`` and ``splits_final.json`` in line with the folders. So after a kill at any moment, the same command
+comes to the same result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from nnunet_active.util.lock import hold
 class Campaign(CampaignQuestions):
     """An opened campaign. Build one with :meth:`create` or :meth:`open`; write to it only while :meth:`lock` is held."""
 
-    _seen: tuple[int, int, int] | None = None  # of the file, when it was read or written last
+    _seen: tuple[int, int, int] | None = None  # signature of the file when last read or written
 
     @classmethod
     def create(
@@ -41,14 +41,14 @@ class Campaign(CampaignQuestions):
         """Start a campaign.
 
         Args:
-            place: where.
+            place: data set, configuration, plans and fold.
             settings: how to query and train.
-            roles: who is labelled, held out or left out from the start; None: nobody.
-            made_by: ``init``, or ``select``: then the budget is not a plan, it grows with every round.
-            save: whether to write it; False is for looking at what it would ask for.
+            roles: cases that are labelled, held out or left out from the start; None for none.
+            made_by: ``init``, or ``select`` if the budget is not planned but grows with every round.
+            save: whether to write it; False to see what it would ask for.
 
         Raises:
-            CampaignError: there is a campaign of this fold already.
+            CampaignError: this fold already has a campaign.
         """
         file = campaign_file(place.dataset_folder, place.fold)
         if file.exists():
@@ -67,8 +67,8 @@ class Campaign(CampaignQuestions):
         """Open the campaign of a fold for reading.
 
         Raises:
-            MissingInput: there is none.
-            CampaignError: its file is damaged or of a later version.
+            MissingInput: the fold has no campaign.
+            CampaignError: the campaign's file is damaged or of a later version.
         """
         file = campaign_file(dataset_folder, fold)
         if not file.is_file():
@@ -85,7 +85,7 @@ class Campaign(CampaignQuestions):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the campaign for writing, and take over what a killed process left behind.
+        """Lock the campaign for writing, and recover what a killed process left behind.
 
         Raises:
             CampaignError: another process holds it; the message says which.
@@ -98,21 +98,21 @@ class Campaign(CampaignQuestions):
             yield
 
     def refresh(self) -> None:
-        """Follow what another process wrote; the file is read again only if it is another one by now."""
+        """Take over what another process wrote. The file is read again only if it was replaced."""
         if self._seen is None or self._seen != _signature(self.folder / "campaign.json"):
             now = Campaign.open(self.dataset_folder, self.fold)
             self._check_same(now)
             self._state, self._seen = now._state, now._seen
 
     def recover(self) -> None:
-        """Adopt round folders that a kill kept out of ``campaign.json``, and bring ``splits_final.json`` in line."""
+        """Adopt round folders that ``campaign.json`` lacks because of a kill, and update ``splits_final.json``."""
         known = len(self._state.rounds)
         if len(self.adopt().rounds) > known:
             self._save()
         self.write_split()
 
     def adopt(self) -> Campaign:
-        """Take over the rounds that a killed command wrote and could not enter any more; in memory only. Returns itself."""
+        """Adopt rounds that a killed command wrote but did not enter in ``campaign.json``; in memory only. Returns itself."""
         rounds = self._state.rounds
         while (folder := round_folder(self.folder, len(rounds) + 1)).joinpath("selection.json").is_file():
             entry = RoundEntry.read(folder / "selection.json")
@@ -124,11 +124,11 @@ class Campaign(CampaignQuestions):
 
     @property
     def _may_be_asked(self) -> tuple[str, ...]:
-        # slices of a case may be asked for again, other ones
+        # further slices of a case may be asked for
         return ("in the pool", "labelled", "waiting") if self.settings.in_slices else ("in the pool",)
 
     def _check_new(self, entry: RoundEntry, folder: Path) -> None:
-        """A round that is not in ``campaign.json`` was written by a killed command, or by hand."""
+        """Check a round folder that is not in ``campaign.json``: a killed command wrote it, or somebody by hand."""
         asked = {*entry.requested}
         if entry.number != len(self._state.rounds) + 1:
             reason = f"it is that of round {entry.number}"
@@ -146,7 +146,7 @@ class Campaign(CampaignQuestions):
             self._state.unshown = made.number
 
     def note_shown(self) -> None:
-        """What the last round asks for has been told to whoever called ``nnunet_active select``."""
+        """Record that the user of ``nnunet_active select`` has seen what the last round asks for."""
         if self._state.unshown:
             self._state.unshown = 0
             self._save()
@@ -154,11 +154,11 @@ class Campaign(CampaignQuestions):
     # --- what changes it ---------------------------------------------------------------------------------------------------------
 
     def append_round(self, content: RoundContent, epoch: int = 0, made_by: str = "training") -> Round:
-        """Record a query, whole or not at all.
+        """Record a query atomically.
 
         Args:
-            content: what it asks for, and its tables.
-            epoch: epoch before which it was made.
+            content: the requested cases, and the query's tables.
+            epoch: epoch before which the query was made.
             made_by: ``training`` or ``select``.
         """
         self._check_in_place()
@@ -174,15 +174,15 @@ class Campaign(CampaignQuestions):
     def mark_labelled(
         self, cases: Iterable[str], epoch: int = 0, slices: Mapping[str, SliceRequest] | None = None
     ) -> list[str]:
-        """Cases whose label is there from now on; ``splits_final.json`` follows.
+        """Count cases as labelled from now on, and update ``splits_final.json``.
 
         Args:
-            cases: asked for or not.
-            epoch: of the training that found those that nobody asked for; 0: between trainings.
-            slices: of cases that are labelled in part, the slices that are; None: all that were asked for.
+            cases: cases that have a label, asked for or not.
+            epoch: epoch of the training that found labels nobody asked for; 0 between trainings.
+            slices: labelled slices of the partly labelled cases; None for all that were asked for.
 
         Returns:
-            Those that are new, or of which there are new slices.
+            Cases that are new, or that have new slices.
         """
         number = {case: one.number for one in reversed(self.rounds) for case in one.requested}
         cases = list(cases)
@@ -204,26 +204,26 @@ class Campaign(CampaignQuestions):
         return new
 
     def begin_training(self) -> None:
-        """A training begins anew: it knows every label that nobody asked for from its first epoch on."""
+        """Start a training from epoch 0: it knows all unasked labels from its first epoch on."""
         if self._state.arrived:
             self._state.arrived.clear()
             self._save()
 
     def extend(self, more: int) -> None:
-        """Raise the budget by a number of cases, or slices."""
+        """Raise the budget by a number of cases or slices."""
         self._state.extra_budget += more
         self._save()
 
     def leave_to_training(self) -> None:
-        """What is left of the budget is for the next training to ask for (only a hint for whoever plans the next step)."""
+        """Leave the rest of the budget to the next training. This is only a hint for planning the next step."""
         self._state.left_to_training = self.budget
         self._save()
 
     def decline(self, cases: Iterable[str], reason: str = "") -> list[str]:
-        """Nobody can label these cases: they wait no longer, are never asked for again, and cost nothing of the budget.
+        """Decline cases that nobody can label: they no longer wait, are never asked for again, and cost no budget.
 
         Returns:
-            Those that were waiting; others are left as they are.
+            The cases that were waiting; others are not changed.
         """
         waiting = set(self.waiting())
         declined = [case for case in cases if case in waiting]
@@ -233,19 +233,19 @@ class Campaign(CampaignQuestions):
         return declined
 
     def exclude(self, cases: Iterable[str]) -> None:
-        """Cases that are never to be asked for."""
+        """Never ask for these cases."""
         excluded = sorted({*self.excluded, *cases})
         if excluded != self._state.excluded:
             self._state.excluded = excluded
             self._save()
 
     def record_label(self, case: str, facts: Mapping[str, Any]) -> None:
-        """Keep what is known of a label that came back (JSON types): time, file, digest, Dice and volumes per class."""
+        """Record facts about a label that came back (JSON types): time, file, digest, Dice and volumes per class."""
         self._state.ingested[case] = dict(facts)
         self._save()
 
     def record_handoff(self, number: int, folder: Path) -> None:
-        """Keep where the hand-off folder of a round is."""
+        """Record where the hand-off folder of a round is."""
         self._state.handoff[str(number)] = str(folder)
         self._save()
 
@@ -262,13 +262,13 @@ class Campaign(CampaignQuestions):
             write_folds(self.dataset_folder, self.split_entries(), self._state.other_folds)
 
     def _check_in_place(self) -> None:
-        """Nothing is written over another campaign, or where this one was moved away."""
+        """Refuse to write over another campaign, or where this one was moved away."""
         signature = _signature(self.folder / "campaign.json")
-        if signature != self._seen:  # also where it is gone, which opening it says
+        if signature != self._seen:  # if the file is gone, opening it raises
             self._check_same(Campaign.open(self.dataset_folder, self.fold))
 
     def _check_same(self, now: Campaign) -> None:
-        """Whoever was busy while a new campaign took the place of his own has to hear of it."""
+        """Tell a command that a new campaign has replaced its own in the meantime."""
         if now.begun != self.begun:
             raise CampaignError(
                 f"{self.folder} holds another campaign by now: the one that this command began with was set aside. Nothing was "
@@ -283,7 +283,7 @@ class Campaign(CampaignQuestions):
 
 
 def _signature(file: Path) -> tuple[int, int, int] | None:
-    """Changes whenever the file is replaced: each whole write makes a new one."""
+    """A value that changes whenever the file is replaced; every write makes a new file."""
     try:
         status = file.stat()
     except OSError:

@@ -23,30 +23,30 @@ if TYPE_CHECKING:
 
 
 PROBABILITY = "component_probability"
-"""The column of ``scores.csv`` with which probability a strategy drew."""
+"""The column of ``scores.csv`` with the probability of being drawn."""
 
 
 def was_drawn(selection: Mapping[str, Any], scores: pd.DataFrame) -> bool:
-    """Whether the strategy draws: the utility is then chance, and its rank says nothing to a reader.
+    """Whether the strategy draws. The utility is then random, and its rank means nothing.
 
     Args:
         selection: content of ``selection.json``.
         scores: content of ``scores.csv``.
     """
-    # not every draw has a probability that is known; older rounds do not say otherwise that they were drawn
+    # not every draw records probabilities; in rounds of earlier versions, that column is the only sign of a draw
     return selection.get("drawn", PROBABILITY in scores)
 
 
 @dataclass(frozen=True)
 class RoundEntry:
-    """A query as listed in ``campaign.json``, and at the head of its ``selection.json``.
+    """A query as listed in ``campaign.json`` and at the top of its ``selection.json``.
 
     Attributes:
-        number: from 1.
-        epoch: epoch before which it was made; 0 for those between trainings.
-        requested: what it asked for, in order of preference.
-        made_by: ``training`` or ``select``; rounds from before there was ``nnunet_active select`` were all made by a training.
-        slices: case -> slices that it asked for; empty: it asked for whole cases.
+        number: counts from 1.
+        epoch: epoch before which it was made; 0 for a query between trainings.
+        requested: the requested cases, in order of preference.
+        made_by: ``training`` or ``select``; rounds from before ``nnunet_active select`` existed are all from a training.
+        slices: the requested slices by case; empty if whole cases were requested.
     """
 
     number: int
@@ -68,12 +68,12 @@ class RoundEntry:
         """From ``selection.json``.
 
         Raises:
-            CampaignError: it is damaged.
+            CampaignError: the file is damaged.
         """
         return read_state(file, cls, "the record of a round")
 
     def to_json(self) -> dict[str, Any]:
-        """As written."""
+        """The entry as it is written."""
         return {
             "number": self.number,
             "epoch": self.epoch,
@@ -85,7 +85,7 @@ class RoundEntry:
 
 @dataclass(frozen=True)
 class Round(RoundEntry):
-    """One query, with ``folder``: where its files are."""
+    """One query, with the ``folder`` of its files."""
 
     folder: Path = Path()
 
@@ -99,7 +99,7 @@ class Round(RoundEntry):
         """Content of ``selection.json``.
 
         Raises:
-            CampaignError: it is not there, or damaged.
+            CampaignError: the file is missing or damaged.
         """
         file = self.folder / "selection.json"
         if not file.is_file():
@@ -113,7 +113,7 @@ class Round(RoundEntry):
         """``scores.csv``: one row per candidate, one column per component.
 
         Raises:
-            CampaignError: it is not there, or damaged.
+            CampaignError: the file is missing or damaged.
         """
         file = self.folder / "scores.csv"
         try:
@@ -140,7 +140,7 @@ class Round(RoundEntry):
 
 @dataclass(frozen=True)
 class RoundContent:
-    """What a query chose, and the tables that say why.
+    """The picks of a query, and the tables that explain them.
 
     Attributes:
         requested: the picks in order.
@@ -149,7 +149,7 @@ class RoundContent:
         worklist: one row per pick, for the annotator.
         arrays: first axis aligned with ``scores.index``; saved as ``embeddings.npz``.
         details: further content of ``selection.json``.
-        slices: of every pick, where slices are asked for.
+        slices: the requested slices of every pick, if slices are asked for.
     """
 
     requested: Sequence[str]
@@ -171,7 +171,7 @@ class _Modality:
 
 @dataclass(frozen=True)
 class _Selection(RoundEntry):
-    """What ``selection.json`` may hold."""
+    """The permitted content of ``selection.json``."""
 
     candidates: int = 0
     utilities: list[dict[str, float]] = field(default_factory=list)
@@ -201,7 +201,7 @@ def round_folder(campaign_folder: Path, number: int) -> Path:
 
 
 def write_round(one: Round, content: RoundContent) -> None:
-    """Write a round's folder in one step, whole or not at all."""
+    """Write a round's folder atomically."""
     with atomic_folder(one.folder) as temporary:
         write_csv(temporary / "scores.csv", content.scores, index_label="case")
         write_csv(temporary / "worklist.csv", content.worklist)

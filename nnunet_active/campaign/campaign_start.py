@@ -1,4 +1,4 @@
-"""Start a campaign from what is on disk: used by ``nnunet_active init`` and by a trainer that finds no campaign."""
+"""Starts a campaign from what is on disk, for ``nnunet_active init`` and for a trainer that finds no campaign."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import keep_aside
 
 Cases = tuple[Sequence[str], Sequence[str]]
-"""Labelled ones, unlabelled ones."""
+"""Labelled cases, unlabelled cases."""
 
 
 @dataclass(frozen=True)
 class CampaignDraft:
-    """A campaign that can begin: all is checked and decided, nothing is written.
+    """A campaign that can begin: everything is checked and decided, but nothing is written yet.
 
     Attributes:
-        place: where.
+        place: data set, configuration, plans and fold.
         settings: how to query and train.
-        roles: who is labelled, held out or left out from the start.
+        roles: cases that are labelled, held out or left out from the start.
         pool: number of cases to choose from.
         made_by: ``init`` or ``select``.
-        warnings: sentences about who is left out, or whose patient is not known.
+        warnings: sentences about cases that are left out, or whose patient is not known.
     """
 
     place: Place
@@ -59,10 +59,10 @@ class CampaignDraft:
 
         Args:
             restart: set an existing campaign aside (its folder is renamed, nothing is deleted).
-            log: where to tell what was decided.
+            log: gets messages about what was decided.
 
         Raises:
-            CampaignError: there is a campaign already, or another process works with it just now; says which process.
+            CampaignError: there is a campaign already, or another process is using it; the message names the process.
         """
         self._check_unit()
         self.check_place(restart)
@@ -72,7 +72,7 @@ class CampaignDraft:
             return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
 
     def check_place(self, restart: bool = False) -> None:
-        """What :meth:`begin` refuses because of a campaign that is there; before anything is written.
+        """Refuse an existing campaign as :meth:`begin` does, before anything is written.
 
         Raises:
             CampaignError: see :meth:`begin`.
@@ -83,7 +83,7 @@ class CampaignDraft:
             Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False)
 
     def in_memory(self, log: Log = print) -> Campaign:
-        """The same, and nothing is written."""
+        """The campaign as :meth:`begin` would start it; nothing is written."""
         return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False), log)
 
     def _check_unit(self) -> None:
@@ -118,14 +118,14 @@ class CampaignDraft:
 
 
 def _of_what(settings: Settings) -> str:
-    """What the budget counts, where that is not cases."""
+    """What the budget counts, if it counts slices."""
     return f" slices, at most {settings.per_case} of a case in a query" if settings.unit == "slice" else ""
 
 
 def start_campaign(
     place: Place, settings: Settings, oracle: str | None = None, log: Log = print, cases: Cases | None = None
 ) -> Campaign:
-    """:func:`draft_campaign`, and begin."""
+    """Draft a campaign (:func:`draft_campaign`) and begin it."""
     return draft_campaign(place, settings, oracle, cases=cases).begin(log=log)
 
 
@@ -142,20 +142,22 @@ def draft_campaign(
     made_by: str = "init",
     cases: Cases | None = None,
 ) -> CampaignDraft:
-    """Look at the labels and splits, and decide who may be queried.
+    """Look at the labels and splits, and decide which cases may be queried.
 
     Args:
-        place: where.
-        settings: how to query and train; what they say of the oracle does not count.
-        oracle: ``retrospective``, ``folder``, or None: retrospective if every case has a label, else folder.
-        percent: settings (``budget``, ``query_size``) that are given in percent of the cases to choose from, rounded up.
+        place: data set, configuration, plans and fold.
+        settings: how to query and train; their oracle is ignored.
+        oracle: ``retrospective`` or ``folder``; None for retrospective if every case has a label, else folder.
+        percent: settings (``budget``, ``query_size``) given in percent of the cases to choose from, rounded up.
         made_by: ``init`` or ``select``.
-        cases: those with a label and those without, where they are known already; None: those that are preprocessed.
+        cases: labelled and unlabelled cases, if already known; None for the preprocessed ones.
 
     Raises:
         MissingInput, CampaignError: see the message.
     """
-    get_strategy(settings.strategy, **settings.strategy_options)  # an unknown name shows before anything is written
+    get_strategy(
+        settings.strategy, **settings.strategy_options
+    )  # raises for an unknown name before anything is written
     FineTuning.of(settings.fine_tuning)
     PseudoLabelSettings.of(settings.pseudo_labels)
     dataset, fold = place.dataset, place.fold
@@ -174,10 +176,10 @@ def draft_campaign(
     generated = stock_folds(patients.cases_of(labelled)) if simulated else None
     raw = raw_root() / dataset
     check_folds(place.dataset_folder, fold, settings.folds, raw, generated)
-    if settings.folds > 1:  # nobody else defined any: cases get their folds as their labels arrive
+    if settings.folds > 1:  # no predefined folds: cases get their folds as their labels arrive
         generated = None
     definition = define_fold(place.dataset_folder, fold, raw, generated) if settings.folds <= 1 else None
-    # a definition in the raw folder stands for all folds, also for those of later campaigns
+    # a definition in the raw folder covers all folds, including those of later campaigns
     other_folds = read_splits(raw / "splits_final.json") or generated
     known = len(read_splits(place.dataset_folder / "splits_final.json") or other_folds or [])
     if definition is None and fold != "all" and int(fold) > known:
@@ -199,7 +201,7 @@ def _divide(
     simulated: bool,
     patients: Patients,
 ) -> tuple[Roles, int]:
-    """Who is what at the start, and how many cases there are to choose from.
+    """The roles of the cases at the start, and the number of cases to choose from.
 
     Raises:
         CampaignError: a split trains on one scan of a patient and holds another out.
@@ -210,7 +212,7 @@ def _divide(
     initial = set() if simulated else (there & train) - val
     excluded = there - val - (train if simulated else initial)
     queryable = there - val if simulated else set(unlabelled)
-    # a case that the user holds out is never asked for, also while it has no label yet
+    # a case that the user holds out is never asked for, even while it has no label
     excluded |= held_out & set(unlabelled)
     if torn := sorted(patients.companions(val, initial)):
         raise CampaignError(
@@ -223,10 +225,10 @@ def _divide(
 
 
 def set_aside(folder: Path, log: Log = print) -> None:
-    """Rename a campaign's folder, so that a new one can begin; nothing is deleted.
+    """Rename a campaign's folder, so that a new campaign can begin; nothing is deleted.
 
     Raises:
-        CampaignInUse: a training, or another command, works with it; it would go on in the new one.
+        CampaignInUse: a training or another command is using the campaign; it would go on in the new one.
     """
     if folder.is_dir():
         _check_unused(folder)
@@ -234,7 +236,7 @@ def set_aside(folder: Path, log: Log = print) -> None:
 
 
 def _check_unused(folder: Path) -> None:
-    """A training or a command that works with a campaign holds it; the other folds of a cross-validation only say that they train."""
+    """Check that nothing uses the campaign. Most users hold its lock; other folds of a cross-validation only record that they train."""
     if not folder.is_dir():
         return
     if running := running_trainings(folder):

@@ -1,4 +1,4 @@
-"""The content of ``campaign.json``: what it may hold, and what it holds at the start."""
+"""The permitted content of ``campaign.json``, and its content at the start of a campaign."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ _LEFT_OUT_WHILE_EMPTY = (
 
 @dataclass(frozen=True)
 class Roles:
-    """Who is what when a campaign starts.
+    """The roles of the cases when a campaign starts.
 
     Attributes:
-        initial: cases that are labelled, and trained on, from the start.
+        initial: cases that are labelled and trained on from the start.
         val: held-out labelled cases; never queried.
         excluded: cases that the user's split file leaves out; never queried.
-        split_origin: who defined the fold, for people.
+        split_origin: where the fold is defined, in words.
         other_folds: content of a fresh ``splits_final.json`` for the other folds.
-        slices: of ``initial`` cases that are labelled in part, the slices that are; others may be asked for.
+        slices: labelled slices of partly labelled ``initial`` cases; their other slices may be asked for.
     """
 
     initial: Iterable[str] = ()
@@ -59,7 +59,7 @@ class Roles:
 
 @dataclass
 class LabelFacts:
-    """What may be known of a label that came back."""
+    """Facts about a label that came back."""
 
     time: datetime | None = None
     file: str = ""
@@ -75,27 +75,27 @@ class LabelFacts:
 
 @dataclass
 class CampaignState:
-    """What is kept of a campaign.
+    """The stored state of a campaign.
 
     Attributes:
         fold, configuration, plans: see :class:`~nnunet_active.campaign.place.Place`.
         settings: how it queries and trains.
         initial, val, excluded, other_folds, split_origin: see :class:`Roles`.
         rounds: the queries so far.
-        labelled: case -> round that asked for it; 0: nobody asked.
-        arrived: case that nobody asked for -> epoch of the training that found its label; absent: before a training.
-        made_by: ``init``, or ``select``: then the budget is not a plan, it grows with every round.
-        format: of the file.
-        version: of the package that began the campaign.
-        begun: when that was (ISO format, UTC); no two campaigns of a fold have the same. Empty: an earlier version began it.
-        fold_of: case -> its fold, with cross-validation.
-        declined: case -> why nobody can label it.
-        extra_budget: cases that later selections added.
-        left_to_training: the budget when the rest of it was left to the next training.
-        unshown: number of a round by ``select`` whose result was not shown yet.
-        ingested: case -> what is known of the label that came back.
-        handoff: round -> its hand-off folder.
-        labelled_slices: of cases that are labelled in part, the slices that are.
+        labelled: for each labelled case, the round that asked for it; 0 if nobody asked.
+        arrived: for an unasked case, the epoch of the training that found its label; absent if it came before a training.
+        made_by: ``init``, or ``select`` if the budget is not planned but grows with every round.
+        format: format number of the file.
+        version: version of the package that began the campaign.
+        begun: when the campaign began (ISO format, UTC), unique among the campaigns of a fold; empty in those of earlier versions.
+        fold_of: the fold of each labelled case in a cross-validation.
+        declined: for each declined case, why nobody can label it.
+        extra_budget: cases or slices that later selections added.
+        left_to_training: the total budget at the time when the rest of it was left to the next training.
+        unshown: number of a ``select`` round whose result was not shown yet.
+        ingested: for each case, facts about the label that came back.
+        handoff: the hand-off folder of each round.
+        labelled_slices: the labelled slices of partly labelled cases.
     """
 
     fold: str
@@ -127,7 +127,7 @@ class CampaignState:
         if self.fold != "all" and not self.fold.isdecimal():
             raise CampaignError(f"fold: {self.fold!r} is neither a number nor 'all'")
         for name in (self.configuration, self.plans):
-            check_case_identifier(name)  # they become names of files, too
+            check_case_identifier(name)  # they are used as file names, too
         named = (
             self.initial,
             self.val,
@@ -156,13 +156,13 @@ class CampaignState:
             if reason := conforms(facts, LabelFacts):
                 raise CampaignError(f"ingested.{case}.{reason}")
         if self.begun:
-            seconds_of(self.begun)  # an error of the file, where it is no moment
+            seconds_of(self.begun)  # raises if it is not a date
         FineTuning.of(self.settings.fine_tuning)
         PseudoLabelSettings.of(self.settings.pseudo_labels)
 
     @classmethod
     def at_the_start(cls, where: tuple[str, str, str], settings: Settings, roles: Roles, made_by: str) -> CampaignState:
-        """Of a campaign that begins; ``where``: fold, configuration, plans."""
+        """The state of a new campaign; ``where`` is (fold, configuration, plans)."""
         initial, val, excluded = (sorted(cases) for cases in (roles.initial, roles.val, roles.excluded))
         state = cls(*where, settings, initial, val, excluded, roles.other_folds, [], {}, roles.split_origin, made_by)
         state.version, state.begun = __version__, now_in_utc("microseconds")
@@ -176,7 +176,7 @@ class CampaignState:
         """From ``campaign.json``.
 
         Raises:
-            CampaignError: it is damaged or of a later version.
+            CampaignError: the file is damaged or of a later version.
         """
         found = read_state(file, _Format, "a campaign file").format
         if found > FORMAT:
@@ -184,14 +184,14 @@ class CampaignState:
         return read_state(file, cls, "a campaign file")
 
     def to_json(self) -> dict[str, Any]:
-        """As written."""
+        """The content as it is written."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         content |= {"settings": self.settings.to_json(), "rounds": [one.to_json() for one in self.rounds]}
         content["labelled_slices"] = {case: one.to_json() for case, one in self.labelled_slices.items()}
         return {name: value for name, value in content.items() if value or name not in _LEFT_OUT_WHILE_EMPTY}
 
     def assign_folds(self) -> None:
-        """With cross-validation: every labelled case gets its fold, once, in the order in which the labels came."""
+        """In a cross-validation, give every new labelled case its fold, in the order in which the labels arrived."""
         if self.settings.folds > 1:
             arrivals, settings = [*self.initial, *self.labelled], self.settings
             self.fold_of = assign(self.fold_of, arrivals, settings.folds, self.fold, settings.patients.of)

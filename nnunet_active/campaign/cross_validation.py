@@ -1,4 +1,4 @@
-"""Cross-validation in a campaign: when it can be switched on, and which campaign a fold belongs to (who is in which: ``folds``)."""
+"""Cross-validation in a campaign: when it can be switched on, and which campaign a fold belongs to. ``folds`` assigns the cases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_active.util.errors import CampaignError
 
 
 def campaign_for(dataset_folder: Path, fold: str | int) -> Campaign | None:
-    """The campaign that a training of ``fold`` belongs to: that of the fold itself, or one with folds that covers it."""
+    """The campaign that a training of ``fold`` belongs to: the fold's own, or one whose cross-validation covers the fold."""
     for own in dict.fromkeys((str(fold), "0", "all")):
         if campaign_file(dataset_folder, own).is_file():
             campaign = Campaign.open(dataset_folder, own)
@@ -22,15 +22,15 @@ def campaign_for(dataset_folder: Path, fold: str | int) -> Campaign | None:
 
 
 def covers(campaign: Campaign, fold: str | int) -> bool:
-    """Whether ``fold`` is one of a campaign's folds of cross-validation (its own fold included)."""
+    """Whether ``fold`` is one of a campaign's cross-validation folds (including its own fold)."""
     return campaign.settings.folds > 1 and str(fold).isdecimal() and int(fold) < campaign.settings.folds
 
 
 def check_can_be_trained(campaign: Campaign, fold: str) -> None:
-    """Refuse a fold that the campaign covers but that has no case to validate on yet.
+    """Refuse another fold than the campaign's own until every fold has a case to validate on.
 
     Raises:
-        CampaignError: says how many folds have a case.
+        CampaignError: some fold has no case yet; the message says how many have one.
     """
     if fold != campaign.fold and not campaign.folds_are_complete:
         there = len(set(campaign.fold_of.values()))
@@ -47,13 +47,13 @@ def check_folds(
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
-        fold: the fold of the campaign that is to be started or changed.
-        folds: K; 1 where the campaign has no folds of its own making.
+        fold: the fold of the campaign to start or change.
+        folds: K; 1 if the campaign has no cross-validation of its own.
         raw_folder: ``nnUNet_raw/DatasetXXX``.
-        generated: nnU-Net's own cross-validation, which is nobody's wish.
+        generated: nnU-Net's default cross-validation; folds equal to it do not count as the user's.
 
     Raises:
-        CampaignError: says what is in the way.
+        CampaignError: there is a clash; the message says with what.
     """
     name = dataset_folder.name
     other = campaign_for(dataset_folder, fold)
@@ -88,13 +88,13 @@ def check_folds(
 
 
 def switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) -> list[str]:
-    """Give a campaign that has no folds K of them; the caller holds its lock.
+    """Give K folds to a campaign that has none; the caller holds its lock.
 
     Returns:
-        Sentences for the user: what is trained anew for the folds to be clean.
+        Sentences for the user: what to train again so that validation is valid.
 
     Raises:
-        CampaignError: it has folds already, or somebody else defined them (see :func:`check_folds`), or cases are held out.
+        CampaignError: the campaign has folds already, they are defined elsewhere (see :func:`check_folds`), or cases are held out.
     """
     if not check_switch_on(campaign, folds, raw_folder):
         return []
@@ -109,7 +109,7 @@ def switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) ->
 
 
 def check_switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = None) -> bool:
-    """Whether :func:`switch_on` would change anything; it raises what that raises, and nothing is written."""
+    """Whether :func:`switch_on` would change anything. Raises the same errors, but writes nothing."""
     had = campaign.settings.folds
     if had == folds:
         return False

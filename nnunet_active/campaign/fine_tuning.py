@@ -1,8 +1,8 @@
-"""How the source network is fine-tuned beside the papers' plain recipe: settings, and sets of them that have a name.
+"""Settings for fine-tuning the source network differently from the papers' plain recipe, and named recipes.
 
-Every setting alone is off by default, and off means untouched: the recipe ``plain`` is the papers', bit for bit. What ``init`` takes
-where nothing is said is `DEFAULT_RECIPE`. The formulas are in the module that carries them out,
-:mod:`~nnunet_active.training.adaptation`, and in ``docs/fine-tuning.md``.
+Every setting is off by default, and off changes nothing: the recipe ``plain`` is the papers', bit for bit. Without a named recipe,
+``init`` uses `DEFAULT_RECIPE`. For the formulas, see :mod:`~nnunet_active.training.adaptation`, which implements them, and
+``docs/fine-tuning.md``.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 REMOVED_RECIPES = ("low_lr", "anchored", "gentle")
 REMOVED = {"lr_factor": 1, "warmup_epochs": 0, "anchor": 0}
-"""Settings of earlier versions with their neutral values: measured, each lost more than it saved (``docs/measured.md``)."""
+"""Settings of earlier versions with their neutral values. When measured, each lost more than it saved (``docs/measured.md``)."""
 
 HELD_OUT = "held_out"
-"""The value of ``interpolation`` that leaves it to the held-out cases."""
+"""The value of ``interpolation`` that lets the held-out cases choose alpha."""
 
 GUARDED = "guarded"
-"""The value of ``interpolation`` that leaves it to the labels as they come."""
+"""The value of ``interpolation`` that lets new labels choose alpha as they arrive."""
 
 MIX = "mix"
 """The value of ``unlabelled`` that mixes labelled and unlabelled samples."""
 
 UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
-"""Alpha until somebody has chosen it."""
+"""Alpha before the first choice."""
 
 FEWEST = 2
-"""Held-out cases below which nothing can be chosen by them: there is no standard error."""
+"""Fewest held-out cases to choose by; with fewer, there is no standard error."""
 
 DEFAULT_RECIPE = "guarded"
-"""What is taken where nothing is said: after one query of slices or of three whole scans never worse than the source by more than
-0.005, and at most 0.01 behind the best fixed way where adapting pays (``docs/measured.md``)."""
+"""The recipe if none is named. After one query of slices or of three whole scans, it was never worse than the source by more than
+0.005, and at most 0.01 behind the best fixed recipe where adapting pays off (``docs/measured.md``)."""
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ class FineTuning:
     """Settings of the fine-tuning.
 
     Attributes:
-        ema_epochs: the weights that predict are an exponential average over about so many epochs of steps; 0: the weights themselves.
-        interpolation: alpha; the weights that predict are w0 + alpha (w - w0); 1: the fine-tuned ones themselves; `HELD_OUT`: the
-            held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`); `GUARDED`: new labels do, before they are
-            trained on (:mod:`~nnunet_active.training.guarded_choice`).
-        cross_fit: with `GUARDED`, short trainings before the training let the labelled cases judge as well
-            (:mod:`~nnunet_active.training.cross_fit`); None: they do.
-        unlabelled: `MIX`: unlabelled cases are trained on as well (:mod:`~nnunet_active.training.mixed_training`); empty: they are not.
-        compare: after each round and at the end, compare source and adapted network on cases that were not trained on.
+        ema_epochs: predict with an exponential average of the weights over about this many epochs of steps; 0 for no average.
+        interpolation: alpha; the network predicts with w0 + alpha (w - w0), and 1 means the fine-tuned weights themselves. With
+            `HELD_OUT`, the held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`); with `GUARDED`, new labels
+            do, before they are trained on (:mod:`~nnunet_active.training.guarded_choice`).
+        cross_fit: with `GUARDED`, also judge on labelled cases, by short trainings before the main one
+            (:mod:`~nnunet_active.training.cross_fit`); None means yes.
+        unlabelled: `MIX` to train on unlabelled cases, too (:mod:`~nnunet_active.training.mixed_training`); empty for no.
+        compare: compare source and adapted network on cases that were not trained on, after each round and at the end.
 
     Raises:
-        CampaignError: a value that makes no sense.
+        CampaignError: a value is not valid.
     """
 
     ema_epochs: float = 0.0
@@ -103,17 +103,17 @@ class FineTuning:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether the interpolation is chosen in the training."""
+        """Whether the interpolation is chosen during the training."""
         return isinstance(self.interpolation, str) and self.interpolation in UNTIL_CHOSEN
 
     @property
     def is_cross_fitted(self) -> bool:
-        """Whether cross-fit networks judge."""
+        """Whether cross-fit networks help to choose alpha."""
         return self.interpolation == GUARDED and self.cross_fit is not False
 
     @property
     def first_interpolation(self) -> float:
-        """Alpha at the beginning, and where there is nobody to choose it."""
+        """Alpha at the beginning, and as long as no case can choose it."""
         return UNTIL_CHOSEN[self.interpolation] if self.is_chosen else self.interpolation
 
     @classmethod
@@ -121,7 +121,7 @@ class FineTuning:
         """From the ``fine_tuning`` of a campaign's settings.
 
         Raises:
-            CampaignError: an unknown setting, one of an earlier version that is not neutral, or a value that makes no sense.
+            CampaignError: a setting is unknown, is of an earlier version and not neutral, or has a value that is not valid.
         """
         for name, neutral in REMOVED.items():
             if options.get(name, neutral) != neutral:
@@ -135,12 +135,12 @@ class FineTuning:
         return cls(**options)
 
     def ema_decay(self, iterations_per_epoch: int) -> float:
-        """d = 1 - 1 / (ema_epochs * iterations), at least 0: the average then reaches back over about ``ema_epochs`` epochs."""
+        """d = 1 - 1 / (ema_epochs * iterations), at least 0, so that the average covers about ``ema_epochs`` epochs."""
         steps = self.ema_epochs * iterations_per_epoch
         return 1 - 1 / steps if steps > 1 else 0.0
 
     def lines(self) -> list[str]:
-        """What differs from the plain recipe, for people."""
+        """The differences from the plain recipe, in words."""
         said = []
         if self.ema_epochs:
             said.append(f"predictions by the average of the weights over about {self.ema_epochs:g} epochs")
@@ -161,7 +161,7 @@ def recipe(name: str) -> dict[str, Any]:
     """The settings of a named recipe, for :class:`~nnunet_active.campaign.settings.Settings`' ``fine_tuning``.
 
     Raises:
-        CampaignError: there is none of this name.
+        CampaignError: there is no recipe of this name.
     """
     if name in REMOVED_RECIPES:
         raise CampaignError(

@@ -1,11 +1,11 @@
-"""Folds of the labelled cases of a campaign: every case belongs to one of K folds from its arrival on, for good.
+"""Cross-validation folds of a campaign: every labelled case is assigned to one of K folds when it arrives, for good.
 
-One campaign, that of fold 0 (or ``all``), asks for labels for all K folds. A case that arrives goes to the smallest fold; among equal
-ones the campaign's own comes last, so that the network that asks trains on the first K - 1 cases at once and never trains on a case
-that it is validated on later. As soon as every fold has a case, ``splits_final.json`` holds K folds; ``val`` of a fold are its own
-cases, ``train`` all others. Until then it holds the campaign's own fold only, which has no case yet (``val`` = ``train``).
-Assigning the smallest fold is our choice: folds differ by one case at most, whatever the order in which labels arrive, but where a
-patient has several cases, which share a fold.
+One campaign, that of fold 0 (or ``all``), asks for labels for all K folds. A new case goes to the smallest fold; on a tie, the
+campaign's own fold comes last. So the querying network trains on the first K - 1 cases at once, and never trains on a case that later
+validates it. Once every fold has a case, ``splits_final.json`` holds K folds: ``val`` of a fold are its own cases, ``train`` all
+others. Until then, it holds only the campaign's own fold, which has no case yet (``val`` = ``train``).
+Choosing the smallest fold is our choice. Folds then differ by one case at most, in whatever order labels arrive, unless patients have
+several cases, which share a fold.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def assign(
     own: str,
     patient_of: Callable[[str], str] = str,
 ) -> dict[str, int]:
-    """The folds of cases that have just arrived; nobody who has a fold gets another, and a patient's cases share one.
+    """Assign folds to new cases. A case never changes its fold, and a patient's cases share one.
 
     Args:
-        fold_of: folds so far.
+        fold_of: folds so far, by case.
         arrivals: labelled cases in the order of their arrival.
         folds: K.
         own: the campaign's own fold, a number or ``all``.
@@ -50,7 +50,7 @@ def assign(
 
 
 def sides(labelled: Iterable[str], fold_of: Mapping[str, int], fold: str) -> tuple[list[str], list[str]]:
-    """Who trains and who validates in a fold (``all``: everybody trains, nobody validates), both sorted."""
+    """Training and validation cases of a fold, both sorted; for ``all``, every case trains and none validates."""
     labelled = sorted(labelled)
     return (
         [case for case in labelled if str(fold_of.get(case)) != fold],
@@ -66,14 +66,14 @@ def is_complete(labelled: Iterable[str], fold_of: Mapping[str, int], folds: int)
 def split_entries(
     labelled: Sequence[str], fold_of: Mapping[str, int], folds: int, own: str, val: Iterable[str] = ()
 ) -> dict[int, tuple[list[str], list[str]]]:
-    """The folds of ``splits_final.json`` that a campaign answers for: index -> (train, val).
+    """The folds of ``splits_final.json`` that a campaign defines: index -> (train, val).
 
     Args:
         labelled: cases to train on, sorted.
         fold_of: folds of the labelled cases; only with cross-validation.
-        folds: K; 1: none.
+        folds: K; 1 without cross-validation.
         own: the campaign's own fold, a number or ``all``.
-        val: cases held out by the user's split; only without cross-validation.
+        val: cases that the user's split holds out; only without cross-validation.
     """
     if folds > 1 and is_complete(labelled, fold_of, folds):
         return {fold: sides(labelled, fold_of, str(fold)) for fold in range(folds)}

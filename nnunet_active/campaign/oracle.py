@@ -1,4 +1,4 @@
-"""Where labels come from: withheld ones of a retrospective study, or files that a person puts into ``labelsTr``."""
+"""The oracles, which provide labels: withheld labels of a retrospective study, or files that a person puts into ``labelsTr``."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ class Oracle(Protocol):
     """Answers requests for labels.
 
     Attributes:
-        slices: of the cases that were revealed, the slices that are labelled; None: all that were asked for.
+        slices: the labelled slices of the revealed cases; None for all that were asked for.
     """
 
     slices: dict[str, SliceRequest] | None
 
     def candidates(self) -> list[str]:
-        """Cases for which it may be asked at all."""
+        """Cases that may be asked for at all."""
 
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Cases of ``cases`` whose label is ready for training, and for each refused one a sentence that says why."""
+        """Those of ``cases`` whose label is ready for training; and for each refused case, a sentence that says why."""
 
 
 class RetrospectiveOracle:
@@ -46,7 +46,7 @@ class RetrospectiveOracle:
         return self.store.labelled_identifiers()
 
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Every case is ready: its label has been preprocessed before."""
+        """All cases are ready, since their labels are preprocessed already."""
         return list(cases), {}
 
 
@@ -55,10 +55,10 @@ class FolderOracle:
 
     Args:
         store: the preprocessed cases.
-        raw_folder: of the data set.
+        raw_folder: raw folder of the data set.
         pool_folders: further folders of images.
-        waiting: where slices are asked for, those that wait for a label, by case.
-        partly: cases of which some slices are labelled, so that others may be asked for.
+        waiting: slices that wait for a label, by case; empty if whole cases are asked for.
+        partly: cases with some labelled slices; their other slices may be asked for.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class FolderOracle:
         self.pool_folders = pool_folders
 
     def candidates(self) -> list[str]:
-        """The preprocessed cases without a label, or with a label of some slices."""
+        """The preprocessed cases without a label, and the partly labelled ones."""
         return sorted({*self.store.pool_identifiers(), *self.partly})
 
     def _answered(self, case: RawCase, raw: RawDataset) -> SliceRequest | None:
-        """Of the slices of a case that wait for a label, those that its file in ``labelsTr`` labels.
+        """The waiting slices of a case that its file in ``labelsTr`` labels.
 
         Raises:
-            BadCase: the file cannot be read, or says something of the whole scan.
+            BadCase: the file cannot be read, or labels the whole scan.
         """
-        # not above: reading images takes SimpleITK and more, and who may be asked is known without
+        # not above: it imports SimpleITK and more, which candidates() does not need
         from nnunet_active.data.label_reader import read_label
 
         request, ignore = self.waiting[case.identifier], ignore_value(raw.dataset_json)
@@ -102,7 +102,7 @@ class FolderOracle:
         return request.within(SliceRequest(request.axis, tuple(there)) if there else None)
 
     def reveal(self, cases: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-        """Look into ``labelsTr`` now; a refused file stays where it is."""
+        """Take the labels that are in ``labelsTr`` now; a refused file is not moved."""
         from nnunet_active.data.preprocessing import preprocess_case  # not above, as in _answered
 
         raw = RawDataset(self.raw_folder, self.pool_folders)
@@ -127,7 +127,7 @@ class FolderOracle:
 
 
 def oracle_of(campaign: Campaign, store: CaseStore) -> Oracle:
-    """Whom a campaign asks.
+    """The oracle of a campaign.
 
     Args:
         campaign: opened.

@@ -1,4 +1,4 @@
-"""Where a campaign lives: a data set, a configuration, plans, and a fold."""
+"""What a campaign belongs to: a data set, a configuration, plans and a fold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_active.util.errors import MissingInput
 
 @dataclass(frozen=True)
 class Place:
-    """What a campaign belongs to.
+    """Data set, configuration, plans and fold of a campaign.
 
     Attributes:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
@@ -29,7 +29,7 @@ class Place:
 
     @classmethod
     def of(cls, dataset: str, configuration: str, plans: str, fold: str) -> Place:
-        """By the full name of the data set."""
+        """The place, from the full name of the data set."""
         return cls(preprocessed_folder(dataset), configuration, plans, fold)
 
     @property
@@ -38,18 +38,18 @@ class Place:
         return self.dataset_folder.name
 
     def in_the_raw_data(self, recorded: Path) -> Path:
-        """Where a folder is now that was noted as one in ``nnUNet_raw/DatasetXXX``: it goes with the data set to another disk or
-        machine, and a copied data set has its own. One that lies elsewhere, or is not in today's ``nnUNet_raw``, stays as noted."""
+        """The present path of a folder recorded inside ``nnUNet_raw/DatasetXXX``: it moves along with the data set, and a copied data
+        set has its own. A folder that is elsewhere, or not found in the present ``nnUNet_raw``, keeps its recorded path."""
         parts = recorded.parts
         if self.dataset not in parts:
             return recorded
         inner = parts[len(parts) - parts[::-1].index(self.dataset) :]
-        with suppress(MissingInput):  # no nnUNet_raw is named: not every command needs one
+        with suppress(MissingInput):  # nnUNet_raw is not set; not every command needs it
             here = (raw_root() / self.dataset).joinpath(*inner).absolute()
             return here if here.is_dir() else recorded
         return recorded
 
     @property
     def campaign_folder(self) -> Path:
-        """Where the campaign's files are."""
+        """The folder of the campaign's files."""
         return campaign_file(self.dataset_folder, self.fold).parent

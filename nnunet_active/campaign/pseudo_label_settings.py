@@ -10,23 +10,23 @@ from nnunet_active.campaign.settings import refuse_unknown
 from nnunet_active.util.errors import CampaignError
 
 REMOVED = ("rule", "tau_c", "tau_d")
-"""Settings of earlier versions: the other rule than ``rank``, by thresholds, is neither the paper's nor was it ever measured."""
+"""Settings of earlier versions. The only rule besides ``rank``, by thresholds, was not the paper's and never measured."""
 
 
 @dataclass(frozen=True)
 class PseudoLabelSettings:
-    """Which pseudo-labels are used, and how much of the training they get.
+    """Which pseudo-labels to use, and their share of the training.
 
     Attributes:
-        confident_fraction: q, the most confident share of the cases (:mod:`nnunet_active.scoring.reliability`).
-        nearer_fraction: f, the share of the cases that is nearest to the labelled ones.
-        share: share of the training samples that come from pseudo-labelled cases, once there are any. s / (1 - s) is the weight w of
-            their loss beside that of the labelled ones: 0.5 is w = 1.
-        labelled_fraction: part of each round's epochs, at its beginning, that is trained on labels alone.
-        allow_empty: a case in which nothing is predicted can be reliable.
+        confident_fraction: q, the share of most confident cases (:mod:`nnunet_active.scoring.reliability`).
+        nearer_fraction: f, the share of cases nearest to the labelled ones.
+        share: s, the share of training samples from pseudo-labelled cases, once there are any. It gives their loss the weight
+            w = s / (1 - s) relative to the labelled cases' loss: s = 0.5 is w = 1.
+        labelled_fraction: the first part of each round's epochs, trained on labels alone.
+        allow_empty: whether a case with an empty prediction can be reliable.
 
     Raises:
-        CampaignError: a value that makes no sense.
+        CampaignError: a value is not valid.
     """
 
     confident_fraction: float = 0.5
@@ -53,10 +53,10 @@ class PseudoLabelSettings:
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> PseudoLabelSettings | None:
-        """From the ``pseudo_labels`` of a campaign's settings: None, or a share of 0, is no semi-supervised training.
+        """From the ``pseudo_labels`` of a campaign's settings; None, or a share of 0, means no semi-supervised training.
 
         Raises:
-            CampaignError: an unknown setting, one of an earlier version that counted, or a value that makes no sense.
+            CampaignError: a setting is unknown, is an earlier version's other rule, or has a value that is not valid.
         """
         if options and options.get("rule", "rank") != "rank":
             raise CampaignError(

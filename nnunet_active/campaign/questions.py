@@ -1,4 +1,4 @@
-"""What a campaign answers: who is labelled, who waits, who may be asked for, when the next query is due. Nothing is written here."""
+"""Read-only queries on a campaign: which cases are labelled, wait or may be asked for, and when the next query is due."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CaseStatus = Literal["held out", "labelled", "declined", "waiting", "excluded", 
 
 
 class CampaignQuestions(SliceQuestions):
-    """The questions; see :class:`~nnunet_active.campaign.campaign.Campaign`."""
+    """The read-only part of :class:`~nnunet_active.campaign.campaign.Campaign`."""
 
     def __init__(self, dataset_folder: Path, state: CampaignState) -> None:
         self.place = Place(dataset_folder, state.configuration, state.plans, state.fold)
@@ -32,7 +32,7 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def folder(self) -> Path:
-        """Where its files are."""
+        """The folder of its files."""
         return self.place.campaign_folder
 
     @property
@@ -57,17 +57,17 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def asks_a_person(self) -> bool:
-        """Whether labels come from people, through ``labelsTr``; otherwise they are there and withheld until they are asked for."""
+        """Whether people make the labels, through ``labelsTr``; otherwise all labels exist and are withheld until asked for."""
         return not self.settings.labels_are_withheld
 
     @property
     def is_open_ended(self) -> bool:
-        """Whether ``nnunet_active select`` began it: its budget is not a plan, it grows with every round."""
+        """Whether ``nnunet_active select`` began it, so that its budget is not planned but grows with every round."""
         return self._state.made_by == "select"
 
     @property
     def was_asked_by_select(self) -> bool:
-        """Whether ``nnunet_active select`` made a round of it, whoever began it."""
+        """Whether ``nnunet_active select`` made any of its rounds."""
         return any(one.made_by == "select" for one in self._state.rounds)
 
     @property
@@ -77,23 +77,23 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def begun(self) -> str:
-        """When it began (ISO format, UTC); empty where an earlier version began it."""
+        """When it began (ISO format, UTC); empty if an earlier version began it."""
         return self._state.begun
 
     @property
     def split_origin(self) -> str:
-        """Who defined its fold, for people; empty: nobody."""
+        """Where its fold is defined, in words; empty if nowhere."""
         return self._state.split_origin
 
     def to_json(self) -> dict[str, Any]:
-        """All that is kept of it, as in ``campaign.json``."""
+        """The whole state, as in ``campaign.json``."""
         return self._state.to_json()
 
     # --- cases -------------------------------------------------------------------------------------------------------------------
 
     @property
     def rounds(self) -> list[Round]:
-        """All rounds so far, the oldest first."""
+        """All rounds so far, oldest first."""
         return [Round.of(entry, self.folder) for entry in self._state.rounds]
 
     @property
@@ -113,11 +113,11 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def declined(self) -> dict[str, str]:
-        """Cases that were asked for and that nobody can label, with the reason."""
+        """Cases that were asked for but that nobody can label, with the reason."""
         return dict(self._state.declined)
 
     def status_of(self, case: str) -> CaseStatus:
-        """What a case is in this campaign; one that it does not know is ``in the pool``."""
+        """The status of a case; a case that the campaign does not know is ``in the pool``."""
         if case in self._state.val:
             return "held out"
         if case in self._state.labelled or case in self._state.initial:
@@ -133,25 +133,25 @@ class CampaignQuestions(SliceQuestions):
         return list(dict.fromkeys(case for one in self._state.rounds for case in one.requested))
 
     def labelled(self, epoch: int | None = None) -> list[str]:
-        """Cases to train on, sorted. With ``epoch``: only what was asked for, or came unasked, before or at it, so that
-        a resumed run repeats itself."""
-        # a case may be asked for several slices in several rounds: the first one counts, unless some were labelled before
+        """Cases to train on, sorted. With ``epoch``: only cases that were asked for, or came unasked, before or at that epoch,
+        so that a resumed run repeats itself."""
+        # several rounds may ask for slices of a case: the first one counts, unless some slices were labelled before
         asked = {case: one.epoch for one in reversed(self._state.rounds) for case in one.requested}
         since = {case: (asked if number else self._state.arrived) for case, number in self._state.labelled.items()}
         revealed = [case for case, known in since.items() if epoch is None or known.get(case, 0) <= epoch]
         return sorted({*self.initial, *revealed})
 
     def rounds_answered(self) -> int:
-        """Rounds that have brought a label."""
+        """Number of rounds that have brought a label."""
         labelled = set(self._state.labelled)
         return sum(not labelled.isdisjoint(one.requested) for one in self._state.rounds)
 
     def revealed(self) -> list[str]:
-        """Cases whose label came after the start, in the order in which the labels came."""
+        """Cases whose label arrived after the start, in order of arrival."""
         return list(self._state.labelled)
 
     def waiting(self) -> list[str]:
-        """Cases that were asked for and have no label yet, or not in all their slices, in order of preference; not declined ones."""
+        """Requested cases with no label, or with missing slices, in order of preference; without declined cases."""
         if self.asks_for_slices:
             slices = self.waiting_slices()
             return [case for case in self.requested() if case in slices]
@@ -159,10 +159,10 @@ class CampaignQuestions(SliceQuestions):
         return [case for case in self.requested() if case not in settled]
 
     def halting(self) -> list[str]:
-        """Waiting cases without whose labels no training goes on.
+        """Waiting cases whose missing labels halt a training.
 
-        Of a round by ``nnunet_active select`` a training takes the labels that are there, once one of them is, and something to
-        train on; all others halt it, and with the setting ``wait`` every one.
+        For a round by ``nnunet_active select``, a training goes on once one of its labels has arrived and there is something to
+        train on. Other rounds halt it until all their labels are there. With the setting ``wait``, every waiting case halts it.
         """
         waiting = self.waiting()
         if self.settings.wait or not self.labelled():
@@ -176,13 +176,13 @@ class CampaignQuestions(SliceQuestions):
         ]
 
     def unasked(self, with_label: Iterable[str]) -> list[str]:
-        """Of cases that have a label, those that nobody asked for and that the campaign does not use yet, sorted."""
+        """Those of the labelled cases that nobody asked for and that the campaign does not use yet, sorted."""
         return [case for case in sorted(set(with_label)) if self.status_of(case) == "in the pool"]
 
     def pool(self, cases: Iterable[str]) -> list[str]:
-        """Of ``cases``, those that may still be queried, sorted: never one of ``val``, never one asked for before.
+        """Those of ``cases`` that may still be queried, sorted: never one of ``val``, never one asked for before.
 
-        Where slices are asked for, a case may be asked for others once those asked for before are labelled.
+        In a campaign of slices, a case may be asked for again once its requested slices are labelled.
         """
         taken = {*self.val, *self.initial, *self.excluded}
         if self.asks_for_slices:
@@ -194,27 +194,27 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def ingested(self) -> dict[str, dict[str, Any]]:
-        """What is known of the labels that came back: see :meth:`~nnunet_active.campaign.campaign.Campaign.record_label`."""
+        """Facts about the labels that came back; see :meth:`~nnunet_active.campaign.campaign.Campaign.record_label`."""
         return dict(self._state.ingested)
 
     def handoff_folder(self, number: int) -> Path | None:
-        """Where the hand-off folder of a round is, if one was written; in the raw data set it goes where that goes."""
+        """The hand-off folder of a round, or None. If it lies in the raw data set, it moves along with that."""
         folder = self._state.handoff.get(str(number))
         return None if folder is None else self.place.in_the_raw_data(Path(folder))
 
     def predictions_folder(self, number: int) -> Path:
-        """Archive of what the model predicted for the cases of a round, before anybody edited it (original geometry)."""
+        """Archive of the model's predictions for the cases of a round, before anybody edited them (original geometry)."""
         return round_folder(self.folder / "predictions", number)
 
     # --- folds -------------------------------------------------------------------------------------------------------------------
 
     @property
     def fold_of(self) -> dict[str, int]:
-        """With cross-validation: the fold of every labelled case."""
+        """The fold of every labelled case in a cross-validation."""
         return dict(self._state.fold_of)
 
     def sides(self, fold: str, epoch: int | None = None) -> tuple[list[str], list[str]]:
-        """With cross-validation: labelled cases that train, and that validate, in a fold; ``epoch``: see :meth:`labelled`."""
+        """Training and validation cases of a fold in a cross-validation; for ``epoch``, see :meth:`labelled`."""
         return sides(self.labelled(epoch), self._state.fold_of, fold)
 
     @property
@@ -224,7 +224,7 @@ class CampaignQuestions(SliceQuestions):
         return folds > 1 and is_complete(self.labelled(), self._state.fold_of, folds)
 
     def split_entries(self) -> dict[int, tuple[list[str], list[str]]]:
-        """The folds of ``splits_final.json`` that this campaign answers for, as they are now: index -> (train, val)."""
+        """The folds of ``splits_final.json`` that this campaign defines now: index -> (train, val)."""
         return split_entries(self.labelled(), self._state.fold_of, self.settings.folds, self.fold, self.val)
 
     def held_out(self) -> list[str]:
@@ -235,49 +235,49 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def budget(self) -> int:
-        """Cases, or slices, to ask for in all: that of the settings and what later selections added."""
+        """Total number of cases or slices to ask for: the settings' budget plus what later selections added."""
         return self.settings.budget + self._state.extra_budget
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget is spent; a case that was declined costs nothing."""
+        """Whether the budget is spent; a declined case costs nothing."""
         return self.size_of_next_query() == 0
 
     def budget_left(self) -> int:
-        """Cases, or slices, that may still be asked for; declined ones cost nothing."""
+        """Number of cases or slices that may still be asked for; declined ones cost nothing."""
         return max(0, self.budget - self.spent())
 
     def size_of_next_query(self) -> int:
-        """Cases, or slices, that the next query asks for: the query size, or what is left of the budget."""
+        """Number of cases or slices that the next query asks for: the query size, or what is left of the budget."""
         left = self.budget_left()
         return left if self.settings.one_off else min(self.settings.query_size, left)
 
     def query_due(self, epoch: int) -> bool:
-        """Whether the next query belongs before ``epoch`` of a training.
+        """Whether the next query is due before ``epoch`` of a training.
 
-        After rounds between trainings the first one is due after a stride: the network has then learnt from their labels. A round
-        whose cases were all declined does not count, so that a replacement is asked for at once.
+        After rounds between trainings, the first query is due after one stride, when the network has learnt from their labels. A
+        round whose cases were all declined does not count, so that a replacement is asked for at once.
         """
-        # later multiples of the stride, too: where the pool was empty at first, new scans may have come in since
+        # at later multiples of the stride, too: if the pool was empty before, new scans may have come in since
         return not self.exhausted and epoch >= self.epoch_of_next_query() and epoch % self.settings.stride == 0
 
     def epoch_of_next_query(self) -> int:
-        """The first epoch of a training before which its next query is due, if anything is left to ask for."""
+        """First epoch before which a training's next query is due, if anything is left to ask for."""
         rounds = self._state.rounds
         made = sum(one.made_by == "training" and not set(one.requested) <= set(self.declined) for one in rounds)
         return self.settings.epoch_of_query(made + self.was_asked_by_select + 1)
 
     def training_will_ask(self) -> bool:
-        """Whether a training comes to its next query; where its length is the trainer's own, that is taken for granted."""
+        """Whether a training reaches its next query; assumed if the trainer decides the number of epochs."""
         epochs = self.settings.epochs
         return epochs is None or self.epoch_of_next_query() < epochs
 
     @property
     def unshown(self) -> int:
-        """Number of a round by ``nnunet_active select`` that nobody has seen, since that command was killed; 0: none."""
+        """Number of a round that nobody has seen because ``nnunet_active select`` was killed; 0 if there is none."""
         return self._state.unshown
 
     @property
     def is_left_to_training(self) -> bool:
-        """Whether the next training is to ask, and has not done so yet."""
+        """Whether the query was left to the next training and is still open."""
         return self._state.left_to_training == self.budget and not self.exhausted and self.training_will_ask()

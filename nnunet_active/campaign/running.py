@@ -1,7 +1,7 @@
-"""Trainings that are under way: each notes how far it is, and holds a lock that the operating system frees when it dies.
+"""Running trainings: each records its progress and holds a lock that the operating system frees when it dies.
 
-``active/fold_F/.training_fold_K.json`` says which trainer is at which epoch; it counts while ``.training_fold_K.lock`` beside it is
-held. So a killed training is not taken for a running one, and a process that happens to have its number neither.
+``active/fold_F/.training_fold_K.json`` says which trainer is at which epoch. It counts only while ``.training_fold_K.lock`` beside it
+is held. So neither a killed training nor another process with the same process number is mistaken for a running training.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nnunet_active.util.atomic import write_json
 from nnunet_active.util.moments import for_people, now_in_utc
 
 PATIENCE = 5.0
-"""Seconds that a training waits where somebody is just looking whether it runs."""
+"""Seconds that a training waits for the lock, in case another process is just checking it."""
 
 
 @dataclass(frozen=True)
 class RunningTraining:
-    """A training that is under way.
+    """A running training.
 
     Attributes:
         trainer: class name as in ``-tr``.
         fold: the fold that it trains, a number as text, or ``all``.
-        epoch: the epoch that it is in (0, 1, ...).
+        epoch: the present epoch (0, 1, ...).
         epochs: length of the training.
-        since: when it began, ISO format with its zone.
+        since: when it began, ISO format with time zone.
         pid, host: its process.
     """
 
@@ -43,7 +43,7 @@ class RunningTraining:
     host: str
 
     def line(self) -> str:
-        """For people."""
+        """The training in one sentence."""
         return (
             f"{self.trainer} trains fold {self.fold} now: epoch {self.epoch} of {self.epochs} (since {for_people(self.since)}, "
             f"process {self.pid} on {self.host})."
@@ -51,10 +51,10 @@ class RunningTraining:
 
 
 class TrainingNote:
-    """What a training notes of itself.
+    """The record that a training writes of itself.
 
     Args:
-        folder: of the campaign.
+        folder: folder of the campaign.
         trainer, fold, epochs: see :class:`RunningTraining`.
     """
 
@@ -65,7 +65,7 @@ class TrainingNote:
         self._lock = FileLock(self.file.with_suffix(".lock"))
 
     def at(self, epoch: int) -> None:
-        """Note the epoch; the first note takes the lock. Two trainings of one fold at once: the later one notes nothing."""
+        """Record the epoch; the first call takes the lock. If two trainings of a fold run at once, the later one records nothing."""
         if not self._lock.is_locked:
             try:
                 self._lock.acquire(timeout=PATIENCE)
@@ -77,14 +77,14 @@ class TrainingNote:
         )
 
     def end(self) -> None:
-        """The training has ended, or stopped."""
+        """Remove the record when the training ends or stops."""
         if self._lock.is_locked:
             self.file.unlink(missing_ok=True)
             self._lock.release()
 
 
 def running_trainings(folder: Path) -> list[RunningTraining]:
-    """The trainings of a campaign that are under way now, by fold. What a killed one left behind is no training."""
+    """The running trainings of a campaign, by fold. Records of killed trainings do not count."""
     found = []
     for file in sorted(Path(folder).glob(".training_fold_*.json")):
         lock = FileLock(file.with_suffix(".lock"))
@@ -93,7 +93,7 @@ def running_trainings(folder: Path) -> list[RunningTraining]:
         except Timeout:
             if (one := _read(file)) is not None:
                 found.append(one)
-        except OSError:  # a folder that may only be read: its trainings cannot be told from killed ones
+        except OSError:  # read-only folder: running and killed trainings cannot be told apart
             continue
         else:
             lock.release()
@@ -101,7 +101,7 @@ def running_trainings(folder: Path) -> list[RunningTraining]:
 
 
 def _read(file: Path) -> RunningTraining | None:
-    """None where it ended in this very moment, or its file is damaged."""
+    """The record; None if the training has just ended, or if the file is damaged."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         one = RunningTraining(**{entry.name: content[entry.name] for entry in fields(RunningTraining)})

@@ -1,4 +1,4 @@
-"""Settings of a campaign: what ``nnunet_active init`` takes and the trainers read."""
+"""Settings of a campaign, which ``nnunet_active init`` sets and the trainers read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.strategy_files import found_from_anywhere
 
 DEFAULT_STRATEGY = "foreground_random"
-"""Of ``init`` and ``select``; the papers' trainers keep their own. No strategy was certainly better (``docs/measured.md``)."""
+"""Default of ``init`` and ``select``; the papers' trainers keep their own. No strategy was certainly better (``docs/measured.md``)."""
 
 ORACLES = ("retrospective", "folder")
 MODALITIES = ("zero", "replicate")
@@ -26,12 +26,12 @@ _OF_SLICES = ("unit", "per_case", "slices", "axis")
 
 
 MOST, MOST_FOLDS = 1_000_000, 100
-"""Larger counts than anybody means; what is made of them would fill the memory."""
+"""Upper limits of counts. Nobody needs more, and larger values would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a campaign queries and trains. The defaults but for the strategy are mmActS's published ones (methods, section 1).
+    """How a campaign queries and trains. The defaults are mmActS's published ones (methods, section 1), except for the strategy.
 
     Attributes:
         strategy: name of a registered query strategy.
@@ -39,28 +39,29 @@ class Settings:
         oracle: ``retrospective`` (labels exist, each is withheld until queried) or ``folder`` (a label counts once its file is in
             ``labelsTr``).
         unit: what is asked for and counted: ``case`` (the whole scan) or ``slice``.
-        budget: number of cases, or slices, to query in all.
-        query_size: cases, or slices, per query.
+        budget: total number of cases or slices to query.
+        query_size: cases or slices per query.
         per_case: most slices of one case in a query.
-        slices: which slices of a case: see :mod:`nnunet_active.strategies.slice_choice`.
-        axis: along which axis of the stored image: ``x``, ``y``, ``z`` or ``auto``, that of the largest spacing, else z.
+        slices: rule for choosing slices in a case; see :mod:`nnunet_active.strategies.slice_choice`.
+        axis: slice axis of the stored image: ``x``, ``y``, ``z``, or ``auto`` for the axis with the largest spacing, else z.
         one_off: take the whole budget in the first query.
         stride: epochs between two queries.
         epochs: length of the training; None leaves it to the trainer class.
         iterations: training iterations per epoch; None leaves it to the trainer class.
         val_iterations: validation iterations per epoch; None leaves it to the trainer class.
-        initial_lr: initial learning rate of the one poly schedule over all epochs; None leaves it to the trainer class, since what
-            suits SGD is ten times too much for AdamW.
-        modality: how one channel alone is shown to the network in the election of the dominant modality (``zero``, ``replicate``).
+        initial_lr: initial learning rate of the single poly schedule over all epochs; None leaves it to the trainer class, since a
+            rate that suits SGD is ten times too high for AdamW.
+        modality: how the other channels are filled when one channel alone is shown to the network, to elect the dominant modality
+            (``zero``, ``replicate``).
         wait: with the folder oracle, wait for the labels instead of stopping.
         fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`; empty: the papers' plain recipe.
         pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`; None leaves
-            semi-supervised training to the trainer class, which is off but for ASSFT.
-        restart: at each query of a training go on (``never``) or begin again from the source weights (``source``); None leaves it
+            semi-supervised training to the trainer class (off except for ASSFT).
+        restart: at each query of a training, go on (``never``) or begin again from the source weights (``source``); None leaves it
             to the trainer class.
-        folds: number of folds of a cross-validation among the labelled cases; 1: none.
-        groups: which cases belong together, as :meth:`~nnunet_active.data.patients.Patients.to_json` has it; empty: none do.
-        seed: of everything random: the strategy, and the training where nnU-Net's augmentation runs in the main process.
+        folds: number of folds of a cross-validation among the labelled cases; 1 for none.
+        groups: which cases belong together, as in :meth:`~nnunet_active.data.patients.Patients.to_json`; empty if none do.
+        seed: seed of the strategy, and of the training where nnU-Net's augmentation runs in the main process.
     """
 
     strategy: str = DEFAULT_STRATEGY
@@ -115,10 +116,10 @@ class Settings:
             self.check_reach(self.epochs)
 
     def check_reach(self, epochs: int) -> None:
-        """Check that a training of so many epochs comes to the last query.
+        """Check that a training of that many epochs reaches the last query.
 
         Raises:
-            CampaignError: it ends before.
+            CampaignError: the training ends before.
         """
         last = self.epoch_of_query(self.queries)
         if last >= epochs:
@@ -139,12 +140,12 @@ class Settings:
 
     @property
     def labels_are_withheld(self) -> bool:
-        """Whether all labels are there, and each is withheld until it is asked for; otherwise people make them."""
+        """Whether all labels exist and each is withheld until asked for; otherwise people make them."""
         return self.oracle == "retrospective"
 
     @property
     def trainer(self) -> str:
-        """The trainer that the printed commands name; see :func:`~nnunet_active.commands.trainer_for`."""
+        """The trainer in the printed commands; see :func:`~nnunet_active.commands.trainer_for`."""
         return trainer_for(self.strategy, self.epochs, self.iterations)
 
     @property
@@ -157,13 +158,13 @@ class Settings:
         return (number - 1) * self.stride
 
     def to_json(self) -> dict[str, Any]:
-        """As written into ``campaign.json``; a campaign without slices or groups says nothing of them."""
+        """The settings as written into ``campaign.json``; settings of slices and groups are left out if not used."""
         left_out = {*(_OF_SLICES if self.unit == UNITS[0] else ()), *(() if self.groups else ("groups",))}
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Settings:
-        """Read back; what a later version added and this one does not know is ignored."""
+        """Read the settings back; unknown ones from a later version are ignored."""
         known = {entry.name for entry in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
 
@@ -172,12 +173,12 @@ def refuse_unknown(options: Mapping[str, Any], of: type, sentence: str) -> None:
     """Check that every option is a field of a dataclass.
 
     Args:
-        options: by name.
+        options: options by name.
         of: the dataclass.
-        sentence: how the error begins, with ``{}`` where the unknown names stand.
+        sentence: how the error message begins, with ``{}`` for the unknown names.
 
     Raises:
-        CampaignError: one is not; the message lists the fields.
+        CampaignError: an option is unknown; the message lists the fields.
     """
     known = [entry.name for entry in fields(of)]
     if unknown := sorted(set(options) - set(known)):

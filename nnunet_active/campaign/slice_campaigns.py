@@ -1,4 +1,4 @@
-"""Labels that come slice by slice: what lies in ``labelsTr`` has to be joined with what was labelled before, and then preprocessed."""
+"""Keeps labels of new slices out of preprocessing until ``ingest`` has joined them with the slices labelled before."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from nnunet_active.util.errors import ActiveError
 
 
 def labelled_by_slices(dataset_folder: Path, opened: Campaign | None = None) -> set[str]:
-    """Cases of which any campaign of a data set has asked a person for slices, or knows some.
+    """Cases for which any campaign of a data set has asked a person for slices, or knows labelled slices.
 
     Args:
-        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; a campaign that cannot be read is passed over.
-        opened: a campaign of it that need not be read again.
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``; a campaign that cannot be read is skipped.
+        opened: one of its campaigns that need not be read again.
     """
     found: set[str] = set()
     for fold, file in campaign_files(dataset_folder).items():
@@ -35,16 +35,16 @@ def labelled_by_slices(dataset_folder: Path, opened: Campaign | None = None) -> 
 def without_new_slices(
     raw: RawDataset, store: CaseStore, dataset_json: dict, opened: Campaign | None = None
 ) -> RawDataset:
-    """What may be preprocessed of a data set: all but labels of slices that came or changed and that ``ingest`` has to take up.
+    """The part of a data set that may be preprocessed: without new or changed labels of slices, which ``ingest`` must take first.
 
     Args:
-        raw: the data set; it stays as it is.
-        store: where its cases go.
-        dataset_json: for the labels.
+        raw: the data set; not changed.
+        store: where its preprocessed cases go.
+        dataset_json: defines the labels.
         opened: see :func:`labelled_by_slices`.
 
     Returns:
-        A copy; its warnings name the labels that were left out. A case whose earlier label is in use is left out as a whole.
+        A copy; its warnings name the labels that were left out. A case whose earlier label is in use is left out completely.
     """
     by_slices = labelled_by_slices(store.dataset_folder, opened)
     ready = copy.copy(raw)

@@ -1,6 +1,6 @@
-"""What a campaign answers about slices: which were asked for, which are known by now, how many are still to come.
+"""Read-only queries about slices: which were asked for, which are labelled, and how many still wait.
 
-A campaign that asks for whole cases has no requests of slices: all of these answers are then empty, and a case counts as one.
+In a campaign of whole cases, there are no requests for slices: these answers are empty, and each case counts as one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ class SliceQuestions:
 
     @property
     def asks_for_slices(self) -> bool:
-        """Whether it asks for slices; otherwise for whole cases."""
+        """Whether the campaign asks for slices; otherwise it asks for whole cases."""
         return self._state.settings.in_slices
 
     @property
     def unit(self) -> str:
-        """What it counts, for people: ``case`` or ``slice``."""
+        """What the campaign counts: ``case`` or ``slice``."""
         return self._state.settings.unit
 
     def asked_slices(self) -> dict[str, SliceRequest]:
@@ -29,9 +29,9 @@ class SliceQuestions:
         return join_requests(one.slices for one in self._state.rounds)
 
     def known_slices(self, epoch: int | None = None) -> dict[str, SliceRequest]:
-        """The slices to train on, of every case that is labelled in part; with ``epoch``: only of rounds made before or at it.
+        """The slices to train on, for every partly labelled case; with ``epoch``: only from rounds made before or at that epoch.
 
-        Slices that nobody asked for are known from the start.
+        Slices that nobody asked for count as known from the start.
         """
         known = self._state.labelled_slices
         if epoch is None:
@@ -45,9 +45,9 @@ class SliceQuestions:
         return found
 
     def handed_slices(self, case: str, number: int | None = None) -> SliceRequest | None:
-        """What may be labelled of a case: all that was asked for, and all that is known; None: the whole of it.
+        """The slices of a case that may be labelled: all requested and all known ones; None for the whole case.
 
-        With ``number``: without what only later rounds asked for.
+        With ``number``: without slices that only rounds after that one asked for.
         """
         rounds = [one for one in self._state.rounds if case in one.slices]
         until = [{case: one.slices[case]} for one in rounds if number is None or one.number <= number]
@@ -58,7 +58,7 @@ class SliceQuestions:
         return SliceRequest(known.axis, tuple(sorted({*asked.slices, *known.slices} - later)))
 
     def waiting_slices(self) -> dict[str, SliceRequest]:
-        """Slices that were asked for and have no label yet, by case; those of declined cases are not among them."""
+        """Requested slices that have no label yet, by case; without those of declined cases."""
         found = {}
         for case, request in self.asked_slices().items():
             known = self._state.labelled_slices.get(case)
@@ -68,7 +68,7 @@ class SliceQuestions:
         return found
 
     def label_names(self, epoch: int | None = None) -> dict[str, str]:
-        """What is labelled, one text for each case: its name, and where it is labelled in part its slices."""
+        """The labels in words, one text per case: its name, and its slices if it is partly labelled."""
         known = self.known_slices(epoch)
         return {case: f"{case}[{known[case].words()}]" if case in known else case for case in self.labelled(epoch)}
 
@@ -77,18 +77,18 @@ class SliceQuestions:
         return list(self.label_names(epoch).values())
 
     def counted(self, number: int, plural: str = "") -> str:
-        """A number of the budget for people: ``30 slices``; of cases the number alone, or with ``plural``."""
+        """A number of the budget in words: ``30 slices``; for cases, the number alone, or with ``plural``."""
         words = "slices" if self.asks_for_slices else plural
         return f"{number} {words.removesuffix('s') if number == 1 else words}".rstrip()
 
     def labels_known(self, epoch: int | None = None) -> int:
-        """How many cases, or slices, are labelled; what was labelled from the start counts only where cases are counted."""
+        """Number of labelled cases or slices; labels from the start count only if cases are counted."""
         if not self.asks_for_slices:
             return len(self.labelled(epoch))
         return sum(len(one.slices) for one in self.known_slices(epoch).values())
 
     def spent(self) -> int:
-        """Cases, or slices, of the budget that were asked for; what was declined costs nothing."""
+        """Number of requested cases or slices; declined ones cost nothing."""
         declined = set(self._state.declined)
         if not self.asks_for_slices:
             return len(set(self.requested()) - declined)

@@ -1,4 +1,4 @@
-"""What a campaign that asks for slices wants of one case: some slices along an axis of the stored image."""
+"""A request for slices of one case, along one axis of the stored image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class SliceRequest:
 
     Attributes:
         axis: ``x``, ``y`` or ``z``: first, second or third axis of the stored image.
-        slices: ascending, each once, counted from 0 in the order of the file.
+        slices: ascending, without repeats, counted from 0 in file order.
 
     Raises:
-        ValueError: there is no slice, or one has no place in an image.
+        ValueError: there is no slice, a slice is negative, or they are not ascending.
     """
 
     axis: Literal["x", "y", "z"]
@@ -27,14 +27,14 @@ class SliceRequest:
             raise ValueError(f"slices are counted from 0 and listed in ascending order, each once, not {self.slices}")
 
     def to_json(self) -> dict[str, Any]:
-        """As written into ``campaign.json`` and ``selection.json``."""
+        """The request as written into ``campaign.json`` and ``selection.json``."""
         return {"axis": self.axis, "slices": list(self.slices)}
 
     def joined(self, other: SliceRequest | None) -> SliceRequest:
-        """These and those of an earlier request of the same case.
+        """This request joined with another one of the same case.
 
         Raises:
-            ValueError: they lie along another axis.
+            ValueError: the other slices lie along another axis.
         """
         if other is None:
             return self
@@ -43,12 +43,12 @@ class SliceRequest:
         return SliceRequest(self.axis, tuple(sorted({*self.slices, *other.slices})))
 
     def within(self, other: SliceRequest | None) -> SliceRequest | None:
-        """Those of its slices that ``other`` has as well; None: none."""
+        """The slices that ``other`` has, too; None if there are none."""
         shared = tuple(index for index in self.slices if other is not None and index in other.slices)
         return SliceRequest(self.axis, shared) if shared else None
 
     def words(self) -> str:
-        """For people, who count from 1.
+        """The request in words, for people, who count from 1.
 
         >>> SliceRequest("z", (2, 6)).words()
         'slices 3, 7 along z'
@@ -58,7 +58,7 @@ class SliceRequest:
 
 
 def join_requests(requests: Iterable[Mapping[str, SliceRequest]]) -> dict[str, SliceRequest]:
-    """All that was asked for of each case, over several rounds.
+    """All slices requested for each case, over several rounds.
 
     >>> rounds = [{"a": SliceRequest("z", (3,))}, {"a": SliceRequest("z", (1,)), "b": SliceRequest("x", (0,))}]
     >>> {case: one.slices for case, one in join_requests(rounds).items()}

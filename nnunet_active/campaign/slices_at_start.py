@@ -1,4 +1,4 @@
-"""Which slices are labelled though nobody asked for them: where a campaign of slices begins, and where a label comes unasked."""
+"""Finds labelled slices that nobody asked for: at the start of a campaign of slices, and when a label comes unasked."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from nnunet_active.nnunet.nnunet_paths import raw_root
 
 
 def slices_at_start(place: Place, cases: Sequence[str], axis: str) -> dict[str, SliceRequest]:
-    """Of cases that have a label, those that are labelled in part, with their slices, so that others may be asked for.
+    """The partly labelled ones among labelled cases, with their slices, so that other slices may be asked for.
 
     Args:
-        place: of the campaign.
-        cases: with a label; those that are not preprocessed yet are passed over.
+        place: the campaign's place.
+        cases: labelled cases; those that are not preprocessed yet are skipped.
         axis: the campaign's setting.
 
     Raises:
@@ -52,12 +52,12 @@ def slices_at_start(place: Place, cases: Sequence[str], axis: str) -> dict[str, 
 
 
 def slices_of_label(store: CaseStore, case: str, label: np.ndarray, axis: str, ignore: int) -> SliceRequest | None:
-    """The labelled slices of one label; None: it is a whole one, or nothing is labelled.
+    """The labelled slices of one label; None if the whole case or nothing is labelled.
 
     Args:
-        store: has the case.
+        store: holds the preprocessed case.
         case: identifier.
-        label: (Z, Y, X), in the order of the file.
+        label: (Z, Y, X), in file order.
         axis: the campaign's setting.
         ignore: the ignore value.
     """

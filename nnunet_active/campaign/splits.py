@@ -1,8 +1,8 @@
-"""The only writer of ``splits_final.json``; a file that somebody else wrote is kept before it is changed.
+"""The only writer of ``splits_final.json``. A file that somebody else wrote is backed up before it is changed.
 
-nnU-Net reads ``nnUNet_preprocessed/DatasetXXX/splits_final.json``: a list with one ``{"train": [...], "val": [...]}`` per fold. Here
-``train`` of the campaign's fold follows the labels as they arrive; ``val`` is what the user, or nnU-Net, decided and never changes.
-A ``splits_final.json`` in the *raw* folder is read as the user's definition of the folds and never written.
+nnU-Net reads ``nnUNet_preprocessed/DatasetXXX/splits_final.json``: a list with one ``{"train": [...], "val": [...]}`` per fold. In the
+campaign's fold, ``train`` grows as labels arrive; ``val`` is what the user or nnU-Net decided, and never changes.
+A ``splits_final.json`` in the *raw* folder counts as the user's definition of the folds and is never written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nnunet_active.util.naming import first_names
 from nnunet_active.util.state_file import read_checked_json, read_state
 
 FILE_NAME = "splits_final.json"
-_WRITTEN = "splits_written.json"  # digests of the files and of the folds that we wrote, to tell a user's edit from them
+_WRITTEN = "splits_written.json"  # digests of files and folds that we wrote, to recognise a user's edits
 _BACKUP = "splits_before_nnunet_active"
 
 
@@ -37,7 +37,7 @@ class _Fold:
 
 @dataclass(frozen=True)
 class FoldDefinition:
-    """Which cases a fold may train on and which it is evaluated on; ``origin`` says who decided."""
+    """The training and validation cases of a fold; ``origin`` says where they are defined."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -45,10 +45,10 @@ class FoldDefinition:
 
 
 def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
-    """Content of a split file, or None where there is none.
+    """Content of a split file, or None if there is none.
 
     Raises:
-        CampaignError: the file is not a list of train/val lists, or names a case that is no file name.
+        CampaignError: the file is not a list of train/val lists, or a case name in it is not a valid file name.
     """
     if not file.is_file():
         return None
@@ -57,13 +57,13 @@ def read_splits(file: Path) -> list[dict[str, list[str]]] | None:
 
 
 def backups(dataset_folder: Path) -> list[Path]:
-    """Kept versions of the user's split file, the oldest first."""
+    """Backups of the user's split file, oldest first."""
     found = {_number(path): path for path in (dataset_folder / "active").glob(f"{_BACKUP}*.json")}
     return [found[number] for number in sorted(found) if number]
 
 
 def _number(backup: Path) -> int:
-    """1, 2, ...; 0 for a file of somebody else's."""
+    """Number of a backup: 1, 2, ...; 0 for a file that is not ours."""
     match = re.fullmatch(rf"{_BACKUP}(?:_(\d+))?", backup.stem)
     return int(match[1] or 1) if match else 0
 
@@ -82,10 +82,10 @@ def _written(dataset_folder: Path) -> list[str]:
 
 
 def check_split_files(dataset_folder: Path) -> None:
-    """Make sure that the split file can be changed, before anything that has to end in such a change begins.
+    """Check that the split file can be changed, before work begins that must change it in the end.
 
     Raises:
-        CampaignError: it, or what is kept beside it, is damaged.
+        CampaignError: the file, a backup or our record of it is damaged.
     """
     _written(dataset_folder)
     for file in (dataset_folder / FILE_NAME, *backups(dataset_folder)):
@@ -100,12 +100,12 @@ def _is_ours(dataset_folder: Path) -> bool:
 def define_fold(
     dataset_folder: Path, fold: str, raw_folder: Path | None = None, generated: list[dict] | None = None
 ) -> FoldDefinition | None:
-    """Who trains and who validates in a fold: the first of these that knows it.
+    """The training and validation cases of a fold, from the first of these sources that defines it.
 
-    1. ``splits_final.json`` beside the preprocessed data, where a user wrote it; where we changed it, the version from before
-       (also for a fold of ours in a file whose other folds a user has edited since);
+    1. ``splits_final.json`` beside the preprocessed data, if a user wrote it; if we changed it, the backup from before
+       (also for a fold that we wrote in a file whose other folds a user has edited since);
     2. ``splits_final.json`` in the raw folder;
-    3. ``generated``: nnU-Net's own cross-validation, for a dataset whose labels are all there.
+    3. ``generated``: nnU-Net's own cross-validation, for a dataset in which all cases have labels.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
@@ -114,7 +114,7 @@ def define_fold(
         generated: splits to fall back to.
 
     Returns:
-        None for ``"all"`` and where nobody defined the fold.
+        The definition; None for ``"all"``, or if no source defines the fold.
     """
     if fold == "all":
         return None
@@ -126,7 +126,7 @@ def define_fold(
     sources: list[tuple[str, list[dict] | None]] = []
     for file in files:
         splits = read_splits(file)
-        # the oldest file is from before our first change, so that nothing in it can be ours
+        # the oldest file predates our first change, so nothing in it can be ours
         ours = file != files[-1] and index < len(splits) and _fold_digest(splits[index]) in written
         sources.append((file.name, None if ours else splits))
     if raw_folder is not None:
@@ -142,7 +142,7 @@ def define_fold(
 def check_names(
     definition: FoldDefinition, fold: str, labelled: Sequence[str], unlabelled: Sequence[str]
 ) -> tuple[str, ...]:
-    """Whether a fold speaks of the cases that are there: a name that fits none would drop its case without a word.
+    """Check that a fold names existing cases: nnU-Net would silently drop a case whose name is misspelt.
 
     Args:
         definition: the fold.
@@ -151,10 +151,10 @@ def check_names(
         unlabelled: cases without one.
 
     Returns:
-        Warnings: names of no case, and labelled cases that the fold does not name.
+        Warnings about names that match no case, and about labelled cases that the fold does not name.
 
     Raises:
-        CampaignError: no name fits any case.
+        CampaignError: no name matches any case.
     """
     named = [*definition.train, *definition.val]
     there = {*labelled, *unlabelled}
@@ -182,20 +182,20 @@ def write_folds(
     folds: Mapping[int, tuple[Iterable[str], Iterable[str]]],
     other_folds: list[dict] | None = None,
 ) -> bool:
-    """Set some folds in ``splits_final.json`` in one step; the other folds stay as they are.
+    """Set some folds in ``splits_final.json`` atomically; the other folds are not changed.
 
-    Where nobody validates, ``val`` becomes ``train`` (as nnU-Net does for fold ``all``): stock nnU-Net cannot train without.
+    If a fold has no validation case, ``val`` becomes ``train`` (as nnU-Net does for fold ``all``): stock nnU-Net cannot train without.
 
     Args:
         dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
-        folds: number of the fold -> labelled cases, held-out labelled cases.
-        other_folds: what the file holds where it does not exist yet.
+        folds: for each fold number, the labelled training cases and the held-out labelled cases.
+        other_folds: initial content if the file does not exist yet.
 
     Returns:
         Whether the file changed.
 
     Raises:
-        CampaignError: the folds' predecessors are unknown, so that the list would have a hole.
+        CampaignError: folds before these are unknown, so the list would have a gap.
     """
     current = dataset_folder / FILE_NAME
     splits = read_splits(current)
@@ -216,10 +216,10 @@ def write_folds(
     if current.is_file() and not _is_ours(dataset_folder):
         _keep(dataset_folder)
     elif not current.is_file() and not backups(dataset_folder):
-        # the definition of all folds survives; an empty list says that nobody had defined any
+        # keep the definition of all folds; an empty list means that none were defined
         write_json(dataset_folder / "active" / f"{_BACKUP}.json", other_folds or [])
     text = json.dumps(splits, indent=4) + "\n"
-    # the digests come first: after a kill in between, the old file is still known as whosever it was
+    # write the digests first: after a kill in between, the origin of the old file is still known
     digests = _written(dataset_folder)
     made = [_digest(text.encode()), *map(_fold_digest, entries)]
     new = [digest for digest in dict.fromkeys(made) if digest not in digests]
@@ -230,12 +230,10 @@ def write_folds(
 
 
 def _keep(dataset_folder: Path) -> None:
-    """Keep a user's split file under a name of its own, once for every version of it."""
+    """Back up a user's split file under a new name, once for every version of it."""
     current = dataset_folder / FILE_NAME
     kept = backups(dataset_folder)
-    if (
-        kept and kept[-1].read_bytes() == current.read_bytes()
-    ):  # an older one would not do: the newest defines the folds
+    if kept and kept[-1].read_bytes() == current.read_bytes():  # only the newest backup counts: it defines the folds
         return
     name = f"{_BACKUP}.json" if not kept else f"{_BACKUP}_{_number(kept[-1]) + 1}.json"
     copy_file(current, dataset_folder / "active" / name)

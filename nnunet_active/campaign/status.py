@@ -1,4 +1,4 @@
-"""Where a campaign stands, as plain data and as text."""
+"""The state of a campaign, as plain data and as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nnunet_active.campaign.campaign_round import was_drawn
 
 
 def campaign_status(campaign: Campaign) -> dict[str, Any]:
-    """Settings, counts, and one entry per requested case with its components and its dominant modality (JSON types only)."""
+    """Settings, counts, and one entry per requested case with its score components and dominant modality (JSON types only)."""
     cases: list[dict[str, Any]] = []
     for one in campaign.rounds:
         selection, scores = one.selection(), one.scores()
@@ -89,7 +89,7 @@ def format_status(campaign: Campaign) -> str:
 
 
 def rounds_in_words(campaign: Campaign) -> str:
-    """How many rounds were made, for people, and of how many; rounds between trainings are not planned ahead."""
+    """The number of rounds made in words, with the planned number; rounds between trainings are not planned ahead."""
     done = len(campaign.rounds)
     if campaign.was_asked_by_select:
         return f"{done} round{'' if done == 1 else 's'}"

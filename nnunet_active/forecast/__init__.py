@@ -1,1 +1,1 @@
-"""What to expect of predictions that nobody has checked: pure functions on tables of numbers."""
+"""Estimates the quality of predictions that nobody has checked: pure functions on tables of numbers."""

@@ -1,20 +1,20 @@
-r"""The Dice to expect of cases without a label, and how sure that is.
+r"""Estimates the Dice of cases without a label, with its uncertainty.
 
-Without labels: ``f(x, c) = (s1 s2) ** 1.25``, s1 the mean pairwise Dice of the members
-(:mod:`nnunet_active.scoring.member_agreement`), s2 the soft Dice confidence ``2 sum p m / (sum p + sum m)``. The plain product ranks
-cases as well, but is too high, most of all where Dice is low. As the mean of a pool f was off by 0.10 where the product was by 0.14.
+Without labels: ``f(x, c) = (s1 s2) ** 1.25``, where s1 is the mean pairwise Dice of the members
+(:mod:`nnunet_active.scoring.member_agreement`) and s2 the soft Dice confidence ``2 sum p m / (sum p + sum m)``. The plain product ranks
+cases as well as f, but is too high, above all where Dice is low. Averaged over a pool, f was off by 0.10, the product by 0.14.
 
-With labels it is put right by residuals ``r_i = Dice_i - f(x_i)`` of labelled cases, where Dice_i is that of a network which had not
-seen the case. Over n residuals and a pool U, one label with r = 0 taken to be there already (``r_0``):
+With labels, f is corrected by the residuals ``r_i = Dice_i - f(x_i)`` of labelled cases; Dice_i is that of a network that had not seen
+the case. Let n be the number of residuals and U the pool. One label with residual 0 (``r_0``) counts as known from the start:
 
 * mean Dice of the pool: ``D = mean_U f + sum r / (n + 1)``, with the interval ``D +- t_{n-1} sd(r_0 ... r_n) sqrt(1/(n + 1) + 1/|U|)``,
   from `LABELS_NEEDED` labels on (the difference estimator of survey sampling, shrunk: with so few labels its error is that of the draw)
-* a case: f(x) moved by D - mean_U f, times ``n / (n + 2)``, between 0 and 1 (our choice).
+* one case: f(x), moved by D - mean_U f times ``n / (n + 2)``, kept between 0 and 1 (our choice).
 
-A case in which nothing is predicted has f = 0: a shifted target leaves many scans empty, and without them the mean would be that of
-the others. Where there is nothing to find that is too low; without a label nobody can tell.
+A case with an empty prediction has f = 0. After a domain shift many scans come out empty, and without them the mean would only describe
+the others. If there is nothing to find, 0 is too low, but without a label nobody can tell.
 
-The exponent and the one label were chosen on other target sets than they were judged on (``benchmarks/forecast_calibration.py``).
+The exponent and the one label were chosen and evaluated on different target sets (``benchmarks/forecast_calibration.py``).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LABELS_NEEDED = 3
 COVERAGE = 0.9
 EXPONENT = 1.25
 PRIOR = 1
-"""Labels that are taken to say that f is right."""
+"""Number of labels with residual 0 that count as known from the start."""
 SHRINKAGE = 2
 USUAL = 0.8
-"""Share of the cases with a prediction that show a class from which on a case without it has probably lost it (our choice)."""
+"""If at least this share of the non-empty predictions shows a class, a case without it has probably lost it (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class DiceEstimate:
     """Mean Dice of a pool.
 
     Attributes:
-        mean: the estimate; below `LABELS_NEEDED` labels the uncalibrated one, NaN where nothing is known.
-        low, high: where it lies with `COVERAGE`; NaN below `LABELS_NEEDED` labels.
-        labels: how many labelled cases it rests on.
+        mean: the estimate; with fewer than `LABELS_NEEDED` labels the uncalibrated one; NaN if nothing is known.
+        low, high: interval with coverage `COVERAGE`; NaN with fewer than `LABELS_NEEDED` labels.
+        labels: number of labelled cases that it is based on.
         uncalibrated: mean of f.
     """
 
@@ -52,19 +52,19 @@ class DiceEstimate:
 
     @property
     def calibrated(self) -> bool:
-        """Whether there are enough labels, and a pool that they say something of."""
+        """Whether there are enough labels, and a pool to estimate."""
         return self.labels >= LABELS_NEEDED and bool(np.isfinite(self.mean))
 
 
 def usual_classes(volume: np.ndarray) -> np.ndarray:
-    """Which classes at least `USUAL` of the cases show in which anything is predicted, (C,) bool, from predicted voxels (n, C)."""
+    """Classes that at least `USUAL` of the non-empty predictions show, (C,) bool, from predicted voxels (n, C)."""
     shown = np.asarray(volume) > 0
-    shown = shown[shown.any(-1)]  # else cases in which the network fails would say that a class need not be there
+    shown = shown[shown.any(-1)]  # without empty predictions, where the network failed
     return shown.mean(0) >= USUAL if len(shown) else np.zeros(shown.shape[1], dtype=bool)
 
 
 def expected_classes(volume: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """Which classes count in a case, (n, C) bool: those predicted and the usual ones; all of them where that leaves none.
+    """Classes that count in each case, (n, C) bool: the predicted and the usual ones; if there are none of these, all.
 
     Args:
         volume: predicted voxels, (n, C).
@@ -75,19 +75,19 @@ def expected_classes(volume: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 
 def quality(agreement: np.ndarray, confidence: np.ndarray, volume: np.ndarray, usual: np.ndarray) -> np.ndarray:
-    """f of every case and class, (n, C) float64; NaN where a class does not count, 0 where it counts and is not predicted.
+    """f of every case and class, (n, C) float64; NaN if a class does not count, 0 if it counts but is not predicted.
 
     Args:
         agreement: s1, (n, C).
         confidence: s2, (n, C), 0 where nothing is predicted.
-        volume, usual: as :func:`expected_classes` takes them.
+        volume, usual: see :func:`expected_classes`.
     """
     found = (np.asarray(agreement, dtype=np.float64) * np.asarray(confidence, dtype=np.float64)) ** EXPONENT
     return np.where(expected_classes(volume, usual), found, np.nan)
 
 
 def mean_of_classes(values: np.ndarray) -> np.ndarray:
-    """Mean over the classes that count, (n,); NaN where none does."""
+    """Mean over the classes that count, (n,); NaN if none does."""
     counts = np.isfinite(values)
     total = np.where(counts, values, 0).sum(-1)
     return np.divide(total, counts.sum(-1), out=np.full(total.shape, np.nan), where=counts.any(-1))
@@ -97,10 +97,10 @@ def estimate_dice(pool: np.ndarray, known: np.ndarray, dice: np.ndarray, prior: 
     """The mean Dice of a pool.
 
     Args:
-        pool: f of every case of the pool, NaN where it is not known.
+        pool: f of every case of the pool; NaN if not known.
         known: f of the labelled cases.
         dice: their true Dice; a case with NaN in either does not count.
-        prior: labels with r = 0 that are taken to be there already; 0 where f says nothing.
+        prior: number of labels with r = 0 that count as known from the start; 0 if f is meaningless.
 
     >>> found = estimate_dice([0.9, 0.8], [0.9, 0.8, 0.9], [0.7, 0.6, 0.7])
     >>> round(found.mean, 3), round(found.high - found.low, 3)
@@ -120,11 +120,11 @@ def estimate_dice(pool: np.ndarray, known: np.ndarray, dice: np.ndarray, prior: 
 
 
 def calibrated(values: np.ndarray, estimate: DiceEstimate) -> np.ndarray:
-    """The Dice to expect of every case: f of the network that predicts, moved towards the estimate of the mean.
+    """The expected Dice of every case: f of the predicting network, moved towards the estimated mean.
 
     Args:
-        values: f of the pool, (n,), by the network that predicts; the estimate may rest on another one's f.
-        estimate: of the same pool.
+        values: f of the pool, (n,), by the predicting network; the estimate may be based on another network's f.
+        estimate: estimate for the same pool.
     """
     values = np.asarray(values, dtype=float)
     if not estimate.calibrated or not np.isfinite(values).any():

@@ -1,14 +1,14 @@
-"""Will the next labels pay? What labelled cases that a network had not seen say of the labels before them.
+"""Predicts whether the next labels will pay off, from the gain that earlier labels brought on unseen labelled cases.
 
-With d_i the Dice of case i by the adapted network minus that by the source network, both without having seen it, and n such cases:
+Let d_i be the Dice of case i by the adapted network minus that by the source network; neither has seen the case. With n such cases:
 
 * n < `LABELS_NEEDED`: too early to say
 * mean d < `PAYS`: stop; labels have brought this recipe nothing so far
 * else: label on
 
-On 22 recorded campaigns (``benchmarks/forecast_stopping.py``) thresholds from 0 to 0.04 decided alike, and one that was chosen on the
-other pairs lost nothing. What the next label alone will bring is not said: a fit of the learning curve (c - a / k) was no better than a
-guess there, and what the curves of other pairs did is hardly better than zero (``benchmarks/forecast_next_label.py``).
+On 22 recorded campaigns (``benchmarks/forecast_stopping.py``), thresholds from 0 to 0.04 gave the same decisions, and a threshold
+chosen on the other pairs lost nothing. The gain of the next label alone is not predicted: there, a fit of the learning curve (c - a /
+k) was no better than a guess, and other pairs' curves were hardly better than predicting zero (``benchmarks/forecast_next_label.py``).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ STOP, ON, EARLY = "stop", "label on", "too early to say"
 
 @dataclass(frozen=True)
 class Outlook:
-    """What follows.
+    """The verdict, with the gain that it is based on.
 
     Attributes:
         verdict: `STOP`, `ON` or `EARLY`.
-        gain: mean d, NaN without a case.
-        low, high: where the mean lies with `COVERAGE` (t interval); NaN below `LABELS_NEEDED` cases.
+        gain: mean d; NaN without a case.
+        low, high: t interval of the mean with coverage `COVERAGE`; NaN with fewer than `LABELS_NEEDED` cases.
         cases: n.
     """
 
@@ -41,7 +41,7 @@ class Outlook:
     cases: int
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The verdict in sentences, for people."""
         many = f"{self.cases} case{'' if self.cases == 1 else 's'}"
         if self.verdict == EARLY:
             there = f"there {'is' if self.cases == 1 else 'are'} {self.cases}"
@@ -59,7 +59,7 @@ class Outlook:
 
 
 def outlook(gains: np.ndarray) -> Outlook:
-    """What the differences say.
+    """The outlook from the differences.
 
     Args:
         gains: d of every case, (n,); NaN does not count.

@@ -1,1 +1,1 @@
-"""Predictions that can be trained on."""
+"""Pseudo-labels: predictions that are used for training."""

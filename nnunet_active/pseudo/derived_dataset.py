@@ -1,10 +1,10 @@
-"""A raw data set of labelled and pseudo-labelled cases, apart from the target's own, for whoever wants a stock trainer to use both.
+"""Writes a separate raw data set of labelled and pseudo-labelled cases, so that a stock trainer can use both.
 
-``nnUNet_raw/DatasetNNN_..._PseudoLabelled``: images are links to the target's, labels of people are copies, pseudo-labels are the
-network's predictions in the geometry of the scans, as ``nnUNetv2_predict`` would write them. Its ``dataset.json`` says under
-``pseudo_labels`` which are which. ``splits_final.json`` validates on people's labels alone: on pseudo-labels a network would be
-praised for its own errors. A partly labelled case holds what is known of it and the ignore value elsewhere, or, where its prediction is
-reliable, that prediction; it then never validates.
+In ``nnUNet_raw/DatasetNNN_..._PseudoLabelled``, images are links to the target's, people's labels are copies, and pseudo-labels are the
+network's predictions in the geometry of the scans, as ``nnUNetv2_predict`` would write them. ``dataset.json`` lists under
+``pseudo_labels`` which are which. ``splits_final.json`` validates only on people's labels: on pseudo-labels, a network would be
+rewarded for its own errors. A partly labelled case has its known labels and the ignore value elsewhere. If its prediction is reliable,
+the prediction replaces the ignore value, and the case never validates.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from nnunet_active.util.errors import ActiveError, BadCase
 from nnunet_active.util.moments import now_in_utc
 
 KEY = "pseudo_labels"
-"""In the derived ``dataset.json``; nnU-Net ignores keys that it does not know."""
+"""Key in the derived ``dataset.json``; nnU-Net ignores keys that it does not know."""
 MOST_FOLDS = 5
 
 
@@ -45,7 +45,7 @@ def derived_name(wanted: str, target: str) -> str:
         target: full name of the target.
 
     Raises:
-        ActiveError: not a name, or one that another data set has already, derived from something else or from nothing.
+        ActiveError: not a valid name, or name or number belong to a data set that was not derived from this target.
     """
     if wanted.isdecimal():
         wanted = f"Dataset{int(wanted):03d}_{re.sub(r'^Dataset[0-9]+_', '', target)}_PseudoLabelled"
@@ -70,12 +70,12 @@ def derive_dataset(
     by: Predicting,
     copy_images: bool = False,
 ) -> Path:
-    """Write the derived data set, whole or not at all; one that this function wrote before is replaced.
+    """Write the derived data set atomically; one that this function wrote before is replaced.
 
     Args:
         name: full name, from :func:`derived_name`.
         made: the reliable set.
-        campaign: for the labelled and the held-out cases.
+        campaign: gives the labelled and the held-out cases.
         raw: the target.
         by: the network that made the set, and the preprocessed images.
         copy_images: copy the images instead of linking to them.
@@ -84,7 +84,7 @@ def derive_dataset(
         ``nnUNet_raw/<name>``.
 
     Raises:
-        ActiveError: a data set of that name is there and is not one of ours, nothing is reliable, or a case has gone.
+        ActiveError: a data set of that name exists and is not ours, nothing is reliable, or the images of a case are gone.
     """
     folder = raw_root() / name
     if folder.exists() and not _is_ours(folder, raw.name):
@@ -151,13 +151,13 @@ def derive_dataset(
         folder.rename(aside)
     scratch.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
-    # where nnU-Net looks for it; planning and preprocessing leave it as it is
+    # nnU-Net looks for it here; planning and preprocessing do not change it
     write_json(preprocessed_root() / name / "splits_final.json", splits)
     return folder
 
 
 def _predicted(case: str, by: Predicting) -> np.ndarray:
-    """What the network predicts, in the geometry of the scan."""
+    """The network's prediction in the geometry of the scan."""
     try:
         logits = by.window.logits(by.store.load_image(case))
     except BadCase as error:
@@ -168,21 +168,21 @@ def _predicted(case: str, by: Predicting) -> np.ndarray:
 def _write_partly_labelled(
     case: str, drawn: Path, file: Path, by: Predicting, known: SliceRequest | None, fill: bool
 ) -> None:
-    """Write the label of a case of which some slices are known.
+    """Write the label of a partly labelled case.
 
     Args:
-        case: which case.
-        drawn: its label.
-        file: where to.
-        by: the network that predicts.
-        known: the known slices, where the label holds more that is withheld; None: it holds no more than is known.
-        fill: whether the prediction stands in what is not known.
+        case: the case.
+        drawn: its label file.
+        file: target file.
+        by: the predicting network.
+        known: the known slices, if the label holds further, withheld ones; None if the whole label is known.
+        fill: whether to fill the unknown part with the prediction.
     """
     reader, ignore = by.store.plans_manager.image_reader_writer_class(), ignore_value(by.dataset_json)
     label, _ = reader.read_seg(str(drawn))
     properties = by.store.properties(
         case
-    )  # of the image, in whose voxel order slices are counted; the label may have another
+    )  # the image's, since slices are counted in its voxel order, which may not be the label's
     if known is not None:
         label = cut_to_slices(label, properties, known.axis, known.slices, ignore)
     if fill:
@@ -198,11 +198,11 @@ def _is_ours(folder: Path, target: str) -> bool:
 
 
 def folds_on_labels_of_people(people: list[str], val: list[str], pseudo: list[str]) -> list[dict[str, list[str]]]:
-    """Folds that validate on people's labels alone: the held-out ones, else every labelled case once."""
+    """Folds that validate only on people's labels: on the held-out ones, else on every labelled case once."""
     held_out = sorted(set(val) & set(people))
     if held_out:
         return [{"train": sorted({*people, *pseudo} - set(held_out)), "val": held_out}]
-    if len(people) < 2:  # nnU-Net wants somebody to validate on
+    if len(people) < 2:  # nnU-Net needs a case to validate on
         return [{"train": sorted({*people, *pseudo}), "val": sorted(people or pseudo)}]
     parts = np.array_split(np.array(people), min(MOST_FOLDS, len(people)))
     return [{"train": sorted({*people, *pseudo} - set(part)), "val": sorted(part.tolist())} for part in parts]

@@ -1,4 +1,4 @@
-"""A prediction as a labelled case that nnU-Net can train on: link to the image, label, properties."""
+"""Writes a prediction as a labelled case that nnU-Net can train on: link to the image, label and properties."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from nnunet_active.nnunet.window import Window
 def write_pseudo_case(
     case: str, store: CaseStore, window: Window, dataset_json: dict, folder: Path, drawn: np.ndarray | None = None
 ) -> None:
-    """Link, label and properties of one case; the label and its facts come from the prediction, and from what people drew of it.
+    """Write image link, label and properties of one case. The label is the prediction, combined with what people drew.
 
     Args:
-        case: which case.
-        store: its preprocessed image.
+        case: the case.
+        store: gives its preprocessed image.
         window: the network.
         dataset_json: the target's, for the classes.
         folder: gets ``CASE.b2nd``, ``CASE_seg.b2nd`` and ``CASE.pkl``.
-        drawn: (1, Z, Y, X) label of which a part is drawn; the prediction stands only where it has the ignore value.
+        drawn: partial label (1, Z, Y, X); the prediction fills only its ignore value.
     """
     image = store.load_image(case)
     manager = store.plans_manager.get_label_manager(dataset_json)
@@ -38,7 +38,7 @@ def write_pseudo_case(
         seg = fill_ignored(drawn, seg, manager.ignore_label)
     patch = tuple(store.configuration_manager.patch_size)
     properties = dict(store.properties(case))
-    for key in ("class_locations", RECORD_KEY):  # of a withheld label, and of the files that this is not made from
+    for key in ("class_locations", RECORD_KEY):  # they belong to a withheld label, and to files not used here
         properties.pop(key, None)
     wanted = list(manager.foreground_regions if manager.has_regions else manager.foreground_labels)
     if manager.has_ignore_label:
@@ -49,12 +49,12 @@ def write_pseudo_case(
     file = store.image_file(case)
     if file.suffix == ".b2nd":
         link_file(file, folder / f"{case}.b2nd")
-    else:  # the older format keeps image and label in one file, and that one is not to be linked
+    else:  # the older format has image and label in one file, which must not be linked
         _save_array(image, folder / f"{case}.b2nd", patch)
 
 
 def link_file(source: Path, target: Path, symbolic_first: bool = False) -> None:
-    """A hard link, which outlives the removal of ``source``; else a symbolic one; else (file systems without links) a copy."""
+    """Make a hard link, which survives if ``source`` is removed; else a symbolic link; else (file systems without links) a copy."""
     source, problem = Path(source).resolve(), OSError()
     ways = [os.symlink, os.link, shutil.copy2] if symbolic_first else [os.link, os.symlink, shutil.copy2]
     for way in ways:
@@ -67,7 +67,7 @@ def link_file(source: Path, target: Path, symbolic_first: bool = False) -> None:
 
 
 def _save_array(array: np.ndarray, file: Path, patch: tuple[int, ...]) -> None:
-    """As nnU-Net stores it: chunks and blocks that suit the patches that are read."""
+    """Save an array as nnU-Net does, with chunks and blocks that suit the patch size."""
     blocks, chunks = comp_blosc2_params(array.shape, patch, array.itemsize)
     compression = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1, "filters": [blosc2.Filter.SHUFFLE]}
     array = np.ascontiguousarray(array)

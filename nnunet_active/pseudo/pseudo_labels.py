@@ -1,9 +1,9 @@
-"""The reliable set: predictions good enough to be trained on, kept apart from everything that a person has labelled.
+"""The reliable set: predictions good enough to train on, kept apart from everything that a person has labelled.
 
-``<campaign>/pseudo/<tag>/`` holds, for each reliable case, a link to its preprocessed image, a ``CASE_seg.b2nd`` and ``CASE.pkl`` of
-its own (made as nnU-Net makes them), and ``reliability.csv`` with every case that was looked at, and why it is in or not. The folder is
-whole or absent, is made anew in each round, and replaces those of earlier rounds. Nothing of it is ever written to ``labelsTr``,
-``gt_segmentations`` or nnU-Net's own preprocessed folder, and no label is read to make it.
+``<campaign>/pseudo/<tag>/`` holds, for each reliable case, a link to its preprocessed image, and its own ``CASE_seg.b2nd`` and
+``CASE.pkl``, made as nnU-Net makes them. ``reliability.csv`` lists every case that was examined, and why it is in the set or not. The
+folder is written atomically, made anew in each round, and replaces those of earlier rounds. Nothing of it is ever written to
+``labelsTr``, ``gt_segmentations`` or nnU-Net's own preprocessed folder. Judging the cases reads no label.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ RECORD = "reliable_set.json"
 
 @dataclass(frozen=True)
 class ReliableSet:
-    """What :func:`make_reliable_set` made.
+    """The result of :func:`make_reliable_set`.
 
     Attributes:
-        folder: where it is.
+        folder: the set's folder.
         cases: the reliable unlabelled cases, sorted; may be empty.
-        table: index: every case that was looked at; ``confidence``, ``distance``, ``nearest_labelled``, ``foreground_voxels``, bool
+        table: one row per examined case: ``confidence``, ``distance``, ``nearest_labelled``, ``foreground_voxels``, bool
             ``eligible``, ``confident``, ``near``, ``reliable``, and ``reason``, a few words; with partly labelled cases also
             bool ``partly_labelled``.
-        record: what it was made from: settings, labelled cases, digest of the network, notes.
+        record: what the set was made from: settings, labelled cases, digest of the network, notes.
     """
 
     folder: Path
@@ -62,16 +62,16 @@ class ReliableSet:
 
     @property
     def filled(self) -> tuple[str, ...]:
-        """Partly labelled cases whose prediction is reliable, sorted: it stands where nobody has labelled."""
+        """Partly labelled cases whose reliable prediction fills the unlabelled part, sorted."""
         return tuple(self.record.get("filled", ()))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for the user: fall-backs taken."""
+        """Sentences for the user about fall-backs."""
         return tuple(self.record.get("notes", ()))
 
     def lines(self) -> list[str]:
-        """What was kept, for people."""
+        """A summary of the set, for people."""
         labelled = len(self.record.get("labelled", ()))
         partly = int(self.table["partly_labelled"].sum()) if "partly_labelled" in self.table else 0
         lines = [
@@ -95,14 +95,14 @@ class ReliableSet:
 
 @dataclass(frozen=True)
 class Predicting:
-    """Who predicts what, and where: what all steps towards a reliable set share.
+    """Network, cases and processes that all steps towards a reliable set share.
 
     Attributes:
-        window: the network whose predictions are to be used.
+        window: the network whose predictions to use.
         store: the preprocessed cases.
         dataset_json: the target's, for the classes.
-        ranks: processes of a distributed training; all take every step, all get the same answers.
-        log: where to tell what was kept, and which cases cannot be scored.
+        ranks: processes of a distributed training; all take every step and get the same results.
+        log: gets a summary, and warnings about cases that cannot be scored.
     """
 
     window: Window
@@ -119,14 +119,14 @@ def rate_cases(
     settings: PseudoLabelSettings,
     cache: ScoreCache | None = None,
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The reliability of every candidate: the table of :class:`ReliableSet`, and notes. Nothing is written, no label is read.
+    """The reliability of every candidate: the table of :class:`ReliableSet`, and notes. Reads no label and writes only cached scores.
 
     Args:
-        by: the network, and the preprocessed images; cases that cannot be scored are told to its log and are not in the table.
+        by: the network and the preprocessed images; its log gets cases that cannot be scored, which are not in the table.
         candidates: unlabelled cases.
         labelled: labelled cases that the network was trained on.
         settings: the shares.
-        cache: scores by this network that are known already.
+        cache: cached scores of this network.
     """
     window, store, ranks, log = by.window, by.store, by.ranks, by.log
     notes: list[str] = []
@@ -147,7 +147,7 @@ def rate_cases(
         notes.append("No case is labelled yet, so that distances are unknown; confidence decides alone.")
     table = scored.table[["confidence", "foreground_voxels"]].copy()
     empty = table["foreground_voxels"].to_numpy() == 0
-    # of an empty foreground no mean can be taken; how sure the network is of finding nothing is over all voxels
+    # an empty foreground has no mean confidence; use the mean over all voxels, the confidence that there is nothing
     table.loc[empty, "confidence"] = scored.table.loc[empty, "mean_max_probability"]
     distance, nearest = np.full(len(table), np.nan), np.full(len(table), -1)
     if not known.table.empty:
@@ -176,20 +176,20 @@ def make_reliable_set(
 ) -> ReliableSet:
     """Predict the unlabelled cases, keep the reliable ones, and write them so that nnU-Net can train on them.
 
-    Partly labelled cases are judged among themselves, by confidence alone: each is as near to a labelled case as can be. What people
-    drew in them stays, voxel by voxel.
+    Partly labelled cases are compared only with each other, and by confidence alone, since they are labelled cases themselves. Every
+    voxel that people drew in them is kept.
 
     Args:
-        campaign: for the labelled cases and the scores that are known already.
+        campaign: gives the labelled cases and the cached scores.
         by: the network that was trained on the labels, and the preprocessed cases.
-        candidates: unlabelled cases; held-out ones do not belong here, nor does one that is labelled (it is left out).
-        folder: ``campaign.folder / "pseudo" / tag``; its sisters, the sets of earlier rounds, are deleted once it is whole.
+        candidates: unlabelled cases; held-out and labelled ones are left out.
+        folder: ``campaign.folder / "pseudo" / tag``; the other folders beside it, from earlier rounds, are deleted once it is complete.
         settings: the shares.
         labelled: the labelled cases; by default all of the campaign.
-        partly: those of them that are labelled in part.
+        partly: the partly labelled ones among them.
 
     Returns:
-        The set; with no case in it where nothing is reliable.
+        The set; without any case if nothing is reliable.
     """
     ranks = by.ranks
     labelled = sorted(campaign.labelled() if labelled is None else labelled)
@@ -237,7 +237,7 @@ def make_reliable_set(
 
 
 def read_reliable_set(folder: Path) -> ReliableSet | None:
-    """The set in a folder, or None where there is none that is whole and of this version."""
+    """The set in a folder; None if there is none that is complete and of this version."""
     try:
         record = json.loads((Path(folder) / RECORD).read_text())
         if record["format"] != FORMAT:
@@ -246,7 +246,7 @@ def read_reliable_set(folder: Path) -> ReliableSet | None:
     except (OSError, ValueError, KeyError):
         return None
     cases = (*record["cases"], *record.get("filled", ()))
-    if not all((Path(folder) / f"{case}.b2nd").is_file() for case in cases):  # a link whose image has gone
+    if not all((Path(folder) / f"{case}.b2nd").is_file() for case in cases):  # a link whose image is gone
         return None
     return ReliableSet(Path(folder), tuple(record["cases"]), table.fillna({"nearest_labelled": ""}), record)
 
@@ -254,10 +254,10 @@ def read_reliable_set(folder: Path) -> ReliableSet | None:
 def check_trained(
     models: Sequence[SourceModel], plans: dict, dataset_json: dict, labelled: bool, is_source: bool
 ) -> list[str]:
-    """Warnings about a model whose predictions are to be taken for labels.
+    """Warnings about a model whose predictions are to be used as labels.
 
     Raises:
-        ActiveError: its head has never been trained on the target's classes.
+        ActiveError: its head was never trained on the target's classes.
     """
     for model in models:
         heads = map_heads(head_names(model.plans, model.dataset_json), head_names(plans, dataset_json))
@@ -289,7 +289,7 @@ def _finish(temporary: Path, folder: Path, table: pd.DataFrame, record: dict) ->
 
 
 def _reason(row: tuple, empty: bool) -> str:
-    """Why a case is in or not, in a few words."""
+    """Why a case is in the set or not, in a few words."""
     if row.reliable:
         return "confident and near" if not empty else "confident that there is nothing, and near"
     if not row.eligible:

@@ -1,1 +1,1 @@
-"""One query: score the pool, ask a strategy, write down what it said."""
+"""One query: scores the pool, asks a strategy and records its answer."""

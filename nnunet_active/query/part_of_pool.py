@@ -1,6 +1,6 @@
-"""One part of a pool, scored by itself, as ``nnUNetv2_predict -num_parts N -part_id I`` predicts one part of its cases.
+"""Scores one part of a pool, as ``nnUNetv2_predict -num_parts N -part_id I`` predicts one part of its cases.
 
-The scores stay in the cache. Parts need not run at the same time nor know of one another; a query after them finds all scores there.
+The scores are kept in the cache. Parts are independent and need not run at the same time; a later query finds all their scores there.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class Part:
-    """Every ``parts``-th case, from ``number`` (from 0) on."""
+    """Every ``parts``-th case, starting at ``number`` (counted from 0)."""
 
     number: int
     parts: int
 
     def of(self, cases: Sequence[str]) -> list[str]:
-        """Its share.
+        """The cases of this part.
 
         >>> Part(1, 3).of("abcdefg")
         ['b', 'e']
@@ -35,7 +35,7 @@ class Part:
 
 
 class OnePart(Ranks):
-    """A process that does its share of the cases and knows nothing of the others."""
+    """A process that handles only its own part of the cases."""
 
     whole = False
 
@@ -56,18 +56,18 @@ def score_part(
     part: Part,
     log: Log,
 ) -> int:
-    """Score one part of what a question needs; nothing is chosen.
+    """Score one part of the cases that a question needs, without choosing.
 
     Args:
-        workspace: its campaign (which may exist in memory only) and its preprocessed images.
-        window: the network, or the ensemble, that asks.
+        workspace: gives the campaign (which may exist in memory only) and the preprocessed images.
+        window: the querying network or ensemble.
         candidates: unlabelled cases that may be asked for.
-        question: what will be asked.
-        part: which part.
-        log: where to tell of cases that are left out.
+        question: the question to be asked later.
+        part: the part to score.
+        log: gets warnings about cases that are left out.
 
     Returns:
-        How many candidates have scores now.
+        Number of candidates that have scores now.
 
     Raises:
         EmptyPool, ActiveError: see :func:`~nnunet_active.query.question.put_question`.

@@ -1,4 +1,4 @@
-"""What a strategy gets to know of a pool: exactly the scores, arrays and summaries that it asks for, and nothing else."""
+"""Builds the pool that a strategy sees, from the scores, arrays and summaries that it asks for."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ _BY_SOURCE = frozenset({"source_embedding", "prediction_gap"})
 
 
 def open_cache(campaign: Campaign) -> ScoreCache:
-    """The cache of scores of a campaign's data set, plans and configuration; shared by its folds."""
+    """The score cache of a campaign's data set, plans and configuration; all folds share it."""
     return ScoreCache.of(campaign.dataset_folder, campaign.plans, campaign.configuration)
 
 
 def source_window(source: SourceModel, window: SlidingWindow | EnsembleWindow) -> tuple[SlidingWindow, TransferReport]:
     """The frozen source network, carried over to the target as in a training, in a window like ``window``.
 
-    Heads that the source does not have (an encoder without a trained head) are zero: every class is then equally probable.
+    Heads that the source does not have (an encoder without a trained head) are zero, so that every class is equally probable.
 
     Returns:
-        The window, and what was carried over.
+        The window, and a report of what was carried over.
 
     Raises:
-        IncompatibleSource: it does not fit the target's plans.
+        IncompatibleSource: the source does not fit the target's plans.
     """
-    network = deepcopy(window.network).eval()  # of the same architecture, whichever trainer built it
+    network = deepcopy(window.network).eval()  # the same architecture, whichever trainer built it
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.zero_()
@@ -56,7 +56,7 @@ def source_window(source: SourceModel, window: SlidingWindow | EnsembleWindow) -
 
 
 def has_moved(window: SlidingWindow | EnsembleWindow, frozen: SlidingWindow, report: TransferReport) -> bool:
-    """Whether a network was trained on since it was carried over: anything but its heads differs from the source's."""
+    """Whether a network was trained since it was carried over: its weights other than the heads differ from the source's."""
     now, then = window.network.state_dict(), frozen.network.state_dict()
     heads = set(report.head)
     return any(not torch.equal(now[key], value) for key, value in then.items() if key not in heads)
@@ -70,22 +70,22 @@ def build_pool(
     ranks: Ranks,
     log: Log,
 ) -> tuple[ScoredPool, PoolScores]:
-    """All that the strategy may know of the candidates and of the labelled cases.
+    """Everything that the strategy may know about the candidates and the labelled cases.
 
     Args:
-        workspace: its campaign, preprocessed images and source network.
-        window: the network that asks.
-        strategy: its ``needs`` and ``uses`` say what is computed.
+        workspace: gives the campaign, the preprocessed images and the source network.
+        window: the querying network.
+        strategy: its ``needs`` and ``uses`` decide what is computed.
         candidates: unlabelled cases.
         ranks: processes of a distributed training.
-        log: where to tell of cases that are left out.
+        log: gets warnings about cases that are left out.
 
     Returns:
-        The pool, and the scores of the candidates with what could not be scored.
+        The pool, and the scores of the candidates with the problems of cases that could not be scored.
 
     Raises:
         EmptyPool: no candidate can be scored.
-        MissingInput: the strategy compares with the source network, and there is none.
+        MissingInput: the strategy needs the source network, and there is none.
     """
     campaign, store, cache = workspace.campaign, workspace.store, open_cache(workspace.campaign)
     wanted = strategy.needs | strategy.uses
@@ -97,7 +97,7 @@ def build_pool(
     embedding = bool(wanted & {"embedding", "class_mean"})
     if wanted & _BY_NETWORK:
         what = WhatToScore(
-            embedding=embedding or window.has_encoder,  # it costs nothing and belongs to the records
+            embedding=embedding or window.has_encoder,  # costs nothing and is recorded with the round
             ensemble="ensemble" in wanted,
             class_mean="class_mean" in wanted,
             entropy_histogram="entropy_histogram" in wanted,
@@ -109,7 +109,7 @@ def build_pool(
     else:
         scored = PoolScores(pd.DataFrame(index=sorted(candidates)), {}, {})
     stored = set(store.identifiers())
-    # a scan of which some slices are labelled may be asked for others: it is a candidate then
+    # a partly labelled scan can be a candidate, for its other slices
     labelled = (set(campaign.labelled()) & stored) - set(candidates)
     known = PoolScores(pd.DataFrame(index=sorted(labelled)), {}, {})
     if embedding and len(known.table):
@@ -144,7 +144,7 @@ def build_pool(
 
 
 def _patients(campaign: Campaign, candidates: Iterable[str]) -> dict[str, Any]:
-    """Of the pool: whose scans the cases are, and which were labelled or asked for; nothing where no cases belong together."""
+    """The pool's patients, and the cases that were labelled or asked for; empty if no cases belong together."""
     if not campaign.settings.groups:
         return {}
     begun, of = {*campaign.labelled(), *campaign.requested()}, campaign.settings.patients.of
@@ -152,7 +152,7 @@ def _patients(campaign: Campaign, candidates: Iterable[str]) -> dict[str, Any]:
 
 
 def _find_source(workspace: Workspace, strategy: QueryStrategy, log: Log) -> SourceModel | None:
-    """None, and a sentence, where a strategy would use the source network but can do without."""
+    """The source network; None, with a message, if there is none and the strategy can do without."""
     try:
         return workspace.source
     except MissingInput as error:
@@ -165,9 +165,9 @@ def _find_source(workspace: Workspace, strategy: QueryStrategy, log: Log) -> Sou
 def _add_source(
     workspace: Workspace, frozen: SlidingWindow, scored: PoolScores, known: PoolScores, ranks: Ranks, log: Log
 ) -> None:
-    """Add what the frozen source network says of the candidates (``scored``) and the labelled cases (``known``), in place.
+    """Add the frozen source network's scores of the candidates (``scored``) and the labelled cases (``known``), in place.
 
-    A case that the source network cannot score is set aside: the others keep their arrays.
+    A case that the source network cannot score is set aside; the others keep their arrays.
     """
     cache = open_cache(workspace.campaign)
     everyone = [*scored.table.index, *known.table.index]
@@ -191,7 +191,7 @@ def _add_source(
 
 
 def _summary(campaign: Campaign, source: SourceModel, log: Log) -> Mapping[str, np.ndarray] | None:
-    """The summary of source embeddings kept beside the source network, where there is one and it is of that network."""
+    """The summary of source embeddings beside the source network; None if there is none of that very network."""
     file = summary_file(campaign.dataset_folder, campaign.plans, campaign.configuration)
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Density of a pool: how many other images are like each; from small signatures of the images, which are kept."""
+"""Density of a pool: how many other images resemble each image, from small cached signatures of the images."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from nnunet_active.util.log import Log, silent
 from nnunet_active.util.ranks import Ranks
 
 KEPT_AFTER, MOST_WRITES = 500, 10
-"""Images after which their signatures are written, so that a killed command loses no more; of a large pool at most ten times."""
+"""Signatures are written after this many images, so that a kill loses no more than these; in a large pool at most ten times."""
 MOST_SHOWN = 20
-"""Entries of the histogram of neighbours that are told one by one."""
+"""Most entries of the neighbour histogram that are logged one by one."""
 
 
 def density_of_cases(
     store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
 ) -> pd.Series:
-    """Representativeness rho (mmActS E3) of every case among ``cases``; an image is read again only if its file has changed.
+    """Representativeness rho (mmActS E3) of every case among ``cases``. An image is read again only if its file has changed.
 
     Args:
-        store: where the preprocessed images are.
+        store: the preprocessed images.
         cases: the whole target training pool, labelled and unlabelled.
-        cache: ``.npz`` file of the images' signatures; written in one step, so that it is whole or absent.
-        ranks: shares the images out.
-        log: where to tell the radius and the neighbour histogram.
+        cache: ``.npz`` file of the images' signatures; written atomically.
+        ranks: distributes the images over processes.
+        log: gets the radius, the neighbour histogram and warnings.
     """
     ranks = ranks or Ranks()
     cases = sorted(cases)
@@ -43,7 +43,7 @@ def density_of_cases(
     for case in tuple(cases):
         try:
             states[case] = store.image_state(case)
-        except (MissingInput, OSError) as error:  # gone, or no file any more
+        except (MissingInput, OSError) as error:  # the file is gone, or cannot be read
             log(f"WARNING: {error} It is left out of the density.")
             cases.remove(case)
     changed = [case for case in cases if known.seen.get(case, ((), ""))[0] != states[case]]
@@ -79,7 +79,7 @@ def density_of_cases(
 
 @dataclass(frozen=True)
 class SignatureWork:
-    """Digest and signature of one image; the signature is None where ``known`` has the digest. A sentence for a damaged file."""
+    """Digest and signature of one image; the signature is None if ``known`` has the digest. For a damaged file, a sentence."""
 
     store: CaseStore
     known: frozenset[str]
@@ -92,11 +92,11 @@ class SignatureWork:
             return str(error)
 
     def begin(self, case: str, loaded: np.ndarray | str) -> Callable[[], tuple[str, np.ndarray | None] | str]:
-        """Nothing is sent anywhere yet."""
+        """Return the computation without starting it."""
         return partial(self._signature, loaded)
 
     def _signature(self, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
-        """A copy that moved to another folder has a new time and the old voxels."""
+        """Use the digest of the voxels: a copied file has a new time but the same voxels."""
         if isinstance(loaded, str):
             return loaded
         digest = image_digest(loaded)
@@ -105,7 +105,7 @@ class SignatureWork:
 
 @dataclass
 class _Signatures:
-    """The images' signatures by their voxels' digest, and for each case the state of its file and the digest it had then."""
+    """The signatures by digest of the image's voxels; and for each case, the state and the digest of its file when last read."""
 
     by_digest: dict[str, np.ndarray]
     seen: dict[str, tuple[tuple[int, int], str]]
@@ -126,7 +126,7 @@ class _Signatures:
             lengths = {signature.shape for signature in by_digest.values()}
             if len(lengths) == 1 and all(np.isfinite(signature).all() for signature in by_digest.values()):
                 known.by_digest, known.seen = by_digest, seen
-        except Exception:  # damaged: all of it is made again
+        except Exception:  # damaged: everything is computed again
             return known
         return known
 

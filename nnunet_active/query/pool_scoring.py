@@ -1,4 +1,4 @@
-"""Scores of many cases, shared out over the processes at work; one case is held at a time."""
+"""Scores many cases, distributed over the processes of a training; each process holds one case in memory at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 
 ENTROPY_BINS = 64
-"""Bins of the entropy histogram: fine enough for a first peak, coarse enough for it not to be noise (our choice)."""
+"""Bins of the entropy histogram: fine enough to show a first peak, coarse enough that the peak is not noise (our choice)."""
 
 
 @dataclass
@@ -25,10 +25,10 @@ class PoolScores:
     """Scores of several cases: a table, arrays with the first axis aligned to it, and the cases that could not be scored.
 
     Attributes:
-        table: index: cases, sorted; the columns of :mod:`nnunet_active.scoring.statistics`, and what else was asked for.
-        arrays: ``class_volume``, and what else was asked for.
-        problems: case -> sentence.
-        forward_passes: how many of the cases were not known from before (on all ranks together).
+        table: one row per case, sorted; the columns of :mod:`nnunet_active.scoring.statistics`, and others that were asked for.
+        arrays: ``class_volume``, and others that were asked for.
+        problems: one sentence for each case that could not be scored.
+        forward_passes: number of cases that were scored now, not read from the cache (on all ranks together).
     """
 
     table: pd.DataFrame
@@ -39,17 +39,17 @@ class PoolScores:
 
 @dataclass(frozen=True)
 class WhatToScore:
-    """What is wanted of every case beside the statistics of :mod:`nnunet_active.scoring.statistics`.
+    """What to compute for every case besides the statistics of :mod:`nnunet_active.scoring.statistics`.
 
     Attributes:
         embedding: array ``embedding`` (n, d) float32.
-        ensemble: the mutual information of the ensemble's members (of one network: of mirrored passes, at the cost of one more pass
-            per axis): column ``mutual_information``, in nats.
+        ensemble: column ``mutual_information`` of the ensemble's members, in nats. For a single network, the members are mirrored
+            passes, at the cost of one more pass per axis.
         agreement: array ``class_agreement`` (n, C), the pairwise Dice of the same members, and ``class_soft_dice`` (n, C), the soft
             Dice confidence; the cache then also keeps the predicted classes (:mod:`nnunet_active.scoring.packed_prediction`).
-        class_mean: the embeddings of the predicted classes: array ``class_mean`` (n, C, d) float32.
+        class_mean: array ``class_mean`` (n, C, d) float32, the embeddings of the predicted classes.
         entropy_histogram: array ``entropy_histogram`` (n, 64) int64: voxels by entropy, in equal bins from 0 to ln C.
-        source: also compare with this network: column ``kl_source``, mean voxel KL(source || window) in nats; its pass comes on top.
+        source: a network to compare with, at the cost of its own pass: column ``kl_source``, mean voxel KL(source || window) in nats.
     """
 
     embedding: bool = True
@@ -69,19 +69,19 @@ def score_cases(
     cache: ScoreCache | None = None,
     description: str = "Scoring cases",
 ) -> PoolScores:
-    """One forward pass per case; one case is held at a time. A case that cannot be scored is named and set aside.
+    """Score cases with one forward pass each, one case in memory at a time. A case that cannot be scored is named and set aside.
 
-    With a cache, only cases that this network has not scored yet are passed through it, and each is kept as soon as it is done. The
-    answer does not depend on what the cache holds: it has exactly the columns and arrays that were asked for.
+    With a cache, only cases that this network has not scored yet need a pass, and each result is cached at once. The result does not
+    depend on the cache's content: it has exactly the columns and arrays that were asked for.
 
     Args:
-        window: the network, or the ensemble, to score with.
-        store: where the preprocessed images are.
-        cases: whom to score.
-        what: what to find out.
-        ranks: shares the cases out over the processes of a distributed training; every rank gets all results.
+        window: the network or ensemble to score with.
+        store: the preprocessed images.
+        cases: cases to score.
+        what: what to compute.
+        ranks: distributes the cases over the processes of a distributed training; every rank gets all results.
         cache: scores that were computed before.
-        description: what the progress bar says; a terminal shows one, a file of messages does not.
+        description: text of the progress bar, which only a terminal shows.
     """
     ranks = ranks or Ranks()
     cases = ranks.only(sorted(cases))
@@ -93,7 +93,7 @@ def score_cases(
         same, kl_name = source_digest == digest, f"kl_source@{source_digest}"
     elif source is window:
         same = True
-    compared = None if same else source  # a network does not differ from itself
+    compared = None if same else source  # comparing a network with itself gives 0
     scalar_names = [*SCALARS, *(["mutual_information"] if what.ensemble else []), *([kl_name] if compared else [])]
     array_names = ["class_volume"]
     array_names += [name for name, on in (("embedding", what.embedding), ("class_mean", what.class_mean)) if on]
@@ -107,7 +107,7 @@ def score_cases(
         cache.used(digest)
         return {case: entry for case, entry in found.items() if entry is not None}
 
-    entries = dict(ranks.decide(known_now))  # one rank looks: another might see what a third has just written
+    entries = dict(ranks.decide(known_now))  # only one rank reads: others might already see newer entries
     todo = [case for case in cases if case not in entries]
     problems: dict[str, str] = {}
     work = ScoringWork(window, store, what, None if compared is None else (kl_name, compared), cache, digest)
@@ -128,13 +128,13 @@ def score_cases(
 
 @dataclass(frozen=True)
 class ScoringWork:
-    """One forward pass of one case, kept in the cache; a sentence for a case that cannot be scored.
+    """One forward pass of one case, cached; for a case that cannot be scored, a sentence.
 
     Attributes:
         window, store, what: see :func:`score_cases`.
-        compared: name of the column of the divergence in the cache, and the network to compare with.
-        cache: where every entry is kept.
-        digest: the window's, for the cache.
+        compared: the cache's column name of the divergence, and the network to compare with.
+        cache: gets every entry.
+        digest: the window's digest, for the cache.
     """
 
     window: Window
@@ -145,7 +145,7 @@ class ScoringWork:
     digest: str = ""
 
     def load(self, case: str) -> tuple[np.ndarray, tuple[int, int], float] | str:
-        """Image (M, Z, Y, X) float32, state of its file, mm³ of a voxel; or why it cannot be read."""
+        """Image (M, Z, Y, X) float32, state of its file, voxel volume in mm³; or why the image cannot be read."""
         try:
             state = self.store.image_state(case)
             return self.store.load_image(case), state, float(np.prod(self.store.spacing(case)))
@@ -155,7 +155,7 @@ class ScoringWork:
     def begin(
         self, case: str, loaded: tuple[np.ndarray, tuple[int, int], float] | str
     ) -> Callable[[], CacheEntry | str]:
-        """Ask the network."""
+        """Start the forward pass."""
         if isinstance(loaded, str):
             return lambda: loaded
         (image, state, voxel), what = loaded, self.what
@@ -170,7 +170,7 @@ class ScoringWork:
         return partial(self._finish, case, state, scores)
 
     def _finish(self, case: str, state: tuple[int, int], wait: Callable[[], CaseScores]) -> CacheEntry | str:
-        """What the network says of it."""
+        """Wait for the network's scores and cache them."""
         try:
             scores = wait()
         except (BadCase, OSError, ValueError, RuntimeError) as error:
@@ -183,7 +183,7 @@ class ScoringWork:
 
 
 def _left_out(case: str, error: Exception) -> str:
-    if "out of memory" in str(error).lower():  # not the case's fault, and the next one would fail as well
+    if "out of memory" in str(error).lower():  # not due to the case; the next one would fail, too
         raise error
     return f"{case} could not be scored ({error}); it is left out of this query."
 
@@ -191,7 +191,7 @@ def _left_out(case: str, error: Exception) -> str:
 def _look_up(
     cache: ScoreCache, digest: str, store: CaseStore, case: str, scalars: Sequence[str], arrays: Sequence[str]
 ) -> CacheEntry | None:
-    """An entry that has all that is asked for."""
+    """The case's cache entry, if it has everything that is asked for."""
     try:
         entry = cache.get(digest, case, store.image_state(case), arrays)
     except (BadCase, OSError):

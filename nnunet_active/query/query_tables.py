@@ -1,4 +1,4 @@
-"""What one query found, as tables and in words: all scores, the annotator's list, and a few lines for the log."""
+"""The results of one query as tables and in words: all scores, the annotator's worklist, and a few lines for the log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.scoring.modality import ModalityElection
 from nnunet_active.strategies.base import Selection
 
-if TYPE_CHECKING:  # whoever scores imports PyTorch; these tables are read without it, too
+if TYPE_CHECKING:  # scoring imports PyTorch, which these tables do not need
     from nnunet_active.query.pool_scoring import PoolScores
 
 
@@ -26,7 +26,7 @@ def score_table(scored: PoolScores, selection: Selection, class_names: Sequence[
                 table[f"voxels_{name}"] = volume[:, index]
     table = table.join(selection.components.rename(columns=lambda name: f"component_{name}"))
     first = selection.utilities.iloc[0]
-    # a further scan of a patient becomes a candidate at a later step
+    # another scan of the same patient may become a candidate only at a later step
     table["utility"] = selection.utilities.bfill().iloc[0] if first.isna().any() else first
     table["picked"] = pd.Series({case: rank for rank, case in enumerate(selection.picks, 1)})
     return table.sort_values(["picked", "utility"], ascending=[True, False], kind="stable")
@@ -40,10 +40,10 @@ def worklist_table(
     slices: Mapping[str, SliceRequest],
     drawn: bool = False,
 ) -> pd.DataFrame:
-    """One row per pick, for the annotator: which channel to open first, how well each one alone agrees, and which slices are asked for.
+    """One row per pick, for the annotator: the channel to open first, how well each channel alone agrees, and the requested slices.
 
-    Slices are counted from 1; ``slices`` is empty where whole cases are asked for. ``drawn``: the utility is chance, so that the
-    probability stands in its place, where it is known.
+    Slices are counted from 1; ``slices`` is empty if whole cases are asked for. With ``drawn``, the utility is random, so the table
+    holds the probability instead, if it is known.
     """
     rows: list[dict[str, Any]] = []
     for rank, case in enumerate(selection.picks, 1):
@@ -61,13 +61,13 @@ def worklist_table(
 
 
 def stands_out(election: Mapping[str, Any]) -> bool:
-    """Whether one channel is to be opened before the others, from ``dominant_modality`` of ``selection.json``."""
+    """Whether one channel should be opened first, from ``dominant_modality`` of ``selection.json``."""
     dice = election.get("dice") or ()
     return bool(election) and election.get("decided", True) and not (len(dice) > 1 and max(dice) == 1)
 
 
 def open_first_words(election: Mapping[str, Any]) -> str:
-    """Which channel to open first, and how far that can be trusted, from ``dominant_modality`` of ``selection.json``."""
+    """The channel to open first and how reliable that is, in words, from ``dominant_modality`` of ``selection.json``."""
     name, dice = election["name"], election.get("dice") or ()
     if len(dice) > 1 and max(dice) == 1:
         return (
@@ -93,7 +93,7 @@ def election_details(elections: Mapping[str, ModalityElection], channel_names: S
 
 
 def describe_round(made: Round) -> list[str]:
-    """What was asked for and why, in a few lines."""
+    """The requested cases and the reasons, in a few lines."""
     selection, scores = made.selection(), made.scores()
     drawn = was_drawn(selection, scores)
     lines = [

@@ -1,4 +1,4 @@
-"""What a query asks, and whom: the question, filled with what the campaign has, and the candidates that it is put to."""
+"""What a query asks for: the question, completed by the campaign's settings, and its candidates."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class Question:
-    """What a query asks; what is None is as the campaign has it.
+    """What a query asks for; None takes the campaign's value.
 
     Attributes:
-        size: how many cases, or slices; None: as many as the campaign's next query asks for.
-        scans: how many scans the slices are shared out over; None: all where there are enough slices, else as few as hold them.
-        exclude: candidates that are left out of this query.
-        must_include: candidates that are picked in any case, first and in this order; the strategy picks the rest as if they were
-            labelled already. They count towards ``size``; where they are more, they are the whole query.
-        strategy, strategy_options: the strategy; one that is named without options has its defaults.
-        seed: of everything random.
+        size: number of cases or slices; None for the size of the campaign's next query.
+        scans: number of scans to spread the slices over; None for all if there are enough slices, else as few as hold them.
+        exclude: candidates to leave out of this query.
+        must_include: candidates that are always picked, first and in this order; the strategy picks the rest as if these were
+            labelled already. They count towards ``size``; if they are more than that, they are the whole query.
+        strategy, strategy_options: the strategy; if it is named without options, its defaults apply.
+        seed: seed of everything random.
     """
 
     size: int | None = None
@@ -37,7 +37,7 @@ class Question:
     seed: int | None = None
 
     def filled(self, campaign: Campaign) -> Question:
-        """The same, with what the campaign has in the place of what is None."""
+        """The question with the campaign's values in place of None."""
         settings = campaign.settings
         own = settings.strategy_options if self.strategy is None else {}
         return replace(
@@ -51,16 +51,16 @@ class Question:
 
 @dataclass(frozen=True)
 class PutQuestion:
-    """A question that is put to candidates.
+    """A completed question with its candidates.
 
     Attributes:
-        question: without anything left open.
+        question: the question, without None left except in ``scans``.
         chooser: the strategy.
-        number: of the round that the answer would become.
-        must: cases that are picked in any case.
-        candidates: to be scored, sorted.
-        size: cases, or slices, that are wanted.
-        cases: cases that are wanted, where slices are asked for.
+        number: number of the round that the answer would become.
+        must: cases that are always picked.
+        candidates: cases to score, sorted.
+        size: number of cases or slices wanted.
+        cases: number of cases to choose; differs from ``size`` if slices are asked for.
         slices: chooses slices of cases.
     """
 
@@ -75,16 +75,16 @@ class PutQuestion:
 
     @property
     def seed(self) -> list[int]:
-        """Of everything random in this round."""
+        """Seed of everything random in this round."""
         return [self.question.seed, self.number]
 
 
 def put_question(workspace: Workspace, candidates: Sequence[str], question: Question) -> PutQuestion:
-    """Narrow the candidates down to those that have to be scored for a question.
+    """Narrow the candidates down to those that must be scored for a question.
 
     Raises:
-        EmptyPool: nobody is left to ask for.
-        ActiveError: a case of ``must_include`` cannot be asked for, or the strategy is not known.
+        EmptyPool: no case is left to ask for.
+        ActiveError: a case of ``must_include`` cannot be asked for, or the strategy is unknown.
     """
     campaign = workspace.campaign
     question = question.filled(campaign)

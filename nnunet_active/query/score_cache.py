@@ -1,8 +1,8 @@
-"""Scores that were computed before: one small file for each network and case.
+"""Caches computed scores: one small file for each network and case.
 
-``nnUNet_preprocessed/DatasetXXX/active/scores/<plans>__<configuration>/<network digest>/CASE.npz``. An entry counts for the very image
-that it was made from (its stored file's size and modification time), so a second query by the same network makes no forward pass, and a
-query that was killed goes on where it was. Nothing here is needed for anything else: the folder may be deleted at any time.
+``nnUNet_preprocessed/DatasetXXX/active/scores/<plans>__<configuration>/<network digest>/CASE.npz``. An entry is valid only for the
+image file that it was made from (same size and modification time). So a second query with the same network needs no forward pass, and a
+killed query goes on where it stopped. The folder is only a cache and may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from nnunet_active.data.raw_dataset import check_case_identifier
 from nnunet_active.util.atomic import atomic_file
 
 FORMAT = 1
-"""Raised whenever a formula of a score changes: entries of another format are not used."""
+"""Increase it whenever the formula of a score changes: entries of another format are not used."""
 
 NETWORKS_KEPT = 4
-"""Networks whose scores are kept besides those that are marked to stay (the source)."""
+"""Number of networks whose scores are kept, besides networks marked to stay (the source)."""
 
 _MARK = ".keep"
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What is known of one case: scalars by name, arrays by name."""
+    """Cached scores of one case: scalars by name, arrays by name."""
 
     scalars: dict[str, float] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class ScoreCache:
-    """Reads and writes entries. A file that is damaged, old, or of another image is as good as none.
+    """Reads and writes entries. A file that is damaged, old, or of another image is ignored.
 
     Args:
-        folder: where the entries of one data set, plans and configuration are; need not exist yet.
+        folder: folder of the entries of one data set, plans and configuration; need not exist yet.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,10 +57,10 @@ class ScoreCache:
         """The entry of a case, or None.
 
         Args:
-            digest: of the network (:attr:`nnunet_active.nnunet.inference.Window.digest`).
+            digest: digest of the network (:attr:`nnunet_active.nnunet.inference.Window.digest`).
             case: its identifier.
-            state: of its image file, from :meth:`nnunet_active.data.cases.CaseStore.image_state`.
-            wanted: names of the arrays to read; None: all.
+            state: state of its image file, from :meth:`nnunet_active.data.cases.CaseStore.image_state`.
+            wanted: names of the arrays to read; None for all.
         """
         file = self._file(digest, case)
         try:
@@ -71,7 +71,7 @@ class ScoreCache:
                 there = {name[6:] for name in content.files if name.startswith("array_")}
                 arrays = {name: content[f"array_{name}"] for name in (there if wanted is None else there & {*wanted})}
                 scalars = dict(zip(names, map(float, values), strict=True))
-        except Exception:  # zip, zlib and NumPy raise quite different things for a damaged file: it is made again
+        except Exception:  # zip, zlib and NumPy raise many kinds of errors for a damaged file; score the case again
             return None
         return CacheEntry(scalars, arrays)
 
@@ -83,7 +83,7 @@ class ScoreCache:
         scalars: Mapping[str, float],
         arrays: Mapping[str, np.ndarray],
     ) -> None:
-        """Keep these, besides what is known of the case already. A full or read-only disk is no reason to stop a query."""
+        """Add scores to the entry of a case. A full or read-only disk does not stop the query."""
         known = self.get(digest, case, state) or CacheEntry()
         scalars = {**known.scalars, **scalars}
         arrays = {**known.arrays, **arrays}
@@ -99,22 +99,22 @@ class ScoreCache:
             )
 
     def keep(self, digest: str) -> None:
-        """Mark a network whose scores :meth:`prune` has to leave: the source, which later rounds ask again."""
+        """Mark a network whose scores :meth:`prune` must keep: the source network, which later rounds use again."""
         with contextlib.suppress(OSError):
             folder = self._folder(digest)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / _MARK).touch()
 
     def used(self, digest: str) -> None:
-        """Note that a network's entries were of use just now."""
+        """Record that a network's entries were just used."""
         with contextlib.suppress(OSError):
             os.utime(self._folder(digest))
 
     def prune(self) -> list[str]:
-        """Delete the scores of all networks but the marked ones and the :data:`NETWORKS_KEPT` last used.
+        """Delete the scores of all networks except the marked ones and the :data:`NETWORKS_KEPT` last used.
 
         Returns:
-            The digests that are gone.
+            The digests of the deleted networks.
         """
         if not self.folder.is_dir():
             return []

@@ -1,7 +1,6 @@
-"""Score the pool, ask a strategy, elect the modality to open first: one query, for the trainers and for the command line.
+"""Makes one query, for the trainers and the command line: scores the pool, asks a strategy, and elects the modality to open first.
 
-:func:`propose` looks and writes nothing but cached scores, :func:`record` makes a round of what was proposed, :func:`run_query` does
-both.
+:func:`propose` chooses and writes only cached scores, :func:`record` makes a round of a proposal, and :func:`run_query` does both.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ class Proposal:
     """What a query would ask for; nothing is written yet.
 
     Attributes:
-        number: of the round that it would become.
+        number: number of the round that it would become.
         selection: the picks in order, utilities and components.
         table: one row per scored case, the picks first: every component of every score, ``utility``, ``picked`` (rank or NaN).
         worklist: one row per pick, for the annotator.
-        arrays: of all scored cases, in the order of ``cases``.
+        arrays: arrays of all scored cases, in the order of ``cases``.
         cases: the scored cases in the order of ``arrays``.
         details: further content of ``selection.json``.
-        slices: of every pick, where slices are asked for.
+        slices: the requested slices of every pick; empty if whole cases are asked for.
     """
 
     number: int
@@ -58,17 +57,17 @@ class Proposal:
 
     @property
     def picks(self) -> tuple[str, ...]:
-        """The chosen cases, the first choice first."""
+        """The chosen cases, first choice first."""
         return self.selection.picks
 
     @property
     def ranked(self) -> pd.DataFrame:
-        """The table of a round: without scans for which another one of their patient stood, which have no utility."""
+        """The table for a round: without scans that have no utility, because another scan of the patient was the candidate."""
         return self.table.dropna(subset="utility")
 
     @property
     def units(self) -> int:
-        """What it costs of the budget: cases, or slices."""
+        """The proposal's cost to the budget, in cases or slices."""
         return sum(len(one.slices) for one in self.slices.values()) if self.slices else len(self.picks)
 
 
@@ -80,18 +79,18 @@ def propose(
     ranks: Ranks | None = None,
     log: Log = print,
 ) -> Proposal:
-    """Score the candidates, choose, elect modalities; nothing is written but cached scores (rank 0 chooses).
+    """Score the candidates, choose, and elect modalities. Writes only cached scores (rank 0 chooses).
 
     Args:
-        workspace: its campaign (which may exist in memory only) and its preprocessed images.
-        window: the network, or the ensemble, that asks.
+        workspace: gives the campaign (which may exist in memory only) and the preprocessed images.
+        window: the querying network or ensemble.
         candidates: unlabelled cases that may be asked for.
-        question: what is asked.
+        question: what to ask for.
         ranks: processes of a distributed training.
-        log: where to tell what was done.
+        log: gets messages.
 
     Raises:
-        EmptyPool: nobody is left to ask for.
+        EmptyPool: no case is left to ask for.
         ActiveError: a case of ``must_include`` cannot be asked for, or the strategy lacks something.
     """
     ranks = ranks or Ranks()
@@ -144,11 +143,11 @@ def record(
 
     Args:
         campaign: opened and locked (by rank 0).
-        proposal: from :func:`propose`, made on the campaign as it is now.
+        proposal: from :func:`propose`, made on the campaign's present state.
         epoch: epoch before which the query is made.
         made_by: ``training`` or ``select``.
         ranks: processes of a distributed training.
-        log: where to tell what was done.
+        log: gets a description of the round.
 
     Raises:
         ActiveError: another round was made in the meantime.
@@ -160,7 +159,7 @@ def record(
             raise ActiveError(
                 f"Round {len(campaign.rounds)} was made while round {proposal.number} was being chosen; ask again."
             )
-        # the archive's arrays follow the order of scores.csv
+        # the arrays in embeddings.npz follow the order of scores.csv
         row = {case: i for i, case in enumerate(proposal.cases)}
         order = [row[case] for case in proposal.ranked.index]
         content = RoundContent(
@@ -190,18 +189,18 @@ def run_query(
     ranks: Ranks | None = None,
     log: Log = print,
 ) -> Round:
-    """One query of a training: :func:`propose`, as the campaign has it, then :func:`record`.
+    """Make one query of a training: :func:`propose` with the campaign's settings, then :func:`record`.
 
     Args:
         workspace: its campaign is locked (by rank 0).
-        window: the network that asks.
+        window: the querying network.
         candidates: unlabelled cases that may be asked for.
         epoch: epoch before which the query is made.
         ranks: processes of a distributed training.
-        log: where to tell what was done.
+        log: gets messages.
 
     Raises:
-        EmptyPool: nobody is left to ask for.
+        EmptyPool: no case is left to ask for.
     """
     ranks = ranks or Ranks()
     proposal = propose(workspace, window, candidates, ranks=ranks, log=log)
@@ -211,14 +210,14 @@ def run_query(
 def _select(
     strategy: QueryStrategy, pool: ScoredPool, size: int, must: Sequence[str], rng: np.random.Generator
 ) -> tuple[Selection, bool]:
-    """The strategy's answer, and whether it draws; ``must`` comes first, whoever's scans these are, as if these were labelled."""
+    """The strategy's answer, and whether it draws. ``must`` comes first, whatever the patients, and counts as labelled for the rest."""
     free = strategy.query(replace(pool, patients={}) if must else pool, size, rng)
     drawn = "probability" in free.components
     if not must:
         return free, drawn
     columns = free.utilities.columns
     rows = []
-    for step in range(len(must)):  # what the strategy thought of everybody before the first pick
+    for step in range(len(must)):  # utilities before the first pick
         row = free.utilities.iloc[0].copy()
         row[list(must[:step])] = np.nan
         rows.append(row)
@@ -231,14 +230,16 @@ def _select(
         picks += rest.picks
         notes += tuple(note for note in rest.notes if note not in notes)
     utilities = pd.DataFrame(np.array(rows), columns=columns)
-    components = free.components.drop(columns="probability", errors="ignore")  # not with that one was the rest drawn
+    components = free.components.drop(
+        columns="probability", errors="ignore"
+    )  # the rest was drawn with other probabilities
     return replace(free, picks=picks, utilities=utilities, components=components, notes=notes), drawn
 
 
 def _elect(
     workspace: Workspace, window: SlidingWindow | EnsembleWindow, picks: Sequence[str]
 ) -> dict[str, ModalityElection]:
-    """The dominant modality of each pick; kept with the scores, so that a dry run costs nothing twice."""
+    """The dominant modality of each pick; cached with the scores, so that a query after a dry run does not repeat the work."""
     store, how = workspace.store, workspace.campaign.settings.modality
     cache, digest, name = open_cache(workspace.campaign), window.digest, f"modality_dice_{how}"
     elections = {}

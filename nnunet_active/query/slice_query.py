@@ -1,8 +1,8 @@
-"""Which slices a query asks for: the strategy chooses scans, a rule slices of each (see ``strategies/slice_choice``). A campaign that
-asks for whole scans takes the same way and gets no slices.
+"""Chooses the slices of a query: the strategy chooses scans, and a rule chooses slices of each (see ``strategies/slice_choice``). A
+campaign of whole scans uses the same code and gets no slices.
 
-What is predicted in a slice comes from the same pass that scored the scan, by the same network; a scan that was not scored (a strategy
-that needs no network) is passed through it once.
+The prediction in a slice comes from the forward pass that scored the scan. A scan that was not scored, because the strategy needs no
+network, gets one forward pass here.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class SliceChoice:
     """The slices that a query asks for.
 
     Attributes:
-        requests: by case, in the order of the picks; empty where whole cases are asked for.
-        facts: by case, for ``selection.json``: what decided, along the axis of the stored image.
+        requests: requested slices by case, in the order of the picks; empty if whole cases are asked for.
+        facts: the reasons for the choice by case, for ``selection.json``, along the axis of the stored image.
     """
 
     requests: dict[str, SliceRequest] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class SliceQuery:
     """Slices of the scans of one campaign.
 
     Args:
-        campaign: its settings say how slices are chosen, its rounds which were asked for before.
+        campaign: its settings say how to choose slices, and its rounds which slices were asked for before.
         store: the preprocessed images.
     """
 
@@ -55,11 +55,11 @@ class SliceQuery:
         self._transpose = store.plans_manager.transpose_forward
 
     def along(self, case: str, shape: Sequence[int] | None = None) -> SliceMap:
-        """The slices of a scan along the axis that is asked for; the axis of an earlier request stays.
+        """The slices of a scan along the campaign's axis, or along the axis of an earlier request.
 
         Args:
             case: identifier.
-            shape: (Z, Y, X) of its preprocessed array; None: it does not matter.
+            shape: (Z, Y, X) of its preprocessed array; None if it does not matter.
         """
         properties = self.store.properties(case)
         shape = properties["shape_after_cropping_and_before_resampling"] if shape is None else shape
@@ -69,26 +69,26 @@ class SliceQuery:
         return map_along(maps, self.campaign.settings.axis)
 
     def open_slices(self, case: str) -> int:
-        """How many slices of a scan may still be asked for."""
+        """Number of slices of a scan that may still be asked for."""
         one = self.along(case)
         return one.slices - len(self._closed(case, one))
 
     def is_begun(self, case: str) -> bool:
-        """Whether some slices of a scan are labelled, or were asked for."""
+        """Whether some slices of a scan are labelled or were asked for."""
         return case in self._asked or case in self._known
 
     def candidates(
         self, cases: Sequence[str], count: int, must: Sequence[str] = (), scans: int | None = None
     ) -> tuple[list[str], int]:
-        """Of scans that may be asked for, those to choose from, and how many to choose.
+        """The scans to choose from, and how many to choose.
 
-        Scans of which nothing is labelled or asked for come first; where they are too few, all with open slices are candidates.
+        Scans without any labelled or requested slice come first. If they are too few, all scans with open slices are candidates.
 
         Args:
             cases: scans that the campaign may ask for.
-            count: slices; where whole scans are asked for, scans.
-            must: scans that are candidates in any case.
-            scans: how many scans the slices are shared out over; None: all where there are enough slices, else as few as hold them.
+            count: number of slices; in a campaign of whole scans, of scans.
+            must: scans that are always candidates.
+            scans: number of scans to spread the slices over; None for all if there are enough slices, else as few as hold them.
         """
         if not self.campaign.asks_for_slices:
             return list(cases), count
@@ -109,15 +109,15 @@ class SliceQuery:
         seed: Sequence[int],
         trusted: bool = True,
     ) -> SliceChoice:
-        """Slices of the chosen scans.
+        """Choose slices of the chosen scans.
 
         Args:
             picks: scans in order of preference.
-            count: slices in all.
-            window: the network that asks.
-            cache: where its scores are kept.
-            seed: of what is drawn.
-            trusted: False: its predictions say nothing (an untrained head), and the whole scan counts.
+            count: total number of slices.
+            window: the querying network.
+            cache: cache of its scores.
+            seed: seed of random draws.
+            trusted: False if its predictions mean nothing (an untrained head); then the whole scan counts.
         """
         if not self.campaign.asks_for_slices:
             return SliceChoice()
@@ -147,14 +147,14 @@ class SliceQuery:
         return choice
 
     def _closed(self, case: str, one: SliceMap) -> set[int]:
-        """Slices that were asked for, are labelled, or of which nothing is left after the crop."""
+        """Slices that were asked for, are labelled, or lie completely outside the crop."""
         before = [found[case].slices for found in (self._asked, self._known) if case in found]
         return {int(index) for index in np.flatnonzero(~one.is_imaged())}.union(*before)
 
     def _predicted(
         self, case: str, window: Window, cache: ScoreCache, digest: str
     ) -> tuple[np.ndarray, np.ndarray, SliceMap]:
-        """Foreground and difficulty of every stored slice, and where these lie."""
+        """Foreground and difficulty of every stored slice, and the map of the slices."""
         state = self.store.image_state(case)
         entry = cache.get(digest, case, state)
         if entry is not None and entry.arrays.keys() >= set(_NAMES):

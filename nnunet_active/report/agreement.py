@@ -1,4 +1,4 @@
-"""How much the experts changed what the network had predicted, label by label as they came in."""
+"""How much the experts changed the network's predictions, label by label in order of arrival."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
 
     Args:
         campaign: an opened campaign.
-        colours: class -> its colour, as in the hand-off folder.
-        metric: whether volumes are mm³; else they are numbers of pixels.
+        colours: colour of each class, as in the hand-off folder.
+        metric: whether volumes are in mm³; otherwise they are numbers of pixels.
 
     Returns:
-        ``rows`` in the order in which the labels came in (case, round, time, corrections, changed voxels, whether it is the prediction
-        as it was and, per class, Dice, predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (class -> mean
-        Dice of the labels that were changed), ``accepted`` (how many were not), and, where there is something to draw,
+        ``rows`` in the order in which the labels arrived (case, round, time, corrections, changed voxels, whether the prediction was
+        accepted unchanged, and per class Dice, predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (mean
+        Dice of each class over the changed labels), ``accepted`` (number of unchanged ones), and, if there is something to draw,
         ``dice_svg`` and ``volume_svg``.
     """
     entries = sorted(campaign.ingested.items(), key=lambda item: _came(item[1]))
@@ -60,7 +60,7 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         }
         for case, facts in entries
     ]
-    # a Dice of 1 of a prediction that was accepted as it was would make the network look better than it is
+    # the Dice of 1 of an unchanged prediction would make the network look better than it is
     dice = {
         name: [None if row["accepted"] else row["classes"][i]["dice"] for row in rows] for i, name in enumerate(classes)
     }

@@ -1,4 +1,4 @@
-"""One requested case for the page: why it was chosen, where to look, and the slices through its most uncertain place."""
+"""The card of one requested case: why it was chosen, where to look, and the slices through its most uncertain place."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from nnunet_active.rounds.round_table import Query
 from nnunet_active.util.errors import BadCase
 
 TALLEST = 1.3
-"""Height of the tallest picture in widths of a column."""
-_TILTED = 5.0  # degrees; less is not worth a sentence
+"""Height of the tallest picture, relative to the column width."""
+_TILTED = 5.0  # degrees; a smaller tilt is not worth a sentence
 
 
 def case_card(
@@ -37,16 +37,16 @@ def case_card(
     pictures: bool = True,
     handed: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Everything that the page says of one case.
+    """Everything that the page shows about one case.
 
     Args:
         campaign: an opened campaign.
         query: the round that asked for the case.
         case: identifier.
-        raw: where its images are.
+        raw: the data set with its images.
         plans: content of the plans file.
         pictures: False leaves the images out.
-        handed: what the round's hand-off folder says of its cases; None: it is read here.
+        handed: the cases in the round's hand-off folder; None to read them here.
 
     Returns:
         ``case``, ``status``, ``open_first``, ``facts`` (sentences), ``notes`` (what is missing), ``factors`` and ``scores`` (see
@@ -126,7 +126,7 @@ def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: Ra
 def _place(
     card: dict[str, Any], channel: Volume, prediction: Volume | None, uncertainty: Volume | None
 ) -> tuple[int, ...]:
-    """Where the slices meet, with the sentence that says why there."""
+    """The place where the slices meet; adds the sentence that explains it to the card."""
     found = _most_uncertain(prediction, uncertainty)
     if found is not None and found.nats > 0:
         place = found.voxel[::-1]
@@ -148,7 +148,7 @@ def _place(
 
 
 def _most_uncertain(prediction: Volume | None, uncertainty: Volume | None) -> WorthLooking | None:
-    """The place at which the hand-off folder opens a case as well; anywhere, where the prediction is not known."""
+    """The most uncertain place, where the hand-off folder opens the case, too; without a prediction, anywhere in the scan."""
     if uncertainty is None:
         return None
     known = np.nan_to_num(uncertainty.voxels, posinf=0, neginf=0).astype(np.float32)
@@ -172,7 +172,7 @@ def _view(
         "columns": view.shape[1],
         "height_mm": view.size_mm[0],
         "width_mm": view.size_mm[1],
-        "share": round(100 * view.size_mm[1] / longest, 1),  # all views of a case on one scale
+        "share": round(100 * view.size_mm[1] / longest, 1),  # all views of a case have the same scale
         "strip": view.strip,
         "mark": view.mark,
         "uncertainty": None if uncertainty is None else slices.uncertainty_picture(view.cut(uncertainty.voxels)),
@@ -181,7 +181,7 @@ def _view(
 
 
 def ct_windows(plans: dict, configuration: str) -> dict[int, tuple[float, float]]:
-    """Channel -> (black, white) where the plans normalise as CT: the foreground's own range and half as much on either side."""
+    """Window (black, white) of each CT-normalised channel: the foreground's range, extended by half of it on either side."""
     schemes = plans["configurations"].get(configuration, {}).get("normalization_schemes", [])
     known = plans.get("foreground_intensity_properties_per_channel", {})
     windows = {}
@@ -196,7 +196,7 @@ def ct_windows(plans: dict, configuration: str) -> dict[int, tuple[float, float]
 def _maps(
     card: dict[str, Any], archive: Path, ending: str, channel: Volume, plans: dict
 ) -> tuple[Volume | None, Volume | None]:
-    """Archived prediction and uncertainty map of a case; what is missing or does not fit is noted."""
+    """Archived prediction and uncertainty map of a case; the card notes what is missing or does not fit."""
     names = {
         "prediction": f"{card['case']}{ending}",
         "uncertainty map": f"{card['case']}_uncertainty{map_ending(ending)}",
@@ -249,7 +249,7 @@ def _volumes(query: Query, case: str, metric: bool) -> list[str]:
         return []
     if not voxels:
         return ["The network finds nothing in this case."]
-    # the voxels were counted in the preprocessed image
+    # the voxels were counted on the preprocessed grid
     each, digits, unit = (mm3 / voxels / 1000, 1, "cm³") if metric and mm3 is not None else (1, 0, "pixels")
     classes = {n.removeprefix("voxels_"): row[n] for n in row.index if n.startswith("voxels_") and np.isfinite(row[n])}
     if len(classes) < 2:
@@ -258,7 +258,7 @@ def _volumes(query: Query, case: str, metric: bool) -> list[str]:
 
 
 def _look_first(handed: Mapping[str, Any], case: str) -> list[str]:
-    """The slices that the hand-off folder recommends, where it can be read."""
+    """The slices that the hand-off folder recommends, if it can be read."""
     entry = handed.get(case) or {}
     wanted = entry.get("slices")
     if not isinstance(wanted, Mapping):

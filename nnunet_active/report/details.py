@@ -1,4 +1,4 @@
-"""The part of the page for engineers: settings, versions, the network, what was trained and with what result."""
+"""The part of the page for engineers: settings, versions, the network, and the results of the trainings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def settings_table(campaign: Campaign) -> list[tuple[str, str]]:
 
 
 def versions_table(campaign: Campaign) -> list[tuple[str, str]]:
-    """Programs and their versions; the campaign may have been begun with an older one."""
+    """Programs and their versions, with the version that began the campaign, which may be older."""
     rows = [
         ("nnunet_active", __version__),
         ("campaign begun with nnunet_active", campaign.begun_with),
@@ -47,7 +47,7 @@ def versions_table(campaign: Campaign) -> list[tuple[str, str]]:
 
 
 def plans_table(plans: dict, configuration: str) -> list[tuple[str, str]]:
-    """What of the plans decides how a case is seen."""
+    """The plans' entries that decide how the network sees a case."""
     chosen = plans.get("configurations", {}).get(configuration, {})
     names = ("spacing", "patch_size", "batch_size", "normalization_schemes", "data_identifier")
     rows = [(name.replace("_", " "), _text(chosen[name])) for name in names if name in chosen]
@@ -56,7 +56,7 @@ def plans_table(plans: dict, configuration: str) -> list[tuple[str, str]]:
 
 
 def comparisons(campaign: Campaign, results: Path) -> list[dict[str, Any]]:
-    """Every ``comparison.csv`` (source network against the adapted one) of the campaign's fold, newest first, as text."""
+    """Every ``comparison.csv`` (source against adapted network) of the campaign's fold, newest first, as text."""
     pattern = f"*__{campaign.plans}__{campaign.configuration}/fold_{campaign.fold}/comparison.csv"
     there = (results / campaign.dataset_folder.name).glob(pattern)
     files = [file for file in there if is_of_campaign(file.parent, campaign.begun)]

@@ -1,8 +1,8 @@
-"""A map of the pool in two dimensions: cases that look alike to one and the same network lie side by side.
+"""A two-dimensional map of the pool: cases that look alike to a network lie close together.
 
-Embeddings of different rounds come from different networks and cannot be laid over each other. So the map takes one network only: the
-frozen source network where a round recorded its embeddings (``source_embedding``), else that of the first query. Principal
-components (scikit-learn's PCA, centred, not scaled); the explained variance is told (our choice).
+Embeddings of different rounds come from different networks and cannot be compared. So the map uses only one network: the frozen source
+network if a round recorded its embeddings (``source_embedding``), else the network of the first query. The axes are principal
+components (scikit-learn's PCA, centred, not scaled), shown with their explained variance (our choice).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.report.svg_plots import embedding_plot
 
 FEWEST = 3
-"""Cases below which a map says nothing."""
+"""Fewest cases for a meaningful map."""
 MOST_NAMES = 30
-"""Names on the map; the newest rounds come first."""
+"""Most names on the map; the newest rounds come first."""
 
 
 def embedding_map(campaign: Campaign) -> dict[str, Any]:
-    """The map, or the sentence why there is none.
+    """The map, or a sentence that says why there is none.
 
     Returns:
         ``sentence``; with a map also ``svg``, ``explained`` (two shares of the variance), ``network``, ``dimensions``, ``absent``
@@ -61,7 +61,7 @@ def embedding_map(campaign: Campaign) -> dict[str, Any]:
 
 
 def _embeddings(campaign: Campaign) -> tuple[str, dict[str, np.ndarray]]:
-    """The network, and case -> embedding; or why there are none, and nothing."""
+    """The network in words, and the embedding of each case; or a sentence that says why there are none, and an empty dict."""
     source: dict[str, np.ndarray] = {}
     first: dict[str, np.ndarray] = {}
     number = 0
@@ -81,19 +81,19 @@ def _embeddings(campaign: Campaign) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _alike(known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Finite embeddings of one length, as float64."""
+    """The finite embeddings that have the same length as the first, as float64."""
     finite = {case: np.asarray(v, dtype=np.float64) for case, v in known.items() if np.isfinite(v).all() and v.size}
     length = len(next(iter(finite.values()), ()))
     return {case: value for case, value in finite.items() if len(value) == length}
 
 
 def _read(file: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Array name -> case -> row; nothing where the file is missing or damaged."""
+    """Rows by array name and case; empty if the file is missing or damaged."""
     try:
         with np.load(file) as content:
             cases = content["cases"].tolist()
             wanted = [name for name in ("embedding", "source_embedding") if name in content]
             arrays = {name: np.asarray(content[name], dtype=np.float64) for name in wanted}
         return {name: dict(zip(cases, rows, strict=True)) for name, rows in arrays.items() if rows.ndim == 2}
-    except Exception:  # zip, zlib and NumPy raise quite different things for a damaged file
+    except Exception:  # zip, zlib and NumPy raise many kinds of errors for a damaged file
         return {}

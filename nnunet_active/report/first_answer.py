@@ -1,4 +1,4 @@
-"""The first thing that the page says: how good the adapted model is on cases that it had not seen, or that nobody knows."""
+"""The page's first statement: how good the adapted model is on cases that it had not seen, or that this is not known."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nnunet_active.rounds.trained_models import trainings_of
 
 
 def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
-    """What the newest training of the campaign measured, and in a word what earlier ones did.
+    """The comparison of the campaign's newest training, and one sentence for each of its other trainings.
 
     Args:
         campaign: an opened campaign.
         results: ``nnUNet_results``.
 
     Returns:
-        ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None where it is not known), ``trained``
+        ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None if not known), ``trained``
         (trainer and fold), ``labels`` and ``cases`` (name, Dice of the source model, of the adapted model, difference), and
         ``others`` (trained, sentence) of the campaign's other trainings; ``certificate``, a sentence on the unlabelled cases, or empty;
         ``forecast``, the sentences of the last forecast.

@@ -1,4 +1,4 @@
-"""The ranked table of a round: who was chosen, who came next, and how long the bar of every component is."""
+"""The ranked table of a round: the chosen cases, the next best, and a bar for every component."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from nnunet_active.rounds.round_table import Query, expected_minutes
 from nnunet_active.rounds.score_words import NAMES_ONLY, meaning
 
 NEXT_BEST = 15
-"""Candidates shown after those that were chosen; the rest is in ``scores.csv``."""
+"""Number of candidates shown after the chosen ones; the rest is in ``scores.csv``."""
 
 
 def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -> dict[str, Any]:
-    """What the page says of one round.
+    """What the page shows about one round.
 
     Args:
         campaign: an opened campaign.
         one: the round.
-        query: the same as read from its files.
-        metric: whether volumes in mm³ mean anything; else voxels are shown.
+        query: the same round, read from its files.
+        metric: whether volumes in mm³ are meaningful; otherwise voxels are shown.
 
     Returns:
         ``number``, ``strategy``, ``made_by``, ``epoch``, ``requested``, ``candidates``, ``seconds``, ``expected_minutes``, ``notes``,
         ``set_aside``, ``columns`` (title and meaning), ``rows`` (case, choice, status, cells with text, value and bar in percent),
         ``left_out`` (rows not shown) and ``table`` (every column of the shown rows as text). The bar of a column runs from 0, or its
-        lowest value where that is negative, to its highest among all candidates.
+        lowest value if that is negative, to its highest value among all candidates.
     """
     selection, scores = query.selection, query.scores
     shown = scores.head(len(one.requested) + NEXT_BEST)
@@ -78,7 +78,7 @@ def ranking(campaign: Campaign, one: Round, query: Query, metric: bool = True) -
 
 
 def as_text(value: Any) -> str:
-    """A table cell: four significant digits, thousands apart, nothing for a missing value."""
+    """The text of a table cell: four significant digits, separated thousands, empty for a missing value."""
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):

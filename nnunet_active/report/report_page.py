@@ -1,4 +1,4 @@
-"""The page: everything that is known of a campaign in one HTML file that needs nothing else."""
+"""The report page: everything known about a campaign in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from nnunet_active.util.errors import ActiveError
 from nnunet_active.workspace import Workspace
 
 MOST_CASES = 30
-"""Cases with pictures; the newest rounds come first."""
+"""Most cases with pictures; the newest rounds come first."""
 
 
 def write_report(workspace: Workspace, results: Path, file: Path, pictures: bool = True) -> Path:
-    """Write the report of a campaign; nothing else is written and no lock is taken.
+    """Write the report of a campaign. Writes nothing else and takes no lock.
 
     Args:
         workspace: the data set, with its campaign.
         results: ``nnUNet_results``.
-        file: where to write; replaced in one step.
-        pictures: False leaves the slices out; names of cases are in the report all the same.
+        file: the file to write; replaced in one step.
+        pictures: False leaves the slices out; the report still names the cases.
 
     Returns:
         ``file``.
@@ -52,7 +52,7 @@ def write_report(workspace: Workspace, results: Path, file: Path, pictures: bool
 
 
 def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[str, Any]:
-    """All that the template shows, as plain data: see :func:`write_report`."""
+    """Everything that the template shows, as plain data; see :func:`write_report`."""
     campaign, raw, plans = workspace.campaign, workspace.raw, workspace.plans
     rounds: list[dict[str, Any]] = []
     drawn = 0
@@ -105,11 +105,11 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
 
 
 GENERATOR = '<meta name="generator" content="nnunet_active report">'
-"""In every report, so that one can be told from another file."""
+"""In every report, to tell it from other files."""
 
 
 def render(content: dict[str, Any]) -> str:
-    """The HTML; whatever comes from files is escaped by the template engine."""
+    """The HTML; the template engine escapes everything that comes from files."""
     loader = PackageLoader("nnunet_active.report")
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -128,6 +128,6 @@ def _card(
 ) -> dict[str, Any]:
     try:
         return case_card(campaign, query, case, raw, plans, draw, handed)
-    except (ActiveError, OSError, ValueError, KeyError) as error:  # one case must not cost the others their report
+    except (ActiveError, OSError, ValueError, KeyError) as error:  # one case must not prevent the report of the others
         without = case_card(campaign, query, case, raw, plans, False, handed)
         return {**without, "notes": [f"Pictures are missing: {type(error).__name__}: {error}"]}

@@ -1,4 +1,4 @@
-"""The table of the slices that a round asked for: what was predicted in each, and whether it is labelled by now."""
+"""The table of a round's requested slices: what was predicted in each, and whether it is labelled now."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nnunet_active.rounds.score_words import SLICE_RULES_IN_WORDS
 
 
 def slice_table(campaign: Campaign, query: Query) -> dict[str, Any]:
-    """What the page says of the slices of one round; empty where whole cases were asked for.
+    """What the page shows about the slices of one round; empty if whole cases were asked for.
 
     Args:
         campaign: an opened campaign.
         query: the round.
 
     Returns:
-        ``why`` (the rule in words) and ``rows``: case, slice (from 1) and axis, what the prediction reaches over, foreground,
-        difficulty, state.
+        ``why`` (the rule in words) and ``rows``: case, slice (from 1) and axis, extent of the prediction, foreground, difficulty,
+        state.
     """
     choice = query.selection.get("slice_choice", {})
     waiting, known = campaign.waiting_slices(), campaign.known_slices()

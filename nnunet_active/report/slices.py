@@ -1,7 +1,7 @@
-"""Which slices of a case to show, and the pieces of their pictures: grey image, uncertainty, outline of the prediction.
+"""Chooses the slices of a case to show, and makes the layers of their pictures: grey image, uncertainty, outline of the prediction.
 
-The pieces stay apart, so that the page can put one uncertainty picture and one outline over every channel and can hide them. Pictures
-keep the voxels of the slice (thinned out above ``LARGEST`` pixels); their true proportions are given in mm.
+The layers are separate, so that the page can show or hide the same uncertainty picture and outline over every channel. Pictures keep
+the voxels of the slice (resampled to fewer above ``LARGEST`` pixels); their true proportions are given in mm.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from skimage.measure import approximate_polygon, find_contours
 from nnunet_active.data.dataset_json import class_masks
 from nnunet_active.report.volumes import Volume
 
-LARGEST = 256  # pixels on the longer side: ten cases of four channels stay below 10 MB, were they pure noise
-TOP_OF_SCALE = float(np.log(2))  # nats; two classes that are equally likely
-OBLIQUE = 15.0  # degrees; from here on a plane is not called by the patient's plane that it is nearest to
+LARGEST = 256  # pixels on the longer side: ten cases with four channels stay below 10 MB, even if they are pure noise
+TOP_OF_SCALE = float(np.log(2))  # nats; two equally likely classes
+OBLIQUE = 15.0  # degrees; above this, a plane is not named after the patient's nearest plane
 _LEVELS = 16
 
-# name, axis that is cut, letters at left, right, top, bottom (radiological convention: the patient's right is on the left)
+# name, array axis that is cut, letters at left, right, top, bottom (radiological convention: the patient's right is on the left)
 VIEWS = (
     ("axial", 0, ("R", "L", "A", "P")),
     ("coronal", 1, ("R", "L", "S", "I")),
@@ -34,19 +34,19 @@ VIEWS = (
 
 @dataclass(frozen=True)
 class View:
-    """One direction of looking at a case.
+    """One slice of a case, in one viewing direction.
 
     Attributes:
         name: ``axial``, ``coronal``, ``sagittal``; ``image`` for a single slice.
-        caption: the name and the number; in an oblique stack of thick slices by how it was acquired.
+        caption: name and number; in an oblique stack of thick slices, how the plane relates to the acquisition.
         axis: array axis that is cut.
-        position: index along it.
-        number: of the slice as the file counts, from 1; what viewers show.
-        letters: at left, right, top and bottom; empty where the geometry is not known.
+        position: index along that axis.
+        number: number of the slice in file order, from 1, as viewers show it.
+        letters: letters at left, right, top and bottom; empty if the geometry is not known.
         shape: rows and columns of the slice in voxels.
         size_mm: height and width.
-        mark: row and column of the place.
-        strip: whether it runs across thick slices, so that it is a few rows or columns wide.
+        mark: row and column of the marked place.
+        strip: whether it cuts across thick slices, so that it is only a few rows or columns wide.
     """
 
     name: str
@@ -61,13 +61,13 @@ class View:
     strip: bool = False
 
     def cut(self, voxels: np.ndarray) -> np.ndarray:
-        """The slice (rows, columns) of an array (Z, Y, X), the head upwards."""
+        """The slice (rows, columns) of an array (Z, Y, X), head up."""
         plane = np.take(voxels, self.position, axis=self.axis)
         return plane if self.axis == 0 else plane[::-1]
 
 
 def largest_section(prediction: np.ndarray) -> tuple[int, int, int] | None:
-    """Middle of the foreground in the slice (Z) that has most of it; None where nothing is predicted."""
+    """Centre of the foreground in the slice (Z) that has most of it; None if nothing is predicted."""
     foreground = prediction > 0
     areas = foreground.sum(axis=(1, 2))
     if not areas.any():
@@ -78,7 +78,7 @@ def largest_section(prediction: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def make_views(volume: Volume, place: tuple[int, int, int]) -> list[View]:
-    """The three orthogonal views through a place, or the one there is of a single slice; a stack's own slices come first."""
+    """The three orthogonal views through a place, or the only view of a single slice; the acquired slices of a stack come first."""
     views = []
     shape, stack = volume.voxels.shape, volume.stack_axis
     for name, axis, letters in sorted(VIEWS, key=lambda view: stack is not None and view[1] != stack):
@@ -105,7 +105,7 @@ def make_views(volume: Volume, place: tuple[int, int, int]) -> list[View]:
 
 
 def _caption(name: str, number: int, volume: Volume, axis: int) -> str:
-    """In an oblique stack of thick slices the slices are what counts, and the patient's planes are only near."""
+    """The caption of a view; in an oblique stack of thick slices, it refers to the acquired slices."""
     if volume.voxels.shape[0] == 1 and volume.affine is None:
         return "image"
     if volume.stack_axis is None or volume.tilt <= OBLIQUE:
@@ -121,7 +121,7 @@ def _number_in_file(volume: Volume, place: tuple[int, int, int], axis: int) -> i
 
 
 def grey_window(voxels: np.ndarray) -> tuple[float, float]:
-    """Values shown as black and white: the 1st percentile of all voxels, and the 99.5th of those above it."""
+    """Values shown as black and white: the 1st percentile of all voxels, and the 99.5th percentile of the voxels above it."""
     sample = voxels.ravel()[:: max(1, voxels.size // 2_000_000)]
     sample = sample[np.isfinite(sample)].astype(np.float64)
     if not sample.size:
@@ -132,14 +132,14 @@ def grey_window(voxels: np.ndarray) -> tuple[float, float]:
 
 
 def grey_picture(plane: np.ndarray, window: tuple[float, float]) -> str:
-    """A slice as a PNG data address, black at the lower end of the window and white at the upper."""
+    """A slice as a PNG data URL, black at the lower end of the window and white at the upper."""
     low, high = window[0], max(window[1], window[0] + 1e-6)
     grey = np.nan_to_num((plane.astype(np.float64) - low) / (high - low), posinf=1, neginf=0)
     return _png(Image.fromarray((np.clip(grey, 0, 1) * 255).round().astype(np.uint8)))
 
 
 def uncertainty_picture(plane: np.ndarray) -> str | None:
-    """Uncertainty in nats as a PNG data address: clear at 0, yellow to red at ``TOP_OF_SCALE``; None where there is none."""
+    """Uncertainty in nats as a PNG data URL: transparent at 0, yellow to red at ``TOP_OF_SCALE``; None if there is none."""
     share = np.clip(np.nan_to_num(plane, posinf=0, neginf=0) / TOP_OF_SCALE, 0, 1)
     levels = (share * (_LEVELS - 1)).round().astype(np.uint8)
     if not levels.any():
@@ -156,7 +156,7 @@ def scale_colours() -> list[str]:
 
 def _colour(level: int) -> tuple[int, int, int, int]:
     share = level / (_LEVELS - 1)
-    yellow, red = np.array([240, 228, 66]), np.array([213, 60, 0])  # both are told from grey by every kind of eye
+    yellow, red = np.array([240, 228, 66]), np.array([213, 60, 0])  # colour-blind people can tell both from grey
     mixed = yellow + (red - yellow) * share
     return (*(int(v) for v in mixed), int(255 * min(0.72, 1.3 * share)))
 
@@ -166,7 +166,7 @@ def outlines(plane: np.ndarray, labels: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         plane: (rows, columns) label values.
-        labels: as in ``dataset.json``: class -> value, or region -> values.
+        labels: as in ``dataset.json``: the value of each class, or the values of each region.
     """
     paths = {}
     for name, inside in class_masks(plane, labels).items():
@@ -184,7 +184,7 @@ def _png(picture: Image.Image, **options: bytes) -> str:
     if factor < 1:
         size = tuple(max(1, round(side * factor)) for side in picture.size)
         picture = picture.resize(size, Image.Resampling.NEAREST if picture.mode == "P" else Image.Resampling.LANCZOS)
-    if picture.mode == "L":  # 128 shades: the eye sees no more, and the file is an eighth smaller
+    if picture.mode == "L":  # 128 shades: the eye cannot see more, and the file is an eighth smaller
         picture = picture.point([round(255 * (shade // 2) / 127) for shade in range(256)])
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True, **options)

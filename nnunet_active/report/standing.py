@@ -21,15 +21,15 @@ TITLES = {
 
 
 def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
-    """Counts, the bar of the budget, warnings, and the next step with its command.
+    """Counts, the budget bar, warnings, and the next step with its command.
 
     Args:
         workspace: the data set, with its campaign.
-        answered: whether the page says already how good the adapted model is on cases it has not seen.
+        answered: whether the page already says how good the adapted model is on unseen cases.
 
     Returns:
-        ``labelled``, ``slices`` (labelled ones, where slices are asked for), ``initial``, ``held_out``, ``waiting``, ``declined``,
-        ``rounds``, ``budget``, ``asked``, ``unit`` (what these two count); ``bar`` (name, count, share in percent); ``step`` (title,
+        ``labelled``, ``slices`` (labelled slices, if slices are asked for), ``initial``, ``held_out``, ``waiting``, ``declined``,
+        ``rounds``, ``budget``, ``asked``, ``unit`` (what the last two count); ``bar`` (name, count, share in percent); ``step`` (title,
         why, command, also); ``warnings``.
     """
     campaign = workspace.campaign
@@ -69,7 +69,7 @@ def _step(workspace: Workspace) -> dict[str, Any]:
         step = next_step(workspace)
     except (ActiveError, OSError) as error:
         return {"title": "The next step is not known", "why": [str(error)], "command": "", "also": []}
-    # its first sentence counts what the page counts itself
+    # leave out its first sentence, which repeats the page's own counts
     return {
         "title": TITLES.get(step.kind, step.kind),
         "why": [line.strip() for line in step.why[1:]],

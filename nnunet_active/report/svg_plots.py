@@ -1,4 +1,4 @@
-"""Plots as SVG that goes straight into the page: text stays text, nothing refers to anything outside."""
+"""Plots as self-contained SVG for the page; text stays text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from matplotlib.ticker import MaxNLocator
 
 from nnunet_active.util.svg import with_own_ids
 
-# Okabe and Ito: told apart by every kind of eye; every round has a marker of its own as well
+# Okabe and Ito's palette, distinct for colour-blind people; every round also has its own marker
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _LOOKS = ("axes", "figure", "font", "grid", "legend", "lines", "patch", "text", "xtick", "ytick")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-# nnU-Net's training plots set font sizes for the whole process: begin with matplotlib's own
+# nnU-Net's training plots set font sizes for the whole process, so start from matplotlib's defaults
 _STYLE = {
     **{name: value for name, value in mpl.rcParamsDefault.items() if name.split(".")[0] in _LOOKS},
     "svg.fonttype": "none",
@@ -43,10 +43,10 @@ def embedding_plot(
 
     Args:
         points: (n, 2).
-        rounds: round of every point; 0: labelled from the start or without being asked; None: still in the pool.
-        names: index of a point -> what to write beside it.
-        axis_titles: two.
-        prefix: makes the ids of this drawing its own.
+        rounds: round of every point; 0 if labelled from the start or unasked, None if still in the pool.
+        names: text beside a point, by index of the point.
+        axis_titles: the titles of both axes.
+        prefix: makes the ids of this drawing unique.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _new(7.2, 4.6)
@@ -73,7 +73,7 @@ def embedding_plot(
 def dice_plot(
     cases: Sequence[str], dice: Mapping[str, Sequence[float | None]], colours: Mapping[str, str], prefix: str
 ) -> str:
-    """Dice between prediction and label, one line per class in its colour, in the order in which labels came in."""
+    """Dice between prediction and label, one line per class in its colour, in the order in which the labels arrived."""
     with mpl.rc_context(_STYLE):
         figure, axes = _new(5.4, 3.4)
         for index, (name, values) in enumerate(dice.items()):
@@ -93,13 +93,13 @@ def dice_plot(
 def volume_plot(
     volumes: Mapping[str, Sequence[tuple[float, float]]], unit: str, colours: Mapping[str, str], prefix: str
 ) -> str:
-    """Predicted volume over the volume of the label, one marker per class and case; on the line they are equal.
+    """Predicted volume against the volume of the label, one marker per class and case; the line marks equal volumes.
 
     Args:
-        volumes: class -> (label, predicted).
-        unit: of both.
-        colours: class -> its colour.
-        prefix: makes the ids of this drawing its own.
+        volumes: pairs (label, predicted) of each class.
+        unit: unit of both.
+        colours: colour of each class.
+        prefix: makes the ids of this drawing unique.
     """
     with mpl.rc_context(_STYLE):
         figure, axes = _new(5.4, 3.4)
@@ -124,13 +124,13 @@ def volume_plot(
 
 
 def _style_of(name: str, index: int, colours: Mapping[str, str]) -> dict[str, str]:
-    """A class in its own colour, told apart by its marker as well; the dark edge keeps light colours visible on white."""
+    """The colour and marker of a class; the dark edge keeps light colours visible on white."""
     colour = colours.get(name, COLOURS[-1])
     return {"color": colour, "marker": MARKERS[index % len(MARKERS)], "markeredgecolor": "#1d2529"}
 
 
 def _new(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), dpi=72, layout="constrained")  # a pixel is a point, as in SVG
+    figure = Figure(figsize=(width, height), dpi=72, layout="constrained")  # one pixel is one point, as in SVG
     FigureCanvasSVG(figure)
     return figure, figure.add_subplot()
 
@@ -152,7 +152,7 @@ _BESIDE = (
 
 
 def _name_points(figure: Figure, axes: Axes, points: np.ndarray, names: Mapping[int, str]) -> None:
-    """Write names beside points, each where it covers the least of what is there already."""
+    """Write names beside points, each where it covers least of what is already drawn."""
     figure.canvas.draw()
     pixels = axes.transData.transform(points)
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]

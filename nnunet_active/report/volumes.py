@@ -1,8 +1,8 @@
-"""Images, predictions and uncertainty maps as arrays along the patient's axes, for pictures; nothing is resampled.
+"""Reads images, predictions and uncertainty maps as arrays along the patient's axes, for pictures; nothing is resampled.
 
-A volume is (Z, Y, X). Where the file says how the patient lies, the axes are flipped and exchanged (whole voxels, no interpolation)
-so that Z runs to the head, Y to the back and X to the patient's left, the order in which radiologists are shown pictures. Formats
-without such knowledge (PNG, TIFF, 2-D files) stay as they are and get no letters.
+A volume is (Z, Y, X). If the file records the patient's orientation, axes are flipped and swapped (whole voxels, no interpolation) so
+that Z runs to the head, Y to the back and X to the patient's left, the usual display for radiologists. Formats without orientation
+(PNG, TIFF, 2-D files) are not changed and get no letters.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from nnunet_active.data.image_checks import image_reader
 from nnunet_active.util.errors import BadCase
 
 THICK = 3.0
-"""A slice is thick if it is more than so many times as thick as a voxel is wide."""
-_NO_DISTANCE = 1.0  # nnU-Net gives a single slice a thickness of 999; in pictures that would be a pillar
+"""A slice is thick if its thickness is more than this many times the width of a voxel."""
+_NO_DISTANCE = 1.0  # nnU-Net gives a single slice a thickness of 999, which would distort pictures
 
 
 @dataclass(frozen=True)
 class Volume:
-    """One channel, or one map.
+    """One channel or one map.
 
     Attributes:
         voxels: (Z, Y, X).
         spacing: mm between voxels, in the order of the axes.
-        affine: (4, 4), array index (x, y, z) to mm in LPS (left, posterior, superior are positive); None: not known.
-        file_affine: the same for the voxels as the file has them.
+        affine: (4, 4), from array index (x, y, z) to mm in LPS (left, posterior, superior are positive); None if not known.
+        file_affine: the same for the voxel order of the file.
     """
 
     voxels: np.ndarray
@@ -42,7 +42,7 @@ class Volume:
 
     @property
     def tilt(self) -> float:
-        """Largest angle in degrees between an axis of the array and the patient's axis it stands for (0: not known)."""
+        """Largest angle in degrees between an array axis and its patient axis; 0 if not known."""
         if self.affine is None:
             return 0.0
         columns = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
@@ -50,7 +50,7 @@ class Volume:
 
     @property
     def stack_axis(self) -> int | None:
-        """The array axis along which thick slices were acquired; None where voxels are about as long in every direction."""
+        """The array axis along which thick slices are stacked; None if voxels are about equally long in all directions."""
         longest = int(np.argmax(self.spacing))
         others = [step for axis, step in enumerate(self.spacing) if axis != longest]
         thick = self.voxels.shape[longest] > 1 and self.spacing[longest] > THICK * max(others)
@@ -61,7 +61,7 @@ class Volume:
         return None if self.affine is None else (self.affine @ [*index[::-1], 1.0])[:3]
 
     def file_index(self, index: Sequence[int]) -> tuple[int, int, int]:
-        """Index (i, j, k), from 0, that an array index (z, y, x) has in the file."""
+        """Index (i, j, k) in the file, from 0, of an array index (z, y, x)."""
         if self.affine is None:
             return tuple(int(i) for i in index[::-1])
         found = np.linalg.solve(self.file_affine, self.affine @ [*index[::-1], 1.0])[:3]
@@ -69,26 +69,26 @@ class Volume:
 
 
 def read_channels(files: Sequence[Path], plans: dict) -> Iterator[Volume]:
-    """The channels of a case one after the other; one is held at a time.
+    """The channels of a case one after the other; only one is in memory at a time.
 
     Args:
-        files: one file per channel, or one with all of them.
-        plans: content of the plans file, whose reader takes the formats without a geometry.
+        files: one file per channel, or one file with all channels.
+        plans: content of the plans file, whose reader reads formats without a geometry.
 
     Raises:
-        BadCase: a file is not there or cannot be read.
+        BadCase: a file is missing or cannot be read.
     """
     for file in files:
         yield from _read(Path(file), plans, label=False)
 
 
 def read_map(file: Path, plans: dict, turn: bool = True) -> Volume:
-    """A label map or an uncertainty map: see :func:`read_channels`.
+    """A label map or an uncertainty map; see :func:`read_channels`.
 
     Args:
-        file: the map.
+        file: the map's file.
         plans: content of the plans file.
-        turn: whether to turn it to the patient's axes; False for a map of an image that has no geometry, whatever its own file says.
+        turn: whether to turn it to the patient's axes; False for a map of an image without geometry, even if the map has one.
     """
     return next(_read(Path(file), plans, label=True, turn=turn))
 
@@ -103,7 +103,7 @@ def _read(file: Path, plans: dict, label: bool, turn: bool = True) -> Iterator[V
             reader = image_reader(plans)()
             array, properties = reader.read_seg(str(file)) if label else reader.read_images([str(file)])
             yield from (_without_geometry(channel, properties["spacing"]) for channel in np.asarray(array))
-    except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:  # each library has its own
+    except (RuntimeError, OSError, ValueError, AssertionError, KeyError) as error:  # each library raises its own
         detail = (str(error).strip() or type(error).__name__).splitlines()[-1][:160]
         raise BadCase(f"{file} cannot be read ({detail}).") from error
 

@@ -1,1 +1,1 @@
-"""Labels that come back: found, read, checked, taken in."""
+"""Finds, reads, checks and takes in the labels that come back."""

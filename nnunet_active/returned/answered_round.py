@@ -1,4 +1,4 @@
-"""Which round a file answers that came back: that of the hand-off folder in which it lies, wherever that folder is by now."""
+"""Finds the round that a returned file answers: the round of the hand-off folder it lies in, wherever that folder is now."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from nnunet_active.util.errors import MissingInput
 
 
 def answered_round(campaign: Campaign, case: str, file: Path) -> int | None:
-    """The number of the round; None: the file answers all that was ever asked for of the case.
+    """The number of the round; None if the file answers all requests of the case.
 
     Args:
         campaign: opened.
         case: identifier.
-        file: of the case; its folder may be named by a relative path or through a link, and may have been moved or copied.
+        file: a file of the case; its path may be relative or contain links, and its folder may have been moved or copied.
     """
     recorded: dict[Path, int] = {}
-    for one in campaign.rounds:  # of several rounds in one folder, the last one completed it
+    for one in campaign.rounds:  # if several rounds share a folder, the last one counts
         if (folder := campaign.handoff_folder(one.number)) is not None:
             recorded[folder.resolve()] = one.number
     for folder in _folders_above(file):
@@ -29,12 +29,12 @@ def answered_round(campaign: Campaign, case: str, file: Path) -> int | None:
 
 
 def _folders_above(file: Path) -> list[Path]:
-    """From the innermost on; first as the path names them, then as they are behind links."""
+    """The folders above a file, innermost first: as the path names them, then with links resolved."""
     return list(dict.fromkeys([*file.absolute().parents, *(file.parent.resolve() / file.name).parents]))
 
 
 def own_record(campaign: Campaign, folder: Path) -> int | None:
-    """The round that a hand-off folder says of itself, if it is one of this campaign."""
+    """The round recorded in a hand-off folder; None if the folder is not of this campaign."""
     if not (folder / HANDOFF_FILE).is_file():
         return None
     try:

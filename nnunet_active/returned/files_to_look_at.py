@@ -1,4 +1,4 @@
-"""Where labels are looked for that come back: the hand-off folders and ``labelsTr``, or the folders that somebody names."""
+"""Lists the files that may hold returned labels: in the hand-off folders and ``labelsTr``, or in folders that the user names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def files_to_look_at(
     Args:
         campaign: opened.
         raw: its data set.
-        folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
-        report: where a folder is named that is gone, and a file that nobody accepted yet or that belongs to no case.
+        folders: folders to search at any depth; empty for the campaign's hand-off folders and ``labelsTr``.
+        report: gets missing folders, files that nobody has accepted yet, and files that belong to no case.
     """
     known = dict.fromkeys([*raw.cases, *raw.problems, *campaign.requested()])
     found: dict[str, list[Path]] = {}

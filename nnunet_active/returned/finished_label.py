@@ -1,4 +1,4 @@
-"""A label file that was looked at, and a label that is to be taken over."""
+"""Data classes for a label file that was read, and for a label that will be taken."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from nnunet_active.returned.label_places import place_of
 
 @dataclass
 class SeenFile:
-    """One file that was looked at.
+    """One label file that was read.
 
     Attributes:
-        file: where it is.
+        file: its path.
         state: its size and time.
-        digest: of ``voxels``.
+        digest: digest of ``voxels``.
         voxels: (Z, Y, X) on the grid of the image, without the background of slices that nobody asked for.
         content: digest of the voxels as the file holds them.
-        in_part: whether the file itself says that it is labelled in part.
-        notes: how it was understood.
-        accepted: whether somebody said of this file that it is right as it is.
-        said: where slices were asked for, what it says in each.
+        in_part: whether the file itself marks voxels as unlabelled.
+        notes: how the file was interpreted.
+        accepted: whether somebody has accepted this file unchanged.
+        said: digests of its labelled slices, if slices were asked for.
     """
 
     file: Path
@@ -39,22 +39,22 @@ class SeenFile:
     said: Sequence[str] = ()
 
     def entry(self) -> list:
-        """By which the file is known when it has not changed: size, time, what it says in each slice, digest of its voxels."""
+        """The record that identifies the unchanged file: size, time, digests of its slices, digest of its voxels."""
         return [*self.state, *self.said, self.digest]
 
 
 @dataclass
 class FinishedLabel:
-    """A label that is to be taken over.
+    """A label that will be taken.
 
     Attributes:
         voxels: (Z, Y, X) on the grid of the image.
-        digest: of the voxels.
-        file: where it comes from.
-        files: place of every file of the case that was looked at -> see :meth:`SeenFile.entry`.
-        contents: digests of what the file, and others that say the same, hold; the first one is the file's own.
-        slices: where slices were asked for, those that it labels and that were not labelled before.
-        accepted: whether somebody said of this file that it is right as it is.
+        digest: digest of the voxels.
+        file: the file that it comes from.
+        files: for the place of every file of the case that was read, its :meth:`SeenFile.entry`.
+        contents: content digests of the file and of others with the same label; the first one is the file's own.
+        slices: the newly labelled slices, if slices were asked for.
+        accepted: whether somebody has accepted this file unchanged.
     """
 
     voxels: np.ndarray
@@ -67,5 +67,5 @@ class FinishedLabel:
 
     @classmethod
     def of(cls, seen: SeenFile) -> FinishedLabel:
-        """From a file that is the only one."""
+        """From the only file of a case."""
         return cls(seen.voxels, seen.digest, seen.file, {place_of(seen.file): seen.entry()}, (seen.content,))

@@ -1,4 +1,4 @@
-"""Labels that a training finds in ``labelsTr`` by itself: joined with what was labelled before, and noted as ``ingest`` does."""
+"""Handles labels that a training finds in ``labelsTr`` by itself: joins them with earlier ones and records them as ``ingest`` does."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from nnunet_active.util.log import Log
 def settle_found(
     campaign: Campaign, cases: Iterable[str], log: Log = print
 ) -> tuple[dict[str, SliceRequest], dict[str, str]]:
-    """Before a training takes labels of some slices from ``labelsTr`` by itself: join them with what was labelled before.
+    """Join labels of slices in ``labelsTr`` with what was labelled before, so that a training can take them.
 
     Args:
         campaign: opened and locked.
-        cases: that wait for a label.
-        log: where to tell.
+        cases: cases that wait for a label.
+        log: gets warnings.
 
     Returns:
-        The slices of each case that are new in its joined label; and cases of which nothing may be taken now, with a sentence.
+        The new slices in the joined label of each case; and for each case that cannot be taken now, a sentence that says why.
     """
     new: dict[str, SliceRequest] = {}
     refused: dict[str, str] = {}
@@ -50,12 +50,12 @@ def settle_found(
                 except BadCase as error:
                     refused[case] = str(error)
                     continue
-                # the training refuses what says something of the whole scan, and passes over what answers nothing
+                # the training itself refuses labels of the whole scan, and skips labels without a waiting slice
                 there = labelled_slices(seen.voxels, NUMPY_AXIS[waiting[case].axis], finder.ignore)
                 if seen.in_part and set(there) & set(waiting[case].slices):
                     laid = desk.deliver({case: replace(FinishedLabel.of(seen), accepted=True)})
                     new.update({case: label.slices for case, label in laid.items() if label.slices is not None})
-    except CampaignInUse as error:  # labels are being put there at this moment
+    except CampaignInUse as error:  # another process is delivering labels right now
         return {}, dict.fromkeys(found, str(error))
     for sentence in (one for case, said in report.warnings.items() if case not in report.refused for one in said):
         log(f"WARNING: {sentence}")
@@ -65,13 +65,13 @@ def settle_found(
 def note_labels(
     campaign: Campaign, cases: Iterable[str], log: Log = print, slices: Mapping[str, SliceRequest] | None = None
 ) -> None:
-    """Record what is known of labels that a training found in ``labelsTr`` by itself, as :func:`ingest` does.
+    """Record facts about labels that a training found in ``labelsTr`` by itself, as :func:`ingest` does.
 
     Args:
         campaign: opened and locked; the cases do not count as labelled yet.
-        cases: their labels are in ``labelsTr`` and preprocessed.
-        log: where to tell.
-        slices: of cases that are labelled in part, the slices that are new.
+        cases: cases whose labels are in ``labelsTr`` and preprocessed.
+        log: gets warnings.
+        slices: the new slices of partly labelled cases.
     """
     cases = list(cases)
     if not cases:
@@ -83,7 +83,7 @@ def note_labels(
         try:
             label = FinishedLabel.of(finder.read(case, finder.label_file(case)))
             label.slices = (slices or {}).get(case)
-        except BadCase as error:  # it was good enough for nnU-Net; only the comparison is lost
+        except BadCase as error:  # nnU-Net has accepted the label; only the comparison is lost
             log(f"WARNING: {error}")
             continue
         desk.record(case, label)

@@ -1,4 +1,4 @@
-"""What an annotator began with: the record that the campaign keeps beside the predictions, and the digests in hand-off folders."""
+"""What an annotator started from: the campaign's record beside the predictions, and the digests in hand-off folders."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nnunet_active.util.folders import files_below
 
 
 def record_of(campaign: Campaign, case: str, number: int | None, ending: str) -> Path | None:
-    """The file with what the annotator of a case began with, where slices were asked for.
+    """The file with the label that the annotator of a case started from, if slices were asked for.
 
     Args:
         campaign: opened.
         case: identifier.
-        number: of the round whose hand-off the annotator had; None: not known, and that of the last one counts.
-        ending: of the data set's files.
+        number: number of the round whose hand-off the annotator had; None if not known, then the last round counts.
+        ending: file ending of the data set.
 
     Returns:
-        None where nothing was asked for, or where an earlier version handed the case over.
+        The file; None if no slices were asked for, or if an earlier version handed the case over.
     """
     for one in reversed(campaign.rounds[:number]):
         if case in one.slices:
@@ -33,18 +33,18 @@ def record_of(campaign: Campaign, case: str, number: int | None, ending: str) ->
 
 
 def given_label(handed_over: np.ndarray | None, predicted: np.ndarray | None, ignore: int) -> np.ndarray | None:
-    """With what a label of slices that wait is compared: what was handed over, elsewhere the prediction; None: neither is known."""
+    """Reference for a label of waiting slices: what was handed over; where that is unlabelled, the prediction; None if unknown."""
     if handed_over is None or predicted is None:
         return predicted if handed_over is None else handed_over
     return np.where(handed_over == ignore, predicted, handed_over)
 
 
 def digests_of(campaign: Campaign, folders: Iterable[Path]) -> tuple[dict[str, set[str]], list[str]]:
-    """Digests of the labels as they were handed out, by case; and a sentence for each ``handoff.json`` that is damaged.
+    """Digests of the labels as they were handed out, by case; and a sentence for each damaged ``handoff.json``.
 
     Args:
-        campaign: its hand-off folders count.
-        folders: further ones, at any depth.
+        campaign: gives its hand-off folders.
+        folders: further folders, searched at any depth.
     """
     recorded = (campaign.handoff_folder(one.number) for one in campaign.rounds)
     places = dict.fromkeys([*folders, *(one for one in recorded if one is not None)])

@@ -1,9 +1,9 @@
-"""Take finished labels back: from the hand-off folders, from ``labelsTr``, or from any folder.
+"""Takes finished labels back: from the hand-off folders, from ``labelsTr``, or from any folder.
 
-First every file is looked at (see ``label_finder``); nothing is written. Then each finished label is put into ``labelsTr`` in one
-step; a label that was there before is kept in ``replaced_labels``. Only then the campaign is locked, the label preprocessed, and the
-case moved to the labelled ones. Every step can be repeated: after a kill the same command finds what is missing and goes on.
-Annotators' own files are only ever read.
+First, it reads every file without writing anything (see ``label_finder``). Then it puts each finished label into ``labelsTr`` in one
+step, and keeps a label that was there before in ``replaced_labels``. Only then does it lock the campaign, preprocess the label and
+count the case as labelled. Every step can be repeated: after a kill, the same command finds what is missing and goes on.
+It never changes the annotators' own files.
 """
 
 from __future__ import annotations
@@ -35,35 +35,35 @@ def ingest(
     *,
     also_drawn: bool = False,
 ) -> IngestReport:
-    """Take finished labels of a campaign back.
+    """Take back the finished labels of a campaign.
 
     Args:
         dataset: full name.
         fold: fold of the campaign, or one that it covers.
-        folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
-        accept_unchanged: cases whose prediction is right as it is.
-        decline: waiting cases that nobody can label -> why not.
-        also_drawn: where slices are asked for, also take others that were drawn, from files that were taken before, too.
-        log: where to tell of progress.
+        folders: folders to search at any depth; empty for the campaign's hand-off folders and ``labelsTr``.
+        accept_unchanged: cases whose prediction is accepted unchanged.
+        decline: for each waiting case that nobody can label, the reason.
+        also_drawn: also take slices that were drawn but not asked for, even from files that were taken before.
+        log: gets messages on progress.
 
     Returns:
-        What was done with every case; labels that are refused leave everything as it was.
+        What was done with every case. A refused label changes nothing.
 
     Raises:
-        MissingInput: no campaign, data set or folder of that name.
-        CampaignError: a case that was named is not there; another process holds the campaign and a case is to be declined.
+        MissingInput: there is no campaign, data set or folder of that name.
+        CampaignError: a named case does not exist; or a case is to be declined while another process holds the campaign.
     """
     campaign = campaign_for(preprocessed_folder(dataset), fold)
     if campaign is None:
-        campaign = Campaign.open(preprocessed_folder(dataset), fold)  # says that there is none
+        campaign = Campaign.open(preprocessed_folder(dataset), fold)  # raises MissingInput
     report = IngestReport()
     finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report, also_drawn)
     desk = LabelDesk(campaign, finder, report, log)
     desk.check_arguments(list(decline or ()))
-    check_split_files(campaign.dataset_folder)  # they follow the labels: nothing moves while they cannot
+    check_split_files(campaign.dataset_folder)  # they follow the labels, so change nothing if they cannot
     campaign.adopt()
     with hold(desk.kept):
-        sweep(finder.raw_folder / "labelsTr")  # of runs that were killed
+        sweep(finder.raw_folder / "labelsTr")  # left by killed runs
         labels = {} if desk.retrospective else desk.deliver(finder.look())
         try:
             with campaign.lock():

@@ -1,4 +1,4 @@
-"""What a run of ``nnunet_active ingest`` did."""
+"""The report of a run of ``nnunet_active ingest``."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any
 
 @dataclass
 class IngestReport:
-    """Cases in the order in which they were handled.
+    """What happened to the cases, in the order in which they were handled.
 
     Attributes:
-        taken: case -> facts: labels that are new.
-        corrected: case -> facts: labels that replaced an earlier one of theirs.
+        taken: facts about each new label, by case.
+        corrected: facts about each label that replaced an earlier one, by case.
         delivered: cases whose label was put into ``labelsTr`` while another process held the campaign; that process, or the next
             run, takes them up.
-        untouched: case -> files that are the prediction as it was handed out.
-        refused: case -> sentence.
-        warnings: case -> sentences.
+        untouched: files that are still the prediction as handed out, by case.
+        refused: for each refused case, one sentence.
+        warnings: sentences by case.
         declined: cases that nobody can label.
         waiting: cases that still wait for a label.
-        unknown: files in a label format that are named after no case.
+        unknown: label files that are named after no case.
         notes: sentences about the campaign.
     """
 
@@ -36,10 +36,10 @@ class IngestReport:
     notes: list[str] = field(default_factory=list)
 
     def warn(self, case: str, *sentences: str) -> None:
-        """Say something about a case, once."""
+        """Add warnings about a case, each once."""
         said = self.warnings.setdefault(case, []) if sentences else []
         said += [sentence for sentence in dict.fromkeys(sentences) if sentence not in said]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON types only."""
+        """The report in JSON types only."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""Finished labels are laid into ``labelsTr``, checked in and noted: the steps of ``ingest``, and of a training that finds labels."""
+"""Puts finished labels into ``labelsTr``, preprocesses and records them, for ``ingest`` and for a training that finds labels."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from nnunet_active.util.moments import now_in_utc
 
 
 class LabelDesk:
-    """Where finished labels are laid, checked in and noted.
+    """Delivers, preprocesses and records finished labels.
 
     Args:
         campaign: opened.
-        finder: looks for its labels.
-        report: where what was done is said.
-        log: where to tell of progress.
+        finder: finds and reads its labels.
+        report: gets what was done.
+        log: gets messages on progress.
     """
 
     def __init__(self, campaign: Campaign, finder: LabelFinder, report: IngestReport, log: Log) -> None:
@@ -41,10 +41,10 @@ class LabelDesk:
         self.retrospective = not campaign.asks_a_person
 
     def check_arguments(self, decline: list[str]) -> None:
-        """Whether all that was named is there.
+        """Check that all named cases and folders exist.
 
         Raises:
-            MissingInput, CampaignError: something is not; nothing is written.
+            MissingInput, CampaignError: one does not; nothing is written.
         """
         finder, waiting = self.finder, self.campaign.waiting()
         for case in decline:
@@ -66,7 +66,7 @@ class LabelDesk:
             )
 
     def deliver(self, labels: dict[str, FinishedLabel]) -> dict[str, FinishedLabel]:
-        """Put labels into ``labelsTr``; returns those that are there."""
+        """Put labels into ``labelsTr``; returns those that were delivered."""
         there = {}
         for case, label in labels.items():
             try:
@@ -79,13 +79,13 @@ class LabelDesk:
         return there
 
     def _deliver(self, case: str, label: FinishedLabel) -> None:
-        """What was in ``labelsTr`` is kept; what was used until now, when the new label is preprocessed."""
+        """Keep a copy of the file in ``labelsTr``, then write the label. The label in use is kept later, in preprocessing."""
         finder = self.finder
         target, earlier = finder.target(case), finder.label_file(case)
         stays = not is_same_place(earlier, target) and earlier.is_file() and finder.is_known(case, earlier)
         if self._content(case, target, label) != label.digest:
             kept = keep_copy(target, self.kept, case, finder.ending) if target.is_file() else None
-            # slices are joined with those that lie there, nothing takes their place
+            # new slices are joined with those already there and replace nothing
             joined = finder.slices_of(case, label.file) is not None
             is_new = kept is not None and not joined and not finder.is_known(case, target)
             image = finder.raw.cases[case].images[0]
@@ -103,16 +103,16 @@ class LabelDesk:
                     f"kept as {kept}. If it is the right one, put it back.",
                 )
         label.files[place_of(target)] = [*file_state(target), *self._said(case, label), label.digest]
-        if stays:  # a file of another format is no news as long as nobody saves it again
+        if stays:  # a file in another format counts as new only when it is saved again
             label.files.setdefault(place_of(earlier), [*file_state(earlier), ""])
 
     def _said(self, case: str, label: FinishedLabel) -> list[str]:
-        """What a label of slices says in each."""
+        """Digests of the slices of a label of slices; empty for a whole label."""
         known = self.finder.slices_of(case, label.file)
         return [] if known is None else slice_digests(label.voxels, NUMPY_AXIS[known.axis], self.finder.ignore)
 
     def _content(self, case: str, target: Path, label: FinishedLabel) -> str | None:
-        """Digest of what the file in ``labelsTr`` holds; None: it is not there, or cannot be read."""
+        """Digest of the content of the file in ``labelsTr``; None if the file is missing or cannot be read."""
         if not target.is_file():
             return None
         if is_same_place(label.file, target):
@@ -123,7 +123,7 @@ class LabelDesk:
             return None
 
     def take_up(self, labels: dict[str, FinishedLabel]) -> None:
-        """Preprocess labels that are in ``labelsTr``, and count their cases as labelled; the caller holds the campaign."""
+        """Preprocess labels that are in ``labelsTr``, and count their cases as labelled. The caller holds the lock."""
         campaign, finder = self.campaign, self.finder
         complete = campaign.folds_are_complete
         finder.read_raw()  # with the new labels
@@ -138,7 +138,7 @@ class LabelDesk:
                 continue
             if case in finder.raw.warnings:
                 self.report.warn(case, finder.raw.warnings[case])
-            if label.slices is not None:  # facts of some slices do not say that a later round was taken up
+            if label.slices is not None:  # the record alone does not show which rounds' slices were taken
                 self._mark(case, label)
             self.record(case, label)
             self._mark(case, label)
@@ -148,7 +148,7 @@ class LabelDesk:
             )
 
     def _reveal(self, case: str) -> FinishedLabel:
-        """The label that a retrospective campaign withheld."""
+        """The withheld label of a retrospective campaign."""
         file = self.finder.label_file(case)
         if not file.is_file():
             raise BadCase(
@@ -157,11 +157,11 @@ class LabelDesk:
         return FinishedLabel.of(self.finder.read(case, file))
 
     def record(self, case: str, label: FinishedLabel) -> None:
-        """Keep the facts, before the case counts as labelled: a kill in between makes the next run do both again."""
+        """Record the facts before the case counts as labelled: after a kill in between, the next run does both again."""
         campaign = self.campaign
         earlier = campaign.ingested.get(case, {})
         settled = self.finder.is_settled(case) and (bool(earlier) or campaign.status_of(case) != "excluded")
-        # labelled without a record (from the start, or by hand): something was replaced if something was kept
+        # labelled without a record (from the start, or by hand): a kept copy shows that a label was replaced
         kept = any(self.kept.glob(f"{glob.escape(case)}__*"))
         differs = earlier["digest"] != label.digest if earlier.get("digest") else kept
         corrected = settled and differs and label.slices is None
@@ -185,9 +185,9 @@ class LabelDesk:
             self.log(f"{case}: {'corrected label' if corrected else 'label'} taken over from {label.file}")
 
     def _facts(self, case: str, label: FinishedLabel) -> dict[str, Any]:
-        """When the label came, and how it compares with the prediction."""
+        """When the label arrived, and how it compares with the prediction."""
         finder = self.finder
-        # formats without millimetres have unit steps
+        # formats without spacing have a spacing of 1
         voxel = Geometry.of_file(finder.raw.cases[case].images[0], label.voxels.shape).voxel_mm3
         return {
             "time": now_in_utc(),

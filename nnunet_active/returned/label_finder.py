@@ -1,7 +1,7 @@
-"""Which labels of a campaign are finished: files are read, brought onto the image's grid, and compared with what was handed out.
+"""Finds the finished labels of a campaign: reads files onto the image's grid and compares them with what was handed out.
 
-Which file counts, where several are named after a case: those whose content has changed since it was last taken over, and is not the
-untouched prediction. If they differ from each other, the case is refused until somebody says which one it is. Nothing is written here.
+If several files are named after a case, those count whose content has changed since a label was last taken and is not the untouched
+prediction. If these differ from each other, the case is refused until somebody says which one to take. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class LabelFinder:
 
     Args:
         campaign: opened.
-        folders: where to look, at any depth; none: the campaign's hand-off folders and ``labelsTr``.
-        accept: cases whose prediction is right as it is.
-        report: where what was found is said.
-        also_drawn: where slices are asked for, others that were drawn are welcome, too, also in files that were taken before.
+        folders: folders to search at any depth; empty for the campaign's hand-off folders and ``labelsTr``.
+        accept: cases whose prediction is accepted unchanged.
+        report: gets what was found.
+        also_drawn: also take slices that were drawn but not asked for, even in files that were taken before.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class LabelFinder:
         self.store = open_store(dataset, campaign.plans, campaign.configuration)
         self.reader = image_reader(self.store.plans_manager.plans)
         self.read_raw()
-        # nnU-Net takes the labels from the copy beside the plans
+        # nnU-Net reads the label definitions from the copy beside the plans
         self.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: self.raw.dataset_json)
         if changed := changed_labels(self.raw.dataset_json, self.dataset_json):
             report.notes.append(changed)
@@ -73,11 +73,11 @@ class LabelFinder:
         self.ignore = ignore_value(self.dataset_json)
 
     def read_raw(self) -> None:
-        """Look into the raw data set (again)."""
+        """Read the raw data set (again)."""
         self.raw = RawDataset(self.raw_folder, read_pool_folders(self.campaign.dataset_folder))
 
     def look(self) -> dict[str, FinishedLabel]:
-        """Finished labels by case, waiting ones first; what is not taken is said in the report."""
+        """Finished labels by case, waiting cases first. The report says what is not taken."""
         labels: dict[str, FinishedLabel] = {}
         files = files_to_look_at(self.campaign, self.raw, self.folders, self.report)
         for case in dict.fromkeys([*self.campaign.waiting(), *sorted(files)]):
@@ -96,7 +96,7 @@ class LabelFinder:
         return labels
 
     def read(self, case: str, file: Path) -> SeenFile:
-        """Read one file of a case. Where slices are asked for, background in all others is the ignore value.
+        """Read one file of a case. If slices are asked for, background in all other slices becomes the ignore value.
 
         Raises:
             BadCase: see :func:`~nnunet_active.data.label_reader.read_label`.
@@ -115,11 +115,11 @@ class LabelFinder:
         return SeenFile(file, state, digest, voxels, content, in_part, label.notes, accepted, said)
 
     def slices_of(self, case: str, file: Path) -> SliceRequest | None:
-        """The slices that a file may label: one in a hand-off folder those of its round and of earlier ones; None: the whole scan."""
+        """The slices that a file may label; in a hand-off folder, those of its round and earlier ones. None for the whole scan."""
         return self.campaign.handed_slices(case, self._round_of(case, file))
 
     def handed_over(self, case: str, file: Path) -> np.ndarray | None:
-        """What the maker of a label of slices began with; None: not known, or it lies in ``labelsTr``, where all of it is meant."""
+        """The label that the annotator of slices started from; None if unknown, or if the file is in ``labelsTr`` and counts whole."""
         record = record_of(self.campaign, case, self._round_of(case, file), self.ending)
         if record is None or file == self._archived(case) or self.is_in_use(case, file):
             return None
@@ -130,27 +130,27 @@ class LabelFinder:
             return None
 
     def taken_before(self, case: str) -> TakenBefore:
-        """What was taken of a case before."""
-        # what was noted of a case that does not count as labelled yet comes from a run that was killed: look again
+        """What was taken before for a case."""
+        # a record of a case that does not count as labelled yet is from a killed run: ignore it
         return TakenBefore.of(self.campaign.ingested.get(case, {}) if self.is_settled(case) else {})
 
     def is_known(self, case: str, file: Path) -> bool:
-        """Whether a file is as it was when the label of its case was taken, or preprocessed."""
+        """Whether a file is unchanged since the label of its case was taken or preprocessed."""
         before = self.taken_before(case)
         if before.is_untouched(file):
             return True
         if before.files or not self.is_settled(case) or not self.is_in_use(case, file):
             return False
         used = self.used(case)
-        copied = used.is_file() and file_state(used) == file_state(file)  # our copies keep the time; the fast way
+        copied = used.is_file() and file_state(used) == file_state(file)  # our copies keep the time; a fast check
         return copied or is_current(self.raw.cases[case], True, self.store, self.dataset_json)
 
     def is_in_use(self, case: str, file: Path) -> bool:
-        """Whether a file is the one in the raw data set that is trained on."""
+        """Whether a file is the label in the raw data set that training uses."""
         return any(is_same_place(file, one) for one in (self.target(case), self.label_file(case)))
 
     def _check_image_is_that_of_before(self, case: str, file: Path, image: Path) -> None:
-        """A label that was drawn on an image which has been exported again since then could look like a crop of the new one."""
+        """Refuse a label drawn on an image that was exported again since: it could look like a crop of the new image."""
         archived = self._archived(case)
         differ = None if archived is None else size_then_and_now(archived, image)
         if differ and size_then_and_now(file, archived) is None and carries_geometry(file.name):
@@ -160,20 +160,20 @@ class LabelFinder:
             )
 
     def _archived(self, case: str) -> Path | None:
-        """The file of :meth:`prediction`."""
+        """The archived file that :meth:`prediction` reads, or None."""
         asked = (one.number for one in reversed(self.campaign.rounds) if case in one.requested)
         files = (self.campaign.predictions_folder(number) / f"{case}{self.ending}" for number in asked)
         return next((file for file in files if file.is_file()), None)
 
     def target(self, case: str) -> Path:
-        """Where a label of a case is put: ``dataset.json`` may list another place; a file in another format stays as it is."""
+        """Where to put the label of a case. ``dataset.json`` may list another place; a file in another format is not replaced."""
         listed = self.raw.cases[case].label
         if listed is not None and is_native(listed, self.ending):
             return listed
         return self.raw_folder / "labelsTr" / f"{case}{self.ending}"
 
     def label_file(self, case: str) -> Path:
-        """The label that a case has in the raw data set, in whatever format; where there is none, where it would be."""
+        """The label file of a case in the raw data set, in any format; if there is none, its future place."""
         return self.raw.cases[case].label or self.target(case)
 
     def used(self, case: str) -> Path:
@@ -181,7 +181,7 @@ class LabelFinder:
         return self.store.dataset_folder / "gt_segmentations" / f"{case}{self.ending}"
 
     def prediction(self, case: str) -> np.ndarray | None:
-        """What the model had predicted when the case was last handed out, from the archive; None where it is not there."""
+        """The model's prediction when the case was last handed out, from the archive; None if it is not there."""
         file = self._archived(case)
         try:
             return None if file is None else self.read(case, file).voxels
@@ -190,7 +190,7 @@ class LabelFinder:
         return None
 
     def is_settled(self, case: str) -> bool:
-        """Whether a case has its label already, or is none of the campaign's, so that only a correction of it counts."""
+        """Whether a case is already labelled, held out or excluded, so that only a correction counts."""
         return self.campaign.status_of(case) in ("labelled", "held out", "excluded")
 
     @cached_property
@@ -234,9 +234,9 @@ class LabelFinder:
                     f"into labelsTr.",
                 )
         edited = {d: seen for d, seen in news.items() if d not in predicted or any(one.accepted for one in seen)}
-        if edited or case not in self.accept:  # an edited file says more than a flag
+        if edited or case not in self.accept:  # an edited file takes precedence over the flag
             news = edited
-        if len(news) > 1:  # a second copy of what was taken before
+        if len(news) > 1:  # just another copy of the label taken before
             news.pop(before.digest, None)
         if len(news) > 1 and self.ignore is not None:
             news = self._without_parts(case, news)
@@ -260,19 +260,19 @@ class LabelFinder:
                 self.report.untouched[case] = untouched
             elif again := [
                 file for file in untouched if place_of(Path(file)) in before.files
-            ]:  # others were never edited
+            ]:  # other files were never edited
                 self.report.warn(case, f"{again[0]} is the untouched prediction again; the label stays as it is.")
         return None
 
     def _kind_of(self, case: str, before: TakenBefore, seen: SeenFile) -> Kind:
         if place_of(seen.file) not in before.files and not self.label_file(case).is_file():
-            return "news"  # a label that is gone from labelsTr is welcome again
+            return "news"  # a label that has vanished from labelsTr may be taken again
         if self._draws_more(case, seen):
             return "news"
         return before.kind_of(seen.file, seen.digest, seen.content, self.is_in_use(case, seen.file))
 
     def _draws_more(self, case: str, seen: SeenFile) -> bool:
-        """Whether a file has slices that nobody asked for, that are welcome, and that are not labelled yet."""
+        """Whether a file has slices to take that nobody asked for and that are not labelled yet."""
         known = self.slices_of(case, seen.file)
         if not self.also_drawn or known is None or self.is_in_use(case, seen.file):
             return False
@@ -281,7 +281,7 @@ class LabelFinder:
         return not set(there) <= {*known.slices, *(counted.slices if counted else ())}
 
     def _without_parts(self, case: str, news: dict[str, list[SeenFile]]) -> dict[str, list[SeenFile]]:
-        """Labels of slices, without those that say nothing which the file in ``labelsTr`` does not say as well."""
+        """Labels of slices, without those that add nothing to the file in ``labelsTr``."""
         there = next((one for seen in news.values() for one in seen if self.is_in_use(case, one.file)), None)
         if there is None or self.slices_of(case, there.file) is None:
             return news

@@ -1,8 +1,8 @@
-"""Labels of some slices that come back: what was done with the slices that were asked for, and what becomes of the label so far.
+"""Merges a returned label of slices into the label so far.
 
-The slices that were asked for are taken as labelled, an empty one as background; corrections of earlier slices are taken over; what was
-drawn elsewhere only where that is welcome, as in ``labelsTr`` itself. Nothing that was labelled is ever lost: not the label that was
-preprocessed last, and not what has come into ``labelsTr`` since.
+Requested slices count as labelled, and an empty one as background. Corrections of earlier slices are taken, too. Slices drawn elsewhere
+are taken only if the user asks for it, or if they lie in ``labelsTr`` itself. No label is ever lost: neither the label that was
+preprocessed last, nor what has come into ``labelsTr`` since.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from nnunet_active.util.errors import BadCase
 
 
 def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> FinishedLabel:
-    """What becomes the label of a case; of one of which nothing was asked for, or all of it, what came back.
+    """The merged label of a case; if no slices of it were asked for, the returned label itself.
 
     Args:
-        finder: knows the campaign, the prediction, the label so far, and whether slices that nobody asked for are welcome; what is
-            odd is said in its report.
+        finder: knows the campaign, the prediction, the label so far, and whether to take slices that nobody asked for; its report
+            gets notes about unusual slices.
         case: identifier.
-        label: what came back.
+        label: the returned label.
 
     Raises:
-        BadCase: nothing was done in the slices that were asked for; one sentence that names them.
+        BadCase: nothing was done in the requested slices; the sentence names them.
     """
     known = finder.slices_of(case, label.file)
     if known is None and finder.campaign.asks_for_slices:
@@ -52,12 +52,12 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
     accepted = case in finder.accept or label.accepted
     drawn = _welcome(finder, case, label, found)
     take = {*found.to_take(accepted), *drawn}
-    # what lies in labelsTr is meant, all of it
+    # a file in labelsTr counts in full
     in_use = finder.is_in_use(case, label.file)
     repeated = () if in_use else finder.taken_before(case).repeated_slices(label.file, label.voxels, axis, ignore)
     merged = merge_slices(before, label.voxels, axis, take, ignore, handed, repeated)
     _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, bool(found.touched) or accepted)
-    # not what is new in the file: a run that was killed may have put it there already
+    # compare with the campaign's record, not with the file: a killed run may have put the slices there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
     new = (there if finder.also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
     if not new and not merged.corrected and (before is None or wanted):
@@ -77,8 +77,8 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
 
 
 def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[np.ndarray | None, set[int]]:
-    """What is labelled of a case without a file that came back, None: nothing; and the slices in it that came into ``labelsTr`` since
-    the label was preprocessed, and that are not counted yet."""
+    """The label of a case without the returned file, or None; and its slices that came into ``labelsTr`` after the label was
+    preprocessed and do not count yet."""
     used, laid = finder.used(case), finder.label_file(case)
     other_lies_there = laid.is_file() and not finder.is_in_use(case, label.file)
     is_new = other_lies_there and not finder.is_known(case, laid)
@@ -91,7 +91,7 @@ def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple
         return before, set()
     try:
         other = FinishedLabel.of(finder.read(case, laid))
-    except BadCase as error:  # it is kept as it is
+    except BadCase as error:  # the unreadable file is kept unchanged
         finder.report.warn(case, str(error))
         return before, set()
     axis = NUMPY_AXIS[finder.slices_of(case, laid).axis]
@@ -104,14 +104,14 @@ def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple
 
 
 def _waiting(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[int, ...]:
-    """The slices that wait for a label, of those that a file may label."""
+    """The waiting slices among those that a file may label."""
     waiting = finder.campaign.waiting_slices().get(case)
     asked = None if waiting is None else waiting.within(finder.slices_of(case, label.file))
     return () if asked is None else asked.slices
 
 
 def _welcome(finder: LabelFinder, case: str, label: FinishedLabel, found: SliceCheck) -> set[int]:
-    """Of the slices that were drawn and that nobody asked for, those to take: in ``labelsTr``, whatever a person drew there."""
+    """The drawn slices to take although nobody asked for them; in ``labelsTr``, those that differ from the prediction."""
     if finder.also_drawn or not finder.is_in_use(case, label.file):
         return set(found.drawn) if finder.also_drawn else set()
     predicted, axis = finder.prediction(case), NUMPY_AXIS[finder.slices_of(case, label.file).axis]

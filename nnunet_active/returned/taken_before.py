@@ -1,8 +1,8 @@
-"""What was taken of a case before, and whether a file that comes back is news.
+"""Records what was taken before for a case, and decides whether a returned file is new.
 
-A file is known by its place, size and time, and what it says by the digest of its voxels. So a hand-off folder that was moved, copied
-or named by another path brings no label twice, and never an old one over its correction.
-Where slices are asked for, the same holds of each slice of a file, also where another slice of it is news.
+A file is recognised by its place, size and time, and its content by the digest of its voxels. So if a hand-off folder was moved, copied
+or named by another path, no label is taken twice, and no old label replaces its correction.
+If slices are asked for, the same holds for each slice of a file, even if another slice of the file is new.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Kind = Literal["news", "same", "older"]
 
 @dataclass(frozen=True)
 class TakenBefore:
-    """Of one case.
+    """What was taken before for one case.
 
     Attributes:
-        files: place -> size, time and digest of each file that was looked at when the label was taken; before the last of them, where
-            slices were asked for, what it said in each (see :func:`slice_digests`).
-        digest: of the label in use; empty: not known.
-        contents: digests of all labels that were ever taken, as their files say them, and of their slices.
+        files: for each file that was read when the label was taken, by place: size, time and digest; if slices were asked for, the
+            digests of its slices before the last entry (see :func:`slice_digests`).
+        digest: digest of the label in use; empty if not known.
+        contents: digests of all labels ever taken, as their files hold them, and of their slices.
     """
 
     files: dict[str, list]
@@ -38,7 +38,7 @@ class TakenBefore:
 
     @classmethod
     def of(cls, facts: Mapping[str, Any]) -> TakenBefore:
-        """From what is recorded of the case (see :meth:`~nnunet_active.campaign.campaign.Campaign.record_label`); empty: nothing."""
+        """From the facts recorded by :meth:`~nnunet_active.campaign.campaign.Campaign.record_label`; they may be empty."""
         files = {place_of(Path(file)): entry for file, entry in facts.get("files", {}).items()}
         digest = facts.get("digest", "")
         # records of earlier versions do not list them
@@ -46,45 +46,46 @@ class TakenBefore:
         return cls(files, digest, tuple(dict.fromkeys(contents)))
 
     def is_untouched(self, file: Path) -> bool:
-        """Whether a file is as it was when it was looked at last."""
+        """Whether a file is unchanged since it was last read."""
         return self.files.get(place_of(file), [])[:2] == file_state(file)
 
     def repeated_slices(self, file: Path, voxels: np.ndarray, axis: int, ignore: int) -> set[int]:
-        """The slices in which a file says what it said when it was looked at last; one at a new place, what was ever taken.
+        """The slices of a file that are unchanged since it was last read; for a file at a new place, slices that were ever taken.
 
-        They are nobody's word now: the label may have been corrected since. See :func:`slice_digests` for the arguments.
+        They must not count as new, since the label may have been corrected since. For the arguments, see :func:`slice_digests`.
         """
         entry = self.files.get(place_of(file))
         known = self.contents if entry is None else entry[2:-1]
         return {int(one.partition(":")[0]) for one in slice_digests(voxels, axis, ignore) if one in known}
 
     def kind_of(self, file: Path, digest: str, content: str, in_use: bool) -> Kind:
-        """What a file brings.
+        """Whether a file brings something new.
 
         Args:
-            file: where it is.
-            digest: of its voxels, without the background of slices that nobody asked for.
-            content: digest of its voxels as it holds them.
-            in_use: it lies in ``labelsTr``: what is trained on always counts.
+            file: its path.
+            digest: digest of its voxels, without the background of slices that nobody asked for.
+            content: digest of its voxels as the file holds them.
+            in_use: whether it is the label in ``labelsTr``, which always counts.
 
         Returns:
-            ``same``: what it said before, or what is in use; ``older``: a label that was taken once and replaced since; else ``news``.
+            ``same``: its earlier content, or the label in use; ``older``: a label that was taken once and has been replaced; else
+            ``news``.
         """
         entry = self.files.get(place_of(file))
         if entry is not None and entry[-1] == digest:
             return "same"
         if entry is not None or in_use or content not in self.contents:
-            return "news"  # what somebody changed at its place is meant, be it a step back
+            return "news"  # a change at the same place is intended, even back to an older label
         return "same" if digest == self.digest else "older"
 
 
 def slice_digests(voxels: np.ndarray, axis: int, ignore: int) -> list[str]:
-    """``INDEX:DIGEST`` of each labelled slice, by which it is known again.
+    """``INDEX:DIGEST`` of each labelled slice, to recognise it again.
 
     Args:
-        voxels: (Z, Y, X), of whatever type.
-        axis: along which slices are asked for.
-        ignore: the ignore value; a slice that holds nothing else is not labelled.
+        voxels: (Z, Y, X), of any type.
+        axis: the array axis along which slices are asked for.
+        ignore: the ignore value; a slice with no other value is not labelled.
     """
     return [
         f"{index}:{blake2b(voxels.take(index, axis).astype('<u2').tobytes(), digest_size=8).hexdigest()}"

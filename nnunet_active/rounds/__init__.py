@@ -1,1 +1,1 @@
-"""Rounds between trainings: which cases next, what comes after that, and why."""
+"""Rounds between trainings: which cases to label next, why, and what to do after that."""

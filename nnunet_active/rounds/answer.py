@@ -1,6 +1,6 @@
-"""The question of every campaign, answered first: is the adapted model better than the source model on cases that it had not seen?
+"""Answers the main question of a campaign: is the adapted model better than the source model on cases that it had not seen?
 
-The numbers are those of ``comparison.csv``, which every training writes beside its checkpoints; nothing is predicted here.
+The numbers come from ``comparison.csv``, which every training writes beside its checkpoints. Nothing is predicted here.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one training found out about itself.
+    """The comparison of one training's model with the source model.
 
     Attributes:
         trainer: class name as in ``-tr``.
         fold: a number as text, or ``all``.
-        gain: the adapted model against the source model, after the last round that was measured.
-        cases: index: case; columns ``source``, ``adapted``: mean Dice over the labels.
-        labels: index: label; the same, means over the cases.
+        gain: the adapted model against the source model, after the last measured round.
+        cases: mean Dice over the labels; one row per case, columns ``source`` and ``adapted``.
+        labels: mean Dice over the cases; one row per label, the same columns.
     """
 
     trainer: str
@@ -53,7 +53,7 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """One sentence for everybody."""
+        """The answer as one plain sentence."""
         gain = self.gain
         many = f"{gain.cases} case{'s' if gain.cases != 1 else ''}"
         seen = "it had not seen" if gain.kind == HELD_OUT else "it had not seen when their labels came in"
@@ -70,7 +70,7 @@ class Answer:
 
     @property
     def advice(self) -> str:
-        """What follows from it; empty where nothing does."""
+        """What to do or to keep in mind about it; empty if nothing."""
         gain = self.gain
         if gain.is_worse:
             return "Keep the source model, or fine-tune more gently (nnunet_active init --recipe held_out --restart)."
@@ -87,18 +87,18 @@ NOT_KNOWN = (
 
 
 def newest_answer(trainings: Iterable[Training], campaign: Campaign) -> str:
-    """The sentence of the newest training that could measure itself, and what follows from it; empty where none could.
+    """Sentence and advice of the newest training that has a comparison; empty if none has.
 
     Args:
-        trainings: of the campaign, the newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
-        campaign: what was measured in one before it is not told.
+        trainings: the campaign's trainings, newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
+        campaign: measurements from an earlier campaign are left out.
     """
     first = next(iter(answers_of(trainings, campaign)), None)
     return "" if first is None else f"{first.sentence} {first.advice}".strip()
 
 
 def newest_certificate(trainings: Iterable[Training], campaign: Campaign) -> str:
-    """By how much the newest training that could tell can differ from the source on unlabelled cases; empty where none could.
+    """Sentence of the newest training's certificate: how much it can differ from the source on unlabelled cases; empty if none.
 
     Args:
         trainings: as for :func:`newest_answer`.
@@ -110,7 +110,7 @@ def newest_certificate(trainings: Iterable[Training], campaign: Campaign) -> str
 
 
 def answers_of(trainings: Iterable[Training], campaign: Campaign) -> list[Answer]:
-    """One for each training that could measure itself, in their order.
+    """One answer for each training that has a comparison, in the order of ``trainings``.
 
     Args:
         trainings: as for :func:`newest_answer`.
@@ -141,12 +141,12 @@ def _answer_of(training: Training, campaign: Campaign) -> Answer | None:
 
 
 def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of held-out cases after the last round that was measured; where there are none, those of new labels."""
+    """Rows of the held-out cases after the last measured round; if there are none, the rows of new labels."""
     held_out = table[table["kind"] == HELD_OUT]
     adapted = held_out[held_out["model"] == ADAPTED]
     if adapted.empty:
         return table[table["kind"] == PREQUENTIAL], PREQUENTIAL
-    import pandas as pd  # not above: most trainings at hand have no such table yet
+    import pandas as pd  # not above: most trainings have no such table yet
 
     last = adapted.iloc[-1]
     now = (adapted["round"] == last["round"]) & (adapted["epoch"] == last["epoch"])

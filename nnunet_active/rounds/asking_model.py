@@ -1,4 +1,4 @@
-"""The network that asks between trainings: a model that the user names, the campaign's own latest one, or the kept source."""
+"""Finds the network that queries between trainings: a model that the user names, the campaign's latest one, or the source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FoundModel:
     """One network, or several whose probabilities are averaged.
 
     Attributes:
-        models: what was read, one per fold.
+        models: the models read, one per fold.
         kind: ``named`` by the user, ``own`` (trained in this campaign) or ``source``.
         notes: sentences about the choice.
     """
@@ -34,14 +34,14 @@ class FoundModel:
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
-        """What was chosen, for people."""
+        """The choice in words, for people."""
         what = {"named": "The model that you named", "own": "The campaign's own model", "source": "The source network"}
         folds = ", ".join(model.fold for model in self.models)
         mean = f", mean of the probabilities of folds {folds}" if len(self.models) > 1 else f", fold {folds}"
         return [f"{what[self.kind]} asks: {self.models[0].origin}{mean}.", *self.notes]
 
     def record(self) -> dict:
-        """For ``selection.json``: no path of this machine, but what identifies the weights."""
+        """The entry in ``selection.json``: identifies the weights, without any path of this machine."""
         return {
             "kind": self.kind,
             "trainer": self.models[0].trainer_name,
@@ -57,14 +57,14 @@ def find_models(
     trust: bool = False,
     unfinished: bool = False,
 ) -> FoundModel:
-    """The network that asks.
+    """Find the network that queries.
 
     Args:
-        workspace: its campaign's own trainings, and its source network.
-        model: a trained model folder, a ``fold_X`` folder or checkpoint in it, or an exported zip; wins over all else.
-        folds: folds of the model; by default the lowest one of a named model, all trained ones of the campaign's own.
+        workspace: gives the campaign's own trainings and the source network.
+        model: a trained model folder, a ``fold_X`` folder or checkpoint in it, or an exported zip; takes precedence over all else.
+        folds: folds of the model; by default the lowest fold of a named model, or all trained folds of the campaign's own model.
         trust: see :func:`~nnunet_active.models.source_model.read_source_model`.
-        unfinished: also take a training that was stopped, e.g. to wait for labels: then it is the one that asked for them.
+        unfinished: also accept a training that was stopped, e.g. to wait for the labels that it asked for.
 
     Raises:
         MissingInput, IncompatibleSource, UnsafeCheckpoint: see the message.
@@ -83,7 +83,7 @@ def find_models(
 
 
 def make_window(found: FoundModel, workspace: Workspace, device: torch.device) -> SlidingWindow | EnsembleWindow:
-    """The networks, fitted to the target as a training fits its source.
+    """A window on the networks, carried over to the target as a training carries over its source.
 
     Raises:
         IncompatibleSource: the model does not fit the target's plans.
@@ -91,7 +91,7 @@ def make_window(found: FoundModel, workspace: Workspace, device: torch.device) -
     plans, configuration, dataset_json = workspace.plans, workspace.configuration, workspace.dataset_json
     windows = []
     for model in found.models:
-        # heads and channels that the model lacks begin as random numbers: the same ones each time
+        # heads and channels that the model lacks start with random weights; the seed makes them the same each time
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build_network(plans, configuration, dataset_json, model.trainer_name)
@@ -106,7 +106,7 @@ def _own(workspace: Workspace, trainings: list[Training], folds: Sequence[str] |
     campaign = workspace.campaign
     newest = trainings[0]
     mine = {one.fold: one for one in reversed(trainings) if one.trainer == newest.trainer}
-    if folds is None:  # of several folds those that know all labels, if there are any
+    if folds is None:  # prefer the folds that know all labels, if there are any
         mine = {fold: one for fold, one in mine.items() if not missed_labels(campaign, one).missing} or mine
     if folds is not None and (absent := [fold for fold in folds if fold not in mine]):
         raise MissingInput(

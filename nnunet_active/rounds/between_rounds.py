@@ -1,7 +1,7 @@
-"""One round between trainings: from a folder of scans and a model to requested cases, as ``nnunet_active select`` makes it.
+"""Makes one round between trainings for ``nnunet_active select``: from a folder of scans and a model to requested cases.
 
-Every step can be repeated: plans, preprocessed cases and scores are made only where they are missing, a round that was made is not
-made again while its cases wait, and the seed decides the choice. So after a kill the same command comes to the same end.
+Every step can be repeated. Plans, preprocessed cases and scores are made only if they are missing, no new round is made while cases
+wait for labels, and the seed fixes the choice. So after a kill, the same command comes to the same result.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class HandOff:
-    """Where the hand-off folder goes, and whether the images are copied into it; see :func:`hand_over`."""
+    """The place of the hand-off folder, and whether to copy the images into it; see :func:`hand_over`."""
 
     folder: Path | None = None
     copy_images: bool = False
@@ -42,17 +42,17 @@ class HandOff:
 
 @dataclass
 class SelectResult:
-    """What a call of ``nnunet_active select`` came to.
+    """The result of a call of ``nnunet_active select``.
 
     Attributes:
         outcome: ``asked`` (a new round), ``waiting`` (earlier requests wait, nothing new was asked), ``proposed`` (dry run),
-            ``simulated`` (a new round whose labels were withheld and are revealed now), ``empty`` (nobody is left),
-            ``in_training`` (the next training asks) or ``scored`` (one part of the pool, nothing was chosen).
-        workspace: the data set, with the campaign as it is now.
+            ``simulated`` (a new round whose withheld labels are revealed now), ``empty`` (no case is left),
+            ``in_training`` (the next training asks) or ``scored`` (one part of the pool was scored, nothing was chosen).
+        workspace: the data set, with the campaign in its present state.
         query: the round, or the proposal.
         handed_over: hand-off folders.
-        message: for ``empty`` and ``scored``.
-        problems: case -> sentence, for all that was set aside.
+        message: a sentence for ``empty`` and ``scored``.
+        problems: one sentence for each case that was set aside.
     """
 
     outcome: str
@@ -64,7 +64,7 @@ class SelectResult:
 
     @property
     def campaign(self) -> Campaign:
-        """The campaign as it is now; of a dry run one that may exist in memory only."""
+        """The campaign in its present state; after a dry run, it may exist in memory only."""
         return self.workspace.campaign
 
 
@@ -77,22 +77,22 @@ def select(
     log: Log = print,
     show: Callable[[SelectResult], None] = lambda result: None,
 ) -> SelectResult:
-    """One round: plan, preprocess, score, choose, record, hand over; whatever of it is done already is not done again.
+    """Make one round: plan, preprocess, score, choose, record, hand over. Steps that are already done are skipped.
 
     Args:
-        options: what was asked for.
+        options: the user's options.
         dry_run: choose, but ask for nothing.
         more: ask for further cases although some still wait for their labels.
         in_training: score nothing now; the next training asks for ``n`` cases by itself.
         place: where the hand-off folder goes.
-        log: where to tell what happens.
-        show: tells people the result. A round counts as made once they have seen it: a command that was killed before is repeated
-            and shows that round, it does not ask for another one.
+        log: gets messages about each step.
+        show: shows the result to people. A round is complete once it was shown: if a command was killed before that, repeating it
+            shows the same round and does not ask for another one.
     """
     opened = open_target(options)
     check_round(opened, more, in_training, place.folder, log)
     if options.add_ignore_label and not dry_run and options.part is None:
-        # before anything is preprocessed: nnU-Net notes then where a case is labelled
+        # before anything is preprocessed: preprocessing records where a case is labelled
         declare_ignore_label(raw_folder(options.dataset), preprocessed_folder(options.dataset))
         opened = open_target(options)
     prepared = prepare(options, log, opened)
@@ -133,12 +133,12 @@ def _add_problems(result: SelectResult, prepared: Prepared) -> None:
 def annotate(
     options: SelectOptions, folder: Path | None = None, copy_images: bool = False, log: Log = print
 ) -> SelectResult:
-    """Write, or complete, the hand-off folders of the cases that wait; also of those that a training asked for.
+    """Write or complete the hand-off folders of all waiting cases, including those that a training asked for.
 
     Raises:
         MissingInput: there is no campaign.
     """
-    open_workspace(options).campaign  # noqa: B018 - says so where there is none
+    open_workspace(options).campaign  # noqa: B018 - raises if there is none
     prepared = prepare(options, log)
     workspace, campaign = prepared.workspace, prepared.workspace.campaign
     with campaign.lock():
@@ -193,7 +193,7 @@ def _hand_over(prepared: Prepared, window: Window | None, place: HandOff, log: L
 
     @cache
     def network() -> Window:
-        """Read only if a case was not handed over before."""
+        """The network; read only if some case was not handed over before."""
         if window is not None:
             return window
         found = find_models(workspace, options.model, options.model_folds, options.trust, unfinished=True)

@@ -1,6 +1,6 @@
-"""Why a case was chosen, or was not: in numbers for scripts and in words for people.
+"""Explains why a case was or was not chosen: in numbers for scripts and in words for people.
 
-Everything comes from what the rounds recorded when they were made; nothing is computed anew, so the answer is the query's own.
+Everything comes from the records of the rounds. Nothing is computed anew, so the explanation matches the query.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
 from nnunet_active.util.errors import MissingInput
 
-_NOTICEABLE = 0.1  # a utility that fell by less than this share of its value is not worth a sentence
-_CLEAR = 0.2  # rank correlation with the utility below which a factor speaks neither for nor against a case
+_NOTICEABLE = 0.1  # a smaller relative fall of the utility is not worth a sentence
+_CLEAR = 0.2  # with a smaller rank correlation with the utility, a factor counts neither for nor against a case
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -30,20 +30,20 @@ NOTHING: Mapping[str, str] = MappingProxyType({})
 def explain_case(
     campaign: Campaign, case: str, others: Iterable[str] = (), aside: Mapping[str, str] = NOTHING
 ) -> dict[str, Any]:
-    """All that is known about the choice of one case (JSON types only).
+    """Everything known about the choice of one case (JSON types only).
 
     Args:
         campaign: an opened campaign.
         case: identifier.
-        others: further cases of the data set, which may not have been in any query yet.
-        aside: case -> sentence, for cases that were set aside and cannot be asked for.
+        others: further cases of the data set; they may not have been in any query yet.
+        aside: one sentence for each case that was set aside and cannot be asked for.
 
     Returns:
-        ``case``, ``status`` (one sentence), ``rounds`` (one entry per query in which it was a candidate or was set aside) and
-        ``label`` (what is known of the label that came back, or None).
+        ``case``, ``status`` (one sentence), ``rounds`` (one entry per query in which the case was a candidate or was set aside) and
+        ``label`` (facts about the label that came back, or None).
 
     Raises:
-        MissingInput: the data set has no such case; similar names are given.
+        MissingInput: the data set has no such case; the message lists similar names.
     """
     queries = [Query.of_round(one) for one in campaign.rounds]
     rounds = [entry for query in queries if (entry := explain_choice(query, case)) is not None]
@@ -61,7 +61,7 @@ def explain_case(
 
 
 def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
-    """What a query knew of a case and what it made of it; None if the case was no candidate."""
+    """What a query knew about a case and how it ranked it; None if the case was not a candidate."""
     selection, scores, requested = query.selection, query.scores, query.requested
     if case not in scores.index:
         problem = selection.get("set_aside", {}).get(case)
@@ -86,7 +86,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "for_and_against": _for_and_against(query, case),
         "scores": [_entry(name, scores[name], case, requested) for name in SCORES if name in scores.columns],
         "open_first": {key: election[key] for key in ("name", "dice", "decided") if key in election}
-        if election and len(election.get("dice") or ()) != 1  # a single channel is no choice
+        if election and len(election.get("dice") or ()) != 1  # a single channel leaves no choice
         else None,
         "slices": selection.get("slice_choice", {}).get(case),
         "notes": list(selection.get("notes", ())),
@@ -94,7 +94,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
 
 
 def format_explanation(content: Mapping[str, Any]) -> str:
-    """The same in words."""
+    """The content of :func:`explain_case` in words."""
     lines = [content["status"]]
     for entry in content["rounds"]:
         lines += ["", *choice_lines(content["case"], entry)]
@@ -129,16 +129,16 @@ def _raise_unknown(campaign: Campaign, case: str, others: Iterable[str]) -> None
 
 
 def _known(campaign: Campaign) -> set[str]:
-    """Cases that are labelled, held out, or were candidates."""
+    """Cases that are labelled or held out, or that were candidates or requested."""
     candidates = {str(case) for one in campaign.rounds for case in one.scores().index}
     return {*campaign.val, *campaign.labelled(), *campaign.requested(), *candidates}
 
 
 def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
-    """The factors that decided most, for and against its choice.
+    """The factors that counted most for and against the choice of a case.
 
-    Whether a high value speaks for a case, and how much it weighs, is read from the query itself: the rank correlation of the factor
-    with the utility, times how far the case is from the middle of the candidates in it.
+    Sign and weight of a factor come from the query itself: the rank correlation of the factor with the utility, times how far the
+    case ranks from the middle of the candidates.
     """
     pulls = {}
     for column in query.components():
@@ -148,7 +148,7 @@ def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
         correlation = values.rank().corr(query.scores["utility"].rank())
         if abs(correlation) >= _CLEAR:
             share = (values.rank()[case] - 1) / max(1, values.notna().sum() - 1)  # 0 lowest, 1 highest
-            pulls[name] = (2 * share - 1) * correlation  # a factor that hardly moves the utility decides nothing
+            pulls[name] = (2 * share - 1) * correlation  # a factor hardly related to the utility counts little
     best, worst = max(pulls, key=pulls.get, default=None), min(pulls, key=pulls.get, default=None)
     return {
         "for": best if best and pulls[best] > 0 else None,
@@ -157,7 +157,7 @@ def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
 
 
 def _steps(utilities: list[dict[str, float]], requested: tuple[str, ...], case: str) -> list[dict[str, Any]]:
-    """Its utility at every greedy step until it was picked, beside that of the case picked there."""
+    """The case's utility at every greedy step until it was picked, beside the utility of the case picked at that step."""
     steps = []
     for number, (values, pick) in enumerate(zip(utilities, requested, strict=False), 1):
         if case not in values:
@@ -177,7 +177,7 @@ def _steps(utilities: list[dict[str, float]], requested: tuple[str, ...], case: 
 
 
 def _entry(name: str, column: pd.Series, case: str, requested: tuple[str, ...]) -> dict[str, Any]:
-    """One number among the others: its rank (1 is the highest) and the mean of the cases that were chosen."""
+    """The case's value in a column, its rank (1 is the highest), and the mean over the chosen cases."""
     chosen = column.reindex(list(requested)).dropna()
     return {
         "name": name,
@@ -198,7 +198,7 @@ def _number(value: float) -> float | None:
 
 
 def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
-    """One query's view of a case, from :func:`explain_choice`, in words."""
+    """The result of :func:`explain_choice` for one query, in words."""
     if "set_aside" in entry:
         return [f"Round {entry['round']}: {entry['set_aside']}"]
     head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
@@ -224,7 +224,7 @@ def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
 
 
 def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
-    """Which slices were asked for, and what was predicted in them; slices are counted from 1."""
+    """The requested slices and what was predicted in them; slices are counted from 1."""
     extent = choice["extent"]
     where = (
         f"the prediction with one slice more at each end: {extent[0] + 1} to {extent[1] + 1}"

@@ -1,4 +1,4 @@
-"""``forecast.json``: what forecasts said, for the commands that only tell of it and for the next forecast. No network is run here."""
+"""Keeps forecasts in ``forecast.json``, for commands that only show them and for the next forecast. No network runs here."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Moved:
     """How far predictions moved from one network to the next.
 
     Attributes:
-        distance: mean over cases and classes of the Jaccard distance; the mean IoU can have changed by no more.
-        cases: that both networks have predicted.
-        labels: that the earlier network was trained on.
+        distance: mean Jaccard distance over cases and classes; the mean IoU cannot have changed by more.
+        cases: number of cases that both networks have predicted.
+        labels: number of labels when the earlier network made its forecast.
     """
 
     distance: float
@@ -36,19 +36,19 @@ class Moved:
 
 
 def forecast_folder(campaign: Campaign) -> Path:
-    """Where a forecast keeps what it found; it may not exist yet."""
+    """The folder of forecast results; it may not exist yet."""
     return campaign.folder / "forecast"
 
 
 def read_forecast(campaign: Campaign) -> dict[str, Any]:
-    """Content of the file; empty where there is none, or a damaged one: the command makes it anew."""
+    """Content of the file; empty if it is missing or damaged (the next forecast writes it anew)."""
     content = read_remade_json(forecast_folder(campaign) / FORECAST_FILE)
     whole = isinstance(content, dict) and all(isinstance(content.get(key), list) for key in ("sentences", "networks"))
     return content if whole else {}
 
 
 def write_forecast(campaign: Campaign, content: dict[str, Any], digest: str) -> None:
-    """Keep a forecast, and which networks made the ones before."""
+    """Save a forecast, with the list of networks that made this one and the earlier ones."""
     networks = [one for one in earlier_networks(campaign) if one["digest"] != digest]
     labels = len(campaign.labelled())
     write_json(
@@ -63,12 +63,12 @@ def write_forecast(campaign: Campaign, content: dict[str, Any], digest: str) -> 
 
 
 def forecast_sentences(campaign: Campaign, trainings: Iterable[Training]) -> list[str]:
-    """The last forecast in a few sentences, for people; empty without one.
+    """The last forecast in a few sentences, for people; empty if there is none.
 
     Args:
         campaign: opened.
-        trainings: of the campaign. Once one of its fold has ended, a forecast from before speaks of another network, and only that is
-            said; where only labels have come since, a word of that is added.
+        trainings: the campaign's trainings. If one of the fold has ended since the forecast, only a note says that the forecast is
+            outdated. If only labels have arrived since, a sentence about them is added.
     """
     content = read_forecast(campaign)
     if not content:
@@ -83,7 +83,7 @@ def forecast_sentences(campaign: Campaign, trainings: Iterable[Training]) -> lis
 
 
 def earlier_networks(campaign: Campaign) -> list[dict[str, Any]]:
-    """``digest`` and ``labels`` (how many there were) of the networks that made forecasts, the last one last."""
+    """``digest`` and ``labels`` (number of labels then) of the networks that made forecasts, oldest first."""
     found = read_forecast(campaign).get("networks", [])
     return [one for one in found if isinstance(one, dict) and isinstance(one.get("digest"), str)]
 
@@ -96,8 +96,8 @@ def moved_since(
     pool: Sequence[str],
     classes: int,
 ) -> Moved | None:
-    """How far the predictions of a network lie from those of the last forecast's other network, as far as the cache has both."""
-    from nnunet_active.scoring.packed_prediction import class_distances, unpack  # not above: NumPy takes its time
+    """How far a network's predictions lie from those of the latest other network that made a forecast, for cases cached by both."""
+    from nnunet_active.scoring.packed_prediction import class_distances, unpack  # not above: importing NumPy is slow
 
     before = [one for one in earlier if one["digest"] != digest]
     if not before:

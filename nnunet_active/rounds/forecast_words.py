@@ -1,4 +1,4 @@
-"""A forecast for people, in a terminal and in one sentence each, and for scripts."""
+"""A forecast in words for people, and as JSON for scripts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nnunet_active.rounds.forecast_record import Moved
 from nnunet_active.rounds.forecasting import Forecast
 
 FAILS = 0.5
-"""Expected Dice below which a case is marked (our choice)."""
+"""Cases with a lower expected Dice are marked (our choice)."""
 WORST = 10
 
 
 def forecast_lines(forecast: Forecast) -> list[str]:
-    """One screen."""
+    """The forecast as one screen of text."""
     workspace, training = forecast.workspace, forecast.training
     who = "the source network" if training is None else f"{training.trainer}, fold {training.fold}"
     head = f"{workspace.dataset} {workspace.configuration}: {len(forecast.cases)} unlabelled cases, predicted by {who}."
@@ -46,7 +46,7 @@ _RANK = " (the order counts, the numbers are guesses)"
 
 
 def expected_sentences(forecast: Forecast) -> list[str]:
-    """The mean Dice to expect, and of how many cases it is taken to be 0."""
+    """The expected mean Dice, and the number of cases whose Dice is assumed to be 0."""
     overall, there = forecast.overall, forecast.overall.labels
     if overall.calibrated:
         said = (
@@ -69,7 +69,7 @@ def expected_sentences(forecast: Forecast) -> list[str]:
 
 
 def outlook_sentences(forecast: Forecast) -> list[str]:
-    """Whether the next labels will pay, and what they can change at most."""
+    """Whether the next labels will pay off, and how much they can change at most."""
     if forecast.training is None:
         lines = ["Too early to say whether the next labels will pay: no adapted network has been trained yet."]
     elif forecast.is_source:
@@ -83,7 +83,7 @@ def outlook_sentences(forecast: Forecast) -> list[str]:
 
 
 def moved_sentence(moved: Moved) -> str:
-    """What a change of network can have brought at most."""
+    """The largest change of the mean IoU since the last forecast's network."""
     return (
         f"Since the last forecast's network ({moved.labels} label{'' if moved.labels == 1 else 's'}), the mean IoU of the unlabelled "
         f"cases can have changed by at most {moved.distance:.3f}; expect no more of the next labels."
@@ -91,7 +91,7 @@ def moved_sentence(moved: Moved) -> str:
 
 
 def forecast_json(forecast: Forecast) -> dict[str, Any]:
-    """JSON types only; what is not known is null."""
+    """The forecast in JSON types only; unknown values are null."""
     cases = {
         case: {
             **{name: _or_none(row[name]) for name in ("expected", "agreement", "confidence")},

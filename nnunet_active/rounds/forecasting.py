@@ -1,9 +1,9 @@
-"""A forecast: the Dice to expect of the unlabelled cases, which of them will probably fail, and whether the next labels will pay.
+"""Makes a forecast: the expected Dice of the unlabelled cases, those that will probably fail, and whether the next labels will pay off.
 
-Two networks are asked, each once per case (the score cache keeps it). The one that predicts ranks the cases. True Dice is compared with
-the quality of a case (:mod:`~nnunet_active.forecast.expected_dice`) by a network that has seen none of the cases, so that it means the
-same on labelled and on unlabelled ones: by the network that predicts, where it has not seen enough of the labelled cases (held-out and
-new ones), else by the source network.
+The predicting network ranks the unlabelled cases by their quality (:mod:`~nnunet_active.forecast.expected_dice`). Labelled cases then
+relate quality to true Dice. That quality must come from a network that has seen none of the cases, so that it means the same on
+labelled and unlabelled ones. This is the predicting network if enough labelled cases are unseen by it (held-out and new ones), else the
+source network. Each network runs once per case; the score cache keeps the result.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class Forecast:
-    """What was found.
+    """The result of a forecast.
 
     Attributes:
-        workspace: of the data set.
-        training: of the network that predicts; None: the source network does.
-        digest: of that network.
-        cases: one row per unlabelled case, the worst first: ``expected`` Dice, ``agreement`` and ``confidence`` (means over the
-            classes that count; confidence is 0 only where nothing is predicted), ``lost`` (classes that count and are not predicted).
-        classes: expected Dice of every case and class, the same rows.
-        overall, by_class: mean Dice of the pool, and the same of every class.
-        outlook: whether the next labels will pay.
-        judged: labelled cases that the estimate rests on.
-        moved: how far the predictions lie from those of the last forecast's network; None: there was none, or `is_source`.
-        is_source: the training chose the source's weights (alpha 0): nothing is known of what an adapted network gains.
-        temperature: of the network's uncertainty maps from now on; 1: as they were.
-        passes: cases that had to be predicted now, by each network.
-        problems: case -> sentence.
+        workspace: the data set.
+        training: the predicting network's training; None if the source network predicts.
+        digest: fingerprint of the predicting network.
+        cases: one row per unlabelled case, worst first: ``expected`` Dice, ``agreement`` and ``confidence`` (means over the
+            classes that count; confidence is 0 only if nothing is predicted), ``lost`` (classes that count but are not predicted).
+        classes: expected Dice of every case and class, in the same rows.
+        overall, by_class: mean Dice of the pool, in all and for every class.
+        outlook: whether the next labels will pay off.
+        judged: labelled cases that the estimate is based on.
+        moved: how far the predictions lie from those of the last forecast's network; None if there was none, or if `is_source`.
+        is_source: the training kept the source weights (alpha 0), so the gain of an adapted network is unknown.
+        temperature: temperature of the network's uncertainty maps from now on; 1 leaves them unchanged.
+        passes: number of forward passes that were needed now, summed over the networks.
+        problems: one sentence for each case with a problem.
     """
 
     workspace: Workspace
@@ -79,17 +79,17 @@ class Forecast:
 
 
 def make_forecast(workspace: Workspace, device: torch.device, trainer: str | None = None, log: Log = print) -> Forecast:
-    """Ask the networks, as far as the cache does not know, and put it together.
+    """Run the networks on cases that are not in the cache, and make the forecast.
 
     Args:
-        workspace: its cases are preprocessed; a campaign is not needed, but without one no label counts.
-        device: for the networks.
-        trainer: whose network predicts; None: the newest training of the fold, else the source network.
-        log: where to tell what happens.
+        workspace: a preprocessed data set; it needs no campaign, but without one no label counts.
+        device: device of the networks.
+        trainer: class name of the trainer whose network predicts; None for the fold's newest training, else the source network.
+        log: gets messages.
 
     Raises:
-        EmptyPool: every case has a label, or none can be predicted.
-        MissingInput: no network, or none that can segment this target yet.
+        EmptyPool: every case has a label, or no case can be predicted.
+        MissingInput: there is no network, or none that can segment this target yet.
     """
     training, pool = _training(workspace, trainer), _unlabelled(workspace)
     if not pool:
@@ -162,7 +162,7 @@ def _training(workspace: Workspace, trainer: str | None) -> Training | None:
     """The newest finished training of the fold.
 
     Raises:
-        MissingInput: the one that was named has trained nothing here.
+        MissingInput: the named trainer has finished no training of the fold.
     """
     found = [] if workspace.found_campaign is None else trainings_of(workspace.campaign, results_root())
     found = [one for one in found if one.finished and not one.problem and one.fold == workspace.fold]
@@ -185,13 +185,13 @@ def _temperature(workspace: Workspace, network: Window, digest: str, unseen: Uns
     if workspace.found_campaign is None:
         return 1.0
     cases = set(unseen.by_itself)
-    if workspace.campaign.asks_for_slices:  # of the others some slices may be withheld
+    if workspace.campaign.asks_for_slices:  # other cases may have withheld slices
         cases &= set(workspace.campaign.held_out())
     return fit_map_temperature(workspace, network, digest, sorted(cases))
 
 
 class _Asked:
-    """Asks networks about cases, and counts."""
+    """Runs networks on cases, and counts the passes."""
 
     def __init__(self, workspace: Workspace, log: Log) -> None:
         self.workspace, self.log = workspace, log
@@ -199,7 +199,7 @@ class _Asked:
         self.passes, self.problems = 0, dict[str, str]()
 
     def ask(self, window: Window, cases: list[str]) -> PoolScores:
-        """Whatever a query needs as well is noted too, so that it costs nothing then."""
+        """Score the cases, including what a later query needs, so that the query needs no further pass."""
         what = WhatToScore(embedding=window.has_encoder, agreement=True)
         scores = score_cases(window, self.workspace.store, cases, what, cache=self.cache, description="Forecasting")
         for case, sentence in scores.problems.items():
@@ -211,7 +211,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Quality:
-    """What one network says of cases: arrays by name, (n, classes), without the background."""
+    """One network's scores of the cases: arrays by name, (n, classes), without the background."""
 
     row: dict[str, int]
     arrays: dict[str, np.ndarray]
@@ -245,7 +245,7 @@ def _estimates(
 ) -> tuple[dict[str, DiceEstimate], DiceEstimate]:
     judged = [case for case in judged if case in judge.row]
     of_pool, known = (judge.values(cases) for cases in (pool, judged))
-    if says_nothing:  # an untrained output layer; what remains is the mean Dice of the labelled cases
+    if says_nothing:  # an untrained output layer: fall back to the mean Dice of the labelled cases
         of_pool, known = np.ones_like(of_pool), np.ones_like(known)
     dice = unseen.network.reindex(index=judged, columns=names).to_numpy(dtype=float)
     prior = 0 if says_nothing else PRIOR
@@ -255,6 +255,6 @@ def _estimates(
 
 
 def _shown(estimate: DiceEstimate, values: np.ndarray) -> DiceEstimate:
-    """What is uncalibrated is that of the network that predicts."""
+    """The estimate with the uncalibrated mean of the predicting network."""
     mean = float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
     return replace(estimate, uncalibrated=mean, mean=estimate.mean if estimate.calibrated else mean)

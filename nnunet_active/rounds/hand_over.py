@@ -1,4 +1,4 @@
-"""Hand the waiting cases of a campaign over to the annotator: one folder per round, written again wherever something is missing."""
+"""Hands a campaign's waiting cases over to the annotator: one folder per round; repeating it adds whatever is missing."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class HandedOver:
     """One hand-off folder.
 
     Attributes:
-        number: of the round.
-        folder: where it is.
-        cases: those in it, in order of preference.
-        set_aside: case -> sentence, for what could not be handed over.
+        number: number of the round.
+        folder: path of the folder.
+        cases: cases in it, in order of preference.
+        set_aside: one sentence for each case that could not be handed over.
     """
 
     number: int
@@ -47,11 +47,11 @@ class HandedOver:
 
 
 def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
-    """The rounds that have waiting cases, with these."""
+    """The rounds that have waiting cases, each with these cases."""
     waiting, slices = set(campaign.waiting()), campaign.waiting_slices()
 
     def waits(one: Round, case: str) -> bool:
-        # of a case that was asked for slices in several rounds, those of one round may wait and those of another not
+        # if several rounds asked for slices of a case, those of one round may wait while those of another have arrived
         return case in waiting and (case not in one.slices or one.slices[case].within(slices.get(case)) is not None)
 
     found = [(one, tuple(case for case in one.requested if waits(one, case))) for one in campaign.rounds]
@@ -59,7 +59,7 @@ def waiting_rounds(campaign: Campaign) -> list[tuple[Round, tuple[str, ...]]]:
 
 
 def check_records(campaign: Campaign) -> None:
-    """Make sure that what is known of the waiting cases can be read, before anything is written.
+    """Check that the records of the waiting cases can be read, before anything is written.
 
     Raises:
         CampaignError, MissingInput: the record of a round, or of a hand-off folder, is damaged.
@@ -72,7 +72,7 @@ def check_records(campaign: Campaign) -> None:
 
 
 def is_handed_over(campaign: Campaign) -> bool:
-    """Whether every waiting case is in a hand-off folder that is there and whole."""
+    """Whether every waiting case is in a complete hand-off folder."""
     return all(
         set(cases) <= handoff_content(campaign.handoff_folder(one.number)).keys()
         for one, cases in waiting_rounds(campaign)
@@ -87,31 +87,31 @@ def hand_over(
     log: Log = print,
     temperature: Callable[[], float] = lambda: 1.0,
 ) -> list[HandedOver]:
-    """Write the hand-off folders of all waiting cases; files that somebody has edited stay as they are.
+    """Write the hand-off folders of all waiting cases. Files that somebody has edited are not changed.
 
     Args:
         workspace: the data set; its campaign is locked.
-        predict: maps a preprocessed image (M, Z, Y, X) to logits (C, Z, Y, X): what the annotator begins with. Called for a case that
-            was not handed over before.
-        folder: where to; a round that was handed over there, or below, stays where it is. By default where it was before, else
-            :func:`~nnunet_active.rounds.handoff_place.default_folder`. See :func:`~nnunet_active.rounds.handoff_place.new_place`.
-        copy_images: copy the images instead of linking to them, for a folder that travels.
-        log: where to tell what was done.
-        temperature: that of the uncertainty maps, asked when a case is predicted.
+        predict: maps a preprocessed image (M, Z, Y, X) to logits (C, Z, Y, X), the annotator's starting point. Called only for cases
+            that were not handed over before.
+        folder: the target folder; a round that was handed over in or below it stays in place. By default, the round's earlier folder,
+            else :func:`~nnunet_active.rounds.handoff_place.default_folder`. See :func:`~nnunet_active.rounds.handoff_place.new_place`.
+        copy_images: copy the images instead of linking to them, for a folder that is sent elsewhere.
+        log: gets messages about what was done.
+        temperature: gives the temperature of the uncertainty maps; called when a case is predicted.
     """
     campaign, raw, store = workspace.campaign, workspace.raw, workspace.store
     done = []
     rounds = waiting_rounds(campaign)
     moving = {one.number for one, _ in rounds if not stays_in_place(campaign, one.number, folder)}
     for one, cases in rounds:
-        # asked for each round anew: what is set aside for one takes those below it along
+        # look the place up for each round: setting one folder aside also moves the hand-off folders below it
         place = campaign.handoff_folder(one.number)
         if place is None or one.number in moving:
             _check_move(campaign, raw, store, one.number)
             place = new_place(campaign, raw, one.number, folder, len(moving) == 1, log)
             set_folder_aside(campaign, one.number, place, "of an earlier hand-off", log)
         forget_stale_predictions(workspace, one.number, cases, log)
-        # before it is written: after a kill the same place is gone on with
+        # record the place before writing, so that the same place is used after a kill
         campaign.record_handoff(one.number, place)
         query = Query.of_round(one)
         absent = {
@@ -137,10 +137,10 @@ def hand_over(
 
 
 def check_moves(workspace: Workspace, folder: Path) -> None:
-    """Refuse a new place for hand-off folders where the old one holds finished labels; before a round is made.
+    """Refuse a new place for hand-off folders if the old one holds finished labels. Call it before a round is made.
 
     Raises:
-        CampaignError: says which labels.
+        CampaignError: names the cases with finished labels.
     """
     campaign = workspace.campaign
     for one, _ in waiting_rounds(campaign):
@@ -149,7 +149,7 @@ def check_moves(workspace: Workspace, folder: Path) -> None:
 
 
 def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: int) -> None:
-    """Refuse to leave a folder behind in which somebody has worked: its labels would not be looked for any more."""
+    """Refuse to move away from a folder with finished labels: they would no longer be found."""
     before = campaign.handoff_folder(number)
     if before is None:
         return
@@ -166,7 +166,7 @@ def _check_move(campaign: Campaign, raw: RawDataset, store: CaseStore, number: i
 
 
 def _asked(one: Round, case: str, workspace: Workspace) -> AskedSlices | None:
-    """The slices of a case that a round asks for, and the label that it has from earlier rounds."""
+    """The slices that a round asks for in a case, and the case's label from earlier rounds."""
     if case not in one.slices:
         return None
     request, label = one.slices[case], workspace.raw.cases[case].label
@@ -183,7 +183,7 @@ def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -
         if name in row and pd.notna(row[name]):
             facts[name.removeprefix("component_")] = float(row[name])
     names, channel = distinct_channel_names(raw.dataset_json), election.get("channel")
-    # a name that two channels have says too little; rounds of earlier versions noted no other
+    # two channels may share a name; rounds of earlier versions recorded only that name
     if isinstance(channel, int) and 0 <= channel < len(names) and election.get("name") not in names:
         first = names[channel]
     else:

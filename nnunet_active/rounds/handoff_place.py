@@ -1,4 +1,4 @@
-"""Where a round is handed over: each has a folder of its own, so that nobody's labels are taken for those of another round."""
+"""Decides where a round is handed over. Each round has its own folder, so that labels are never mistaken for another round's."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from nnunet_active.util.outputs import name_aside
 
 
 def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
-    """``nnUNet_raw/DatasetXXX/annotate/fold_0_round_001``: beside the scans, where people keep what took them hours."""
+    """``nnUNet_raw/DatasetXXX/annotate/fold_0_round_001``: beside the scans, since labels that took hours belong with the data."""
     return raw.folder / "annotate" / f"fold_{campaign.fold}_round_{number:03d}"
 
 
 def stays_in_place(campaign: Campaign, number: int, folder: Path | None) -> bool:
-    """Whether a round was handed over in the folder that is named now, or below it; None: anywhere."""
+    """Whether a round was handed over in or below ``folder``; with None, whether it was handed over at all."""
     recorded = campaign.handoff_folder(number)
     return recorded is not None and (folder is None or _is_within(recorded, folder))
 
 
 def new_place(campaign: Campaign, raw: RawDataset, number: int, folder: Path | None, alone: bool, log: Log) -> Path:
-    """Where a round goes that is not handed over yet, or elsewhere.
+    """The hand-off folder of a round that was not handed over yet, or that moves.
 
     Args:
         campaign: opened.
-        raw: for the default.
-        number: of the round.
-        folder: where to; None: :func:`default_folder`.
-        alone: whether no other round goes to the folder that was named. One that is alone has it for itself, unless something was
-            handed over there before; all others have a folder of their own in it.
-        log: where to tell that it goes below ``folder`` for what was handed over there before.
+        raw: gives the default folder.
+        number: number of the round.
+        folder: the named folder; None for :func:`default_folder`.
+        alone: whether this is the only round that goes to ``folder``. It then uses the folder itself, unless something was handed
+            over there before. Otherwise each round gets a subfolder.
+        log: gets a message if the round goes to a subfolder because of an earlier hand-off.
     """
     place = folder or default_folder(campaign, raw, number)
     holder = _holder(campaign, number, place)
@@ -44,7 +44,7 @@ def new_place(campaign: Campaign, raw: RawDataset, number: int, folder: Path | N
     inner = place / f"round_{number:03d}"
     if (inner / HANDOFF_FILE).is_file() and own_record(
         campaign, inner
-    ) is None:  # somebody else's, who may still need it
+    ) is None:  # another campaign's folder, still needed perhaps
         inner = place / f"{campaign.place.dataset}_fold_{campaign.fold}_round_{number:03d}"
     if holder is not None:
         log(f"{place} holds {holder}, so round {number} goes to {inner}.")
@@ -52,21 +52,21 @@ def new_place(campaign: Campaign, raw: RawDataset, number: int, folder: Path | N
 
 
 def set_folder_aside(campaign: Campaign, number: int, place: Path, whose: str, log: Log) -> None:
-    """Keep a hand-off folder under another name; nothing where there is none.
+    """Rename a hand-off folder to keep it; do nothing if there is none.
 
-    Other rounds that were handed over in it, or below it, are found under the new name from then on.
+    Other rounds that were handed over in or below it are recorded under the new name.
 
     Args:
         campaign: locked.
-        number: of the round that begins anew in its place.
-        place: of the folder.
-        whose: the predictions in it, for people: ``of an earlier hand-off``.
-        log: where to tell.
+        number: number of the round that will use ``place``.
+        place: path of the folder.
+        whose: where its predictions come from, for the message: ``of an earlier hand-off``.
+        log: gets the message.
     """
     if not (place / HANDOFF_FILE).is_file():
         return
     folders = {one.number: folder for one in campaign.rounds if (folder := campaign.handoff_folder(one.number))}
-    # a run that was killed before it could rename the folder has recorded the new name already
+    # a run that was killed before the rename has already recorded the new name
     begun = (above for folder in folders.values() for above in (folder, *folder.parents))
     mark = f"{place.name}_until_"
     kept = next(
@@ -78,7 +78,7 @@ def set_folder_aside(campaign: Campaign, number: int, place: Path, whose: str, l
         for other, folder in folders.items()
         if other != number and _is_within(folder, place)
     }
-    for other, folder in along.items():  # before it is there: a kill must leave no round whose labels nobody looks for
+    for other, folder in along.items():  # before the rename: after a kill, every round's labels must still be found
         campaign.record_handoff(other, folder)
     place.rename(kept)
     log(
@@ -90,7 +90,7 @@ def set_folder_aside(campaign: Campaign, number: int, place: Path, whose: str, l
 
 
 def _holder(campaign: Campaign, number: int, place: Path) -> str | None:
-    """Which other round of the campaign was handed over in a folder, or below it."""
+    """Another round of the campaign that was handed over in or below a folder, as text; None if there is none."""
     for one in campaign.rounds:
         folder = campaign.handoff_folder(one.number)
         if one.number != number and folder is not None and _is_within(folder, place):

@@ -1,4 +1,4 @@
-"""Which of the cases that wait have a label that could be taken back: in ``labelsTr``, or edited in a hand-off folder."""
+"""Finds waiting cases whose label can be taken back: in ``labelsTr``, or edited in a hand-off folder."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from nnunet_active.util.errors import BadCase, MissingInput
 
 @dataclass(frozen=True)
 class Returned:
-    """One case that waits for its label.
+    """The state of a case that waits for its label.
 
     Attributes:
-        ready: whether a label is there for ``nnunet_active ingest``.
-        where: its hand-off folder, if there is one that holds it.
-        sentence: for people.
-        refused: whether a label is there that ingest cannot take; the sentence says why.
+        ready: whether ``nnunet_active ingest`` can take a label.
+        where: the hand-off folder that holds the case, if any.
+        sentence: the state in words.
+        refused: whether there is a label that ingest refuses; the sentence says why.
     """
 
     ready: bool
@@ -44,11 +44,11 @@ class Returned:
 
 
 def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> dict[str, Returned]:
-    """The state of every waiting case; files are only read."""
+    """The state of every waiting case. Writes nothing."""
     raw, described = copy(raw), raw.dataset_json
-    raw.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: described)  # as ingest has it
+    raw.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: described)  # as in ingest
     rounds = {case: one.number for one in campaign.rounds for case in one.requested}
-    # all of them, as ingest has it: one file belongs to one case
+    # all cases, as in ingest, so that each file is matched to one case only
     cases = dict.fromkeys([*raw.cases, *raw.problems, *campaign.requested()])
     folders = dict.fromkeys(campaign.handoff_folder(number) for number in rounds.values())
     handed = {folder: _Handed(folder, tuple(cases), raw.file_ending) for folder in folders}
@@ -60,7 +60,7 @@ def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> di
 
 @dataclass(frozen=True)
 class _Handed:
-    """A hand-off folder, read once for all of its cases, where anybody asks; None: there is none."""
+    """A hand-off folder, read on demand and once for all of its cases; ``folder`` is None if there is none."""
 
     folder: Path | None
     cases: tuple[str, ...]
@@ -76,7 +76,7 @@ class _Handed:
 
 
 def handoff_content(folder: Path | None) -> dict:
-    """The cases of ``handoff.json`` of a hand-off folder; empty if there is none, or only a part of one."""
+    """The cases in ``handoff.json`` of a hand-off folder; empty if the folder is missing or incomplete."""
     try:
         return {} if folder is None else read_handoff(folder)["cases"]
     except MissingInput:
@@ -125,7 +125,7 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
 
 
 def _answers(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str) -> bool:
-    """Whether the file in ``labelsTr`` labels any of the slices that wait; the label of earlier rounds lies there, too."""
+    """Whether the file in ``labelsTr`` labels any waiting slice; it may also be just the label from earlier rounds."""
     request = campaign.waiting_slices()[case]
     label = _look_into(raw, store, case, raw.cases[case].label)
     if isinstance(label, str):
@@ -143,16 +143,16 @@ def _brings_news(
     handed: np.ndarray | None,
     accepted: bool,
 ) -> bool:
-    """Whether ``ingest`` takes anything of a label of some slices: a slice that waits, or a correction of an earlier one.
+    """Whether ``ingest`` would take anything new from a label of some slices: a waiting slice, or a correction of an earlier one.
 
-    What it took before is not news, although the file differs from the prediction, and slices of it may still wait.
+    Slices that ingest took before are not new, although the file differs from the prediction and other slices still wait.
 
     Args:
         campaign, raw, store: opened.
         of: the case, its prediction, and the file.
-        returned: what the file says.
-        handed: what the annotator began with.
-        accepted: whether somebody said of the file that it is right as it is.
+        returned: content of the file.
+        handed: the label that the annotator started from.
+        accepted: whether somebody has accepted the file unchanged.
     """
     case, archived, file = of
     request, ignore = campaign.waiting_slices()[case], ignore_value(raw.dataset_json)
@@ -175,7 +175,7 @@ def _look_into(
     slices: SliceRequest | None = None,
     handed: np.ndarray | None = None,
 ) -> np.ndarray | str:
-    """A label, without the background of slices that nobody was asked for; why it cannot be taken, where it cannot."""
+    """A label, without the background of slices that were not asked for; or the reason why ingest refuses it."""
     reader = image_reader(store.plans)
     try:
         label = read_label(case, file, raw.cases[case].images[0], raw.dataset_json, reader, raw.file_ending)
@@ -183,6 +183,6 @@ def _look_into(
         return str(error)
     if slices is None:
         return label.voxels
-    # not every format can say that nobody looked at the others
+    # not every format can mark the other slices as unlabelled
     ignore = ignore_value(raw.dataset_json)
     return forget_background(label.voxels, NUMPY_AXIS[slices.axis], slices.slices, ignore, handed)

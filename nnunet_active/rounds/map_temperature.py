@@ -1,6 +1,6 @@
-"""The temperature of uncertainty maps: fitted by a forecast on labelled cases that the network has not seen, used by the hand-off.
+"""The temperature of uncertainty maps: a forecast fits it on labelled cases that the network has not seen; the hand-off uses it.
 
-``temperature.json`` keeps one number for each network. Without enough such cases there is none, and maps are as the network gives them.
+``temperature.json`` keeps one number per network. If there are too few such cases, there is no number and maps stay uncalibrated.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from nnunet_active.workspace import Workspace
 
 TEMPERATURES = "temperature.json"
 MOST_CASES = 10
-"""Cases that a temperature is fitted on."""
+"""Most cases to fit a temperature on."""
 VOXELS = 40_000
-"""Of each case, drawn at random: one number needs no more."""
+"""Most voxels per case, drawn at random; a single number needs no more."""
 
 
 def fitted_temperature(campaign: Campaign, digest: str) -> float:
-    """The temperature of a network; 1 where none was fitted."""
+    """The temperature of a network; 1 if none was fitted."""
     value = _read(campaign).get(digest, {}).get("temperature", 1.0)
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) and value > 0 else 1.0
 
 
 def fit_map_temperature(workspace: Workspace, window: Window, digest: str, cases: Sequence[str]) -> float:
-    """Fit it and keep it; on the same cases it is not fitted again.
+    """Fit and save the temperature of a network. On the same cases, it is not fitted again.
 
     Args:
-        workspace: its campaign may look at the labels of these cases, which are labelled as a whole.
+        workspace: its campaign may see the labels of these cases, which are whole.
         window: the network.
-        digest: its fingerprint.
-        cases: labelled cases that it has not seen.
+        digest: the network's fingerprint.
+        cases: labelled cases that the network has not seen.
 
     Returns:
         The temperature; 1 with fewer than `LABELS_NEEDED` cases.
@@ -68,13 +68,13 @@ def _read(campaign: Campaign) -> dict[str, Any]:
 
 
 def _sample(workspace: Workspace, window: Window, case: str) -> tuple[Tensor, Tensor]:
-    """Logits and truth of some labelled voxels that the network is in doubt of, slab by slab."""
+    """Logits and true labels of a sample of doubtful labelled voxels, computed slab by slab."""
     image, label = workspace.store.load_image(case), read_label_map(workspace.store.folder, case)[0]
     labels = workspace.dataset_json["labels"]
     labelled = (label >= 0) & (label != (-1 if (ignore := ignore_value(workspace.dataset_json)) is None else ignore))
     truth = np.stack([*class_masks(label, labels).values()]) if window.regions else label.astype(np.int64)
     rng = np.random.default_rng(0)
-    kept: list[Tensor] = []  # logits, truth, and a number by which voxels are drawn
+    kept: list[Tensor] = []  # logits, truth, and a random number to draw voxels by
     with window.slabs(image) as slabs:
         for slab in slabs:
             n, rows = slab.logits.shape[1:3]

@@ -1,4 +1,4 @@
-"""Where a campaign stands, and the one command that comes next. Nothing is written, no lock is taken, no network is run."""
+"""Says where a campaign stands and which command comes next. Writes nothing, takes no lock and runs no network."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class NextStep:
-    """One step.
+    """The next step of a campaign.
 
     Attributes:
         kind: ``select``, ``annotate``, ``label`` (a person is at work), ``ingest``, ``preprocess``, ``train``, ``wait`` (a training
-            is under way) or ``done``.
-        command: what to type next; for ``label``: what to type once labels are there.
+            is running) or ``done``.
+        command: what to type next; for ``label``, what to type once labels are finished.
         why: sentences, the most important first.
         also: other commands that make sense now, each with a reason.
         state: numbers and names for scripts.
-        answer: whether the adapted model is better than the source model, where a training could tell; then the last forecast.
+        answer: whether the adapted model is better than the source model, if a training has measured it; then the last forecast.
     """
 
     kind: str
@@ -41,11 +41,11 @@ class NextStep:
     answer: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """JSON types only."""
+        """The step in JSON types only."""
         return json.loads(json.dumps(asdict(self)))
 
     def lines(self) -> list[str]:
-        """One screen."""
+        """The step as one screen of text."""
         nothing = "Nothing is to do until it has ended." if self.kind == "wait" else "Nothing is left to do."
         first = [self.answer, ""] if self.answer else []
         lines = [*first, *self.why, "", f"Next: {self.command}" if self.command else nothing]
@@ -53,14 +53,14 @@ class NextStep:
 
 
 def next_step(workspace: Workspace) -> NextStep:
-    """The next step of the campaign of a fold, or towards its first round.
+    """The next step in the campaign of a fold, or towards its first round.
 
     Args:
-        workspace: its fold may be one that a campaign with cross-validation covers; configuration and plans matter only where there
-            is no campaign yet.
+        workspace: its fold may be any fold of a campaign with cross-validation; configuration and plans matter only if there is no
+            campaign yet.
 
     Raises:
-        MissingInput: the data set is not there, or the configuration has to be named.
+        MissingInput: the data set was not found, or the configuration must be named.
     """
     if workspace.found_campaign is not None:
         workspace.campaign.adopt()
@@ -133,7 +133,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
         step = NextStep("ingest", commands.ingest(), why)
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
-    # while a training is under way, it may just be writing its checkpoint
+    # a running training may just be writing its checkpoint
     stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
     broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]
     why = (head, *step.why, *broken)
@@ -142,7 +142,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
 
 
 def _size_of_select(campaign: Campaign, pool: int) -> int:
-    """How many cases, or slices, the next ``select`` would ask for; 0: nothing is left."""
+    """Number of cases or slices that the next ``select`` would ask for; 0 if nothing is left."""
     if not campaign.exhausted:
         size = campaign.budget_left()
     elif campaign.rounds:
@@ -163,7 +163,7 @@ def _while_training(running: list[RunningTraining], waiting: list[str], raw: Raw
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
     from nnunet_active.rounds.labels_at_hand import (
         returned_labels,
-    )  # not above: labels are images, which take more to read
+    )  # not above: reading label images needs slow imports
 
     returned = returned_labels(campaign, raw, store)
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
@@ -215,7 +215,7 @@ def _with_labels(
             note = (verdict.note,) if verdict and verdict.note else ()
             why = f"No model of fold {fold} was trained on {_short(missing)} yet."
             untrained[fold] = _train(campaign, commands, (why, *note), None, fold, next(iter(of_fold), None))
-    # between rounds the campaign's own fold is enough to ask; in the end every fold of a cross-validation is wanted
+    # between rounds, training the campaign's own fold is enough; at the end, every fold of a cross-validation is trained
     wanted = covered_folds(campaign)[: None if campaign.exhausted or not pool else 1]
     for fold in wanted:
         if fold in untrained:

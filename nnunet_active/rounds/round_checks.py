@@ -1,4 +1,4 @@
-"""Whatever of a round can be known before anything is written: a ``select`` that cannot come to its end changes nothing."""
+"""Checks a round before anything is written, so that a ``select`` that cannot succeed changes nothing."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from nnunet_active.workspace import Workspace
 
 
 def settings_of(options: SelectOptions, in_training: bool) -> Settings:
-    """Settings of a campaign that this call would start: its budget is this round.
+    """Settings of a campaign that this call would start. Its budget is this round.
 
     Raises:
-        CampaignError: one of them makes no sense.
+        CampaignError: a setting is not valid.
     """
     in_slices = options.settings.get("unit", UNITS[0]) == "slice"
     size = options.n or (DEFAULT_SLICES if in_slices else DEFAULT_SIZE)
@@ -45,14 +45,14 @@ def settings_of(options: SelectOptions, in_training: bool) -> Settings:
 
 
 def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | None, log: Log = silent) -> None:
-    """Refuse what cannot come to its end; nothing is written.
+    """Refuse a round that cannot be completed. Writes nothing.
 
     Args:
-        opened: what was asked for, opened.
-        more: whether further cases are asked for while some wait.
+        opened: the user's options, opened.
+        more: whether to ask for further cases while some wait.
         in_training: whether the next training asks.
-        folder: of the hand-off, where one was named.
-        log: where to tell what will happen.
+        folder: the named hand-off folder, if any.
+        log: gets sentences about what will happen.
 
     Raises:
         ActiveError: see the message.
@@ -104,7 +104,7 @@ def _check_time(campaign: Campaign, options: SelectOptions) -> None:
 
 
 def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:
-    """Settings of a campaign are fixed when it starts; naming them again, as a repeated command does, is no mistake."""
+    """Refuse changed settings: they are fixed when a campaign starts. Repeating the same values is allowed."""
     for name, value in options.settings.items():
         there = getattr(campaign.settings, name)
         flag = "lr" if name == "initial_lr" else "recipe" if name == "fine_tuning" else name.replace("_", "-")
@@ -116,7 +116,7 @@ def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:
 
 
 def check_named_cases(campaign: Campaign, workspace: Workspace, options: SelectOptions) -> None:
-    """Refuse to exclude a case that waits, and to include one that cannot be asked for."""
+    """Refuse to exclude a waiting case, or to include a case that cannot be asked for."""
     waiting = set(campaign.waiting())
     for case in options.exclude:
         if case in waiting:
@@ -135,7 +135,7 @@ def check_named_cases(campaign: Campaign, workspace: Workspace, options: SelectO
 
 
 def why_not(campaign: Campaign, case: str) -> str:
-    """Why a case cannot be asked for, from what the campaign knows; empty if it can."""
+    """Why the campaign does not allow a case to be asked for; empty if it does."""
     if campaign.pool([case]):
         return ""
     return {
@@ -148,10 +148,10 @@ def why_not(campaign: Campaign, case: str) -> str:
 
 
 def check_training_asks(campaign: Campaign) -> None:
-    """Refuse to leave the question to a training that would end before it asks.
+    """Refuse to leave the query to a training that would end before it is due.
 
     Raises:
-        CampaignError: says when it would ask, and when it ends.
+        CampaignError: says when the query is due and when the training ends.
     """
     if not campaign.training_will_ask():
         raise CampaignError(
@@ -162,13 +162,13 @@ def check_training_asks(campaign: Campaign) -> None:
 
 
 def _check_own_model(workspace: Workspace, options: SelectOptions) -> None:
-    """Somebody has to ask: the campaign's own model, or the source network. What is read is kept in the workspace."""
+    """Check that there is a network that can query: the campaign's own model, or the source. The workspace keeps what is read."""
     if workspace.found_campaign is not None:
         find_models(workspace, None, options.model_folds, options.trust)
     elif options.model_folds:
         raise CampaignError("--model-folds names folds of a model; name the model with -m.")
     else:
-        workspace.source  # noqa: B018 - says so where there is none
+        workspace.source  # noqa: B018 - raises if there is none
 
 
 def _check_folder(workspace: Workspace, folder: Path | None) -> None:

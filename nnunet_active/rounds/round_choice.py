@@ -1,4 +1,4 @@
-"""Which cases a round between trainings asks for: the campaign, its pool, the network that asks, and the choice."""
+"""Chooses the cases of a round between trainings: opens the campaign, collects its pool, finds the querying network and chooses."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from nnunet_active.util.log import Log
 
 
 def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = False, log: Log = print) -> Campaign:
-    """The campaign of the fold; where there is none, a new one whose budget is this round.
+    """The campaign of the fold; if there is none, a new one whose budget is this round.
 
     Args:
         prepared: from :func:`prepare`.
-        save: False starts one in memory only.
+        save: False starts a campaign in memory only.
         in_training: the training asks, one case at a time.
-        log: where to tell what was decided.
+        log: gets messages about what was decided.
     """
     options, workspace = prepared.options, prepared.workspace
     if workspace.found_campaign is not None:
@@ -48,7 +48,7 @@ def open_or_start(prepared: Prepared, save: bool = True, in_training: bool = Fal
     made_by = "init" if in_training else "select"
     draft = draft_campaign(workspace.place, settings_of(options, in_training), made_by=made_by, cases=workspace.stored)
     if save and campaign_file(workspace.folder, workspace.fold).is_file():
-        # another call began one since this one looked: go on with it, as with any that is there
+        # another call has started a campaign since this call looked: use that one
         workspace.campaign = Campaign.open(workspace.folder, workspace.fold)
         check_unchanged(workspace.campaign, options)
     else:
@@ -60,7 +60,7 @@ def candidates_of(prepared: Prepared) -> list[str]:
     """The cases that may be asked for, without those excluded now.
 
     Raises:
-        EmptyPool: there are none.
+        EmptyPool: no such case is left.
         CampaignError: an excluded or included case was asked for before, or has a label.
     """
     options, campaign = prepared.options, prepared.workspace.campaign
@@ -77,10 +77,10 @@ def candidates_of(prepared: Prepared) -> list[str]:
 
 
 def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
-    """Score the pool and choose; nothing is written but cached scores.
+    """Score the pool and choose. Writes only cached scores.
 
     Raises:
-        EmptyPool: nobody is left, or the budget is spent and no number was named.
+        EmptyPool: no case is left, or the budget is spent and no number was named.
         ActiveError: see the message.
     """
     options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
@@ -120,13 +120,13 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
 
 
 def score_share(prepared: Prepared, log: Log = print) -> int:
-    """Score one part of the pool, for a later choice; nothing is written but cached scores.
+    """Score one part of the pool for a later choice. Writes only cached scores.
 
     Returns:
-        How many candidates of that part have scores now.
+        Number of candidates in that part that have scores now.
 
     Raises:
-        EmptyPool: nobody is left.
+        EmptyPool: no case is left.
     """
     options = prepared.options
     candidates = candidates_of(prepared)
@@ -145,13 +145,13 @@ def _who_asks(prepared: Prepared, log: Log) -> tuple[FoundModel, SlidingWindow |
 
 
 def allow(campaign: Campaign, more: int) -> None:
-    """See to it that the budget allows so many more cases, or slices; what is left is used first, so a repetition adds nothing."""
+    """Extend the budget so that it allows ``more`` cases or slices. What is left counts first, so repeating it adds nothing."""
     if (lacking := more - campaign.budget_left()) > 0:
         campaign.extend(lacking)
 
 
 def _keep_source(prepared: Prepared, save: bool, log: Log) -> None:
-    """Where plans were there before the model that is named, it is kept as the source."""
+    """Keep the named model as the source network if the plans existed before and have no source yet."""
     opened, workspace = prepared.opened, prepared.workspace
     kept = source_folder(workspace.folder, workspace.plans_name, workspace.configuration)
     if not opened.models or kept.is_dir():
@@ -165,7 +165,7 @@ def _keep_source(prepared: Prepared, save: bool, log: Log) -> None:
 
 
 def _is_usable(case: str, prepared: Prepared) -> bool:
-    """Not one whose images have gone, or were replaced by others that cannot be read: what is stored of it is out of date."""
+    """Whether the stored case is current: its images exist, and were not replaced by others that cannot be read."""
     workspace = prepared.workspace
     if case not in workspace.raw.cases:
         return False

@@ -1,4 +1,4 @@
-"""One query as people look at it: the ranked table of its candidates, for a round that was made and for one that is proposed."""
+"""Shows one query as a ranked table of its candidates, for a recorded round and for a proposed one."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from nnunet_active.campaign.campaign_round import Round, was_drawn
 from nnunet_active.query.query_tables import stands_out
 from nnunet_active.rounds.time_budget import SliceMinutes
 
-if TYPE_CHECKING:  # whoever asks imports PyTorch; to look at what was asked takes no network
+if TYPE_CHECKING:  # the selector imports PyTorch; showing a query needs no network
     from nnunet_active.query.selector import Proposal
 
 NOISE = "component_noise"
-"""The column of strategies that add noise to what they rank by."""
+"""The column of strategies that add noise to their utility."""
 
 SHOWN = 10
-"""Candidates in the table besides the chosen ones."""
+"""Number of candidates in the table besides the chosen ones."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """A query, made or proposed.
+    """A recorded or proposed query.
 
     Attributes:
-        number: of its round.
+        number: number of its round.
         made_by: ``training`` or ``select``.
         requested: the chosen cases in order.
         selection: content of ``selection.json``.
-        scores: content of ``scores.csv``, index: case, the chosen ones first, then by utility.
+        scores: content of ``scores.csv``, one row per case: the chosen ones first, then by utility.
     """
 
     number: int
@@ -43,12 +43,12 @@ class Query:
 
     @classmethod
     def of_round(cls, one: Round) -> Query:
-        """A round that was made."""
+        """The query of a recorded round."""
         return cls(one.number, one.made_by, one.requested, one.selection(), one.scores())
 
     @classmethod
     def of_proposal(cls, proposal: Proposal) -> Query:
-        """A round that would be made by ``nnunet_active select``."""
+        """The query of a round that ``nnunet_active select`` would make."""
         steps = [
             {case: float(value) for case, value in row.items() if pd.notna(value)}
             for _, row in proposal.selection.utilities.iterrows()
@@ -58,12 +58,12 @@ class Query:
 
     @property
     def drawn(self) -> bool:
-        """See :func:`~nnunet_active.campaign.campaign_round.was_drawn`."""
+        """Whether the cases were drawn; see :func:`~nnunet_active.campaign.campaign_round.was_drawn`."""
         return was_drawn(self.selection, self.scores)
 
     @property
     def chance(self) -> bool:
-        """Whether the utility holds a random number: one that falls from step to step is then another draw, and no more."""
+        """Whether the utility contains a random number; a lower utility at a later step then only means another draw."""
         return self.drawn or NOISE in self.scores
 
     def components(self) -> list[str]:
@@ -72,7 +72,7 @@ class Query:
 
 
 def format_query(query: Query, shown: int = SHOWN) -> str:
-    """The chosen cases and the best of the others with the factors of the strategy; utility and rank where it does not draw."""
+    """The chosen and the best other cases with the strategy's factors; also utility and rank, unless the strategy draws."""
     scores = query.scores
     ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
     others = [case for case in scores.index if case not in query.requested]
@@ -110,7 +110,7 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
 
 
 def query_json(query: Query) -> dict[str, Any]:
-    """The same, all candidates, JSON types only."""
+    """The same for all candidates, in JSON types only."""
     ranks = query.scores["utility"].rank(ascending=False, method="min").astype(int)
     elections = query.selection.get("dominant_modality", {})
     candidates = []
@@ -135,10 +135,10 @@ def query_json(query: Query) -> dict[str, Any]:
 
 
 def expected_minutes(query: Query) -> str:
-    """How long an expert will need for the round, in one sentence; empty where that is not known."""
+    """How long an expert will need for the round, in one sentence; empty if that is not known."""
     choice = query.selection.get("slice_choice")
     if choice:
-        # a round of a training does not say what a case and a slice take: our guess
+        # a training's round does not record the minutes per case and slice: use our guess
         time = SliceMinutes(**query.selection.get("slice_minutes", {}))
         counts = [len(one["slices"]) for one in choice.values()]
         each = (

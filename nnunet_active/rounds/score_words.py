@@ -1,4 +1,4 @@
-"""What the scores and the factors of the strategies mean, in words for people who did not write them."""
+"""Explains the scores and the strategies' factors in plain words."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ FACTORS = {
     "plausible": "1: every usual class is predicted, in a usual volume",
     "utility": "utility of the strategy that ranks within a cluster",
 }
-"""Components of the strategies in this package."""
+"""Components of this package's strategies."""
 
 SLICE_RULES_IN_WORDS = {
     "spread": "The prediction of a scan, and one slice at each end, is cut into parts; the most difficult slice of each is asked for.",
@@ -65,11 +65,11 @@ SLICE_RULES_IN_WORDS = {
 """Why a slice was chosen, by the campaign's rule."""
 
 NAMES_ONLY = frozenset({"cluster"})
-"""Factors that are labels: a rank among the others would mean nothing."""
+"""Factors that are names, so that a rank would be meaningless."""
 
 
 def meaning(name: str) -> str:
-    """Words for a component or a column; empty for one of a strategy that is not part of this package."""
+    """Words for a component or a column; empty for those of strategies outside this package."""
     if name in FACTORS:
         return FACTORS[name]
     if name in SCORES:

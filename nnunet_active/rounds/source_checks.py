@@ -1,4 +1,4 @@
-"""The network that asks and the network that is trained: they begin as the same one, or it is said that they do not."""
+"""Checks that the querying network and the training start from the same source; if they do not, warns or refuses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nnunet_active.workspace import Workspace
 
 
 def check_asking_model(workspace: Workspace, named: SourceModel) -> list[str]:
-    """Compare a model that a user names for asking with the source network, from which a training starts.
+    """Compare a model that the user names for the query with the source network, from which a training starts.
 
     Returns:
         Sentences about what will happen.
 
     Raises:
-        CampaignError: no campaign has begun, and the plans were made from another model: it would be trained, and this one would ask.
+        CampaignError: no campaign has begun, and the plans were made from another model, from which the training would start.
     """
     kept = _kept(workspace)
     if kept is None or weights_digest(kept.weights) == weights_digest(named.weights):
@@ -39,13 +39,13 @@ def check_asking_model(workspace: Workspace, named: SourceModel) -> list[str]:
 
 
 def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
-    """Before a source network is written beside the plans, which all folds share.
+    """Check a new source network before it is written beside the plans, which all folds share.
 
     Returns:
         Sentences about what will happen.
 
     Raises:
-        CampaignError: campaigns of other folds start from the one that would be replaced.
+        CampaignError: campaigns of other folds start from the source network that would be replaced.
     """
     kept = _kept(workspace)
     if kept is None or weights_digest(kept.weights) == weights_digest(source.weights):
@@ -64,7 +64,7 @@ def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
 
 
 def _kept(workspace: Workspace) -> SourceModel | None:
-    """The source network beside the plans; one that cannot be read is as good as none."""
+    """The source network beside the plans; None if there is none that can be read."""
     if not source_folder(workspace.folder, workspace.plans_name, workspace.configuration).is_dir():
         return None
     try:
@@ -75,7 +75,7 @@ def _kept(workspace: Workspace) -> SourceModel | None:
 
 
 def _is_same_model(one: SourceModel, other: SourceModel) -> bool:
-    """Other folds of a model have its plans and its data set."""
+    """Whether two folds belong to the same model: they share plans and ``dataset.json``."""
 
     def text(model: SourceModel) -> str:
         return json.dumps([model.plans, model.dataset_json], sort_keys=True)

@@ -1,6 +1,6 @@
-"""Predictions that are not those of the present model: of an earlier campaign, or of a source network that another one replaced.
+"""Replaces stale predictions: those of an earlier campaign, or of a source network that has since been replaced.
 
-A hand-off folder is never deleted: it is kept under another name, and written anew.
+A hand-off folder is never deleted. It is kept under another name, and a new one is written.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _SOURCE = ".source_network.json"  # no case has a name that begins with a dot
 
 
 def forget_stale_predictions(workspace: Workspace, number: int, cases: Sequence[str], log: Log) -> None:
-    """See to it that what is handed over was not predicted before another source network was planned with.
+    """Drop the round's archived predictions if the plans now have another source network than at the time of prediction.
 
-    The archive notes the source network of its time. Where finished labels wait in the folder, it stays as it is until they were taken
-    back: nobody has to look for them.
+    The archive records the source network of its time. If the hand-off folder holds finished labels, everything stays in place until
+    these are taken back, so that nobody has to search for them.
 
     Args:
         workspace: its campaign is locked.
-        number: of the round.
-        cases: those of the round that wait.
-        log: where to tell.
+        number: number of the round.
+        cases: the round's waiting cases.
+        log: gets messages.
     """
     campaign = workspace.campaign
     now = workspace.plans.get("source_models", {}).get(campaign.configuration, {}).get("weights")
-    if now is None:  # plans of nnU-Net's own: their source is never replaced under a campaign
+    if now is None:  # nnU-Net's own plans: their source is never replaced during a campaign
         return
     archive = campaign.predictions_folder(number)
     note = archive / _SOURCE
@@ -51,14 +51,14 @@ def forget_stale_predictions(workspace: Workspace, number: int, cases: Sequence[
         place = campaign.handoff_folder(number)
         if place is not None:
             set_folder_aside(campaign, number, place, "of the source network before the present one", log)
-        for case in cases:  # without a label map the archive predicts anew
+        for case in cases:  # the archive predicts a case again if its label map is missing
             (archive / f"{case}{workspace.dataset_json['file_ending']}").unlink(missing_ok=True)
     archive.mkdir(parents=True, exist_ok=True)
     write_json(note, now)
 
 
 def _read(note: Path) -> str | None:
-    """None: nothing is noted, or it cannot be read."""
+    """The recorded digest; None if there is none or it cannot be read."""
     try:
         return read_state(note, str, "the digest of a source network") if note.is_file() else None
     except CampaignError:

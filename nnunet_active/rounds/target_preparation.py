@@ -1,4 +1,4 @@
-"""From a folder of scans and a model to a data set on which a network can be asked: planned, preprocessed, nothing done twice."""
+"""Plans and preprocesses a data set from a folder of scans and a model, so that a network can score it; nothing is done twice."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from nnunet_active.workspace import Workspace
 
 @dataclass(frozen=True)
 class SelectOptions:
-    """What ``nnunet_active select`` was asked for.
+    """The options of ``nnunet_active select``.
 
     Attributes:
         dataset: full name.
-        configuration, plans: None: those of the campaign; where there is none, the configuration of the model.
-        fold: of the campaign.
+        configuration, plans: None for the campaign's; if there is no campaign, the configuration of the model.
+        fold: fold of the campaign.
         model, model_folds, trust: see :func:`~nnunet_active.rounds.asking_model.find_models`.
-        n: cases, or slices; None: what the campaign's next query asks for, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
-        strategy, strategy_options, seed: of this round; None: the campaign's.
+        n: number of cases or slices; None for the campaign's next query, at first :data:`~nnunet_active.commands.DEFAULT_SIZE`.
+        strategy, strategy_options, seed: for this round; None for the campaign's.
         settings: further settings by name, for a campaign that is started now.
-        pool_folders: further folders of unlabelled images; remembered.
-        exclude: never to be asked for.
-        must_include: chosen in any case.
-        add_ignore_label: write the ignore label into ``dataset.json`` where it is missing.
-        minutes: time of the expert; cases are chosen as long as they fit.
-        time: what a case, or its slices, take; None: our guess.
-        processes: for preprocessing.
-        device: for the network.
+        pool_folders: further folders of unlabelled images; remembered for later calls.
+        exclude: cases never to ask for.
+        must_include: cases to choose in any event.
+        add_ignore_label: write the ignore label into ``dataset.json`` if it is missing.
+        minutes: the expert's time; cases are chosen as long as they fit.
+        time: minutes that a case or its slices take; None for our guess.
+        processes: number of preprocessing processes.
+        device: device of the network.
         ranks: processes that share the scoring.
-        part: score this part of the pool and choose nothing.
+        part: score only this part of the pool and choose nothing.
     """
 
     dataset: str
@@ -77,13 +77,13 @@ class SelectOptions:
 
 @dataclass
 class Prepared:
-    """A data set that is planned and preprocessed, and what was asked for.
+    """A planned and preprocessed data set, with the user's options.
 
     Attributes:
-        options: what was asked for.
+        options: the user's options.
         workspace: the data set; configuration and plans are known.
         report: what preprocessing did.
-        opened: what was looked at before.
+        opened: the result of :func:`open_target`.
     """
 
     options: SelectOptions
@@ -93,10 +93,11 @@ class Prepared:
 
 
 def open_workspace(options: SelectOptions) -> Workspace:
-    """What was asked for, opened.
+    """Open the data set that the options name.
 
     Raises:
-        MissingInput, CampaignError: no plans and no model; or other plans or another configuration than the campaign's.
+        MissingInput: there are neither plans nor a model.
+        CampaignError: fold, plans or configuration are not the campaign's.
     """
     workspace = Workspace(options.dataset, options.fold, options.configuration, options.plans)
     campaign = workspace.found_campaign
@@ -111,7 +112,7 @@ def open_workspace(options: SelectOptions) -> Workspace:
             workspace.named_configuration = read_source_model(
                 options.model, None, fold, trust=options.trust
             ).configuration
-        workspace.configuration  # noqa: B018 - says so where nobody has named one
+        workspace.configuration  # noqa: B018 - raises if none was named
         return workspace
     if campaign.fold != options.fold:
         raise CampaignError(
@@ -131,14 +132,14 @@ def open_workspace(options: SelectOptions) -> Workspace:
 
 @dataclass
 class Opened:
-    """What was asked for, opened and found to fit together.
+    """The data set and models of a round, opened and found compatible.
 
     Attributes:
-        options: what was asked for.
-        workspace: the data set, with the pool folders that were named.
-        models: the folds of the named model that ask; none if no model was named.
-        transfer: what of the first of them is carried over to the plans that are there.
-        planner: makes the plans, where there are none yet.
+        options: the user's options.
+        workspace: the data set, with the named pool folders.
+        models: the querying folds of the named model; empty if no model was named.
+        transfer: how the first of them is carried over to existing plans.
+        planner: makes the plans, if there are none yet.
     """
 
     options: SelectOptions
@@ -149,19 +150,19 @@ class Opened:
 
 
 def open_target(options: SelectOptions) -> Opened:
-    """Open and check whatever a round needs; nothing is written.
+    """Open and check everything that a round needs. Writes nothing.
 
     Raises:
         MissingInput, CampaignError: see :func:`open_workspace`; ``nnUNet_results`` is not set.
         IncompatibleSource: the named model does not fit.
-        ActiveError: a case is not known, or a pool folder clashes with the others.
+        ActiveError: a case is unknown, or a pool folder clashes with the others.
     """
     workspace = open_workspace(options)
     if options.part is not None and options.part.number > 0 and not workspace.plans_file.is_file():
         raise MissingInput(
             f"There are no plans {workspace.plans_name} for {options.dataset} yet: part 0 makes them; start the other parts after that."
         )
-    results_root()  # the next step is looked for there
+    results_root()  # raises if it is not set; the next step needs it
     pools = [*read_pool_folders(workspace.folder), *options.pool_folders]
     raw = workspace.raw = RawDataset(raw_folder(options.dataset), pools)
     for case in (*options.exclude, *options.must_include):
@@ -184,11 +185,11 @@ def open_target(options: SelectOptions) -> Opened:
 
 
 def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = None) -> Prepared:
-    """Plan from the model where there are no plans, and preprocess what is missing.
+    """Make plans from the model if there are none, and preprocess what is missing.
 
     Args:
-        options: what was asked for.
-        log: where to tell what happens.
+        options: the user's options.
+        log: gets messages.
         opened: from :func:`open_target`.
 
     Raises:
@@ -200,7 +201,7 @@ def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = No
         remember_pool_folder(workspace.folder, pool)
     if opened.planner is not None:
         opened.planner.write()
-        workspace.source = opened.models[0]  # what was just kept beside the plans
+        workspace.source = opened.models[0]  # the model just saved beside the plans
         for line in opened.planner.lines():
             log(line)
     raw = without_new_slices(workspace.raw, workspace.store, workspace.dataset_json, workspace.found_campaign)
@@ -211,7 +212,7 @@ def prepare(options: SelectOptions, log: Log = print, opened: Opened | None = No
 
 
 def _check_readable(cases: Iterable[str], raw: RawDataset, plans: dict) -> None:
-    """Cases that are wanted by name are read before anything is written."""
+    """Check that cases wanted by name can be read, before anything is written."""
     reader = image_reader(plans)
     for case in cases:
         if case in raw.cases:

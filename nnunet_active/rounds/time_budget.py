@@ -1,14 +1,14 @@
-"""How long an expert will need for a case, whole or some of its slices.
+"""Estimates how long an expert needs for a whole case, or for some of its slices.
 
 minutes(case) = base + per_object * objects + per_cm3 * volume
 
-with the number and the volume of the objects that the current model predicts. The form and its constants are our choice, meant
-to be replaced by a lab's own: opening a scan and looking it through costs the same for all, every object has to be found and
-checked, and drawing grows with the volume. A prediction without any object costs the base alone.
+where number and volume of the objects are those that the current model predicts. The form and its constants are our choice; a lab
+should replace them with its own. The base covers opening and looking through a scan, which costs the same for every case. Every object
+must be found and checked, and drawing takes longer for larger volumes. A prediction without any object costs only the base.
 
 minutes(k slices of a case) = opening + per_slice * k
 
-These two are guesses as well.
+These two constants are guesses as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MINUTES_PER_CM3 = 0.2
 OPENING_MINUTES = 2.0
 MINUTES_PER_SLICE = 1.0
 SMALLEST_OBJECT_MM3 = 10.0
-"""Specks below this volume are not counted: nobody opens the editor for them one by one."""
+"""Specks below this volume are not counted, since nobody edits them one by one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AnnotationTime:
             )
 
     def minutes(self, objects: float, cm3: float) -> float:
-        """Expected minutes; a volume that is not known (NaN) counts as none."""
+        """Expected minutes; an unknown volume (NaN) counts as 0."""
         return float(self.base + self.per_object * objects + self.per_cm3 * (cm3 if math.isfinite(cm3) else 0.0))
 
 
@@ -67,7 +67,7 @@ class SliceMinutes:
         per_slice: minutes for every slice.
 
     Raises:
-        ActiveError: a value is negative or no number, or a slice takes no time.
+        ActiveError: a value is negative or not finite, or ``per_slice`` is 0.
 
     >>> SliceMinutes(2, 1).minutes(3)
     5.0
@@ -86,7 +86,7 @@ class SliceMinutes:
             )
 
     def minutes(self, slices: int) -> float:
-        """Expected minutes for a case with so many slices."""
+        """Expected minutes for a case with that many requested slices."""
         return float(self.opening + self.per_slice * slices)
 
 
@@ -102,7 +102,7 @@ def count_objects(classes: np.ndarray, voxel_mm3: float, smallest_mm3: float = S
     >>> count_objects(labels, 1.0, 0.0), count_objects(labels, 1.0, 2.0)
     (3, 1)
     """
-    from scipy import ndimage  # not above: the command line reads the constants of this module for its list of flags
+    from scipy import ndimage  # not above: the command line imports this module for its constants
 
     masks = classes if classes.ndim == 4 else [classes == value for value in np.unique(classes) if value != 0]
     structure = np.ones((3, 3, 3), dtype=bool)

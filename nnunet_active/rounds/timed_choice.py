@@ -1,4 +1,4 @@
-"""Choose as many cases as an expert has time for: the strategy's order, and the minutes that each case is expected to take."""
+"""Chooses as many cases as an expert has time for, in the strategy's order, by the expected minutes of each case."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from nnunet_active.rounds.time_budget import AnnotationTime, count_objects
 from nnunet_active.util.errors import EmptyPool
 
 MOST_NAMED = 3
-"""Cases that a note names."""
+"""Most cases that a note names."""
 
 Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
-"""A proposal of so many cases, with these included and those left out."""
+"""Makes a proposal: number of cases, cases to include, cases to leave out."""
 
 
 @dataclass(frozen=True)
 class TooLong:
-    """The minutes that a case needs, and those that were left for it; not ``exact``: known from its volume alone."""
+    """Minutes that a case needs, and minutes that were left. If not ``exact``, ``needed`` is a lower bound from the volume alone."""
 
     needed: float
     left: float
@@ -36,13 +36,13 @@ class TooLong:
 
 
 class CaseMinutes:
-    """Expected minutes of cases, from what the network predicts; the number of objects is kept with the scores.
+    """Expected minutes of cases, from the network's predictions. The number of objects is cached with the scores.
 
     Args:
         store: the preprocessed images.
         window: the network.
         cache: scores computed before.
-        time: what a case, an object and a cm³ take.
+        time: minutes per case, object and cm³.
     """
 
     def __init__(self, store: CaseStore, window: Window, cache: ScoreCache, time: AnnotationTime) -> None:
@@ -50,7 +50,7 @@ class CaseMinutes:
         self._digest = window.digest
 
     def measure(self, case: str) -> tuple[int, float]:
-        """Predicted objects and predicted foreground in cm³ of a case; one forward pass, if they are not known."""
+        """Number of predicted objects and predicted foreground in cm³; needs one forward pass if they are not cached."""
         state = self.store.image_state(case)
         entry = self.cache.get(self._digest, case, state)
         if entry is None or not entry.scalars.keys() >= {"objects", "object_cm3"}:
@@ -71,7 +71,7 @@ class CaseMinutes:
         return self.time.minutes(*self.measure(case))
 
     def at_least(self, cm3: float) -> float:
-        """What a case of that predicted volume takes if it has no object: known without another pass."""
+        """Lower bound of the minutes for a predicted volume, without any object; needs no further pass."""
         return self.time.minutes(0, cm3)
 
 
@@ -91,20 +91,20 @@ def add_minutes(proposal: Proposal, minutes: CaseMinutes) -> Proposal:
 def choose_in_time(
     ask: Ask, minutes: CaseMinutes, available: float, most: int | None = None, must_include: Sequence[str] = ()
 ) -> Proposal:
-    """Fill the time: the strategy's favourite that still fits is taken, then its next favourite beside what is taken, and so on.
+    """Fill the time greedily: repeatedly take the strategy's favourite that still fits, given the cases already taken.
 
     Args:
         ask: makes a proposal.
-        minutes: what each case takes.
-        available: minutes in all.
-        most: never more cases than this.
-        must_include: taken first, whether they fit or not.
+        minutes: gives the minutes of each case.
+        available: total minutes.
+        most: maximum number of cases; None for no limit.
+        must_include: cases taken first, whether they fit or not.
 
     Returns:
-        A proposal of exactly these cases, with their minutes.
+        A proposal of exactly the cases taken, with their minutes.
 
     Raises:
-        EmptyPool: no case fits; says how long the favourite and the shortest one take.
+        EmptyPool: no case fits; the message says how long the favourite and the shortest case take.
     """
     must = list(dict.fromkeys(must_include))
     proposal = ask(max(1, len(must)), must, ())
@@ -150,13 +150,13 @@ def choose_in_time(
 
 
 def _left_out(ranked: list[str], taken: list[str], longer: dict[str, TooLong], available: float) -> list[str]:
-    """Which favourites were too long for the time that was left, and how much time would do.
+    """A note on favourites that were too long for the time left, and how much time would be enough.
 
     Args:
-        ranked: the candidates, the favourite first.
-        taken: those that are asked for.
-        longer: those that were too long.
-        available: minutes in all.
+        ranked: the candidates, favourite first.
+        taken: the cases that are asked for.
+        longer: the cases that were too long.
+        available: total minutes.
     """
     last = max(ranked.index(case) for case in taken)
     favourites = [case for case in ranked[:last] if case in longer][:MOST_NAMED]

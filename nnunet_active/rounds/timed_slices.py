@@ -1,9 +1,9 @@
-r"""How many slices of how many scans are the best use of an expert's time, and how long a round of slices takes.
+r"""Plans how many slices of how many scans make the best use of an expert's time, and how long a round of slices takes.
 
-Slices of one scan repeat each other. Two-stage sampling (Kish, Survey Sampling, 1965; Cochran, Sampling Techniques, 1977) counts k
-units of one cluster, correlated by rho, as k / (1 + (k - 1) rho) independent ones. Of all ways to spend the time, that with the
-largest sum over the scans is taken: near sqrt(opening / per_slice * (1 - rho) / rho) slices a scan. Where opening a scan costs nothing
-that is one; the longer opening takes, the more.
+Slices of one scan are partly redundant. Two-stage sampling (Kish, Survey Sampling, 1965; Cochran, Sampling Techniques, 1977) counts k
+units of one cluster with correlation rho as k / (1 + (k - 1) rho) independent units. Of all ways to spend the time, the plan takes
+the one with the largest sum over the scans. It has about sqrt(opening / per_slice * (1 - rho) / rho) slices per scan: one if opening
+a scan costs nothing, and more the longer opening takes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from nnunet_active.rounds.time_budget import SliceMinutes
 from nnunet_active.util.errors import EmptyPool
 
 ALIKE = 0.25
-"""rho, how far slices of one scan teach the same: 0 not at all, 1 the same. Our reading of a first comparison on hearts, in which three
-whole scans of about nine slices taught as much as a third of these slices, spread over as many scans: 27 / (1 + 8 rho) = 9."""
+"""rho, the redundancy of slices of one scan: 0 for none, 1 if all teach the same. From our first comparison on hearts: three whole
+scans of about nine slices taught as much as a third of these slices, spread over as many scans: 27 / (1 + 8 rho) = 9."""
 
 
 @dataclass(frozen=True)
 class TimePlan:
-    """How a given time is spent.
+    """How to spend a given time.
 
     Attributes:
-        scans: how many scans are opened.
-        slices: how many slices are asked for in all.
+        scans: number of scans to open.
+        slices: total number of slices to ask for.
     """
 
     scans: int
@@ -38,7 +38,7 @@ class TimePlan:
 
 
 def worth(slices: int, alike: float = ALIKE) -> float:
-    """How many slices of as many scans so many of one scan are worth.
+    """The number of slices from different scans that are worth as much as ``slices`` of one scan.
 
     >>> worth(1), worth(9)
     (1.0, 3.0)
@@ -49,17 +49,17 @@ def worth(slices: int, alike: float = ALIKE) -> float:
 def plan_time(
     available: float, time: SliceMinutes, limits: Sequence[int], least: int = 1, most: int | None = None
 ) -> TimePlan | None:
-    """The best use of the time; of equally good ones that with the most scans.
+    """The best use of the time; among equally good plans, the one with the most scans.
 
     Args:
-        available: minutes in all.
-        time: what a scan and a slice take.
-        limits: most slices of each scan, the scan to be opened first in front.
-        least: at least so many scans.
-        most: at most so many slices; None: no limit.
+        available: total minutes.
+        time: minutes per scan and slice.
+        limits: maximum number of slices of each scan, in the order in which scans are opened.
+        least: minimum number of scans.
+        most: maximum number of slices; None for no limit.
 
     Returns:
-        None: the time is too short for ``least`` scans with a slice each.
+        The plan; None if the time is too short for ``least`` scans with one slice each.
 
     >>> plan_time(20, SliceMinutes(0, 1), [3] * 40)
     TimePlan(scans=20, slices=20)
@@ -68,7 +68,7 @@ def plan_time(
     """
     best, best_value = None, -math.inf
     for scans in range(max(1, least), len(limits) + 1):
-        # 0.1 * 30 is 3.0000000000000004 to a computer, and still 3 slices
+        # floating-point error must not cost a slice, as in 0.1 * 30 = 3.0000000000000004
         slices = math.floor((available - scans * time.opening) / time.per_slice + 1e-9)
         slices = min([slices, sum(limits[:scans]), *([] if most is None else [most])])
         if slices < scans:
@@ -80,7 +80,7 @@ def plan_time(
 
 
 def _worth_of(slices: int, limits: Sequence[int]) -> float:
-    """Of slices that are shared out evenly, as far as the limits allow."""
+    """The worth of slices that are spread evenly over the scans, as far as the limits allow."""
     total, left = 0.0, slices
     for scans, limit in zip(range(len(limits), 0, -1), sorted(limits), strict=True):
         share = min(limit, left // scans)
@@ -101,10 +101,10 @@ def plan_slices(
     Args:
         query: knows which slices may be asked for.
         candidates: scans that may be asked for.
-        time: what a scan and a slice take.
-        available: minutes in all.
+        time: minutes per scan and slice.
+        available: total minutes.
         must: scans that are opened whether they fit or not.
-        most: at most so many slices.
+        most: maximum number of slices.
 
     Raises:
         EmptyPool: not a single slice fits.
@@ -123,12 +123,12 @@ def plan_slices(
 
 
 def add_slice_minutes(proposal: Proposal, time: SliceMinutes, available: float | None = None) -> Proposal:
-    """The proposal with the column ``minutes`` for its picks, and what its round takes.
+    """The proposal with the column ``minutes`` for its picks, and the time of the round.
 
     Args:
-        proposal: some slices of some scans.
-        time: what a scan and a slice take.
-        available: minutes that were to be filled; None: the number of slices was named.
+        proposal: a proposal of slices.
+        time: minutes per scan and slice.
+        available: total minutes to fill; None if the number of slices was named instead.
     """
     table, worklist, details = proposal.table.copy(), proposal.worklist.copy(), dict(proposal.details)
     table["minutes"] = np.nan

@@ -1,7 +1,7 @@
-"""The trainings on the target so far: who trained, on which labels, and whether it came to its end.
+"""Finds the trainings on the target so far: which trainer, on which labels, and whether it finished.
 
-Our trainers write into every checkpoint which cases it was trained on. A stock trainer does not; there the time at which it
-began, beside the times at which the labels came, is all that can be known, and what is unknown is said.
+Our trainers record the training cases in every checkpoint. Stock trainers do not: their start time is compared with the times at which
+the labels arrived, and a note tells the user what remains uncertain.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from nnunet_active.util.moments import for_people, seconds_of
 
 @dataclass(frozen=True)
 class Training:
-    """The training of one fold by one trainer, as its checkpoint tells it.
+    """The training of one fold by one trainer, read from its checkpoint.
 
     Attributes:
         trainer: class name as in ``-tr``.
         fold: a number as text, or ``all``.
-        checkpoint: the final one (also of a training that makes way for the next), or the latest one of a training that was stopped.
-        finished: whether it is a final one.
-        resumable: whether ``--c`` goes on with it.
-        saved: when the last epoch in the checkpoint ended (seconds since the epoch). The time of its file may be that of a copy and
-            counts where there was no epoch, or no log.
-        begun: when its first epoch began, or None.
-        labelled: the cases it was trained on, or None where the trainer keeps no record.
-        labels: what of them was labelled, one text for each (``Campaign.label_names``); None: they were whole.
+        checkpoint: the final one (even if a new training has renamed it), or the latest one of a training that was stopped.
+        finished: whether ``checkpoint`` is a final one.
+        resumable: whether ``--c`` resumes it.
+        saved: when the last epoch in the checkpoint ended (seconds since 1970). The file's time is used only if the checkpoint has no
+            epoch or no log, since the file may be a copy.
+        begun: when the first epoch began, or None.
+        labelled: the training cases, or None if the trainer keeps no record.
+        labels: the labelled part of each case as text (``Campaign.label_names``); None if all were labelled whole.
         problem: why the checkpoint could not be read, or empty.
     """
 
@@ -64,14 +64,14 @@ class Training:
 
 @dataclass(frozen=True)
 class MissedLabels:
-    """Whether a training knows all labels: ``missing`` are cases it was not, or perhaps not, trained on; ``note`` says how sure."""
+    """``missing``: labelled cases that a training was not, or perhaps not, trained on; ``note``: how certain that is."""
 
     missing: tuple[str, ...] = ()
     note: str = ""
 
 
 def find_trainings(results: Path, dataset: str, plans: str, configuration: str, folds: Sequence[str]) -> list[Training]:
-    """All trainings of these folds, the newest first.
+    """All trainings of these folds, newest first.
 
     Args:
         results: ``nnUNet_results``.
@@ -88,10 +88,10 @@ def find_trainings(results: Path, dataset: str, plans: str, configuration: str, 
 
 
 def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
-    """Those trainings that can have been made on this campaign's labels, the newest first.
+    """The trainings that can have used this campaign's labels, newest first.
 
-    A checkpoint that knows labels which the campaign has not revealed is an earlier campaign's; a stock one from before
-    the campaign is the user's own, perhaps the source network.
+    A checkpoint that was trained on labels that the campaign has not revealed belongs to an earlier campaign. A stock checkpoint
+    from before the campaign is the user's own, perhaps the source network.
     """
     known = {*campaign.labelled(), *campaign.val}
     begun = _begin_of(campaign)
@@ -104,22 +104,22 @@ def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
 
 
 def covered_folds(campaign: Campaign) -> list[str]:
-    """The folds that can be trained in a campaign, its own first: one, or with cross-validation all that have their cases."""
+    """The folds that a campaign trains, its own first: that one alone, or in a cross-validation all folds that have cases."""
     return list(dict.fromkeys([campaign.fold, *map(str, sorted(campaign.split_entries()))]))
 
 
 def labels_to_train_on(campaign: Campaign, fold: str) -> list[str]:
-    """The cases that a training of ``fold`` would take now, sorted."""
+    """The cases that a training of ``fold`` would use now, sorted."""
     entries = campaign.split_entries()
     return sorted(entries[int(fold)][0]) if fold.isdecimal() and int(fold) in entries else campaign.labelled()
 
 
 def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
-    """Which of the labelled cases of its fold a training does not know."""
+    """The labelled cases of its fold that a training does not know."""
     wanted = labels_to_train_on(campaign, training.fold)
     if training.labelled is not None:
         missing = set(wanted) - set(training.labelled)
-        if training.labels is not None:  # of a case that is labelled in part there may be further slices
+        if training.labels is not None:  # a partly labelled case may have got further slices
             names = campaign.label_names()
             missing |= {case for case in wanted if names.get(case, case) not in training.labels}
         corrected = sorted(set(corrected_after(campaign, training.saved)) & set(wanted))
@@ -141,7 +141,7 @@ def missed_labels(campaign: Campaign, training: Training) -> MissedLabels:
 
 
 def corrected_after(campaign: Campaign, seconds: float) -> list[str]:
-    """Cases whose label was corrected after a time (seconds since the epoch)."""
+    """Cases whose label was corrected after a time (seconds since 1970)."""
     times = _label_times(campaign)
     return [
         case
@@ -151,7 +151,7 @@ def corrected_after(campaign: Campaign, seconds: float) -> list[str]:
 
 
 def _label_times(campaign: Campaign) -> dict[str, float]:
-    """When each label came: as recorded, else at the latest when the training set last changed."""
+    """When each label arrived: as recorded, else the time when the training set last changed, as an upper bound."""
     splits = campaign.dataset_folder / FILE_NAME
     times = dict.fromkeys(campaign.revealed(), splits.stat().st_mtime if splits.is_file() else 0.0)
     for case, facts in campaign.ingested.items():
@@ -161,7 +161,7 @@ def _label_times(campaign: Campaign) -> dict[str, float]:
 
 
 def _begin_of(campaign: Campaign) -> float:
-    """When the campaign began. Earlier versions did not note it; then at the latest: its first round is never written again."""
+    """When the campaign began. Earlier versions did not record it; then the time of the first round, which is never rewritten."""
     if campaign.begun:
         return seconds_of(campaign.begun)
     files = [campaign.folder / "round_001" / "selection.json", campaign.folder / "campaign.json"]
@@ -169,7 +169,7 @@ def _begin_of(campaign: Campaign) -> float:
 
 
 def _read(trainer: str, fold: str, folder: Path) -> list[Training]:
-    """At most two: the finished training, and one that was stopped; a latest checkpoint goes when its training ends."""
+    """At most two trainings: a finished and a stopped one. A training that finishes deletes its latest checkpoint."""
     final, latest, previous = folder / FINAL, folder / LATEST, folder / PREVIOUS
     finished = next((file for file in (final, previous) if file.is_file()), None)
     there = [file for file in (finished, latest) if file is not None and file.is_file()]
@@ -188,7 +188,7 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
     }
     try:
         content = checkpoint_record(file)
-    except UnsafeCheckpoint as error:  # nnU-Net's own reader takes it, so that --c goes on
+    except UnsafeCheckpoint as error:  # nnU-Net's own reader accepts it, so --c works
         return Training(**known, problem=str(error))
     except ActiveError as error:
         problem = str(error) if known["finished"] else _cannot_go_on(file)
@@ -209,10 +209,10 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
 
 
 def _cannot_go_on(latest: Path) -> str:
-    """What to do about a training that was stopped and whose latest checkpoint is damaged."""
+    """What to do about a stopped training whose latest checkpoint is damaged."""
     anew = f"{damaged(str(latest))}; start that training again without --c"
     best, final, previous = (latest.with_name(name) for name in (BEST, FINAL, PREVIOUS))
-    # --c takes a final one before all others, and a best one may be that of the training before
+    # --c prefers a final checkpoint to all others, and the best one may be an earlier training's
     if (
         final.is_file()
         or not best.is_file()

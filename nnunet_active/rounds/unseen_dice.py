@@ -1,8 +1,8 @@
-"""Dice of labelled cases by networks that had not seen them: what trainings have measured already, and what can be measured now.
+"""Collects the Dice of labelled cases by networks that had not seen them, and measures what is still missing.
 
-A training writes into ``comparison.csv`` how its network did on held-out cases, on new labels before they were trained on, and on those
-that cross-fitting left out; the source network beside it. A case that was judged in several ways counts once, in that order. What a
-network has not seen and nobody has measured yet is predicted here.
+In ``comparison.csv``, a training records the Dice of its network and of the source on three kinds of cases: held-out cases, new labels
+before they were trained on, and cases that cross-fitting left out. A case of several kinds counts once, by the first of them in this
+order. Unseen cases that were not measured yet are predicted here.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ DICE_FILE = "dice.csv"
 
 @dataclass(frozen=True)
 class UnseenDice:
-    """Dice by case (index) and label (columns), NaN where a label is neither there nor found; both tables have the same cases.
+    """Dice by case (index) and label (columns); NaN if a label is neither present nor predicted. Both tables have the same cases.
 
     Attributes:
-        source: by the source network.
-        network: by the one that predicts, or by one that was trained alike and had not seen the case.
-        by_itself: cases that the network that predicts has not seen either.
+        source: Dice of the source network.
+        network: Dice of the predicting network, or of one that was trained alike and had not seen the case.
+        by_itself: cases that the predicting network itself has not seen.
     """
 
     source: pd.DataFrame
@@ -50,22 +50,22 @@ class UnseenDice:
 
     @classmethod
     def nothing(cls) -> UnseenDice:
-        """Of no case."""
+        """Empty tables."""
         empty = pd.DataFrame(index=pd.Index([], name="case"), dtype=float)
         return cls(empty, empty)
 
     @property
     def gains(self) -> pd.Series:
-        """Mean over labels of the one minus the other."""
+        """Gain of each case: mean Dice over labels of ``network`` minus that of ``source``."""
         return self.network.mean(axis=1) - self.source.mean(axis=1)
 
 
 def recorded_dice(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """What a ``comparison.csv`` says, one row per case and label, columns ``source`` and ``adapted``.
+    """The Dice in a ``comparison.csv``: one row per case and label, columns ``source`` and ``adapted``.
 
     Args:
-        table: its content.
-        alpha: interpolation of the network that predicts; its own rows are taken where alphas were measured one by one.
+        table: content of the file.
+        alpha: interpolation of the predicting network; if several alphas were measured, the rows of this one are used.
     """
     found: list[pd.DataFrame] = []
     known: set[str] = set()
@@ -91,13 +91,13 @@ def recorded_dice(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
 
 
 def unseen_dice(workspace: Workspace, training: Training | None, network: Window, source: Window) -> UnseenDice:
-    """Every labelled or held-out case of a campaign that can judge; labels that a person left as they were predicted judge nothing.
+    """Dice of the campaign's labelled and held-out cases. Predictions that a person accepted unchanged do not count.
 
     Args:
-        workspace: its campaign knows which labels may be looked at.
-        training: of the network that predicts; None: it is the source network.
-        network: the one that predicts.
-        source: the source network, or the same.
+        workspace: its campaign knows which labels may be opened.
+        training: the predicting network's training; None if the source network predicts.
+        network: the predicting network.
+        source: the source network; may be the same object as ``network``.
     """
     campaign = workspace.campaign
     slices = KnownSlices(campaign, workspace.store, workspace.dataset_json, workspace.fold)
@@ -127,7 +127,7 @@ def _nothing() -> pd.DataFrame:
 
 
 def _measured(comparison: Comparison, network: Window, source: Window, cases: Sequence[str], kind: str) -> pd.DataFrame:
-    """Both networks on cases that neither has seen; what ``dice.csv`` knows of them is not predicted again."""
+    """Dice of both networks on cases that neither has seen; cases in ``dice.csv`` are not predicted again."""
     if not cases:
         return recorded_dice(_nothing(), 1)
     comparison.measure(source, Measured(SOURCE, source.digest), cases, kind)
@@ -139,6 +139,6 @@ def _measured(comparison: Comparison, network: Window, source: Window, cases: Se
 
 
 def interpolation_of(training: Training) -> float:
-    """How far from the source (0) to the fine-tuned weights (1) a training's network lies; 1 for a trainer that notes nothing."""
+    """Interpolation of a training's network between source (0) and fine-tuned weights (1); 1 if the trainer records none."""
     record = checkpoint_record(training.checkpoint).get("nnunet_active")
     return float(record.get("interpolation", 1.0)) if isinstance(record, dict) else 1.0

@@ -1,1 +1,1 @@
-"""A campaign for the MONAI Label module of 3D Slicer: a subset of its protocol, one scalar volume a case."""
+"""Serves a campaign to the MONAI Label module of 3D Slicer: a subset of its protocol, with one scalar volume per case."""

@@ -1,4 +1,4 @@
-"""The routes: those of the MONAI Label protocol that its module of 3D Slicer uses (github.com/Project-MONAI/MONAILabel)."""
+"""The HTTP routes: those of the MONAI Label protocol that its 3D Slicer module uses (github.com/Project-MONAI/MONAILabel)."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def make_app(service: AnnotationService, token: str = "", hosts: Collection[str]
 
     Args:
         service: the campaign.
-        token: see :class:`~nnunet_active.server.guard.Guard`.
-        hosts: see there.
+        token, hosts: see :class:`~nnunet_active.server.guard.Guard`.
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     _add_errors(app)
@@ -99,7 +98,7 @@ def _add_writing(app: FastAPI, service: AnnotationService) -> None:
     async def infer(model: str, request: Request, image: _Name, output: str = Query("all", max_length=20)) -> Response:
         if model != MODEL:
             raise UnknownName(f"There is no model {model[:50]!r} here; take {MODEL!r}.")
-        async for _ in request.stream():  # scribbles and settings change nothing of a prediction
+        async for _ in request.stream():  # scribbles and settings do not change the prediction
             pass
         voxels, names = await run_in_threadpool(service.predicted, image)
         name = f"{image}{SLICER_ENDING}"
@@ -146,7 +145,7 @@ def _client(given: dict) -> str:
 
 
 def _segments(given: dict) -> list[str] | None:
-    """Names of the values 1, 2 ... of a label map."""
+    """The names of the values 1, 2, ... of a label map."""
     told = given.get("label_info")
     if told is None:
         return None
@@ -158,12 +157,12 @@ def _segments(given: dict) -> list[str] | None:
 
 
 def _attached(name: str) -> str:
-    """The client finds the ending in this header; names of cases hold no quotation marks."""
+    """The header in which the client finds the file ending; case names contain no quotation marks."""
     return f"attachment; filename*=utf-8''{quote(name)}" if not name.isascii() else f'attachment; filename="{name}"'
 
 
 def _in_two_parts(params: dict, name: str, content: bytes) -> Response:
-    """The reply of ``infer``: what the module reads has to be ``multipart/form-data``."""
+    """The reply of ``infer``; the module can only read ``multipart/form-data``."""
     boundary = secrets.token_hex(16)
     parts = (
         (b'name="params"', b"application/json", json.dumps(params).encode()),

@@ -1,4 +1,4 @@
-"""Who works on which case: nobody gets a case that somebody else was given, also after the server was started again."""
+"""Records which annotator works on which case, so that no case is given out twice, even after a restart of the server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nnunet_active.util.state_file import read_state
 
 CLAIMS = "served.json"
 NAMELESS = ("", "user-xyz")
-"""What a client calls itself where its user gave it no name ("user-xyz": the module of 3D Slicer)."""
+"""Names that a client sends if its user set none ("user-xyz" is the default of the 3D Slicer module)."""
 
 _WORKING, _SENT, _TAKEN = "working", "sent", "taken"
 
 
 @dataclass
 class _Claim:
-    """Of one case: the annotator's name, how far it is, and the last round of those that had asked for the case when it was shown."""
+    """The claim on one case: the annotator's name, its state, and the last round that had asked for the case when it was shown."""
 
     client: str
     state: str = _WORKING
@@ -30,7 +30,7 @@ class Claims:
     """The claims of a campaign, kept in its folder. A claim ends when a later round asks for the case again.
 
     Args:
-        folder: of the campaign.
+        folder: folder of the campaign.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,15 +42,15 @@ class Claims:
             self._claims = read_state(self._file, dict[str, _Claim], "the list of who has which case", advice)
 
     def next(self, client: str, look: Callable[[], Mapping[str, int]]) -> str | None:
-        """Give an annotator a case; None: nothing is left for this one.
+        """Give an annotator a case; None if nothing is left for this annotator.
 
-        The first case that nobody has; where there is none, the one of the annotator's own that was given out longest ago. Annotators
-        without a name of their own cannot be told apart, so that they get no case twice.
+        This is the first case that nobody has. If there is none, it is the annotator's own case that was given out longest ago.
+        Annotators without a name cannot be told apart, so they never get a case a second time.
 
         Args:
-            client: how the annotator's program calls itself.
-            look: says which cases wait for a label, in order of preference, each with the round that asked for it. Called while no
-                label is noted as sent: a case whose label comes in at this moment is not given out again.
+            client: the name that the annotator's program sends.
+            look: gives the cases that wait for a label, in order of preference, each with the round that asked for it. It is called
+                while no label can be recorded as sent, so that a case whose label arrives right now is not given out again.
         """
         with self._lock:
             waiting = look()
@@ -66,15 +66,15 @@ class Claims:
             return case
 
     def holder(self, case: str) -> str | None:
-        """The annotator who was given a case; None: nobody was."""
+        """The annotator who was given a case; None if nobody was."""
         with self._lock:
             return self._claims[case].client if case in self._claims else None
 
     def claim(self, case: str, client: str, number: int, in_slices: bool = False) -> str:
-        """The annotator who has a waiting case, which the round ``number`` asked for; where nobody has it, ``client`` from now on.
+        """The annotator who has a waiting case that round ``number`` asked for; if nobody has it, ``client`` gets it.
 
-        Where rounds ask for slices, whoever was shown the case for an earlier round keeps that round: slices that were not shown are
-        not labelled.
+        If rounds ask for slices, an annotator who was shown the case for an earlier round keeps that round, since slices that were not
+        shown cannot be labelled.
         """
         with self._lock:
             own = self._claims.get(case)
@@ -84,24 +84,24 @@ class Claims:
             return self._claims[case].client
 
     def shown(self, case: str) -> int | None:
-        """The last round of those that had asked for a case when its annotator was shown it; None: nobody was."""
+        """The last round that had asked for a case when its annotator was shown it; None if nobody was shown it."""
         with self._lock:
             return self._claims[case].round if case in self._claims else None
 
     def sent(self, case: str, client: str, number: int, taken: bool) -> None:
-        """A label was accepted.
+        """Record that a label was accepted.
 
         Args:
-            case: of which.
-            client: whose.
-            number: of the round that it answers.
-            taken: whether the campaign counts it already; else it waits for whoever holds the campaign.
+            case: the case.
+            client: the annotator.
+            number: number of the round that the label answers.
+            taken: whether the campaign already counts the label; otherwise it waits for the process that holds the campaign.
         """
         with self._lock:
             self._set(case, _Claim(client, _TAKEN if taken else _SENT, number))
 
     def free(self) -> list[str]:
-        """Take all cases back that somebody has and has sent no label of; returns them."""
+        """Take back all cases that annotators have without having sent a label; returns these cases."""
         with self._lock:
             freed = [case for case, one in self._claims.items() if one.state == _WORKING]
             self._claims = {case: one for case, one in self._claims.items() if case not in freed}

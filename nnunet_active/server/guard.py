@@ -1,4 +1,4 @@
-"""What every request passes first: the token, the host's name, the size of the body; and every error becomes a sentence."""
+"""Checks every request first: token, host name and size of the body. Turns every error into a sentence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from starlette.exceptions import HTTPException
 from nnunet_active.util.sentences import one_sentence
 
 SMALL, LARGE = 1 << 20, 1 << 29
-"""Most bytes of a body: of most requests, and of one that sends a file."""
+"""Most bytes of a body: for ordinary requests, and for those that send a file."""
 
 
 class Guard:
-    """An ASGI application around another one.
+    """An ASGI application that wraps another one.
 
     Args:
-        app: the other.
-        token: first part of every path that is served; empty: none.
-        hosts: names by which the server may be called; empty: any. A web page that a browser shows cannot call a server of this machine
-            by a name of its own then.
-        with_files: ends of the paths of requests that send a file.
+        app: the wrapped application.
+        token: first part of every served path; empty for none.
+        hosts: host names that the server answers to; empty for any. They keep a web page in a browser from reaching this machine's
+            server under a host name of its own.
+        with_files: beginnings of the paths of requests that send a file.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Guard:
             await self.app({**scope, "path": path, "raw_path": path.encode()}, limited, watched)
         except HTTPException as error:
             await _say(watched, error.status_code, str(error.detail))
-        except asyncio.CancelledError:  # whoever ended the server has waited long enough
+        except asyncio.CancelledError:  # the server is being shut down
             if not begun:
                 await _say(watched, 503, "The server has ended; send it again.")
         except Exception as error:
@@ -64,7 +64,9 @@ class Guard:
         host = re.sub(r":\d*$", "", headers.get(b"host", b"").decode("latin-1").lower())
         if self.hosts and host not in self.hosts:
             raise HTTPException(421, "This server does not answer to that name.")
-        if b"origin" in headers:  # only web pages say so, and a browser sends some of their requests without asking us
+        if (
+            b"origin" in headers
+        ):  # only web pages send an origin, and a browser sends some of their requests without asking first
             raise HTTPException(403, "Web pages are not answered here; take the MONAI Label module of 3D Slicer.")
         if not self.token:
             return scope["path"]

@@ -1,4 +1,4 @@
-"""The socket that the server listens at, opened before anything is promised."""
+"""Opens the server's socket, before the user is told that the server is ready."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from nnunet_active.util.errors import ActiveError
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address; its name tells the port where 0 was asked for.
+    """A socket that listens at an address. If port 0 was asked for, the socket's name tells the actual port.
 
     Raises:
-        ActiveError: somebody else listens there, or the address is none of this machine's.
+        ActiveError: another process listens there, or this machine does not have the address.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -19,7 +19,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             opened.bind(address)
-            opened.listen(64)  # whoever comes before the server has started waits
+            opened.listen(64)  # clients that connect before the server has started have to wait
         except OSError:
             opened.close()
             raise

@@ -1,6 +1,6 @@
-"""What the server shows of a campaign: the cases that were handed over, one channel of each, and what was predicted of them.
+"""The part of a campaign that the server shows: the cases that were handed over, one channel of each, and their predictions.
 
-The campaign is looked at anew for every request, since commands work on it while the server runs. Nothing is written here.
+The campaign is read again for every request, since commands change it while the server runs. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class ServedCase:
 
     Attributes:
         image: file of the channel to open first.
-        channel: its name.
-        prediction: as it was handed over, in the archive.
-        waits: whether its label, or that of slices of it, is still waited for.
+        channel: name of that channel.
+        prediction: archived file of the prediction that was handed over.
+        waits: whether the case, or slices of it, still wait for a label.
         round: number of the last round that asked for it.
-        slices: those to label; None: the whole scan.
+        slices: slices to label; None for the whole scan.
     """
 
     image: Path
@@ -53,11 +53,11 @@ class ServedCampaign:
 
     Args:
         dataset: full name.
-        fold: of the campaign.
+        fold: fold of the campaign.
 
     Raises:
         MissingInput: there is no campaign, or its images cannot be served.
-        CampaignError: nobody is to label anything in it.
+        CampaignError: the campaign does not ask people for labels.
     """
 
     def __init__(self, dataset: str, fold: str) -> None:
@@ -81,7 +81,7 @@ class ServedCampaign:
         return workspace
 
     def cases(self) -> dict[str, ServedCase]:
-        """Every case that was handed over and whose files are there, in order of preference, the oldest round first."""
+        """Every case that was handed over and whose files exist, oldest round first, then in order of preference."""
         workspace = self._look()
         campaign, raw, channels = workspace.campaign, workspace.raw, workspace.channel_names
         waiting, found = set(campaign.waiting()), {}
@@ -94,7 +94,7 @@ class ServedCampaign:
                 first = content[case].get("open_first")
                 index = channels.index(first) if first in channels else 0
                 slices, waits = None, case in waiting
-                if waits and case in one.slices:  # of a later round that is not handed over yet nothing is shown
+                if waits and case in one.slices:  # slices of a later round that was not handed over yet are not shown
                     slices = campaign.waiting_slices()[case].within(campaign.handed_slices(case, one.number))
                     waits = slices is not None
                 images = raw.cases[case].images
@@ -103,16 +103,16 @@ class ServedCampaign:
         return found
 
     def labels(self) -> list[Label]:
-        """Those that may be drawn, by value."""
+        """The labels that may be drawn, in order of value."""
         content = self._look().dataset_json
         ignore = ignore_value(content)
         return [label for label in labels_of(content) if label.value != ignore]
 
     def prediction(self, case: str, served: ServedCase) -> bytes:
-        """What was predicted, as a 3D Slicer segmentation; where slices are asked for, in these alone.
+        """The prediction as a 3D Slicer segmentation; if slices are asked for, only in these.
 
         Raises:
-            BadCase: the files of the case do not fit each other any more.
+            BadCase: the files of the case no longer fit together.
         """
         workspace = self._look()
         ending = workspace.raw.file_ending
@@ -134,7 +134,7 @@ class ServedCampaign:
 
 
 def checksum(file: Path) -> str:
-    """Of a file's content, as 3D Slicer writes it."""
+    """Checksum of a file's content, in 3D Slicer's form."""
     status = file.stat()
     return _checksum(file, status.st_mtime_ns, status.st_size)
 

@@ -1,4 +1,4 @@
-"""What the protocol's requests mean for a campaign. Knows nothing of HTTP; an error's text is what the annotator reads."""
+"""Answers the protocol's requests for a campaign. It knows nothing of HTTP; the annotator reads the text of an error."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class UnknownName(ActiveError):
 
 
 class AnnotationService:
-    """One campaign, for several annotators at once.
+    """Serves one campaign to several annotators at once.
 
     Args:
-        served: what is shown of it.
+        served: the served part of the campaign.
     """
 
     def __init__(self, served: ServedCampaign) -> None:
@@ -38,7 +38,7 @@ class AnnotationService:
         self._taking = threading.Lock()
 
     def info(self) -> dict[str, Any]:
-        """What the module lists when it connects. It takes a key named ``config`` for a server that is too old."""
+        """What the module lists when it connects. A top-level key ``config`` would make it think that the server is too old."""
         names = [label.name for label in self.served.labels()]
         model = {"type": "segmentation", "labels": names, "dimension": 3, "description": LIMITS, "config": {}}
         return {
@@ -55,13 +55,13 @@ class AnnotationService:
         }
 
     def stats(self) -> dict[str, Any]:
-        """How many cases were handed over, and how many of them have their label."""
+        """Number of cases that were handed over, and number of those that have their label."""
         cases = self.served.cases()
         done = sum(not one.waits for one in cases.values())
         return {"total": len(cases), "completed": done, "label_tags": {"final": done, "original": len(cases)}}
 
     def next_sample(self, strategy: str, client: str) -> dict[str, Any]:
-        """The next case for an annotator; empty where none is left.
+        """The next case for an annotator; empty if none is left.
 
         Raises:
             UnknownName: there is no such strategy.
@@ -87,7 +87,7 @@ class AnnotationService:
         return {name: one.round for name, one in self.served.cases().items() if one.waits}
 
     def datastore(self) -> dict[str, Any]:
-        """The cases that wait, as the module wants to see them."""
+        """The waiting cases, in the form that the module expects."""
         labels = {label.name: label.value for label in self.served.labels()}
         original = {"ext": SLICER_ENDING, "info": {"params": {"label_names": labels}}}
         objects = {
@@ -102,7 +102,7 @@ class AnnotationService:
         """A case that was handed over.
 
         Raises:
-            UnknownName: there is none of that name.
+            UnknownName: there is no case of that name.
         """
         cases = self.served.cases()
         if name not in cases:
@@ -114,7 +114,7 @@ class AnnotationService:
 
         Raises:
             UnknownName: there is no such case.
-            BadCase: it cannot be shown.
+            BadCase: the prediction cannot be shown.
         """
         return self.served.prediction(name, self.case(name)), {one.name: one.value for one in self.served.labels()}
 
@@ -123,8 +123,8 @@ class AnnotationService:
 
         Raises:
             UnknownName: there is no such case.
-            CampaignError: it was given to somebody else.
-            BadCase: the label is refused; says why.
+            CampaignError: the case was given to somebody else, or has its label already.
+            BadCase: the label is refused; the message says why.
         """
         with self._taking:
             case = self.case(name)
@@ -144,10 +144,10 @@ class AnnotationService:
         return {"image": name, "label": name, "taken": received.taken, "notes": notes}
 
     def _round_of_holder(self, name: str, client: str, case: ServedCase) -> int:
-        """Whoever sends a label of a case that nobody has gets it, so that nobody else does meanwhile.
+        """Give a case that nobody has to the annotator who sends a label for it, so that nobody else gets it meanwhile.
 
         Returns:
-            The round that the label answers: what later ones ask for was not shown to its annotator.
+            The round that the label answers; the annotator was not shown what later rounds ask for.
         """
         in_slices = case.slices is not None
         holder = self.claims.claim(name, client, case.round, in_slices) if case.waits else self.claims.holder(name)
@@ -161,7 +161,7 @@ class AnnotationService:
 
 
 def without_folders(sentence: str) -> str:
-    """Annotators elsewhere need not know where things are on this machine."""
+    """The sentence without this machine's folders, which remote annotators need not know."""
     for root in known_roots():
         for folder in (root, root.resolve()):
             sentence = sentence.replace(f"{folder}/", "")
@@ -169,10 +169,10 @@ def without_folders(sentence: str) -> str:
 
 
 def check_served(service: AnnotationService, command: str) -> int:
-    """How many cases wait.
+    """The number of cases that wait.
 
     Raises:
-        MissingInput: none was handed over; names the command that does it.
+        MissingInput: no waiting case was handed over; the message names the command that does it.
     """
     waiting = sum(one.waits for one in service.served.cases().values())
     if not waiting:

@@ -1,7 +1,7 @@
-"""A label that a client sends: kept in the campaign's folder, and taken by ``ingest`` with all its checks.
+"""Receives a label that a client sends: keeps it in the campaign's folder, and lets ``ingest`` take it with all its checks.
 
-The module of 3D Slicer sends a label map whose values count the segments, and their names beside it. So that names decide, as
-everywhere, the voxels are kept as a segmentation with these names.
+The 3D Slicer module sends a label map whose values just number the segments, and their names separately. Names must decide, as
+everywhere, so the voxels are saved as a segmentation with these names.
 """
 
 from __future__ import annotations
@@ -32,16 +32,18 @@ from nnunet_active.util.log import silent
 
 FOLDER = "submitted"
 _OWN_VALUES = 30_000
-"""Values of a submitted label map say nothing but the order of its segments: they are kept as others than any data set has."""
-_LARGEST = 4  # times the voxels of the image; a label in several layers, or in a larger box, has more than the image
+"""Added to the values of a submitted label map, which only number its segments, so that they match no data set's values."""
+_LARGEST = (
+    4  # times the voxels of the image; a label in several layers or with a larger extent has more voxels than the image
+)
 
 
 @dataclass
 class Received:
-    """What became of a label.
+    """The outcome for a label.
 
     Attributes:
-        taken: whether the campaign counts it; else it lies in ``labelsTr`` for whoever holds the campaign.
+        taken: whether the campaign counts the label; otherwise it lies in ``labelsTr`` for the process that holds the campaign.
         notes: sentences for the annotator.
     """
 
@@ -56,25 +58,25 @@ def receive(
 
     Args:
         where: data set, fold and folder of the campaign, and the number of the round that the label answers.
-        case: whose label it is.
-        image: that it was drawn on.
+        case: the case of the label.
+        image: the image that it was drawn on.
         sent: the file as it was sent.
-        name: that the client gave it; only its ending counts.
-        segments: names of the values 1, 2 ...; None: the values are the data set's, or the file names its segments.
+        name: the client's file name; only its ending counts.
+        segments: names of the values 1, 2, ...; None if the values are the data set's, or if the file names its segments.
 
     Raises:
-        BadCase: it is refused; one sentence. Nothing of it is kept.
-        CampaignInUse: another process takes labels at this moment.
+        BadCase: the label is refused, with one sentence, and not kept.
+        CampaignInUse: another process is taking labels right now.
     """
     dataset, fold, campaign, number = where
     (campaign / FOLDER).mkdir(exist_ok=True)
-    # a folder of its own: named after the case, for whoever looks for labels, and marked as checked
+    # a separate folder, named after the case so that ingest finds it, and marked as checked
     kept = Path(tempfile.mkdtemp(dir=campaign / FOLDER, prefix=f"{case}__"))
     kept.chmod(0o755)
     try:
         place = kept / case / ACCEPTED
         place.mkdir(parents=True)
-        # it says of which round it is as a hand-off folder does: slices that a later one asks for were not shown
+        # like a hand-off folder, it records its round: the annotator was not shown slices of later rounds
         write_json(
             kept / HANDOFF_FILE, {"format": FORMAT, "dataset": dataset, "fold": fold, "round": number, "cases": {}}
         )
@@ -90,7 +92,7 @@ def receive(
 
 
 def _told(sentence: str, place: Path) -> str:
-    """For somebody who knows neither the folder nor the values."""
+    """The sentence without the folder and the internal label values, which the annotator does not know."""
     return re.sub(rf" \(label value {_OWN_VALUES // 1000}\d{{3}}\)", "", sentence.replace(f"{place}/", ""))
 
 
@@ -124,11 +126,11 @@ def _keep(case: str, image: Path, sent: Path, place: Path, ending: str, segments
 
 
 def _label_map(what: str, file: Path) -> tuple[np.ndarray, Geometry]:
-    """Whole numbers (Z, Y, X) and where they lie: nothing goes past the names, and nothing that the file lost counts as background."""
+    """The label as whole numbers (Z, Y, X), and its geometry. Unreadable voxels are refused, not counted as background."""
     try:
         unusable = count_not_finite(file)
         content = sitk.ReadImage(str(file))
-    except Exception as error:  # SimpleITK, nibabel and gzip raise quite different things for a damaged file
+    except Exception as error:  # SimpleITK, nibabel and gzip raise many kinds of errors for a damaged file
         raise BadCase(f"{what} cannot be read ({_reason(error, file)}); send it again.") from error
     array, geometry = sitk.GetArrayFromImage(content), Geometry.of_itk(content)
     if unusable or (array.dtype.kind == "f" and not np.isfinite(array).all()):
@@ -139,12 +141,12 @@ def _label_map(what: str, file: Path) -> tuple[np.ndarray, Geometry]:
 
 
 def _reason(error: Exception, file: Path) -> str:
-    """What an image library complained of, without the folder that it read from."""
+    """An image library's error message, without the folder that it read from."""
     return last_line(ValueError(str(error).replace(f"{file.parent}/", "") or type(error).__name__))[:80]
 
 
 def _check_size(case: str, image: Path, file: Path) -> None:
-    """Look at the header before the voxels are unpacked: a small file may become a large image."""
+    """Check the size in the header before the voxels are unpacked: a small file may unpack to a huge image."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
     try:

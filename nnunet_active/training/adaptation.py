@@ -1,14 +1,14 @@
-"""What happens to the weights beside the optimizer's own steps: average, interpolation, new beginning.
+"""What fine-tuning does to the weights beside the optimizer steps: it averages, interpolates and restarts them.
 
-**Average** (Polyak & Juditsky 1992; as the teacher of Tarvainen & Valpola, NeurIPS 2017): after each step a <- d a + (1 - d) w, with
-a = w0, the source weights, at first [choice: no ramp of d, so that it leaves the source slowly]. The average predicts (validation,
-queries, final network), the weights themselves are trained on. Floating-point buffers are averaged too, others copied.
+**Average** (Polyak & Juditsky 1992; as the teacher of Tarvainen & Valpola, NeurIPS 2017): after each step, a <- d a + (1 - d) w. The
+average starts at the source weights, a = w0 [choice: no ramp of d, so that a leaves the source slowly]. The average predicts
+(validation, queries, final network); the optimizer goes on training w. Floating-point buffers are averaged too, others are copied.
 
-It happens in a hook of the optimizer, so that it sees every step that is made and none that the gradient scaler skips, in any trainer.
+The averaging runs in an optimizer hook. In any trainer, it therefore sees every step, and none that the gradient scaler skips.
 
-**Interpolation** (WiSE-FT: Wortsman et al., CVPR 2022): the weights that predict are w0 + alpha (v - w0), where v are the weights that
-are trained on, or their average where there is one. The training itself does not change. Output layers with a class that the source
-does not know, and what is no floating-point number, are v: halfway to a head that knows nothing is no head.
+**Interpolation** (WiSE-FT: Wortsman et al., CVPR 2022): the network predicts with w0 + alpha (v - w0), where v is the average if there
+is one, else the trained weights. The training itself does not change. Two kinds of tensors stay at v: output layers with a class that
+the source does not know (halfway to an untrained head would make no sense), and tensors that are not floating-point.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from nnunet_active.training.weights import Weights, copy_weights, follow, interp
 
 
 class Adaptation:
-    """The weights of one training; build it when the network is the source network.
+    """The weights of one training. Build it while the network still has the source weights.
 
     Args:
         network: may be compiled or wrapped for DDP.
-        decay: d in [0, 1), or None: no average.
+        decay: d in [0, 1); None for no average.
         free: names of parameters that are not interpolated.
-        interpolation: alpha in [0, 1]; 1: none. May be set anew while the network does not predict.
+        interpolation: alpha in [0, 1]; 1 means no interpolation. It may be changed while the network does not predict.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Adaptation:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the network is interpolated, so that interpolation 0 is the source network."""
+        """Whether the whole network is interpolated, so that alpha = 0 gives the source network."""
         return not self._free
 
     def attach(self, optimizer: Optimizer) -> None:
-        """Follow the steps of an optimizer (idempotent); a trainer may make itself a new one between epochs."""
+        """Follow the steps of an optimizer (idempotent). A trainer may replace its optimizer between epochs."""
         if optimizer is self._optimizer:
             return
         self._optimizer = optimizer
@@ -64,7 +64,7 @@ class Adaptation:
 
     @contextmanager
     def predicting(self) -> Iterator[None]:
-        """The network with the weights that predict: average, interpolation, or the weights themselves. May be nested."""
+        """Give the network the weights that predict (averaged, interpolated, or as trained). May be nested."""
         if self._put_aside is not None or (self._average is None and self.interpolation == 1):
             yield
             return
@@ -82,7 +82,7 @@ class Adaptation:
 
     @contextmanager
     def replaced(self, weights: Weights) -> Iterator[None]:
-        """The network with other weights, for a while: those of :attr:`source`, or of a checkpoint."""
+        """Give the network other weights for a while, such as :attr:`source` or those of a checkpoint."""
         kept = copy_weights(self.network)
         put_weights(self.network, weights)
         try:
@@ -92,11 +92,11 @@ class Adaptation:
 
     @contextmanager
     def at(self, alpha: float, weights: Weights | None = None) -> Iterator[None]:
-        """The network with another interpolation, for a while. Not to be entered while the network predicts.
+        """Give the network another interpolation for a while. Do not enter it while the network predicts.
 
         Args:
-            alpha: how far from the source.
-            weights: the end of that way; None: the weights of now.
+            alpha: how far from the source; 1 is ``weights``.
+            weights: v in the formula above; None for the current weights.
         """
         if weights is not None:
             way = weights if alpha == 1 else interpolate(self.source, weights, alpha, self._free)
@@ -111,15 +111,15 @@ class Adaptation:
             self.interpolation = before
 
     def restart(self, optimizer: Optimizer) -> None:
-        """Begin again from the source weights, with an optimizer that remembers nothing."""
+        """Begin again from the source weights and clear the optimizer's state."""
         put_weights(self.network, self.source)
         if self._average is not None:
             self._average = copy_weights(self.network)
         optimizer.state.clear()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the weights that predict, on the CPU: the ``interpolation``, ``trained_weights``, where these
-        are others, and ``averaged_weights``, where these are others again."""
+        """What a checkpoint needs beside the weights that predict, on the CPU: ``interpolation``; ``trained_weights`` if they differ
+        from those; ``averaged_weights`` if they differ from both."""
         if self._average is None and self.interpolation == 1:
             return {"interpolation": 1.0}
         state = {"trained_weights": self._live if self._put_aside is None else self._put_aside}
@@ -129,10 +129,10 @@ class Adaptation:
         return {"interpolation": self.interpolation, **on_cpu}
 
     def resume(self, state: Mapping[str, Any]) -> None:
-        """After the weights that predict were loaded into the network: put them aside and go on with those that are trained on.
+        """Go on training after a checkpoint's predicting weights were loaded into the network: put the trained weights in their place.
 
         Args:
-            state: what :meth:`state` gave; empty: a checkpoint without, whose weights are both.
+            state: what :meth:`state` gave; empty if the checkpoint has none, because its weights were both trained and predicting.
         """
         self.interpolation = state.get("interpolation", self.interpolation)
         if self._average is not None:

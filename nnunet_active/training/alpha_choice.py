@@ -1,4 +1,4 @@
-"""What every way of choosing the interpolation in a training shares: the networks at several alpha, measured on cases."""
+"""Base class for choosing the interpolation alpha during a training: measures the networks at several alphas on labelled cases."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class AlphaChoice:
         session: the campaign's side of the training.
         adaptation: the weights.
         window: makes a window on the network of ``adaptation``.
-        comparison: where Dice is measured and kept; rows of the model ``alpha A``.
+        comparison: measures Dice and keeps it, in rows of the model ``alpha A``.
     """
 
     def __init__(
@@ -34,25 +34,25 @@ class AlphaChoice:
     ) -> None:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
         self.latest: dict[str, Any] = {}
-        """What was chosen last, and why; empty: nothing yet."""
+        """The last choice and its reasons; empty before the first choice."""
         self._noted_at = -1
 
     def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
-        """As a training begins, or goes on at ``epoch``; ``earlier_one`` gives the earlier training of the fold, if there is one."""
+        """Called when a training begins or resumes at ``epoch``; ``earlier_one`` gives the fold's earlier training, if there is one."""
 
     def new_labels(self, epoch: int) -> None:
-        """As the cases that are trained on from ``epoch`` on are known, before the first step on them."""
+        """Called when the training cases of ``epoch`` are known, before the first step on them."""
 
     def choose(self, epoch: int) -> None:
-        """Take an alpha; nothing happens before the first epoch.
+        """Choose an alpha. Does nothing before the first epoch. Do not call it while the network predicts.
 
         Args:
-            epoch: the epoch that is about to begin, or the number of epochs at the end. Not to be called while the network predicts.
+            epoch: the epoch that is about to begin; at the end of the training, the number of epochs.
         """
         raise NotImplementedError
 
     def note(self, epoch: int, said: str, **choice: Any) -> None:
-        """Keep a choice, tell people and the log file; one that is made again at the same epoch was told before."""
+        """Keep a choice and log it for people and in the log file. The same choice at the same epoch is logged once."""
         if (epoch, choice) == (self._noted_at, self.latest):
             return
         self._noted_at, self.latest = epoch, choice
@@ -62,14 +62,14 @@ class AlphaChoice:
     def measure_alphas(
         self, epoch: int, cases: list[str], kind: str, alphas: Iterable[float], earlier: EarlierTraining | None = None
     ) -> None:
-        """Dice of the network of now, of an earlier training's or of a cross-fit one, at every alpha.
+        """Measure Dice at every alpha, for the current network, an earlier training's, or a cross-fit one.
 
         Args:
-            epoch: what the rows say.
-            cases: held-out or newly labelled ones.
+            epoch: written into the rows.
+            cases: held-out or newly labelled cases.
             kind: ``held_out``, ``prequential`` or ``cross_fit``.
             alphas: how far from the source.
-            earlier: whose weights; None: those of now.
+            earlier: the training whose weights to measure; None for the current ones.
         """
         number, labelled = self.session.trained_on(epoch) if earlier is None else (0, len(earlier.labelled))
         for alpha in alphas:

@@ -1,16 +1,16 @@
-r"""How many cases of the pool does a labelled one stand for, where its probability of being drawn was recorded?
+r"""Weights labelled cases by how many cases of the pool each one stands for, if its probability of being drawn was recorded.
 
-A strategy that divides the pool into K parts and draws in each with probabilities p records both (``strata``: columns ``cluster``
-and ``probability`` of the round's ``scores.csv``; ``foreground_random`` has no parts: K = 1). With N candidates, a draw among N / K
-equal ones would have had the probability K / N (without parts 1 / (N - k) after k picks), so that case i stands for
+Some strategies divide the pool into K parts and draw within each part with unequal probabilities p. They record part and probability in
+``scores.csv`` of the round (``strata``: columns ``cluster`` and ``probability``; ``foreground_random`` has no parts: K = 1). An equal
+draw among the N / K candidates of a part would have had the probability K / N (without parts: 1 / (N - k) after k picks). So case i
+stands for r_i cases (Horvitz & Thompson, JASA 1952) and gets the weight w_i:
 
-    r_i = K / (N p_i)        cases that are drawn like others (Horvitz & Thompson, JASA 1952),
-
+    r_i = K / (N p_i),
     w_i = c_i / mean(c),     c_i = min(max(r_i, 1 / `CAP`), `CAP`).
 
-r is 1 where nothing is recorded: labels from before the first round, strategies that draw with equal chances, rounds in which the user
-named cases (``must_include``). The cap keeps one rare pick from deciding: of 2, 3, 4 and none, 2 had the smallest mean square error
-over simulated pools whose typical cases gain more.
+r is 1 where nothing is recorded: for labels from before the first round, for strategies that draw with equal chances, and in rounds
+for which the user named cases (``must_include``). The cap keeps one rare pick from deciding alone. Of 2, 3, 4 and no cap, 2 had the
+smallest mean square error over simulated pools whose typical cases gain more.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PART = "component_cluster"
 
 
 def weights_of(rarities: pd.Series) -> pd.Series:
-    """w of the formula above, mean 1; exactly 1 where all are equal.
+    """w of the formula above: mean 1, and exactly 1 for each case if all are equal.
 
     Args:
         rarities: r, above 0.
@@ -42,7 +42,7 @@ def weights_of(rarities: pd.Series) -> pd.Series:
 
 
 def rarities_of(made: Round) -> dict[str, float]:
-    """r of every case that the round asked for; empty where it recorded no probability of its picks.
+    """r of every case that the round asked for; empty if the round recorded no probabilities.
 
     Raises:
         CampaignError: its files are damaged.
@@ -50,20 +50,20 @@ def rarities_of(made: Round) -> dict[str, float]:
     table, asked = made.scores(), list(made.requested)
     if PROBABILITY not in table or made.selection().get("must_include"):
         return {}
-    candidates = table[table[PROBABILITY].notna()]  # of scans of one patient only one is
+    candidates = table[table[PROBABILITY].notna()]  # only one scan of each patient is a candidate
     parts = candidates[PART].nunique() if PART in table else 1
     equal = parts / (len(candidates) - np.arange(len(asked)) * (parts == 1))
     drawn = table.loc[asked, PROBABILITY]
-    return (equal / drawn)[drawn > 0].round(9).to_dict()  # equal chances are equal, however they were summed up
+    return (equal / drawn)[drawn > 0].round(9).to_dict()  # rounding: equal chances stay equal despite float sums
 
 
 def case_weights(rounds: Iterable[Round], cases: Iterable[str], log: Log) -> pd.Series:
-    """w of each case, by the round that asked for it first.
+    """w of each case, from the first round that asked for it.
 
     Args:
-        rounds: of the campaign, in order.
-        cases: those that judge.
-        log: is told of rounds whose files are damaged; nothing is known of their picks then.
+        rounds: the campaign's rounds, in order.
+        cases: the cases to weight.
+        log: gets a warning for each round with damaged files; its cases then count with r = 1.
     """
     known = dict.fromkeys(cases, 1.0)
     open_ = set(known)

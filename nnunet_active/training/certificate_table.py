@@ -1,6 +1,6 @@
-"""What ``certificate.csv`` of a training says: by how much can the adapted network differ from the source network on unlabelled cases?
+"""Reads ``certificate.csv`` of a training: a bound on how much the adapted and the source network differ on unlabelled cases.
 
-Nothing is measured here, and no table is read where none is written: pandas is imported where one is.
+This module measures nothing. It imports pandas only where it needs it, since the import is slow.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Certificate:
     """The bound of :mod:`~nnunet_active.scoring.jaccard` on unlabelled cases.
 
     Attributes:
-        cases: that were looked at.
-        pool: unlabelled cases in all.
-        bound: mean over these cases of the mean Jaccard distance over labels; the mean IoU differs by no more.
-        furthest: the case in which the two predictions differ most.
+        cases: number of cases that were compared.
+        pool: number of all unlabelled cases.
+        bound: mean over the compared cases of the mean Jaccard distance over labels; the mean IoU cannot differ by more.
+        furthest: the case on which the two predictions differ most.
         distance: its mean Jaccard distance.
     """
 
@@ -38,7 +38,7 @@ class Certificate:
 
     @property
     def sentence(self) -> str:
-        """One sentence for everybody."""
+        """The result as one plain sentence."""
         of = f"{self.cases} of {self.pool}" if self.cases < self.pool else f"{self.cases}"
         return (
             f"On {of} unlabelled case{'' if self.pool == 1 else 's'}, the adapted model's mean IoU can differ from the source model's "
@@ -47,7 +47,7 @@ class Certificate:
 
 
 def certificate_of(table: pd.DataFrame) -> Certificate | None:
-    """What rows of ``certificate.csv``, all of one network, say; None without any."""
+    """The certificate from rows of ``certificate.csv``, all of one network; None if there are no rows."""
     if table.empty:
         return None
     by_case = table.groupby("case")["distance"].mean()
@@ -57,8 +57,8 @@ def certificate_of(table: pd.DataFrame) -> Certificate | None:
 
 
 def read_certificate(file: Path) -> pd.DataFrame:
-    """Content of a ``certificate.csv``; empty where there is none yet, or a damaged one (everything is then measured again)."""
-    import pandas as pd  # not above, see the head of this file
+    """Content of a ``certificate.csv``; empty if the file is missing or damaged (everything is then measured again)."""
+    import pandas as pd  # not above, see the module docstring
 
     texts = dict.fromkeys(("network", "source", "case", "label"), str)
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints that the stock nnU-Net can read where this package is not installed, written in one step."""
+"""Writes checkpoints atomically, in a form that stock nnU-Net can read without this package."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from nnunet_active.util.atomic import copy_file, write_json
 def name_in_checkpoint(trainer_class: type[nnUNetTrainer]) -> str:
     """Name of the nearest ancestor that ships with nnU-Net and builds the same network; else the class's own name.
 
-    ``nnUNetv2_predict`` builds the network by the trainer that a checkpoint names. Our trainers train stock networks, so naming the
-    stock ancestor lets a colleague predict without this package.
+    ``nnUNetv2_predict`` builds the network with the trainer class that the checkpoint names. Our trainers train stock networks, so
+    naming the stock ancestor lets a colleague predict without this package.
     """
     ancestor = stock_ancestor(trainer_class)
     same = ancestor.build_network_architecture is trainer_class.build_network_architecture
@@ -25,7 +25,7 @@ def name_in_checkpoint(trainer_class: type[nnUNetTrainer]) -> str:
 
 
 def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], details: dict) -> None:
-    """Move a fresh checkpoint to its place in one step, naming the stock ancestor as its trainer.
+    """Name the stock ancestor as the trainer of a fresh checkpoint, then move it to its place in one step.
 
     Args:
         temporary: what the stock ``save_checkpoint`` wrote, in the folder of ``final``.
@@ -43,18 +43,18 @@ def restamp(temporary: Path, final: Path, trainer_class: type[nnUNetTrainer], de
 
 
 def own_details(checkpoint: dict) -> dict:
-    """What :func:`restamp` added to a checkpoint; empty for one of another trainer."""
+    """What :func:`restamp` added to a checkpoint; empty if another package's trainer wrote it."""
     return checkpoint.get("nnunet_active", {})
 
 
 def describe_model(folder: Path, plans: dict, dataset_json: dict, fingerprint: Path) -> None:
-    """Write what a model folder needs beside its checkpoints, as nnU-Net does when an epoch begins; a training may stop before that.
+    """Write the files that a model folder needs beside its checkpoints. nnU-Net does so as an epoch begins; a training may stop before.
 
     Args:
         folder: ``<trainer>__<plans>__<configuration>`` in the results.
         plans: content of the plans file.
         dataset_json: of the target, as preprocessed.
-        fingerprint: ``dataset_fingerprint.json`` of the preprocessed data set; copied where it is there.
+        fingerprint: ``dataset_fingerprint.json`` of the preprocessed data set; copied if it exists.
     """
     write_json(folder / "plans.json", plans)
     write_json(folder / "dataset.json", dataset_json)
@@ -63,9 +63,9 @@ def describe_model(folder: Path, plans: dict, dataset_json: dict, fingerprint: P
 
 
 def make_way(written: Path) -> None:
-    """Rename the final checkpoint of an earlier training once a new one has written its first; drop it when the new one ends.
+    """Rename an earlier training's final checkpoint once the new training saves its first one; delete it when the new one ends.
 
-    ``nnUNetv2_train --c`` prefers a final checkpoint to the latest one, so that of the training before would be taken for this one's.
+    ``nnUNetv2_train --c`` prefers a final checkpoint to the latest one. It would take the earlier training's for this one's.
     """
     if written.name == LATEST and (written.parent / FINAL).is_file():
         (written.parent / FINAL).replace(written.parent / PREVIOUS)
@@ -74,7 +74,7 @@ def make_way(written: Path) -> None:
 
 
 def meant_by(found: Path) -> Path:
-    """The checkpoint to go on with where nnU-Net found this one: a kill may have come just before a final one made way."""
+    """The checkpoint to resume from when nnU-Net found ``found``; a kill may have come just before :func:`make_way`."""
     if found.name != FINAL or not latest_is_newer(found.parent):
         return found
     latest = found.with_name(LATEST)

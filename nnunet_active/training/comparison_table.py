@@ -1,6 +1,6 @@
-"""What ``comparison.csv`` of a training says: is the adapted network better than the source network it started from?
+"""Reads ``comparison.csv`` of a training: is the adapted network better than the source network it started from?
 
-Nothing is measured here, and no table is read where none is written: pandas is imported where one is.
+This module measures nothing. It imports pandas only where it needs it, since the import is slow.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 FILE = "comparison.csv"
 OWNER = "comparison.json"
-"""Beside it: of which campaign its rows are."""
-_COARSE = 2.0  # seconds that the time of a file may be off
+"""The file beside it that says which campaign its rows belong to."""
+_COARSE = 2.0  # seconds by which a file's time stamp may be off
 COLUMNS = ["kind", "round", "epoch", "labelled", "model", "network", "case", "reference", "label", "dice"]
 HELD_OUT, PREQUENTIAL, CROSS_FIT = "held_out", "prequential", "cross_fit"
 SOURCE, ADAPTED = "source", "adapted"
 CONFIDENCE = 0.95
 NOTICEABLE = 0.01
-"""Loss of Dice in a single label from which on it is worth a warning (our choice)."""
+"""A larger loss of Dice in a single label is worth a warning (our choice)."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a comparison says: by how much the adapted network is better than the source network, or worse.
+    """By how much the adapted network is better or worse than the source network.
 
     Attributes:
         kind: ``held_out`` or ``prequential``.
         cases: number of cases that both networks were measured on.
         source, adapted: mean over cases of the mean Dice over labels.
-        worse: cases in which the adapted network is worse.
-        bound: with 95 % confidence the mean difference (adapted - source) is above this (one-sided paired t); NaN below 3 cases.
-        labels: of several labels those whose mean Dice has fallen by more than `NOTICEABLE`, with the difference.
+        worse: number of cases on which the adapted network is worse.
+        bound: the mean difference (adapted - source) is above this with 95 % confidence (one-sided paired t); NaN below 3 cases.
+        labels: labels whose mean Dice has fallen by more than `NOTICEABLE`, with the difference; empty if there is one label only.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class Gain:
         return self.cases > 0 and self.adapted < self.source
 
     def lines(self) -> list[str]:
-        """For people; the first line is the result, further ones are warnings."""
+        """The result for people: the first line is the comparison, further lines are warnings."""
         if not self.cases:
             return [
                 "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
@@ -93,7 +93,7 @@ class Gain:
 
 
 def gain_of(table: pd.DataFrame, kind: str) -> Gain:
-    """What rows of one comparison say (columns of ``comparison.csv``; one row per model, case and label)."""
+    """The gain from the rows of one comparison (columns of ``comparison.csv``; one row per model, case and label)."""
     by_label = dice_by_label(table, [SOURCE, ADAPTED])
     by_case = by_label.groupby("case").mean()
     difference = (by_case[ADAPTED] - by_case[SOURCE]).to_numpy()
@@ -101,7 +101,7 @@ def gain_of(table: pd.DataFrame, kind: str) -> Gain:
     losses = losses[ADAPTED] - losses[SOURCE]
     n = len(difference)
     bound = float("nan")
-    if n >= 3 and np.ptp(difference) < 1e-12:  # equal in every case: nothing that a test could be uncertain of
+    if n >= 3 and np.ptp(difference) < 1e-12:  # the same difference in every case: a t test has no variance
         bound = float(difference.mean())
     elif n >= 3:
         from scipy.special import stdtrit  # not above: it takes a third of a second to import, for this one number
@@ -120,23 +120,23 @@ def gain_of(table: pd.DataFrame, kind: str) -> Gain:
 
 
 def dice_by_case(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Mean Dice over labels, one row per case that all ``models`` were measured on, one column per model."""
+    """Mean Dice over labels: one row per case on which all ``models`` were measured, one column per model."""
     return dice_by_label(table, models).groupby("case").mean()
 
 
 def dice_by_label(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
-    """Dice by case and label that all ``models`` were measured on, one column per model."""
-    import pandas as pd  # not above, see the head of this file
+    """Dice by case and label, for those on which all ``models`` were measured; one column per model."""
+    import pandas as pd  # not above, see the module docstring
 
     found = [table[table["model"] == model].set_index(["case", "label"])["dice"] for model in models]
     by_label = pd.concat(found, axis=1, keys=list(models), join="inner")
-    # a label that is neither there nor found by any network says nothing; one that is rightly not found by one of them is a hit
+    # skip a label that is absent and that no network predicts; if only some networks predict it, the others are right (Dice 1)
     return by_label.dropna(how="all").fillna(1.0)
 
 
 def read_comparison(file: Path) -> pd.DataFrame:
-    """Content of a ``comparison.csv``; empty where there is none yet, or a damaged one (everything is then measured again)."""
-    import pandas as pd  # not above, see the head of this file
+    """Content of a ``comparison.csv``; empty if the file is missing or damaged (everything is then measured again)."""
+    import pandas as pd  # not above, see the module docstring
 
     texts = dict.fromkeys(("case", "network", "reference", "label"), str)
     how = {"dtype": texts, "keep_default_na": False, "na_values": {"dice": [""]}}
@@ -147,30 +147,30 @@ def read_comparison(file: Path) -> pd.DataFrame:
 
 
 def note_campaign(folder: Path, begun: str) -> None:
-    """Note of which campaign the rows in a folder are from now on."""
+    """Record which campaign the rows in a folder belong to from now on."""
     if read_remade_json(folder / OWNER) != (owner := {"campaign": begun}):
         write_json(folder / OWNER, owner)
 
 
 def is_of_campaign(folder: Path, begun: str) -> bool:
-    """Whether the rows in a folder were measured in the campaign that began then, not in one before it (``init --restart``)."""
+    """Whether the rows in a folder are from the campaign that began at ``begun``, not from one before it (``init --restart``)."""
     owner = read_remade_json(folder / OWNER)
     if isinstance(owner, dict) and "campaign" in owner:
         return owner["campaign"] == begun
-    return is_written_since(folder / FILE, begun)  # an earlier version wrote it
+    return is_written_since(folder / FILE, begun)  # an earlier version of this package wrote no owner file
 
 
 def is_written_since(file: Path, begun: str) -> bool:
-    """Whether a file was written after a campaign began; True where that is not known."""
+    """Whether a file was written after a campaign began; True if that is not known."""
     return not begun or not file.is_file() or file.stat().st_mtime > seconds_of(begun) - _COARSE
 
 
 def of_source(table: pd.DataFrame, source: str | None = None) -> pd.DataFrame:
-    """Without the cases that were compared with another source network.
+    """The rows without those cases that were compared with another source network.
 
     Args:
         table: rows of a ``comparison.csv``.
-        source: fingerprint of the source network; None: the one that was measured last.
+        source: fingerprint of the source network; None for the one that was measured last.
     """
     measured = table[table["model"] == SOURCE]
     if measured.empty:

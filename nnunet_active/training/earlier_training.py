@@ -1,4 +1,4 @@
-"""The network that an earlier training of the same fold left behind: it has not seen the labels that came in since."""
+"""Loads the network that an earlier training of the same fold left behind. It has not seen the labels that came in since."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nnunet_active.util.log import Log
 
 @dataclass(frozen=True)
 class EarlierTraining:
-    """What its checkpoint says; or what is known of a cross-fit network, which has none.
+    """The content of an earlier training's checkpoint, or the same facts of a cross-fit network, which has no checkpoint.
 
     Attributes:
         predicting: the weights that predict.
-        trained: those that were trained on, or their average: the end of the way from the source.
-        labelled: cases that it was trained on.
-        epoch: epochs that it was trained for.
+        trained: the trained weights, or their average: alpha = 1 of the interpolation.
+        labelled: cases that the network was trained on.
+        epoch: number of epochs that it was trained for.
     """
 
     predicting: Weights
@@ -31,23 +31,23 @@ class EarlierTraining:
 
 
 def origin_of(source: Weights, begun: str) -> dict[str, str]:
-    """What a checkpoint says of where its training came from.
+    """The source network and campaign of a training, as its checkpoint records them.
 
     Args:
         source: weights of the source network.
-        begun: when the campaign began; empty: not known.
+        begun: when the campaign began; empty if not known.
     """
     return {"source": weights_digest(source), **({"campaign": begun} if begun else {})}
 
 
 def earlier_training(folder: Path, source: Weights, log: Log, begun: str = "") -> EarlierTraining | None:
-    """The earlier training of a fold's folder; None: there is none, or none of this campaign, this package and this source network.
+    """The earlier training in a fold's folder; None if there is none of this campaign, this package and this source network.
 
     Args:
         folder: where the fold's checkpoints are.
-        source: weights of the source network; those of the earlier one have to be of the same shapes.
-        log: is told of a checkpoint that cannot be read.
-        begun: when the campaign began; empty: not known.
+        source: weights of the source network; the earlier training's must have the same shapes.
+        log: gets a warning if the checkpoint cannot be read.
+        begun: when the campaign began; empty if not known.
     """
     file = next((folder / name for name in (FINAL, PREVIOUS) if (folder / name).is_file()), None)
     if file is None or not is_written_since(file, begun):
@@ -66,5 +66,5 @@ def earlier_training(folder: Path, source: Weights, log: Log, begun: str = "") -
         log(f"WARNING: the network of the training before is not compared with the source network: {error}")
         return None
     except (KeyError, TypeError, ValueError):
-        return None  # of another trainer: nothing is known of the cases that it was trained on
+        return None  # another trainer wrote it: its training cases are not known
     return EarlierTraining(predicting, trained, labelled, epoch) if fits else None

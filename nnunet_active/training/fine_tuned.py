@@ -1,4 +1,4 @@
-"""What an nnU-Net trainer does differently when it is fine-tuned: which weights predict, and what is compared with the source."""
+"""What an nnU-Net trainer does differently in fine-tuning: which weights predict, and what is compared with the source network."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _NOT_OURS = "it was not written by a training of this package; train without --c
 
 
 class FineTunedMixin:
-    """Put it before an nnU-Net trainer class, which sets the attributes.
+    """Mixin to put before an nnU-Net trainer class, which sets the attributes.
 
     Attributes:
         fine_tuning: the settings.
         restart: ``never`` or ``source``.
-        adaptation: the weights, from ``initialize`` on.
-        session: the campaign's side, which knows the rounds, from ``initialize`` on.
-        mixing: the unlabelled side of the training; None without it.
-        comparison: what both of them measure; None without them.
-        watch: compares with the source network; None where that is switched off.
-        choice: chooses the interpolation; None where it is fixed.
+        adaptation: the weights; set by ``initialize``.
+        session: the campaign's side, which knows the rounds; set by ``initialize``.
+        mixing: the training on unlabelled cases; None without it.
+        comparison: holds what ``watch`` and ``choice`` measure; None without them.
+        watch: compares with the source network; None if that is switched off.
+        choice: chooses the interpolation; None if it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
-        can_go_on: whether ``--c`` would go on with this training: it has saved a checkpoint, or began with one.
+        can_go_on: whether ``--c`` would resume this training, because it has saved a checkpoint or began from one.
     """
 
     fine_tuning: FineTuning
@@ -62,7 +62,7 @@ class FineTunedMixin:
     _validated: ExitStack
 
     def on_train_epoch_start(self) -> None:
-        """Follow the optimizer and the schedule that the trainer made."""
+        """Follow the trainer's optimizer, and wrap its schedule where each round restarts from the source."""
         self.adaptation.attach(self.optimizer)
         if self.restart == "source" and not isinstance(self.lr_scheduler, RoundSchedule):
             self.lr_scheduler = RoundSchedule(self.lr_scheduler, self.num_epochs, self._round_epochs)
@@ -71,7 +71,7 @@ class FineTunedMixin:
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict) -> dict:
-        """As the stock one; where unlabelled cases are trained on as well, with the loss of mixed samples in the same step."""
+        """Like the stock method; if unlabelled cases are trained on too, the same step adds the loss of mixed samples."""
         if self.mixing is None or self.dataloader_unlabelled is None:
             return super().train_step(batch)
         data = batch["data"].to(self.device, non_blocking=True)
@@ -79,30 +79,30 @@ class FineTunedMixin:
             return super().train_step({**batch, "data": data})
 
     def on_validation_epoch_start(self) -> None:
-        """Validate the weights that predict."""
+        """Validate with the weights that predict."""
         super().on_validation_epoch_start()
         self._validated.enter_context(self.adaptation.predicting())
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
-        """Go on with the weights that are trained on."""
+        """Return to the weights in training."""
         self._validated.close()
         super().on_validation_epoch_end(val_outputs)
 
     def on_train_end(self) -> None:
-        """As the stock one, which ends the loaders that it knows."""
+        """Like the stock method, which ends its own loaders; also end the loader of unlabelled cases."""
         super().on_train_end()
         finish_loader(self.dataloader_unlabelled)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """As the stock one, with the weights that predict."""
+        """Like the stock method, with the weights that predict."""
         with self.adaptation.predicting():
             super().perform_actual_validation(save_probabilities)
 
     def load_checkpoint(self, *given: Any, **named: Any) -> None:
-        """As the stock one; where the weights that predict are others, those that are trained on are beside them.
+        """Like the stock method; then restore the weights in training, stored beside those that predict if they differ.
 
-        The stock one unpickles the file, which can run code stored in it; so it is read in a safe way first, and refused if that fails.
-        What its first argument, a file or a checkpoint, is called differs between versions of nnU-Net.
+        The stock method unpickles the file, which can run code stored in it. So the file is first read safely, and refused if that
+        fails. The argument (a file or a checkpoint) has different names in different versions of nnU-Net.
         """
         (found,) = [*given, *named.values()]
         checkpoint = found
@@ -122,7 +122,7 @@ class FineTunedMixin:
                 follower.trained_on = set(self.trained_on)
 
     def _adapt(self, report: TransferReport) -> None:
-        """Follow the weights from here on; the network is the source network."""
+        """Set up :attr:`adaptation` and :attr:`mixing`; the network still has the source weights."""
         for line in self.fine_tuning.lines():
             self.print_to_log_file(f"Fine-tuning: {line}.")
         interpolation = self.fine_tuning.first_interpolation
@@ -185,7 +185,7 @@ class FineTunedMixin:
         begun = self.session.campaign.begun
         earlier = functools.cache(
             lambda: earlier_training(Path(self.output_folder), source, log, begun)
-        )  # both may ask for it
+        )  # choice and watch may both ask for it
         if self.choice is not None:
             self.choice.begin(self.current_epoch, earlier)
         if self.watch is not None and self.current_epoch == 0:
@@ -210,7 +210,7 @@ class FineTunedMixin:
         return next(iter(unwrap(self.network).state_dict().values())).detach().cpu().clone()
 
     def _warn_of_pretrained_weights(self) -> None:
-        """-pretrained_weights replaces all but the head: the first query would then come from a mixture of two networks."""
+        """Warn if -pretrained_weights replaced all but the head: the first query would come from a mixture of two networks."""
         if self.current_epoch == 0 and not torch.equal(self._first_weights(), self._stem_weights):
             self.print_to_log_file(
                 "WARNING: the network is not the source network any more: -pretrained_weights replaces all but the segmentation "

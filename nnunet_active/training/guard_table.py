@@ -1,4 +1,4 @@
-"""``guard.csv`` beside guarded predictions: one row per case and class, written as each case is predicted."""
+"""Writes ``guard.csv`` beside guarded predictions: one row per case and class, after each predicted case."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class GuardTable:
     """The table of one folder of predictions.
 
     Args:
-        folder: of the predictions.
-        names: of the network's heads.
-        regions: whether all of these are foreground; else the first is the background.
+        folder: the predictions' folder.
+        names: names of the network's heads.
+        regions: True if all heads are foreground regions; otherwise the first head is the background.
         goes_on: keep the rows of an earlier, interrupted prediction.
     """
 
@@ -31,7 +31,7 @@ class GuardTable:
             self.table = read_csv(self.file, dtype={"case": str, "label": str})[GUARD_COLUMNS]
 
     def add(self, case: str, verdict: Verdict) -> None:
-        """Keep what was found in a case."""
+        """Add the rows of one case and write the table."""
         rows = pd.DataFrame(
             {
                 "case": case,
@@ -47,7 +47,7 @@ class GuardTable:
         write_csv(self.file, self.table)
 
     def lines(self) -> list[str]:
-        """What the guard did, for people."""
+        """A summary of what the guard did, for people."""
         found = self.table[self.table["collapsed"].astype(bool)]
         total, touched = self.table["case"].nunique(), found["case"].unique()
         if not len(touched):

@@ -1,4 +1,4 @@
-"""``nnunet_active predict``: predictions of an adapted model, guarded by the source network that it came from."""
+"""``nnunet_active predict``: predicts with an adapted model, guarded by the source network that it was adapted from."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ class PredictOptions:
     Attributes:
         images, output: folders.
         dataset: number or name.
-        configuration: nnU-Net configuration; None: the campaign's, or the only one that can be meant.
-        plans: plans identifier; None: the campaign's, or the default one.
-        trainer: class name; None: the one that the campaign's commands name.
+        configuration: nnU-Net configuration; None for the campaign's, or the only possible one.
+        plans: plans identifier; None for the campaign's, or the default.
+        trainer: class name; None for the one in the campaign's commands.
         folds: numbers as text, or ``all``.
         checkpoint: file name.
         device: where to predict.
-        step_size: of the sliding window, as a share of the patch.
+        step_size: step of the sliding window, as a share of the patch.
         mirroring: test-time augmentation.
-        save_probabilities, overwrite, npp, nps, progress, on_device, verbose: as nnU-Net's.
+        save_probabilities, overwrite, npp, nps, progress, on_device, verbose: as in nnU-Net.
     """
 
     images: Path
@@ -65,12 +65,12 @@ class PredictOptions:
 
 @dataclass
 class GuardedPrediction:
-    """What became of a folder of images.
+    """The outcome for a folder of images.
 
     Attributes:
         lines: what the guard did, for people.
-        problems: case -> why nothing was predicted of it; one sentence.
-        warnings: sentences about images that nnU-Net takes all the same.
+        problems: for each case without a prediction, one sentence that says why.
+        warnings: sentences about odd images that nnU-Net accepts nevertheless.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -79,10 +79,10 @@ class GuardedPrediction:
 
 
 def predict_guarded(options: PredictOptions) -> GuardedPrediction:
-    """Predict a folder of images. Each is looked at first, so that a damaged one neither ends the others nor gets a prediction.
+    """Predict a folder of images. Each image is checked first: a damaged one is left out, and the others are still predicted.
 
     Raises:
-        MissingInput: model, source network or images are not there, or the model is none of ours.
+        MissingInput: model, source network or images were not found, or none of our trainers wrote the model.
         ActiveError: the source network does not fit the model.
     """
     workspaces = [
@@ -140,7 +140,7 @@ def _leave_out_damaged(predictor: GuardedPredictor, result: GuardedPrediction) -
 
 
 def _check_folders(options: PredictOptions, ending: str) -> None:
-    """There are images, and no label or other file would be lost."""
+    """Check that there are images, and that no label or other file would be overwritten."""
     images = options.images
     if not images.is_dir():
         raise MissingInput(f"{images} was not found; -i names the folder of the images.")
@@ -157,7 +157,7 @@ def _check_folders(options: PredictOptions, ending: str) -> None:
 
 @contextlib.contextmanager
 def _threads(device: torch.device) -> Iterator[None]:
-    """As many as nnUNetv2_predict takes; a process that goes on afterwards has its own number again."""
+    """Use as many threads as nnUNetv2_predict does, and restore the process's own number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(multiprocessing.cpu_count() if device.type == "cpu" else 1)
     try:
@@ -167,7 +167,7 @@ def _threads(device: torch.device) -> Iterator[None]:
 
 
 def _predictor(options: PredictOptions) -> GuardedPredictor:
-    with contextlib.redirect_stdout(io.StringIO()):  # it explains a flag that nobody set
+    with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints an explanation of a flag that nobody set
         return GuardedPredictor(
             tile_step_size=options.step_size,
             use_gaussian=True,
@@ -181,7 +181,7 @@ def _predictor(options: PredictOptions) -> GuardedPredictor:
 
 
 def _predict(predictor: GuardedPredictor, options: PredictOptions) -> None:
-    """As nnUNetv2_predict does it: without further processes where none are wanted."""
+    """Predict as nnUNetv2_predict does: in this process alone if npp and nps are 0."""
     places, how = (str(options.images), str(options.output)), {"save_probabilities": options.save_probabilities}
     with _threads(options.device):
         if options.npp == 0 and options.nps == 0:

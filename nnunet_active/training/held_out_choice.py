@@ -1,15 +1,15 @@
-"""How far from the source to the fine-tuned weights? The held-out cases say it, before every query and at the end.
+"""Chooses the interpolation alpha by Dice on the held-out cases, before every query and at the end of the training.
 
 Candidates are w0 + alpha (v - w0) for alpha in `ALPHAS` (:mod:`~nnunet_active.training.adaptation`): 0 is the source network, 1 the
-fine-tuned one. With D(alpha, i) the Dice of held-out case i, b the alpha with the highest mean and d(alpha, i) = D(b, i) - D(alpha, i),
-the smallest alpha is taken with
+fine-tuned one. Let D(alpha, i) be the Dice of held-out case i, b the alpha with the highest mean Dice, and
+d(alpha, i) = D(b, i) - D(alpha, i). The rule takes the smallest alpha with
 
-    mean_i d(alpha, i) <= sd_i d(alpha, i) / sqrt(n),
+    mean_i d(alpha, i) <= sd_i d(alpha, i) / sqrt(n).
 
-that is, the network nearest to the source that is not worse than the best one by more than a standard error of the difference. (One
+This is the network nearest to the source that is worse than the best one by at most one standard error of the difference. (One
 standard error: Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section 3.4.3; paired differences: our
-choice.) So a network leaves the source only as far as a few cases can show that it should; where they show no gain, the source network
-itself is what predicts. How well that works with two to seven cases: ``docs/measured.md``.
+choice.) So the network leaves the source only as far as the held-out cases justify. If they show no gain, the source network itself
+predicts. ``docs/measured.md`` says how well that works with two to seven cases.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def nearest_within_one_standard_error(dice: pd.DataFrame) -> float:
     """The rule above.
 
     Args:
-        dice: a row per case, a column per alpha in ascending order; two rows at least, nothing missing.
+        dice: one row per case, one column per alpha in ascending order; at least two rows, no missing value.
 
     >>> nearest_within_one_standard_error(pd.DataFrame({0.0: [0.5, 0.7], 0.5: [0.6, 0.6], 1.0: [0.9, 0.8]}))
     1.0
     """
-    best = dice.mean().idxmax()  # of equals the first one, which is the nearest to the source
+    best = dice.mean().idxmax()  # on a tie the first, which is nearest to the source
     behind = dice.rsub(dice[best], axis=0)
     allowed = behind.std(ddof=1) / np.sqrt(len(dice))
     return float((behind.mean() <= allowed + 1e-12).idxmax())
@@ -47,7 +47,7 @@ class HeldOutChoice(AlphaChoice):
     """Sets the interpolation of a training by the rule above; see :class:`~nnunet_active.training.alpha_choice.AlphaChoice`."""
 
     def begin(self, epoch: int, earlier_one: Callable[[], EarlierTraining | None]) -> None:
-        """Say so where there are too few cases to choose by."""
+        """Warn if too few cases are held out to choose by."""
         if (number := len(judging(self.session, self.session.held_out(0)))) < FEWEST:
             self.session.log(
                 f"WARNING: the interpolation was to be chosen by held-out cases, but {number} labelled cases are held out and it "
@@ -56,7 +56,7 @@ class HeldOutChoice(AlphaChoice):
             )
 
     def choose(self, epoch: int) -> None:
-        """Measure the candidates and take one, unless too few cases are held out; see :meth:`AlphaChoice.choose`."""
+        """Measure the candidates and choose one, unless too few cases are held out; see :meth:`AlphaChoice.choose`."""
         cases = judging(self.session, self.session.held_out(epoch))
         if epoch == 0 or len(cases) < FEWEST:
             return

@@ -1,7 +1,7 @@
-"""What a training reads where labels are withheld slice by slice: copies of its cases that hold the known slices and nothing else.
+"""Copies of the training cases that hold only the known slices, for simulations that withhold labels slice by slice.
 
-They lie beside the campaign, in ``known_slices/fold_F/<data_identifier>``. Held-out cases are there whole: nnU-Net's loaders have to be
-told of every case where it is labelled. Where people label, or whole cases are asked for, a training reads the stock folder.
+The copies lie beside the campaign, in ``known_slices/fold_F/<data_identifier>``. Held-out cases are copied whole, since nnU-Net's
+loaders need to know where each case is labelled. If people label, or if whole cases are asked for, the training reads the stock folder.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class KnownSlices:
         campaign: opened.
         store: its preprocessed cases.
         dataset_json: the target's, with the ignore label.
-        fold: the fold that is trained.
+        fold: the fold in training.
     """
 
     def __init__(self, campaign: Campaign, store: CaseStore, dataset_json: dict, fold: str) -> None:
@@ -36,7 +36,7 @@ class KnownSlices:
 
     @property
     def are_withheld(self) -> bool:
-        """Whether the stock folder holds more than the training may see."""
+        """Whether the stock folder holds labels that the training may not see."""
         return self.campaign.asks_for_slices and not self.campaign.asks_a_person
 
     @property
@@ -45,15 +45,15 @@ class KnownSlices:
         return self._place if self.are_withheld else self.store.folder
 
     def prepare(self, labelled: Sequence[str], held_out: Sequence[str], known: dict[str, SliceRequest]) -> None:
-        """See to it that the folder holds exactly what is known of these cases; what is there already is left.
+        """Make the folder hold exactly the known labels of these cases. Cases that are up to date are not written again.
 
         Args:
             labelled: cases to train on.
-            held_out: cases that are held out, whole.
-            known: of cases that are labelled in part, the slices that are.
+            held_out: held-out cases, copied whole.
+            known: labelled slices of the partly labelled cases.
 
         Raises:
-            MissingInput: the raw data set, or a case of it, is not there any more.
+            MissingInput: the raw data set, or a case of it, no longer exists.
             BadCase: a label cannot be cut down to its known slices.
         """
         now = (sorted(labelled), sorted(held_out), dict(known))
@@ -74,7 +74,7 @@ class KnownSlices:
         self._prepared = now
 
     def _check(self, cases: Sequence[str]) -> None:
-        """nnU-Net's loaders end with a KeyError at a case that was preprocessed before there was an ignore label."""
+        """Refuse cases that were preprocessed before there was an ignore label: nnU-Net's loaders fail on them with a KeyError."""
         old = [case for case in cases if not any(map(_is_annotated, self.store.properties(case)["class_locations"]))]
         if old:
             raise MissingInput(
@@ -84,5 +84,5 @@ class KnownSlices:
 
 
 def _is_annotated(key: object) -> bool:
-    """Whether ``class_locations`` says under this key where a case is labelled at all: -1 is what nnU-Net crops away."""
+    """Whether this key of ``class_locations`` lists all annotated voxels (a tuple of labels with -1, what nnU-Net crops away)."""
     return isinstance(key, tuple) and -1 in key

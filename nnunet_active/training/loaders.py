@@ -1,4 +1,4 @@
-"""nnU-Net's background data loaders, ended in the way nnU-Net ends them, or by the death of their training."""
+"""Ends nnU-Net's background data loaders: the way nnU-Net does, or when their training dies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def finish_loader(loader: Any) -> None:
-    """End the worker processes of one loader, if it is one that has any."""
+    """End the worker processes of one loader, if it has any."""
     if isinstance(loader, (MultiThreadedAugmenter, NonDetMultiThreadedAugmenter)):
         with contextlib.redirect_stdout(io.StringIO()):
             loader._finish()
@@ -26,8 +26,8 @@ def finish_loader(loader: Any) -> None:
 def finish_loaders(trainer: nnUNetTrainer) -> None:
     """End the worker processes of all loaders, if there are any, and forget the loaders.
 
-    The workers hold a copy of the list of cases, so that a changed training set needs new ones; and a process with living
-    workers does not end.
+    The workers hold a copy of the list of cases, so a changed training set needs new workers. And a process does not end while
+    its workers live.
     """
     for name in ("dataloader_train", "dataloader_val", "dataloader_unlabelled"):
         finish_loader(getattr(trainer, name, None))
@@ -39,9 +39,9 @@ _parent: int | None = None  # whose children watch it
 
 @contextlib.contextmanager
 def ending_with_their_parent() -> Iterator[None]:
-    """Processes that are forked in here end within a second after this one, also if it is killed.
+    """Processes forked inside this context end within a second after this process, even if it is killed.
 
-    The augmentation workers wait for their training for ever, so that a killed one leaves them with all their memory.
+    Otherwise the augmentation workers of a killed training would wait for it for ever and keep their memory.
     """
     global _parent
     _parent = os.getpid()
@@ -52,7 +52,7 @@ def ending_with_their_parent() -> Iterator[None]:
 
 
 def _watch() -> None:
-    """In a new child: a thread that looks whether the parent is still there."""
+    """Start a thread in a new child process that ends it once the parent is gone."""
     parent = _parent
     if parent is None:
         return
@@ -71,7 +71,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def reading_from(trainer: nnUNetTrainer, folder: Path) -> Iterator[None]:
-    """Have the stock code of a trainer look for cases in another folder."""
+    """Make the stock code of a trainer read cases from another folder."""
     stock, trainer.preprocessed_dataset_folder = trainer.preprocessed_dataset_folder, str(folder)
     try:
         yield

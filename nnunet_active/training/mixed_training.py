@@ -1,17 +1,17 @@
-r"""Training with the unlabelled pool (``unlabelled=mix``): each step also learns from samples mixed of labelled and unlabelled ones.
+r"""Training with the unlabelled pool (``unlabelled=mix``): each step also learns from mixtures of labelled and unlabelled samples.
 
     loss = L(labelled) + \lambda (L(mixed one way) + L(mixed the other way)),
-    \lambda = `WEIGHT` min(1, share of the training that is over / `RAMP`)
+    \lambda = `WEIGHT` min(1, elapsed share of the training / `RAMP`)
 
-(of the round, where each begins again from the source). L is the trainer's own loss; in mixed samples it leaves out what does not count
-(:mod:`~nnunet_active.training.unlabelled_mix`). The teacher's probabilities of an unlabelled sample are
+(of the round, if each round restarts from the source). L is the trainer's own loss; in mixed samples it ignores voxels that do not
+count (:mod:`~nnunet_active.training.unlabelled_mix`). The teacher's probabilities of an unlabelled sample are
 
     p = 1/2 p(source network) + 1/2 p(running mean of the weights in training, with the decay `DECAY`),
 
-so that both halves begin as the source. The unlabelled samples are drawn from all stored images that the campaign may look at: those of
-unlabelled cases; where slices are asked for, those of labelled ones too, which are labelled in part.
+so both halves start as the source network. Unlabelled samples come from the stored images of unlabelled cases. If the campaign asks for
+slices, they also come from labelled cases, since these are labelled only in part.
 
-A step makes three passes forward and back instead of one, and the teacher's two forward.
+A step makes three forward and backward passes instead of one, plus the teacher's two forward passes.
 """
 
 from __future__ import annotations
@@ -39,26 +39,26 @@ from nnunet_active.training.weights import copy_weights, follow, live_weights, p
 
 WEIGHT, RAMP, DECAY = 0.5, 0.8, 0.99
 MOST_MEASURED = 20
-"""Cases by which the thresholds are measured."""
+"""Most cases that the thresholds are measured on."""
 STATE = "unlabelled_mix"
 """Name in a checkpoint's own details."""
 
 
 class MixedTraining:
-    """The unlabelled side of one training. All ranks call every method in the same order; each draws its own samples.
+    """The unlabelled side of one training. All ranks call every method in the same order; each rank draws its own samples.
 
     Args:
         trainer: an active trainer whose network is the source network.
 
     Attributes:
-        cases: what is drawn from now; empty: the training is the plain one.
+        cases: cases that unlabelled samples are drawn from now; empty for plain training.
     """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
         self.cases: tuple[str, ...] = ()
         self.thresholds: Tensor | None = None
-        # networks of their own: the weights of the one in training must not change between a pass and its way back
+        # separate networks: the weights of the one in training must not change between a forward pass and its backward pass
         self._source, self._mean = (_frozen_copy(trainer.network) for _ in range(2))
         self._regions = trainer.label_manager.has_regions
         self._masked = any(trainer.configuration_manager.use_mask_for_norm)
@@ -67,7 +67,7 @@ class MixedTraining:
         self._said: set[str] = set()
 
     def _build_loss(self) -> tuple[Any, int | None]:
-        """The trainer's own loss for a data set with an ignore label, whether or not this one declares it, and the label's value."""
+        """The trainer's own loss, built as for a data set with an ignore label, even if this one has none; and the label's value."""
         trainer, own = self.trainer, self.trainer.label_manager
         declared = trainer.plans_manager.get_label_manager(with_ignore_label(trainer.dataset_json))
         trainer.label_manager = declared
@@ -77,7 +77,7 @@ class MixedTraining:
             trainer.label_manager = own
 
     def prepare(self, epoch: int) -> None:
-        """Before the loaders of an epoch are made: from which cases to draw, and at first the thresholds."""
+        """Set the cases to draw from, before the loaders of an epoch are made; the first time, also measure the thresholds."""
         session = self.trainer.session
         self.cases = tuple(session.ranks.decide(lambda: self._pool(epoch)))
         if not self.cases:
@@ -114,16 +114,16 @@ class MixedTraining:
             self.trainer.session.log(sentence)
 
     def begin_epoch(self) -> None:
-        """Count the steps of an epoch from 0."""
+        """Start counting the steps of an epoch."""
         self._step = 0
 
     def restart(self) -> None:
-        """The network is the source network again, and so is the running mean."""
+        """Reset the running mean to the source weights, as the network was."""
         put_weights(self._mean, live_weights(self._source))
 
     @property
     def weight(self) -> float:
-        """Lambda, see above."""
+        """Lambda of the formula above."""
         trainer, epoch = self.trainer, self.trainer.current_epoch
         start, end = trainer._round_epochs(epoch) if trainer.restart == "source" else (0, trainer.num_epochs)
         over = (epoch - start + self._step / trainer.num_iterations_per_epoch) / (end - start)
@@ -131,9 +131,9 @@ class MixedTraining:
 
     @contextmanager
     def joining(self, data: Tensor) -> Iterator[None]:
-        """The trainer's loss with that of the mixed samples, for one step; the running mean follows the weights at its end.
+        """Add the loss of the mixed samples to the trainer's loss for one step, then update the running mean.
 
-        It is the trainer's own step that adds the losses up, in its own precision, and goes back once through the sum.
+        The trainer's own step adds the losses up, in its own precision, and does one backward pass through the sum.
 
         Args:
             data: the labelled samples, on the trainer's device.
@@ -167,12 +167,12 @@ class MixedTraining:
         return (both[0] + both[1]) / 2
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs, on the CPU."""
+        """What a checkpoint must hold of the mixing, on the CPU."""
         thresholds = None if self.thresholds is None else self.thresholds.cpu()
         return {STATE: {"mean": copy_weights(self._mean, "cpu"), "thresholds": thresholds}}
 
     def resume(self, details: Mapping[str, Any]) -> None:
-        """Go on with what :meth:`state` gave; without it, as from the source."""
+        """Restore what :meth:`state` gave; if a checkpoint has none, start from the source network."""
         if found := details.get(STATE):
             put_weights(self._mean, found["mean"])
             self.thresholds = found["thresholds"]

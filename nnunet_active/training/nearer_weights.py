@@ -1,4 +1,4 @@
-"""Weights nearer to the source than those that an adapted model predicts with, from its checkpoint and the source network."""
+"""Computes weights nearer to the source than an adapted model's own, from its checkpoint and the source network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_active.training.weights import Weights, interpolate
 from nnunet_active.util.errors import ActiveError, MissingInput
 
 NEAR = 0.25
-"""How far from the source the nearer weights are; the guard was judged with it (``benchmarks/guard.py``)."""
+"""How far from the source the nearer weights are; ``benchmarks/guard.py`` evaluated the guard with this value."""
 
 STOCK = "predict with nnUNetv2_predict"
 
@@ -25,9 +25,9 @@ class NearerWeights:
     """State dicts of networks for the target.
 
     Attributes:
-        source: w0, the source network as it was carried over.
-        nearer: w0 + a (w - w0) with the smaller of `NEAR` and the alpha of the model.
-        alpha: how far from the source the model itself predicts.
+        source: w0, the source network as carried over to the target.
+        nearer: w0 + a (w - w0) with the trained weights w and a = min(`NEAR`, alpha).
+        alpha: interpolation of the model itself.
     """
 
     source: Weights
@@ -36,16 +36,16 @@ class NearerWeights:
 
     @property
     def differ(self) -> bool:
-        """Whether the model is further from the source than that."""
+        """Whether the model is further from the source than ``nearer``."""
         return self.alpha > NEAR
 
 
 def check_is_adapted(file: Path) -> dict:
-    """Content of a checkpoint of one of our trainers.
+    """Content of a checkpoint that one of our trainers wrote.
 
     Raises:
-        MissingInput: it is not there, or another trainer wrote it.
-        ActiveError: it cannot be read without running code from it.
+        MissingInput: the file was not found, or another trainer wrote it.
+        ActiveError: the file cannot be read without running code from it.
     """
     if not file.is_file():
         raise MissingInput(
@@ -63,13 +63,13 @@ def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, 
     """The weights for the guard.
 
     Args:
-        content: of the checkpoint; see :func:`check_is_adapted`.
-        where: how messages call it.
+        content: content of the checkpoint; see :func:`check_is_adapted`.
+        where: name of the checkpoint in messages.
         source: the source network.
         plans, dataset_json: of the adapted model.
 
     Raises:
-        ActiveError: the source says nothing about the target's labels, or is another one than the model was adapted from.
+        ActiveError: the source has no output for the target's labels, or the model was adapted from another source.
     """
     weights, details = network_weights(content, where), own_details(content)
     network = build_network(plans, source.configuration, dataset_json)

@@ -1,7 +1,8 @@
-"""By how much can adapting have changed the results on the cases that nobody labelled? Both networks predict them; no label is opened.
+"""Bounds how much the adaptation can have changed the results on unlabelled cases, without opening any label.
 
-The distances of their label maps bound it (:mod:`~nnunet_active.scoring.jaccard`). ``certificate.csv`` holds them, one network's at a
-time. The label maps are those of the preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back).
+The source and the adapted network predict the same cases. The distance between their label maps bounds the change
+(:mod:`~nnunet_active.scoring.jaccard`). ``certificate.csv`` holds these distances, for one adapted network at a time. The label maps
+are predicted on the preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back).
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from nnunet_active.util.ranks import Ranks
 from nnunet_active.util.tables import write_csv
 
 MOST_CERTIFIED = 40
-"""Cases that are looked at; of fewer epochs than that, one per epoch, so that two passes are paid for by an epoch of training."""
+"""Most cases to compare. A training of fewer epochs compares one case per epoch, so that it costs two passes per epoch at most."""
 
 CASES_AT_ONCE = 8
 """Cases per process between two writes of the table."""
 
 
 def drawn_cases(cases: Sequence[str], unlabelled: Sequence[str], number: int, seed: int) -> list[str]:
-    """So many of the unlabelled cases, at random; as labels come in, the others stay drawn.
+    """Draw ``number`` of the unlabelled cases at random. A case that is drawn stays drawn while it is unlabelled.
 
     Args:
         cases: all stored cases, sorted.
-        unlabelled: some of them.
-        number: how many; fewer if there are no more.
-        seed: of the campaign.
+        unlabelled: the unlabelled ones among them.
+        number: how many to draw; all, if there are fewer.
+        seed: the campaign's seed.
     """
     candidates = set(unlabelled)
     order = np.random.default_rng(seed).permutation(len(cases))
@@ -53,15 +54,15 @@ def drawn_cases(cases: Sequence[str], unlabelled: Sequence[str], number: int, se
 
 @dataclass(frozen=True)
 class TwoNetworks:
-    """The networks that are compared, one and the same module with other weights.
+    """The two networks to compare: one module that changes its weights.
 
     Attributes:
-        window: on the module.
-        source: a context in which it is the source network.
-        adapted: a context in which it is the one that predicts.
+        window: sliding window on the module.
+        source: a context in which the module has the source weights.
+        adapted: a context in which the module has the adapted weights that predict.
         names: fingerprints of adapted and source weights.
-        epoch: epochs that the adapted one was trained for.
-        labelled: cases that it was trained on.
+        epoch: epochs that the adapted network was trained for.
+        labelled: number of cases that it was trained on.
     """
 
     window: Window
@@ -73,31 +74,31 @@ class TwoNetworks:
 
     @property
     def are_the_same(self) -> bool:
-        """Whether nothing can differ."""
+        """Whether both networks have the same weights, so that nothing can differ."""
         return self.names[0] == self.names[1]
 
 
 @dataclass(frozen=True)
 class _Distances:
-    """Mean Jaccard distance by label of one case, or why there is none; see :class:`~nnunet_active.util.ranks.Work`."""
+    """Jaccard distance of one case by label, or why there is none; see :class:`~nnunet_active.util.ranks.Work`."""
 
     networks: TwoNetworks
     store: CaseStore
     labels: dict
 
     def load(self, case: str) -> np.ndarray | str:
-        """The preprocessed image."""
+        """The preprocessed image, or why it cannot be read."""
         try:
             return self.store.load_image(case)
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return str(error)
 
     def begin(self, case: str, loaded: np.ndarray | str) -> Callable[[], dict[str, float] | str]:
-        """Nothing is sent anywhere yet."""
+        """Return the measurement without starting it."""
         return partial(self._measure, loaded)
 
     def _measure(self, loaded: np.ndarray | str) -> dict[str, float] | str:
-        """Two passes."""
+        """Predict with both networks and compare."""
         if isinstance(loaded, str):
             return loaded
         maps = []
@@ -110,34 +111,34 @@ class _Distances:
             OSError,
             ValueError,
             RuntimeError,
-        ) as error:  # the training has ended well: it must not fail now
+        ) as error:  # the training itself succeeded, so it must not fail here
             return str(error)
         return {name: jaccard_distance(mask, maps[1][name]) for name, mask in maps[0].items()}
 
 
 class PoolCertificate:
-    """``certificate.csv`` of a training: what was measured, and what still has to be.
+    """``certificate.csv`` of a training: keeps what was measured and measures the rest.
 
     Args:
-        file: where it is; need not exist.
+        file: its path; the file need not exist.
         store: the preprocessed cases.
         labels: ``labels`` of the target's ``dataset.json``.
         ranks: processes of a distributed training; all call every method in the same order.
-        log: is told of cases that cannot be predicted.
+        log: gets a warning for each case that cannot be predicted.
     """
 
     def __init__(self, file: Path, store: CaseStore, labels: dict, ranks: Ranks, log: Log) -> None:
         self.file, self.store, self.labels, self.ranks, self.log = Path(file), store, labels, ranks, log
 
     def measure(self, networks: TwoNetworks, cases: Sequence[str], pool: int) -> Certificate | None:
-        """Measure what is not known yet of these two networks on these cases; None where there is no case.
+        """Measure these two networks on those cases that have no row yet; None if there is no case.
 
-        Rows of other networks and cases go. After a kill, what was written is not computed again.
+        Rows of other networks and cases are dropped. After a kill, rows that were written are not computed again.
 
         Args:
-            networks: whose predictions to compare; where both are the same, nothing is predicted.
-            cases: unlabelled ones.
-            pool: unlabelled cases in all.
+            networks: the networks to compare; if both are the same, nothing is predicted.
+            cases: unlabelled cases.
+            pool: number of all unlabelled cases.
         """
         table = self.ranks.decide(lambda: read_certificate(self.file))
         same = (table["network"] == networks.names[0]) & (table["source"] == networks.names[1])

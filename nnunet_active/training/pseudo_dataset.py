@@ -1,4 +1,4 @@
-"""A training set of labelled and of pseudo-labelled cases: two of nnU-Net's data sets seen as one, no image copied."""
+"""A training set of labelled and pseudo-labelled cases: presents two nnU-Net data sets as one, without copying images."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 
 class MixedDataset:
-    """Looks to nnU-Net's loader like the labelled data set; a given share of what it loads comes from the pseudo-labelled one.
+    """Looks to nnU-Net's loader like the labelled data set, but takes a given share of the samples from the pseudo-labelled one.
 
-    The loader asks for a labelled case; with probability ``share`` it gets a pseudo-labelled case instead, each with the same
-    probability. So whichever loader and augmentation a trainer has, the expected loss per sample is
-    ``(1 - share) E_labelled[loss] + share E_pseudo[loss]``: the weighted sum of ASSFT with w = share / (1 - share). The draw is from
-    NumPy's legacy generator, as all of nnU-Net's are: seeded per epoch in the main process, per worker in the background.
+    When the loader asks for a labelled case, it gets a pseudo-labelled case instead with probability ``share``, each one equally
+    likely. With any loader and augmentation, the expected loss per sample is thus
+    ``(1 - share) E_labelled[loss] + share E_pseudo[loss]``: the weighted sum of ASSFT with w = share / (1 - share). The draw uses
+    NumPy's legacy generator, as nnU-Net does: seeded per epoch in the main process, and per worker in the background.
 
     Args:
         labelled: nnU-Net's data set of the labelled cases.
-        pseudo: that of the pseudo-labelled cases; not empty.
+        pseudo: nnU-Net's data set of the pseudo-labelled cases; not empty.
         share: probability in [0, 1).
-        filled: cases that may be in both: labelled in part, and there with predictions in the rest.
+        filled: cases that may be in both sets: labelled in part, with predictions filled into the rest in ``pseudo``.
 
     Raises:
-        ValueError: no pseudo-labelled case, or a share outside [0, 1).
+        ValueError: no pseudo-labelled case, a share outside [0, 1), or a case in both sets that is not among ``filled``.
     """
 
     def __init__(

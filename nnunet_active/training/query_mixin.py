@@ -40,18 +40,19 @@ from nnunet_active.workspace import Workspace
 
 
 class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
-    """Put it before an nnU-Net trainer class. The class attributes count where no ``nnunet_active init`` was run.
+    """Mixin to put before an nnU-Net trainer class. The class attributes are the settings if no ``nnunet_active init`` was run.
+
+    Attributes marked (*) also apply if a campaign leaves that setting to the trainer.
 
     Attributes:
         strategy: name of a registered query strategy.
         active_budget, active_query_size, active_stride, active_one_off: see :class:`~nnunet_active.campaign.settings.Settings`.
-        active_epochs, active_iterations, active_val_iterations, active_initial_lr: count also where a campaign leaves them to the
-            trainer; None leaves nnU-Net's own value.
+        active_epochs, active_iterations, active_val_iterations, active_initial_lr (*): None keeps nnU-Net's own value.
         active_fine_tuning: keyword arguments of :class:`~nnunet_active.campaign.fine_tuning.FineTuning`.
-        active_pseudo_labels: keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`, or None:
-            no semi-supervised training; counts also where a campaign leaves it to the trainer.
-        active_unit, active_per_case: ``case``, or ``slice``: then budget and query size count slices, of each scan at most so many.
-        active_restart: ``never`` or ``source``; counts also where a campaign leaves it to the trainer.
+        active_pseudo_labels (*): keyword arguments of :class:`~nnunet_active.campaign.pseudo_label_settings.PseudoLabelSettings`; None
+            for no semi-supervised training.
+        active_unit, active_per_case: ``case``, or ``slice`` if budget and query size count slices; at most so many slices per scan.
+        active_restart (*): ``never`` or ``source``.
     """
 
     strategy = "random"
@@ -77,7 +78,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ) -> None:
-        # nnU-Net reads this signature and copies these very names; it must stay as it is
+        # nnU-Net reads this signature and copies the arguments by name, so it must not change
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.session: QuerySession | None = None
         self._loaded_cases: tuple = ()
@@ -96,7 +97,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self.restart = settings.restart or self.active_restart
 
     def _settings(self) -> Settings:
-        """Those of the campaign, else the class's own."""
+        """The campaign's settings, else the class's own."""
         campaign = self.workspace.found_campaign
         if campaign is not None:
             found, here = (
@@ -132,8 +133,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
                 self._settings().check_reach(self.num_epochs)
             if campaign is None:
                 campaign = workspace.campaign = self._start_campaign()
-        # stock code looks into its folder for the file format; before the first label there may be nothing in it
-        torch.manual_seed(campaign.settings.seed)  # a head that starts untrained is the same one in a resumed run
+        # stock code infers the file format from its folder, which may be empty before the first label
+        torch.manual_seed(campaign.settings.seed)  # so that a resumed run starts with the same untrained head
         with reading_from(self, store.folder if store.labelled_identifiers() else store.pool_folder):
             super().initialize()
         with self.one_sentence():
@@ -151,18 +152,18 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self._compare()
 
     def run_training(self) -> None:
-        """As the stock one; a training that has ended is not ended once more, which would call labels of since then trained on."""
+        """Like the stock method, but do not end a finished training again: that would count newer labels as trained on."""
         if not self.has_ended:
             super().run_training()
             return
         self._say_that_it_has_ended()
         if self.watch is not None:
-            self.watch.end(self.current_epoch)  # a kill may have come before it; else nothing is measured again
+            self.watch.end(self.current_epoch)  # in case a kill came before it; otherwise nothing is measured again
         if self.local_rank == 0:
             (Path(self.output_folder) / LATEST).unlink(missing_ok=True)
 
     def on_train_start(self) -> None:
-        """Query before the first epoch, or take up what a killed run left behind, before any training data is read."""
+        """Query before the first epoch, or resume where a killed run stopped, before any training data is read."""
         if not self.was_initialized:
             self.initialize()
         self._warn_of_pretrained_weights()
@@ -178,7 +179,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         super().on_train_start()
 
     def on_epoch_start(self) -> None:
-        """Query where it is due; a changed training set means new data loaders."""
+        """Query if one is due; if the training set has changed, make new data loaders."""
         self._note_epoch()
         with self.one_sentence():
             self._query()
@@ -194,11 +195,11 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         if self._trained_on() != self._loaded_cases:
             finish_loaders(self)
             self.dataloader_train, self.dataloader_val = self.get_dataloaders()
-        self.session.seed(self.current_epoch)  # whatever the loaders drew to warm up, the epoch begins from here
+        self.session.seed(self.current_epoch)  # the epoch starts from here, however much the loaders drew to warm up
         super().on_epoch_start()
 
     def on_train_end(self) -> None:
-        """Let go of the campaign once the final checkpoint is written."""
+        """Choose the final interpolation, write the final checkpoint, then compare and release the campaign."""
         self._choose_interpolation()
         super().on_train_end()
         if self.watch is not None:
@@ -206,7 +207,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self.session.end()
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """Train on what is labelled by now, validate on the fold's held-out cases (on the training cases where there are none)."""
+        """Train on the cases labelled so far; validate on the fold's held-out cases (on the training cases if there are none)."""
         train, val = self._labelled_now(), self.session.held_out(self.current_epoch)
         if not val:
             if not self._told:  # nnU-Net asks again for every validation
@@ -217,14 +218,14 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         return train, val
 
     def get_dataloaders(self) -> tuple:
-        """As the stock one, beside a loader of unlabelled cases where these are trained on; the workers end with this process."""
+        """Like the stock method, plus a loader of unlabelled cases if these are trained on; the workers end with this process."""
         with ending_with_their_parent():
             if self._unlabelled:
                 self.dataloader_unlabelled = unlabelled_loader(self, self._unlabelled, super().get_dataloaders)
             return super().get_dataloaders()
 
     def get_tr_and_val_datasets(self) -> tuple:
-        """As the stock one, and pseudo-labelled cases; the file format is looked up again, since the folder may have been empty."""
+        """Like the stock method, plus pseudo-labelled cases. Infer the file format again: the folder may have been empty before."""
         self._loaded_cases = self._trained_on()
         with reading_from(self, self.session.known_slices.folder):
             self.dataset_class = infer_dataset_class(self.preprocessed_dataset_folder)
@@ -232,7 +233,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         return (train if self.pseudo is None else self.pseudo.mixed(train)), val
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """As the stock one; predictions of cases that are trained on by now are set aside before."""
+        """Like the stock method; first set aside earlier predictions of cases that are not held out any more."""
         if self.local_rank == 0:
             moved = set_validation_aside(Path(self.output_folder), self.do_split()[1], self.dataset_json["file_ending"])
             if moved:
@@ -244,7 +245,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     # --- our own -----------------------------------------------------------------------------------------------------------------
 
     def _start_campaign(self) -> Campaign:
-        """Rank 0 writes it, all ranks read it."""
+        """Start a campaign: rank 0 writes it, all ranks read it."""
         workspace = self.workspace
         started: list[Campaign] = []
 
@@ -263,7 +264,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         return self.session.labelled(self.current_epoch)
 
     def _trained_on(self) -> tuple:
-        """What the loaders are made for."""
+        """The training set that the loaders were made for."""
         held_out = self.session.held_out(self.current_epoch)
         reliable = () if self.pseudo is None else self.pseudo.key
         return self.session.labels(self.current_epoch), held_out, reliable, self._unlabelled
@@ -271,7 +272,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
     def _query(self) -> None:
         self.session.seed(self.current_epoch)
         if self.current_epoch >= self.num_epochs:
-            return  # killed after the last epoch: nothing that is asked for now would be trained on
+            return  # killed after the last epoch: an answer to a query now would not be trained on
         if self.session.is_query_due(self.current_epoch):
             self._choose_interpolation()
         with self.adaptation.predicting():

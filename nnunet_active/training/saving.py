@@ -1,4 +1,4 @@
-"""What a trainer saves: checkpoints that stock nnU-Net reads, each in one step, and all that makes a model folder whole."""
+"""Saves a trainer's checkpoints atomically, so that stock nnU-Net can read them, and completes the model folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunet_active.util.atomic import temporary_name
 
 
 class SavingMixin:
-    """Put it before an nnU-Net trainer class that has a ``session`` and an ``adaptation``."""
+    """Mixin to put before an nnU-Net trainer class that has a ``session`` and an ``adaptation``."""
 
     session: QuerySession | None
     adaptation: Adaptation | None
@@ -22,7 +22,7 @@ class SavingMixin:
     _origin: dict[str, str] | None = None
 
     def save_checkpoint(self, filename: str) -> None:
-        """As the stock one, in one step, and readable where this package is not installed."""
+        """Like the stock method, but atomic, and readable without this package."""
         if self.local_rank > 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
@@ -41,17 +41,17 @@ class SavingMixin:
         make_way(final)
 
     def save_here(self) -> None:
-        """A checkpoint that resumes exactly here. The stock code stores current_epoch + 1, as it saves before it counts up."""
+        """Save a checkpoint that resumes exactly here. Stock code stores current_epoch + 1, since it saves before it counts up."""
         latest = str(Path(self.output_folder) / LATEST)
         self.can_go_on = not self.disable_checkpointing
         self.current_epoch -= 1
         try:
-            self.session.ranks.decide(lambda: self.save_checkpoint(latest))  # where its disk is full, all ranks end
+            self.session.ranks.decide(lambda: self.save_checkpoint(latest))  # if rank 0's disk is full, all ranks end
         finally:
             self.current_epoch += 1
 
     def describe_model_folder(self) -> None:
-        """What stock nnU-Net writes as the first epoch begins; a training that stops for labels may stop before that."""
+        """Write what stock nnU-Net writes when the first epoch begins; a training may stop for labels before that."""
         fingerprint = Path(self.preprocessed_dataset_folder_base) / "dataset_fingerprint.json"
         folder, plans = Path(self.output_folder_base), self.plans_manager.plans
         self.session.ranks.decide(lambda: describe_model(folder, plans, self.dataset_json, fingerprint))

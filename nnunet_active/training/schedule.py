@@ -1,4 +1,4 @@
-"""The learning rate of an epoch: the trainer's own schedule, begun anew with each round."""
+"""Restarts a trainer's own learning rate schedule with each round."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 class RoundSchedule:
     """Wraps the schedule that a trainer made; nnU-Net calls ``step(epoch)`` before each epoch.
 
-    With a round that covers the epochs [start, end) of a training of E epochs, the schedule lr(0), ..., lr(E - 1) is run through within
-    the round: ``lr_round(e) = lr((e - start) E / (end - start))``; the round [0, E) is the schedule as it is. nnU-Net's poly schedule
-    thus becomes ``lr0 (1 - (e - start) / (end - start))^0.9``.
+    In a training of E epochs, each round [start, end) runs through the whole schedule lr(0), ..., lr(E - 1):
+    ``lr_round(e) = lr((e - start) E / (end - start))``. A single round [0, E) leaves the schedule unchanged. nnU-Net's poly schedule
+    becomes ``lr0 (1 - (e - start) / (end - start))^0.9``.
 
     Args:
         inner: the trainer's schedule.
         epochs: E.
-        round_of: first epoch and end of the round of an epoch.
+        round_of: gives (start, end) of the round that an epoch belongs to.
     """
 
     def __init__(self, inner: Any, epochs: int, round_of: Callable[[int], tuple[int, int]]) -> None:
         self.inner, self.epochs, self.round_of = inner, epochs, round_of
 
     def step(self, epoch: int | None = None) -> None:
-        """Set the learning rates of an epoch."""
+        """Set the learning rates for an epoch."""
         if epoch is None:
             self.inner.step()
             return

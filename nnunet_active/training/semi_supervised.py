@@ -1,10 +1,10 @@
-"""Selective semi-supervised fine-tuning in rounds (ASSFT, arXiv 2509.10784; our reading): when which pseudo-labels are trained on.
+"""Selective semi-supervised fine-tuning in rounds (ASSFT, arXiv 2509.10784; our reading): which pseudo-labels are used, and when.
 
 A round begins with a query and ends at the next one. The first ``labelled_fraction`` of its epochs trains on labelled cases
-alone. Then the network predicts every case that has no label by then, the reliable ones are kept
-(:mod:`nnunet_active.pseudo.pseudo_labels`), and the rest of the round trains on both. So it does on partly labelled cases whose
-prediction is reliable: once as they are, and once more, among the pseudo-labelled ones, with predictions where nobody has labelled.
-With the next query pseudo-labels are forgotten: they are never carried into another round.
+alone. Then the network predicts every unlabelled case, keeps the reliable predictions as pseudo-labels
+(:mod:`nnunet_active.pseudo.pseudo_labels`), and trains on both for the rest of the round. A partly labelled case with a reliable
+prediction is used twice: unchanged, and once more among the pseudo-labelled cases, with predictions where nobody has labelled.
+The next query discards all pseudo-labels; none is carried into another round.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from nnunet_active.training.session import QuerySession
 
 
 class PseudoLabelling:
-    """The reliable set of the round that a training is in. All ranks call every method in the same order.
+    """The reliable pseudo-labels of the current round. All ranks call every method in the same order.
 
     Args:
         session: the campaign's side of the training.
-        settings: which pseudo-labels, and how much of the training they get.
+        settings: which pseudo-labels to use, and their share of the training.
         epochs: length of the training.
     """
 
@@ -40,7 +40,7 @@ class PseudoLabelling:
 
     @property
     def cases(self) -> tuple[str, ...]:
-        """Cases with pseudo-labels, in a part of them or everywhere, that are trained on now."""
+        """Cases with pseudo-labels, everywhere or in a part, that are trained on now."""
         return () if self.current is None else (*self.current.cases, *self.current.filled)
 
     @property
@@ -49,9 +49,9 @@ class PseudoLabelling:
         return () if not self.cases else (self.current.folder, self.cases)
 
     def begins_at(self, epoch: int) -> int:
-        """From which epoch on pseudo-labels are trained on in the round of ``epoch``: ``start + ceil(labelled_fraction * length)``.
+        """First epoch with pseudo-labels in the round of ``epoch``: ``start + ceil(labelled_fraction * length)``.
 
-        The length is that up to the next query as it is planned, also where that query then finds nobody to ask for.
+        The length counts up to the next planned query, even if that query then finds no case to ask for.
         """
         start, _ = self.session.round_epochs(epoch, self.epochs)
         start, end = self.session.round_epochs(start, self.epochs)
@@ -63,7 +63,7 @@ class PseudoLabelling:
         Args:
             epoch: the epoch.
             window: makes a window on the network that predicts.
-            before: called first if a set is made (saves a checkpoint that resumes exactly here).
+            before: called just before a set is made (saves a checkpoint that resumes exactly here).
         """
         begins = self.begins_at(epoch)
         folder = self._folder(epoch, begins)
@@ -81,7 +81,7 @@ class PseudoLabelling:
                 self.current = self._make(epoch, window(), folder)
 
     def mixed(self, labelled: nnUNetBaseDataset) -> nnUNetBaseDataset | MixedDataset:
-        """The training set: the labelled cases and, where there are any, the reliable ones."""
+        """The training set: the labelled cases, plus reliable pseudo-labelled cases if there are any."""
         if not self.cases:
             return labelled
         pseudo = nnUNetDatasetBlosc2(str(self.current.folder), list(self.cases))
@@ -91,7 +91,7 @@ class PseudoLabelling:
         campaign = self.session.campaign
         start, _ = self.session.round_epochs(epoch, self.epochs)
         number = sum(one.epoch <= start for one in campaign.rounds)
-        # every fold has a network, and so a set, of its own; the sisters of a new set are deleted
+        # every fold has its own network and so its own set; making a new set deletes the others in the same place
         place = f"pseudo_fold_{self.session.fold}" if self.session.only_follows else "pseudo"
         return campaign.folder / place / f"round_{number:03d}_epoch_{begins:04d}"
 

@@ -1,6 +1,6 @@
-"""A campaign while a network is trained on it: when to query, whose labels are there, who is trained on by now.
+"""The campaign during a training: when to query, which labels have arrived, and which cases are trained on.
 
-Every method is called by all ranks of a distributed training in the same order; rank 0 decides and writes.
+All ranks of a distributed training call every method in the same order; rank 0 decides and writes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class QuerySession:
     """The campaign's side of a training.
 
     Args:
-        workspace: the data set, with its campaign; its fold is the one that is trained. Any fold but the campaign's own, in a
-            cross-validation, takes the labels as they are at its start: it never asks, writes nothing, and does not hold the campaign.
-        log: where to tell people.
-        log_file: JSON lines, one per event; nnU-Net's own logger takes its own keys only.
+        workspace: the data set, with its campaign and the fold in training. In a cross-validation, any fold but the campaign's own
+            uses the labels as they are at its start: it never queries, writes nothing, and does not lock the campaign.
+        log: shows messages to people.
+        log_file: JSON lines, one per event; nnU-Net's own logger accepts only its own keys.
     """
 
     def __init__(self, workspace: Workspace, log: Log, log_file: Path) -> None:
@@ -55,16 +55,16 @@ class QuerySession:
         self.ranks = Ranks()
         self._guards = ExitStack()
         self._note: TrainingNote | None = None
-        self._said: set[str] = set()  # by the last look for labels
+        self._said: set[str] = set()  # at the last look for labels
 
     def begin(self, epoch: int = 0) -> None:
-        """Hold the campaign until :meth:`end`, and take over what a killed process left behind.
+        """Lock the campaign until :meth:`end`, and clean up what a killed process left behind.
 
         Args:
-            epoch: with which the training begins; 0, unless it is continued.
+            epoch: the first epoch of this run; 0 unless a training is continued.
 
         Raises:
-            CampaignError: another process holds it, or the fold has no case to validate on yet.
+            CampaignError: another process holds the campaign, or the fold has no case to validate on yet.
         """
         if self.only_follows:
             self._follow()
@@ -77,7 +77,7 @@ class QuerySession:
         self._follow()
 
     def note_epoch(self, trainer: str, epoch: int, epochs: int) -> None:
-        """Let others know, until :meth:`end`, that this training is under way, and how far it is."""
+        """Tell other processes that this training is running, and how far it has come, until :meth:`end`."""
 
         def note() -> None:
             if self._note is None:
@@ -88,19 +88,19 @@ class QuerySession:
         self.ranks.decide(note)
 
     def end(self) -> None:
-        """Let go of the campaign."""
+        """Release the campaign."""
         self._guards.close()
         self._note = None
 
     def _follow(self) -> None:
-        """Read what rank 0 wrote, before it can write more: what is asked of the campaign has one answer on every rank."""
+        """Read what rank 0 wrote before it can write more, so that the campaign is the same on every rank."""
         self.ranks.together(self.campaign.refresh)
 
     def seed(self, epoch: int, *more: int) -> None:
-        """Begin an epoch from a state that depends on the seed and the epoch alone, so that a resumed run repeats itself.
+        """Seed an epoch from the campaign's seed and the epoch alone, so that a resumed run repeats itself.
 
-        ``more`` numbers make it another state, for what is trained beside. This covers everything that is drawn in the main process;
-        augmentation workers (nnUNet_n_proc_DA > 0) draw on their own.
+        ``more`` numbers give another state, for networks that are trained alongside. This covers everything drawn in the main process;
+        augmentation workers (nnUNet_n_proc_DA > 0) have their own generators.
         """
         entropy = [self.campaign.settings.seed, epoch, self.ranks.rank, *more]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -109,24 +109,24 @@ class QuerySession:
         torch.manual_seed(seed)
 
     def labelled(self, epoch: int | None = None) -> list[str]:
-        """Cases that the fold is trained on, sorted. With ``epoch``: only of rounds made before or at it."""
+        """Cases that the fold is trained on, sorted. With ``epoch``: only from rounds made before or at that epoch."""
         return self._sides(epoch)[0]
 
     def held_out(self, epoch: int | None = None) -> list[str]:
-        """Labelled cases that are never trained on in this fold: the campaign's, and the fold's own of a cross-validation."""
+        """Labelled cases that this fold never trains on: those the campaign holds out, and the fold's own in a cross-validation."""
         return [*self.campaign.val, *self._sides(epoch)[1]]
 
     def trained_on(self, epoch: int) -> tuple[int, int]:
-        """Rounds and labelled cases that the epochs before ``epoch`` (1 or more) were trained on."""
+        """Numbers of rounds and of labelled cases that the epochs before ``epoch`` (1 or more) were trained on."""
         return sum(one.epoch < epoch for one in self.campaign.rounds), len(self.labelled(epoch - 1))
 
     def labels(self, epoch: int) -> list[str]:
-        """What the epoch is trained on, one text for each case: its name, and where it is labelled in part its slices."""
+        """The epoch's training labels, one text per case: its name, and its slices if it is partly labelled."""
         names = self.campaign.label_names(None if self.only_follows else epoch)
         return [names[case] for case in self.labelled(epoch)]
 
     def prepare_known_slices(self, epoch: int) -> None:
-        """Where labels are withheld slice by slice: see to it that the training reads what it may know at ``epoch``, and no more."""
+        """If labels are withheld slice by slice, prepare the folder that holds what the training may know at ``epoch``, no more."""
         known = self.campaign.known_slices(None if self.only_follows else epoch)
         labelled, held_out = self.labelled(epoch), self.held_out(epoch)
         self.ranks.decide(lambda: self.known_slices.prepare(labelled, held_out, known))
@@ -139,7 +139,7 @@ class QuerySession:
         return self.campaign.sides(self.fold, None if self.only_follows else epoch)
 
     def unlabelled(self, epoch: int) -> list[str]:
-        """Stored cases that nobody had labelled, held out or excluded before ``epoch``, whatever came later (sorted)."""
+        """Stored cases that were not labelled, requested, held out or excluded up to ``epoch``, whatever came later (sorted)."""
         campaign = self.campaign
         rounds = [one for one in campaign.rounds if self.only_follows or one.epoch <= epoch]
         asked = {case for one in rounds for case in one.requested}
@@ -160,9 +160,9 @@ class QuerySession:
         return epoch > 0 and any(one.epoch == epoch and one.made_by == "training" for one in self.campaign.rounds)
 
     def round_epochs(self, epoch: int, epochs: int) -> tuple[int, int]:
-        """First epoch and end of the round in which ``epoch`` lies: from one query of the training to the next one.
+        """First epoch and end of the round of ``epoch``: from one query of the training to the next.
 
-        The last round ends with the training. So does one after which a query found nobody to ask for.
+        The last round ends with the training. So does a round after which a query found no case to ask for.
 
         Args:
             epoch: 0, 1, ...
@@ -192,8 +192,8 @@ class QuerySession:
             epoch: the epoch that is about to begin.
             network: the current network.
             device: where to predict.
-            before: called first if a query is made (saves a checkpoint that resumes exactly here).
-            mirror_axes: axes that may be mirrored where a strategy asks for an ensemble.
+            before: called just before a query is made (saves a checkpoint that resumes exactly here).
+            mirror_axes: axes that may be mirrored if a strategy needs an ensemble.
         """
         campaign = self.campaign
         if not self.is_query_due(epoch):
@@ -201,7 +201,7 @@ class QuerySession:
         before()
         candidates = self.workspace.candidates()
         number = len(campaign.rounds) + 1
-        planned = campaign.settings.queries  # rounds by select come on top
+        planned = campaign.settings.queries  # rounds made by select come on top
         self.log(
             f"Query {number}{f' of {planned}' if number <= planned else ''}: {len(candidates)} cases to choose from"
         )
@@ -219,10 +219,10 @@ class QuerySession:
         )
 
     def take_up_labels(self, epoch: int) -> list[str]:
-        """Ask the oracle for what is still open; with the setting ``wait``, until it is there.
+        """Ask the oracle for the missing labels; with the setting ``wait``, keep asking until they arrive.
 
         Returns:
-            Cases that a person still has to label before the training can go on, in order of preference; empty if it can.
+            Cases that a person must label before the training can go on, in order of preference; empty if none.
         """
         if self.only_follows:
             return []
@@ -237,7 +237,7 @@ class QuerySession:
             if waiting and not halting:
                 sentences.append(f"Not labelled yet, so that this training goes without: {', '.join(waiting)}.")
             for sentence in sentences:
-                if sentence not in self._said:  # and not again every 30 seconds, or before every epoch
+                if sentence not in self._said:  # do not repeat it every 30 seconds or before every epoch
                     self.log(sentence)
             self._said = set(sentences)
             if not halting or not self.campaign.settings.wait:
@@ -251,11 +251,11 @@ class QuerySession:
         return []
 
     def unasked(self) -> list[str]:
-        """Labels that somebody made and preprocessed without being asked, and that the campaign does not know yet."""
+        """Labels that somebody made and preprocessed unasked, and that the campaign does not know yet."""
         return self.campaign.unasked(self.store.labelled_identifiers()) if self.campaign.asks_a_person else []
 
     def _welcome_unasked(self, epoch: int) -> None:
-        """Labels that somebody made and preprocessed without being asked are worth an hour each, too: train on them."""
+        """Train also on labels that somebody made and preprocessed unasked; they cost an hour each, too."""
         if unasked := self.ranks.decide(self.unasked):
             self.ranks.decide(lambda: self._mark(unasked, epoch, self._slices_of(unasked)))
             self._follow()
@@ -263,7 +263,7 @@ class QuerySession:
             self.event(epoch, "labelled", cases=unasked)
 
     def _slices_of(self, cases: list[str]) -> dict[str, SliceRequest] | None:
-        """Of cases that are labelled in part, the slices; others of them may be asked for."""
+        """The labelled slices of partly labelled cases; their other slices may still be asked for."""
         campaign = self.campaign
         return slices_at_start(campaign.place, cases, campaign.settings.axis) if campaign.asks_for_slices else None
 
@@ -286,7 +286,7 @@ class QuerySession:
         return {**unsettled, **refused}
 
     def event(self, epoch: int, event: str, **content: Any) -> None:
-        """Note something in the log file."""
+        """Write an event to the log file."""
         if self.ranks.rank == 0:
             with self.log_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"time": time.time(), "epoch": epoch, "event": event, **content}) + "\n")

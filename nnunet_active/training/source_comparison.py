@@ -1,13 +1,13 @@
-"""Is the adapted network better than the source network it started from? Measured on cases that it was not trained on.
+"""Compares the adapted network with the source network it started from, on cases that it was not trained on.
 
-Where cases are held out: on these, after each round and at the end. Where none are: on each case whose label has just come in, before
-it is trained on (prequential evaluation, Dawid 1984). A case that a strategy chose is not a random one, so that these numbers say how
-the network does on what is asked for, not on the whole pool.
+If cases are held out, both networks are measured on these after each round and at the end. If not, they are measured on each newly
+labelled case before it is trained on (prequential evaluation, Dawid 1984). A strategy does not choose cases at random, so prequential
+numbers describe the cases that are asked for, not the whole pool.
 
-Dice = 2 |A and B| / (|A| + |B|) of the whole preprocessed array (nnU-Net's sliding window, no mirroring, no resampling back), of a
-partly labelled case over its labelled voxels, per foreground label or region; missing where both are empty. Only labels that are known
-to the campaign are opened: those of held-out cases and of revealed ones. ``comparison.csv`` holds every number, by network, so that no
-network is run twice on a case.
+Dice = 2 |A and B| / (|A| + |B|) per foreground label or region, over the whole preprocessed array (nnU-Net's sliding window, no
+mirroring, no resampling back); for a partly labelled case, over its labelled voxels. It is missing if A and B are both empty. Only
+labels that the campaign knows are opened: those of held-out cases and revealed ones. ``comparison.csv`` holds every number by network,
+so that no network runs twice on a case.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ from nnunet_active.util.tables import write_csv
 
 @dataclass(frozen=True)
 class Measured:
-    """A network that is measured.
+    """A network to measure.
 
     Attributes:
         model: ``source``, ``adapted``, or ``alpha A`` for a candidate of the interpolation.
-        fingerprint: of its weights.
-        number: rounds whose labels it was trained on.
-        epoch: epochs it was trained for.
-        labelled: cases it was trained on.
+        fingerprint: fingerprint of its weights.
+        number: number of rounds whose labels it was trained on.
+        epoch: number of epochs it was trained for.
+        labelled: number of cases it was trained on.
     """
 
     model: str
@@ -61,11 +61,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where rows have to come from to count.
+    """The campaign and the source network that rows must come from to count.
 
     Attributes:
-        campaign: when it began (``Campaign.begun``).
-        source: fingerprint of the source network; None: the one that was measured last.
+        campaign: when the campaign began (``Campaign.begun``).
+        source: fingerprint of the source network; None for the one that was measured last.
     """
 
     campaign: str
@@ -73,15 +73,15 @@ class Origin:
 
 
 class Comparison:
-    """``comparison.csv`` of a training: what was measured, and what still has to be.
+    """``comparison.csv`` of a training: keeps what was measured and measures the rest.
 
     Args:
-        file: where it is; need not exist.
+        file: its path; the file need not exist.
         store: the preprocessed cases.
         labels: ``labels`` of the target's ``dataset.json``.
         ranks: processes of a distributed training; all call every method in the same order.
-        known: folder of the labels that are trained on, where that is not the store's own: all of each label that may be looked at.
-        origin: rows from elsewhere are left out; None: all rows count.
+        known: folder of the training labels, which hold only what may be known of each case; None for the store's own.
+        origin: rows of another origin are left out; None if all rows count.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Comparison:
         self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
         self.origin = origin
-        # a label is read again only if its file has changed
+        # cache: a label is read again only if its file has changed
         self._seen: dict[tuple[Path, str], tuple[tuple[int, int] | None, str, bool]] = {}
         self.table = self.ranks.decide(self._read)
 
@@ -109,10 +109,10 @@ class Comparison:
         return of_source(table, self.origin.source)
 
     def take_over(self, labelled: Sequence[str]) -> None:
-        """As a training begins or goes on: what does not count leaves the file, before anything new can be taken for it.
+        """When a training begins or resumes, drop the rows that no longer count, before new rows can be mixed up with them.
 
         Args:
-            labelled: cases that may be trained on; newly labelled cases and those that cross-fitting left out are among them.
+            labelled: cases that may be trained on, including newly labelled ones and those that cross-fitting left out.
         """
         now = self.of_now()
         self.table = now[(now["kind"] == HELD_OUT) | now["case"].isin(labelled)].reset_index(drop=True)
@@ -125,7 +125,7 @@ class Comparison:
             note_campaign(self.file.parent, self.origin.campaign)
 
     def of_now(self) -> pd.DataFrame:
-        """The rows of labels that are as they were when these were measured. One that is drawn slice by slice may have grown."""
+        """Rows whose label has not changed since they were measured. A label drawn slice by slice may have grown."""
         changed = self.ranks.decide(self._changed)
         keys = zip(self.table["kind"], self.table["case"], self.table["reference"], strict=True)
         return self.table[np.array([key not in changed for key in keys], dtype=bool)].reset_index(drop=True)
@@ -138,13 +138,13 @@ class Comparison:
             try:
                 now, in_part = self._as_it_is(case, kind)
             except BadCase:
-                continue  # whoever trains on it says so
+                continue  # reported when it is trained on
             if not in_part:
                 found |= {(kind, case, one) for one in of_case["reference"] if one != now}
         return found
 
     def begin(self) -> None:
-        """A training from the first epoch on: what an earlier one measured of its own network on held-out cases is history."""
+        """Start a training at epoch 0: drop the held-out rows of an earlier training's network."""
         old = (self.table["kind"] == HELD_OUT) & (self.table["model"] != SOURCE)
         self.table = self.table[~old].reset_index(drop=True)
 
@@ -156,12 +156,12 @@ class Comparison:
             self.ranks.decide(self._write)
 
     def measure(self, window: Window, network: Measured, cases: Sequence[str], kind: str) -> None:
-        """Measure a network on cases with a known label; what is known of this network already is not computed again.
+        """Measure a network on cases with a known label. Earlier results of the same network are reused.
 
         Args:
-            window: predicts by the network.
-            network: what is known of it.
-            cases: held-out cases, or labelled ones that it was not trained on.
+            window: predicts with the network.
+            network: describes the network.
+            cases: held-out cases, or labelled cases that it was not trained on.
             kind: ``held_out``, ``prequential`` or ``cross_fit``.
         """
         same = self.table[self.table["network"] == network.fingerprint]
@@ -180,7 +180,7 @@ class Comparison:
         new = pd.DataFrame(rows, columns=COLUMNS).astype({"dice": float})
         parts = [part for part in (self.table, new) if not part.empty]
         rows = pd.concat(parts)
-        # the source is measured once on a case; an adapted network once per round, or once before a case is trained on
+        # keep one row per case of the source; of an adapted network one per round (held out), or one in all (other kinds)
         rounds = (rows["kind"] == HELD_OUT) & (rows["model"] != SOURCE)
         key = rows[["kind", "model", "case", "label"]].assign(
             round=rows["round"].where(rounds, -1), epoch=rows["epoch"].where(rounds, -1)
@@ -189,26 +189,26 @@ class Comparison:
         self.ranks.decide(self._write)
 
     def gain(self, kind: str, number: int | None = None, epoch: int | None = None) -> Gain:
-        """Held-out cases: the network after so many rounds and epochs; prequential: every case so far, each by its network."""
+        """For held-out cases, the gain after ``number`` rounds and ``epoch`` epochs; for other kinds, that over all cases so far."""
         if kind == HELD_OUT:
             return gain_of(self.held_out(number, epoch), kind)
         now = self.of_now()
         return gain_of(now[now["kind"] == kind], kind)
 
     def held_out(self, number: int, epoch: int) -> pd.DataFrame:
-        """Rows of the held-out cases: of the source network, and of networks after so many rounds and epochs."""
+        """Rows of the held-out cases for the source network, and for networks after ``number`` rounds and ``epoch`` epochs."""
         rows = self.table[self.table["kind"] == HELD_OUT]
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
     def reference(self, case: str, kind: str) -> tuple[np.ndarray, str]:
-        """A label (Z, Y, X) and its fingerprint, since it may be corrected later.
+        """A label (Z, Y, X) and its fingerprint, which shows whether the label is corrected later.
 
         Args:
-            case: a labelled one.
-            kind: how it judges; of held-out cases, all is known that is stored.
+            case: a labelled case.
+            kind: kind of comparison; ``held_out`` reads the whole stored label.
 
         Raises:
-            BadCase: its files cannot be read.
+            BadCase: the case's files cannot be read.
         """
         label = np.ascontiguousarray(read_label_map(self._folder(kind), case)[0])
         return label, hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
@@ -217,7 +217,7 @@ class Comparison:
         return self.store.folder if kind == HELD_OUT else self.known
 
     def _as_it_is(self, case: str, kind: str) -> tuple[str, bool]:
-        """The fingerprint of a label, and whether it is one of slices alone."""
+        """The fingerprint of the current label, and whether it covers the case only in part (has ignored voxels)."""
         key = self._folder(kind), case
         state = label_state(*key)
         if key not in self._seen or self._seen[key][0] != state:

@@ -1,4 +1,4 @@
-"""Tells the user, while a network is adapted, whether it is better than the source network: what is compared, and when."""
+"""Compares the network with the source network during a training, and tells the user which one is better."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnunet_active.training.weights import Weights, live_weights
 
 
 def judging(session: QuerySession, cases: Iterable[str]) -> list[str]:
-    """Those whose label somebody drew: one that is the prediction as it was speaks for the network that made it."""
+    """The cases whose label somebody drew. A prediction accepted unchanged would favour the network that made it."""
     known = session.campaign.ingested
     return [case for case in cases if not is_accepted(known.get(case, {}))]
 
@@ -30,7 +30,7 @@ class SourceWatch:
         session: the campaign's side of the training.
         adaptation: the weights; the adapted network is the one that predicts.
         window: makes a window on the network of ``adaptation``.
-        comparison: where Dice is measured and kept, in the training's output folder.
+        comparison: measures Dice and keeps it in the training's output folder.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class SourceWatch:
         self.session, self.adaptation, self.window, self.comparison = session, adaptation, window, comparison
         self.folder = comparison.file.parent
         self.trained_on: set[str] = set()
-        """Cases that the network was trained on; those of a continued training are in its checkpoint."""
+        """Cases that the network was trained on; in a continued training they come from its checkpoint."""
         self._source = weights_digest(adaptation.source)
 
     def begin(self, earlier_one: Callable[[], EarlierTraining | None]) -> None:
-        """At the start of a training from the first epoch on: what an earlier training's network makes of the labels since then.
+        """At epoch 0, measure an earlier training's network on the labels that came in since.
 
         Args:
-            earlier_one: gives the earlier training of the fold; only asked where no case is held out.
+            earlier_one: gives the earlier training of the fold; called only if no case is held out.
         """
         if self.session.held_out(0):
             return
@@ -57,7 +57,7 @@ class SourceWatch:
                 self._tell(0, self.comparison.gain(PREQUENTIAL))
 
     def after_round(self, epoch: int) -> None:
-        """Before a query of a training that is under way, and at its end: the held-out cases."""
+        """Measure the held-out cases, before a query during the training and at its end."""
         cases = judging(self.session, self.session.held_out(epoch))
         if epoch > 0 and cases:
             number, labelled = self.session.trained_on(epoch)
@@ -65,7 +65,7 @@ class SourceWatch:
             self._tell(epoch, self.comparison.gain(HELD_OUT, number, epoch))
 
     def new_labels(self, epoch: int) -> None:
-        """Where nothing is held out: the cases that are trained on from ``epoch`` on, and were not before, asked for or not."""
+        """If nothing is held out, measure the cases that are first trained on at ``epoch``, whether asked for or not."""
         new = sorted(set(self.session.labelled(epoch)) - self.trained_on)
         cases = judging(self.session, new)
         if cases and epoch > 0 and not self.session.held_out(epoch):  # at epoch 0 both networks are the same
@@ -74,7 +74,7 @@ class SourceWatch:
         self.trained_on.update(new)
 
     def end(self, epoch: int) -> None:
-        """After the last epoch: also what can be said of the unlabelled cases."""
+        """After the last epoch, report the comparison and the bound for the unlabelled cases."""
         if self.session.held_out(epoch):
             self.after_round(epoch)
         else:
@@ -82,7 +82,7 @@ class SourceWatch:
         self._certify(epoch)
 
     def _certify(self, epoch: int) -> None:
-        """By how much the two networks can differ on cases that nobody labelled."""
+        """Bound how much the two networks can differ on unlabelled cases."""
         session, comparison, adaptation = self.session, self.comparison, self.adaptation
         unlabelled = session.unlabelled(epoch)
         number = min(MOST_CERTIFIED, epoch)

@@ -17,12 +17,12 @@ from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
 
 class StoppingMixin:
-    """Put it before an nnU-Net trainer class that has a ``session``."""
+    """Mixin to put before an nnU-Net trainer class that has a ``session``."""
 
     can_go_on: bool
 
     def run_training(self) -> None:
-        """As the stock one, whose loaders say that they died, not why: where a stored case cannot be read, that is what is said."""
+        """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died."""
         try:
             super().run_training()
         except Exception as error:
@@ -33,7 +33,7 @@ class StoppingMixin:
                 raise damaged from error
 
     def _damaged_case(self) -> ActiveError | None:
-        """What is wrong with the first case of this training that cannot be read."""
+        """The error of the first case of this training that cannot be read; None if all can."""
         session = self.session
         if session is None:
             return None
@@ -63,7 +63,7 @@ class StoppingMixin:
 
     @property
     def has_ended(self) -> bool:
-        """Whether this is a training that is continued (``--c``) although it had come to its end."""
+        """Whether a finished training is being continued (``--c``)."""
         return self.current_epoch >= self.num_epochs and (Path(self.output_folder) / FINAL).is_file()
 
     def _say_that_it_has_ended(self) -> None:
@@ -80,7 +80,7 @@ class StoppingMixin:
             )
 
     def _leave(self) -> None:
-        """Nothing of ours may keep the process, or the campaign, from ending."""
+        """Close everything of ours that would keep the process or the campaign from ending."""
         finish_loaders(self)
         if self.session is not None:
             self.session.end()
@@ -88,9 +88,9 @@ class StoppingMixin:
 
     @contextmanager
     def one_sentence(self) -> Iterator[None]:
-        """A user's mistake ends the stock command with one sentence and exit code 2, without a traceback.
+        """End the stock command with one sentence and exit code 2 at a user's mistake, without a traceback.
 
-        Where one rank alone fails, it ends, and whoever started the ranks ends the others, as for any process that dies.
+        If only one rank fails, that rank ends, and the launcher ends the others, as for any process that dies.
         """
         try:
             yield
@@ -101,6 +101,6 @@ class StoppingMixin:
             raise SystemExit(code) from None
 
     def print_to_log_file(self, *args: Any, **how: Any) -> None:
-        """As the stock one, which fails where the terminal or the log file cannot hold a character of a label's name."""
+        """Like the stock method, which alone would fail on characters that the terminal or the log file cannot encode."""
         show_everything()
         super().print_to_log_file(*map(writable, args), **how)

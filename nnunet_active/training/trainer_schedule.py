@@ -1,4 +1,4 @@
-"""How long a training is and how fast it learns: what the campaign says, else the trainer's own."""
+"""Sets a trainer's epochs, iterations and learning rate: from the campaign, else the trainer's own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ ATTRIBUTES = {
     "val_iterations": "num_val_iterations_per_epoch",
     "initial_lr": "initial_lr",
 }
-"""Names of the settings, and of nnU-Net's attributes. A trainer class of ours may have its own value in ``active_<setting>``."""
+"""Names of our settings and nnU-Net's attributes. Our trainer classes may set their own value in ``active_<setting>``."""
 
 
 def set_schedule(trainer: Any, settings: Settings) -> str:
-    """Give a trainer its epochs, iterations and learning rate: those of the settings, else the class's, else nnU-Net's.
+    """Set a trainer's epochs, iterations and learning rate: from the settings, else from the class, else nnU-Net's.
 
     Args:
         trainer: an nnU-Net trainer as its constructor left it.
-        settings: of the campaign; None in one of the four leaves it to the trainer.
+        settings: the campaign's; a value of None leaves it to the trainer.
 
     Returns:
-        One sentence for the log: the values, and whose the learning rate is.
+        One sentence for the log: the values, and where the learning rate comes from.
     """
     for name, attribute in ATTRIBUTES.items():
         if (own := getattr(trainer, f"active_{name}", None)) is not None:

@@ -1,4 +1,4 @@
-"""The unlabelled cases of a pool, loaded and augmented as the trainer does it with labelled ones, without any label."""
+"""Loads and augments unlabelled cases of the pool the way the trainer does with labelled ones, without any label."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_active.training.loaders import finish_loader
 
 
 class Everywhere(Sequence):
-    """All voxels of an image, in the form of nnU-Net's ``class_locations``; none is held.
+    """All voxels of an image in the form of nnU-Net's ``class_locations``, computed on demand.
 
     Args:
         shape: (Z, Y, X).
@@ -29,8 +29,8 @@ class Everywhere(Sequence):
 
 
 class LocatedAnywhere(Mapping):
-    """``class_locations`` without classes: where a data set has an ignore label, nnU-Net draws patches around labelled voxels, and here
-    any voxel will do."""
+    """``class_locations`` without classes. With an ignore label, nnU-Net centres patches on labelled voxels; here any voxel counts as
+    one."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.everywhere = Everywhere(shape)
@@ -46,11 +46,11 @@ class LocatedAnywhere(Mapping):
 
 
 class NoLabel:
-    """A label map (1, Z, Y, X) of background, made where it is asked for.
+    """A label map (1, Z, Y, X) of background, computed on demand.
 
     Args:
         image: (channels, Z, Y, X), read in parts.
-        masked: images are 0 outside a mask; -1, nnU-Net's mark for that, stands where all channels are 0.
+        masked: images are 0 outside a mask. The label is then -1, nnU-Net's mark for that, wherever all channels are 0.
     """
 
     def __init__(self, image: Any, masked: bool) -> None:
@@ -68,8 +68,8 @@ class UnlabelledDataset:
     """Looks to nnU-Net's loader like a data set of labelled cases.
 
     Args:
-        store: where the images are; a label beside an image is never opened.
-        cases: not empty.
+        store: holds the images; a label beside an image is never opened.
+        cases: cases to load; not empty.
     """
 
     def __init__(self, store: CaseStore, cases: Sequence[str]) -> None:
@@ -86,12 +86,12 @@ class UnlabelledDataset:
 
 
 def unlabelled_loader(trainer: Any, cases: Sequence[str], make: Callable[[], tuple[Any, Any]]) -> Any:
-    """A loader like the trainer's own, of its batch size and with its augmentation, but of unlabelled cases and without oversampling.
+    """A loader with the trainer's own batch size and augmentation, but of unlabelled cases and without oversampling.
 
     Args:
-        trainer: an active trainer that is initialized.
-        cases: to draw from.
-        make: the trainer's own way to make its two loaders, e.g. nnU-Net's ``get_dataloaders``.
+        trainer: an initialized active trainer.
+        cases: cases to draw from.
+        make: makes the trainer's own two loaders, e.g. nnU-Net's ``get_dataloaders``.
     """
     data = UnlabelledDataset(trainer.session.store, cases)
     share = trainer.oversample_foreground_percent

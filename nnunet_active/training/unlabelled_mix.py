@@ -1,15 +1,16 @@
-r"""Labelled and unlabelled samples mixed: strong views, boxes, and which of a teacher's guesses count. Tensors alone.
+r"""Mixes labelled and unlabelled samples: strong views, boxes, and which of the teacher's guesses count. Works on tensors only.
 
-With p the teacher's probabilities of an unlabelled sample, its guess is the arg-max (regions: p > 0.5, each by itself), and the
-confidence is that of the guess. A voxel counts where
+Let p be the teacher's probabilities of an unlabelled sample. Its guess is the arg-max (regions: p > 0.5, each region separately), and
+the confidence is the probability of the guess. A voxel counts if
 
-    confidence >= min(`CEILING`, q),   q the `QUANTILE` of the confidences of its class over the pool, by the source network.
+    confidence >= min(`CEILING`, q),
 
-One fixed threshold would leave out the faint structures, which a network is never sure of; so two fifths of every class count at least.
-For regions q is of the region's inside or outside, and a voxel counts where all its regions do.
+where q is the `QUANTILE` of the source network's confidences over the pool, for the guessed class. One fixed threshold would leave out
+faint structures, of which a network is never sure; with q, at least two fifths of every class count. For regions, q is taken separately
+inside and outside the region, and a voxel counts if all its regions do.
 
-A strong view x' of the unlabelled sample differs in its intensities alone, so that the guess holds for it. With a box M in each sample,
-mixed samples are M x + (1 - M) x' and (1 - M) x + M x'; labels, and what counts, are mixed alike.
+A strong view x' of the unlabelled sample changes only intensities, so the guess still holds. With a box M in each sample, the mixed
+samples are M x + (1 - M) x' and (1 - M) x + M x'; labels and the voxels that count are mixed in the same way.
 
 Sources: UniMatch (arXiv 2208.09910), weak view to strong view; BCP (arXiv 2305.00673), boxes both ways; the thresholds are our choice.
 """
@@ -31,10 +32,10 @@ _BINS = 2000  # of confidences between 0 and 1
 
 
 class ConfidenceCounts:
-    """Counts how sure a network is of each class, and says where the thresholds are.
+    """Counts how confident a network is of each class, and gives the thresholds.
 
     Args:
-        heads: C, classes with the background, or regions.
+        heads: C, the number of classes with the background, or of regions.
         regions: sigmoid heads instead of a softmax.
     """
 
@@ -55,9 +56,9 @@ class ConfidenceCounts:
         self.counts += torch.bincount(where.flatten(), minlength=len(self.counts)).cpu()
 
     def thresholds(self) -> Tensor:
-        """min(`CEILING`, q), float32: (C,), or (2, C) outside and inside of regions; `CEILING` where a class was never guessed.
+        """min(`CEILING`, q), float32: (C,), or (2, C) for outside and inside of regions; `CEILING` if a class was never guessed.
 
-        q is the lower end of the bin, 1/2000 wide, in which the quantile lies.
+        q is the lower end of the bin (1/2000 wide) that holds the quantile.
         """
         counts = self.counts.reshape(-1, _BINS)
         below = counts.cumsum(1)
@@ -67,14 +68,14 @@ class ConfidenceCounts:
 
 
 def sure_guess(p: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
-    """What a teacher guesses, and which voxels count.
+    """The teacher's guess, and which voxels count.
 
     Args:
         p: probabilities (N, C, ...).
-        thresholds: of :class:`ConfidenceCounts`, where ``p`` is.
+        thresholds: from :class:`ConfidenceCounts`, on the device of ``p``.
 
     Returns:
-        Guess (N, 1, ...) int64, or (N, C, ...) bool for regions; counted (N, 1, ...) bool.
+        The guess, (N, 1, ...) int64, or (N, C, ...) bool for regions; and the voxels that count, (N, 1, ...) bool.
     """
     if thresholds.ndim == 1:
         confidence, guess = p.max(1, keepdim=True)
@@ -86,11 +87,11 @@ def sure_guess(p: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def boxes(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """One box in each sample, of `SMALLEST` to `LARGEST` of the patch and its shape, anywhere in it.
+    """One box per sample, at a random place, with the patch's proportions and `SMALLEST` to `LARGEST` of its volume.
 
     Args:
         shape: (N, channels, ...), in 2-D or 3-D.
-        device: where the result is to be.
+        device: device of the result.
 
     Returns:
         (N, 1, ...) bool, true inside.
@@ -108,13 +109,13 @@ def boxes(shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
 
 
 def strong_view(x: Tensor, keep_zeros: bool = False) -> Tensor:
-    """Brightness, contrast, gamma and noise on top of nnU-Net's own augmentation, each for about half of the samples and channels.
+    """Adds brightness, contrast, gamma and noise to nnU-Net's own augmentation, each for about half of the samples and channels.
 
     The ranges are those of nnU-Net's training (noise up to a variance of 0.1).
 
     Args:
         x: samples (N, channels, ...) of any floating-point dtype, in 2-D or 3-D.
-        keep_zeros: zeros stay zeros, as where images are set to 0 outside a mask.
+        keep_zeros: keep zeros at 0, for images that are set to 0 outside a mask.
     """
     axes = tuple(range(2, x.ndim))
 
@@ -134,15 +135,15 @@ def strong_view(x: Tensor, keep_zeros: bool = False) -> Tensor:
 
 
 def mixed_target(inside: Tensor, labelled: Tensor, guess: Tensor, sure: Tensor, ignored: int | None) -> Tensor:
-    """Label inside the boxes, guess outside, and ignored what does not count, in the form in which nnU-Net's losses want it.
+    """The target of a mixed sample for nnU-Net's losses: label inside the boxes, guess outside, and ignore where neither counts.
 
     Args:
         inside: (N, 1, ...) bool.
-        labelled: nnU-Net's target at full resolution: (N, 1, ...) label values; or (N, C, ...) regions, with one more channel at the
-            end for what is ignored where the data set has an ignore label.
-        guess: of :func:`sure_guess`.
+        labelled: nnU-Net's target at full resolution: (N, 1, ...) label values; or (N, C, ...) regions, plus a last channel for
+            ignored voxels if the data set has an ignore label.
+        guess: from :func:`sure_guess`.
         sure: which guesses count.
-        ignored: value of the ignore label; None: regions, which have a channel for it.
+        ignored: value of the ignore label; None for regions, which have a channel for it.
 
     Returns:
         (N, 1, ...) of the labels' dtype, or (N, C + 1, ...) bool.
@@ -157,11 +158,11 @@ def mixed_target(inside: Tensor, labelled: Tensor, guess: Tensor, sure: Tensor, 
 
 
 def at_scales(target: Tensor, like: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
-    """The target once for every output of deep supervision, by the nearest voxel as nnU-Net's augmentation does it.
+    """The target at the size of every deep supervision output, resampled to the nearest voxel as nnU-Net's augmentation does.
 
     Args:
         target: (N, C, ...).
-        like: nnU-Net's own targets, whose sizes are taken; one tensor where there is no deep supervision.
+        like: nnU-Net's own targets, which give the sizes; one tensor if there is no deep supervision.
     """
     if isinstance(like, Tensor):
         return target

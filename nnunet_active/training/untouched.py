@@ -1,4 +1,4 @@
-"""A trainer is lent out for a training beside its own, and comes back as it was."""
+"""Lends a trainer to another training and restores it afterwards."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from nnunet_active.training.loaders import finish_loaders
 from nnunet_active.training.weights import copy_weights, put_weights
 
 _NAMES = ("optimizer", "lr_scheduler", "grad_scaler", "inference_allowed_mirroring_axes", "_loaded_cases")
-"""What a training changes beside the weights; to be replaced in there, not to be changed in place."""
+"""What a training changes besides the weights. The other training must replace these objects, not change them in place."""
 
 
 @contextmanager
 def untouched(trainer: Any) -> Iterator[None]:
-    """Whatever is trained in here, the trainer is afterwards as it was before, and draws the same random numbers next.
+    """Restore the trainer on exit, whatever was trained inside, so that it draws the same random numbers next.
 
-    Loaders made in here are ended; it is for a time at which there are no others. A ``do_split`` of the object is taken off again.
+    On exit, all loaders are ended, so use it while the trainer has none. A ``do_split`` set on the object is removed again.
     """
     network = trainer.network
     weights, mode = copy_weights(network), network.training

@@ -1,8 +1,8 @@
-"""Predictions of an earlier validation, of cases that are no longer held out: nnU-Net would count them in.
+"""Sets aside an earlier validation's predictions of cases that are no longer held out; nnU-Net would still count them.
 
-A fold whose first labels are all trained on is validated on these (there is nothing else). Once it has cases of its own, the old
-predictions would still lie in ``validation``: ``summary.json`` would average over them, and ``nnUNetv2_find_best_configuration`` stops
-because two folds predict the same case.
+A fold that trains on all its first labels is also validated on them, since there is nothing else. Once the fold holds out cases of its
+own, the old predictions would remain in ``validation``: ``summary.json`` would average over them, and
+``nnUNetv2_find_best_configuration`` would stop because two folds predict the same case.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ KEPT = "validation_of_earlier_splits"
 
 
 def set_validation_aside(output_folder: Path, held_out: Iterable[str], ending: str) -> list[str]:
-    """Move the predictions of cases that are not validated on any more into a folder beside ``validation``.
+    """Move the predictions of cases that are no longer validated into a folder beside ``validation``.
 
     Args:
-        output_folder: of a trained fold.
+        output_folder: output folder of a trained fold.
         held_out: cases that are validated now.
         ending: file ending of the data set.
 

@@ -1,7 +1,7 @@
-"""A network's weights as a dictionary of tensors: taken and put back in place.
+"""Reads a network's weights as a dictionary of tensors, and writes them back in place.
 
-In place, because the optimizer, ``DistributedDataParallel`` and ``torch.compile`` hold on to the very tensors. A tensor that a network
-lists under several names (``decoder.encoder.*`` of nnU-Net's) is there once.
+In place, because the optimizer, ``DistributedDataParallel`` and ``torch.compile`` keep references to the same tensors. A tensor with
+several names in the network (nnU-Net's ``decoder.encoder.*``) appears once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def live_weights(network: nn.Module) -> Weights:
 
 
 def copy_weights(network: nn.Module, device: torch.device | str | None = None) -> Weights:
-    """A copy of them, on ``device`` or where they are."""
+    """A copy of the network's weights, on ``device`` or on their own device."""
     return {name: tensor.to(device or tensor.device, copy=True) for name, tensor in live_weights(network).items()}
 
 
@@ -34,7 +34,7 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Write ``weights`` into the network.
 
     Raises:
-        KeyError: a tensor of the network is not among them.
+        KeyError: ``weights`` lacks a tensor of the network.
     """
     for name, tensor in live_weights(network).items():
         tensor.copy_(weights[name])
@@ -42,7 +42,7 @@ def put_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def follow(average: Weights, live: Weights, decay: float) -> None:
-    """average <- d average + (1 - d) live, in place; what is no floating-point number is copied."""
+    """average <- d average + (1 - d) live, in place; tensors that are not floating-point are copied."""
     smooth = [name for name, tensor in live.items() if tensor.is_floating_point()]
     torch._foreach_lerp_([average[n] for n in smooth], [live[n] for n in smooth], 1 - decay)
     for name in live.keys() - set(smooth):
@@ -51,7 +51,7 @@ def follow(average: Weights, live: Weights, decay: float) -> None:
 
 @torch.no_grad()
 def interpolate(source: Mapping[str, Tensor], weights: Weights, alpha: float, free: Collection[str] = ()) -> Weights:
-    """w0 + alpha (w - w0) for every tensor; those named in ``free``, and what is no floating-point number, are w itself.
+    """w0 + alpha (w - w0) for every tensor; tensors named in ``free`` or not floating-point stay w.
 
     Args:
         source: w0, on any device.
