@@ -24,4 +24,4 @@ def jaccard_distance(one: np.ndarray, other: np.ndarray) -> float:
     0.5
     """
     union = np.count_nonzero(one | other)
-    return 1 - np.count_nonzero(one & other) / union if union else 0.0
+    return float(1 - np.count_nonzero(one & other) / union) if union else 0.0

@@ -26,7 +26,7 @@ class ForegroundRandomStrategy(QueryStrategy):
     needs = frozenset({"predictions"})
     columns = ("foreground_voxels",)
     paper = "Foreground-aware random: nnActive, TMLR 2025"
-    cost = "O(b n)"
+    cost = "O(b n C)"
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         present = predicted_classes(pool) & pool.head_trained

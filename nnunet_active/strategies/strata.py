@@ -23,7 +23,8 @@ class StrataStrategy(QueryStrategy):
 
     1. Embeddings are scaled to length 1; candidates and labelled cases form min(m + b, 500) k-means clusters.
     2. Each step takes the cluster with the fewest labelled or picked cases, and among those the largest.
-    3. It draws a case of that cluster with q(x) = (1 - ``uniform``) [t(x)^(1 - r) h(x)^r]^``power`` p(x) / sum + ``uniform`` / size.
+    3. It draws a case of that cluster with q(x) = (1 - ``uniform``) [t(x)^(1 - r) h(x)^r]^``power`` p(x) / sum + ``uniform`` / size,
+       or 1 / size if the sum is 0.
        t(x) = 1 / mean distance to the min(10, size / 2) nearest candidates of the cluster, in the features of the predicted
        classes (``class_mean``, side by side, length 1). p(x) = 1 if the prediction is plausible: it shows every class that 80 % of
        the pool show, and its volume lies between the pool's 5th and 95th percentile. r = 0 until two rounds have brought labels,
