@@ -44,8 +44,8 @@ class GuardedPredictor(nnUNetPredictor):
     Attributes:
         can_be_used: is given the name and the files of every case; one of which it is not true is not predicted. The stock predictor
             fills a file that ends too early up with zeros, and one that cannot be read ends it.
-        part: number of the part (from 0) and how many there are, of the cases in a folder; without further processes the stock predictor
-            knows no parts and would predict all.
+        part: number of the part (from 0) and how many there are, of the cases in a folder; without further processes the stock
+            predictor knows no parts and would predict all.
     """
 
     can_be_used: Callable[[str, Sequence[str]], bool] | None = None

@@ -14,6 +14,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
+from nnunet_active.rounds.changed_by_hand import changes_by_hand
 from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.workspace import Workspace
@@ -102,7 +103,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     campaign, raw, store, commands = workspace.campaign, workspace.raw, workspace.store, workspace.commands
     folder_oracle = campaign.asks_a_person
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
-    pool, waiting = workspace.candidates(), campaign.waiting()
+    pool, waiting = [case for case in workspace.candidates() if case in raw.cases], campaign.waiting()
     trainings = trainings_of(campaign, results_root())
     state = {
         "rounds": len(campaign.rounds),
@@ -136,7 +137,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     # while a training is under way, it may just be writing its checkpoint
     stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
     broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]
-    why = (head, *step.why, *broken)
+    why = (head, *step.why, *broken, *changes_by_hand(workspace))
     answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign, trainings)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 
