@@ -25,6 +25,7 @@ from nnunet_active.data.dataset_json import allowed_label_values, changed_descri
 from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.image_size import check_size
 from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_ground_truth, write_ground_truth
+from nnunet_active.data.plans import complete_plans
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import ActiveError, BadCase
@@ -94,6 +95,7 @@ def preprocess_dataset(
     if changed := changed_description(raw.dataset_json, dataset_json):
         report.warnings["dataset.json"] = " ".join([*filter(None, [report.warnings.get("dataset.json")]), changed])
     with _only_one_writer(store):
+        complete_plans(store.dataset_folder, store.plans_manager.plans, raw.dataset_json)
         sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # of runs that were killed
         todo = [
             _Task(case, store, dataset_json)
