@@ -50,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which part this call predicts, from 0; each has a guard_part_I_of_N.csv in place of guard.csv (default: 0)",
     )
     parser.add_argument(
-        "-prev_stage_predictions", type=_no_cascade, help="refused: models of a cascade are not adapted"
+        "-prev_stage_predictions",
+        type=lambda folder: _no_cascade(f"-prev_stage_predictions {folder}"),
+        help="refused: models of a cascade are not adapted",
     )
     for flag, text in (
         ("--disable_tta", "no mirroring"),
@@ -63,12 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, action="store_true", help=text)
 
 
-def _no_cascade(folder: str) -> NoReturn:
+def _no_cascade(given: str) -> NoReturn:
     from nnunet_active.util.errors import ActiveError
 
     raise ActiveError(
-        f"-prev_stage_predictions {folder} is for the second stage of a cascade, which has no source network to guard it; predict with "
-        f"nnUNetv2_predict."
+        f"{given} is for the second stage of a cascade, which has no source network to guard it; predict with nnUNetv2_predict."
     )
 
 
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if (args.npp == 0) != (args.nps == 0):
         raise ActiveError(f"-npp {args.npp} and -nps {args.nps} do not go together; give both 0, or both at least 1.")
     check_part(args.part_id, args.num_parts)
+    if "cascade" in (args.configuration or ""):
+        _no_cascade(f"-c {args.configuration}")
     device = device_of(args.device, print)
     names = ("images", "output", "dataset", "configuration", "plans", "trainer", "folds", "checkpoint", "step_size")
     given = {name: getattr(args, name) for name in (*names, "npp", "nps", "save_probabilities", "verbose")}

@@ -49,6 +49,13 @@ def test_processes_for_one_half_of_the_work_alone_are_refused(nnunet_folders, tm
     assert "-npp 2 and -nps 0 do not go together" in capsys.readouterr().err
 
 
+def test_the_second_stage_of_a_cascade_is_refused_with_what_to_do(nnunet_folders, tmp_path, capsys):
+    given = ["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "3d_cascade_fullres"]
+    assert main(given) == 2
+    said = capsys.readouterr().err
+    assert "-c 3d_cascade_fullres is for the second stage of a cascade" in said and "nnUNetv2_predict" in said
+
+
 def test_a_data_set_that_is_not_there_is_named(nnunet_folders, tmp_path, capsys):
     assert main(["predict", "-i", "in", "-o", str(tmp_path / "out"), "-d", "902", "-c", "2d", "-device", "cpu"]) == 2
     assert "902" in capsys.readouterr().err and not (tmp_path / "out").exists()
