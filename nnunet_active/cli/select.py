@@ -279,7 +279,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
     if step.kind == "train":
         lines += ["", *step.why[1:]]
     first = "Label the cases (README.txt in the folder says how), then: " if step.kind == "label" else "Next: "
-    return [*lines, "", f"{first}{step.command}" if step.command else "Nothing is left to do."]
+    return [*lines, "", step.line(first=first)]
 
 
 def _json(args: argparse.Namespace, result: SelectResult) -> dict:

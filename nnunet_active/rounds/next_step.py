@@ -45,12 +45,17 @@ class NextStep:
         """JSON types only."""
         return json.loads(json.dumps(asdict(self)))
 
+    def line(self, training: str = "the training", first: str = "Next: ") -> str:
+        """The command after ``first``, or that there is none; ``training``: how to call the one that is under way."""
+        nothing = f"Nothing is to do until {training} has ended." if self.kind == "wait" else "Nothing is left to do."
+        return f"{first}{self.command}" if self.command else nothing
+
     def lines(self) -> list[str]:
         """One screen."""
-        nothing = "Nothing is to do until it has ended." if self.kind == "wait" else "Nothing is left to do."
         first = [self.answer, ""] if self.answer else []
-        lines = [*first, *self.why, "", f"Next: {self.command}" if self.command else nothing]
-        return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
+        return [*first, *self.why, "", self.line("it")] + [
+            f"  or, {reason}: {command}" for reason, command in self.also
+        ]
 
 
 def next_step(workspace: Workspace) -> NextStep:
@@ -90,11 +95,8 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
         return NextStep("select", commands.select(size, "-m", "MODEL"), why, state=state)
     stored = set(make_store(raw.name, workspace.plans, configuration).identifiers())
     missing = len(set(raw.cases) - stored)
-    ready = (
-        f"{missing} cases are not preprocessed yet; select does that first."
-        if missing
-        else "All cases are preprocessed."
-    )
+    ready = f"{missing} cases are not preprocessed yet; select does that first."
+    ready = ready if missing else "All cases are preprocessed."
     also = (("to let the training ask by itself", commands.init()),)
     return NextStep("select", commands.select(size), (head, ready), also, {**state, "not_preprocessed": missing})
 
