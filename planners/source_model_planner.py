@@ -22,6 +22,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.data.dataset_json import channel_names
+from nnunet_active.data.plans import fingerprint_of
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.name_mapping import ChannelMapping, map_channels
@@ -127,7 +128,7 @@ class SourceModelPlanner:
                 save_source_model(source, folder)
         if not (self.folder / "dataset_fingerprint.json").is_file():
             # stock trainers copy this file, which says what the plans were made from
-            write_json(self.folder / "dataset_fingerprint.json", self.sources[0].fingerprint or _fingerprint(plans))
+            write_json(self.folder / "dataset_fingerprint.json", self.sources[0].fingerprint or fingerprint_of(plans))
             self.notes.append(
                 "dataset_fingerprint.json is the source's; to plan this data set with nnU-Net itself later, "
                 "give nnUNetv2_plan_and_preprocess the flag --clean."
@@ -289,11 +290,6 @@ def _holds(folder: Path, source: SourceModel, plans: dict) -> bool:
         source, origin="", weights={}, notes=(), folds_found=(), checkpoint=""
     )
     return same and weights_digest(kept.weights) == plans["source_models"][source.configuration]["weights"]
-
-
-def _fingerprint(plans: dict) -> dict:
-    key = "foreground_intensity_properties_per_channel"
-    return {key: plans[key], "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
 
 
 def _by(values: Sequence[float]) -> str:

@@ -98,15 +98,18 @@ class CaseFolder:
         return {f"{self.name}_{index:04d}{self.ending}": file for index, file in enumerate(self.case.raw.images)}
 
     def place_images(self, place: Path, copy_images: bool) -> None:
-        """Link or copy the images into ``place``. With ``copy_images``, links become copies; a broken link is made anew."""
+        """Link or copy the images into ``place``.
+
+        With ``copy_images``, links become copies. A link that leads elsewhere, e.g. after the data set was copied, is made again.
+        """
         for name, file in self.images().items():
             target = place / name
-            if target.is_file() and not (copy_images and target.is_symlink()):
+            if target.is_file() and not (target.is_symlink() and (copy_images or not target.samefile(file))):
                 continue
             if not copy_images:
                 target.unlink(missing_ok=True)
                 try:
-                    target.symlink_to(os.path.abspath(file))
+                    target.symlink_to(_from(place, file))
                     continue
                 except OSError:
                     pass  # ordinary users cannot make links on Windows and some network drives
@@ -256,6 +259,14 @@ class CaseFolder:
                 if label.name != IGNORE
             },
         }
+
+
+def _from(place: Path, image: Path) -> str:
+    """Where a link leads: in the hand-off folder of a data set from there, so that both can be moved together."""
+    image, place = Path(os.path.abspath(image)), Path(os.path.abspath(place))
+    dataset = image.parent.parent
+    beside = len(place.parents) > 2 and place.parents[2] == dataset  # annotate/fold_F_round_NNN/CASE
+    return os.path.relpath(image, place) if beside else str(image)
 
 
 def _sha256(file: Path) -> str:

@@ -92,6 +92,33 @@ def check_split_files(dataset_folder: Path) -> None:
         read_splits(file)
 
 
+def edited_by_hand(dataset_folder: Path, folds: Mapping[int, tuple[Iterable[str], Iterable[str]]]) -> str | None:
+    """What to tell somebody who has changed a fold that follows the labels; None: nobody has. Nothing is written.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        folds: as :func:`write_folds` takes them; a fold without training cases is not written yet.
+    """
+    written, current = {*_written(dataset_folder)}, dataset_folder / FILE_NAME
+    if not current.is_file() or _is_ours(dataset_folder):
+        return None
+    splits = read_splits(current)
+    told = []
+    for index, (train, val) in sorted(folds.items()):
+        trained, held = sorted(train), sorted(val)
+        if not trained or index >= len(splits) or _fold_digest(splits[index]) in written:
+            continue
+        if ({*splits[index]["train"]}, {*splits[index]["val"]}) != ({*trained}, {*held} or {*trained}):
+            told.append(f"{index} ({len(trained)} to train on, {len(held)} held out)")
+    if not told:
+        return None
+    return (
+        f"{current} was changed by hand. The campaign goes on with its own fold {', '.join(told)}, and keeps yours as "
+        f"{_BACKUP}_N.json in {dataset_folder / 'active'}; to train on or hold out other cases, begin another campaign with "
+        f"nnunet_active init --restart."
+    )
+
+
 def _is_ours(dataset_folder: Path) -> bool:
     current = dataset_folder / FILE_NAME
     return current.is_file() and _digest(current.read_bytes()) in _written(dataset_folder)

@@ -7,15 +7,19 @@ from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import was_drawn
+from nnunet_active.campaign.slice_request import SliceRequest
 
 
 def campaign_status(campaign: Campaign) -> dict[str, Any]:
     """Settings, counts, and one entry per requested case with its score components and dominant modality (JSON types only)."""
     cases: list[dict[str, Any]] = []
+    known = campaign.known_slices()
     for one in campaign.rounds:
         selection, scores = one.selection(), one.scores()
         for case in one.requested:
-            row = scores.loc[case]
+            row, status, asked = scores.loc[case], campaign.status_of(case), one.slices.get(case)
+            # a case whose slices were labelled may wait for others that a later round asked for
+            labelled = status == "labelled" if asked is None else asked.within(known.get(case)) == asked
             components = {
                 name.removeprefix("component_"): float(row[name])
                 for name in scores.columns
@@ -27,8 +31,9 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
                     "epoch": one.epoch,
                     "made_by": one.made_by,
                     "case": case,
-                    "labelled": campaign.status_of(case) == "labelled",
-                    "declined": campaign.status_of(case) == "declined",
+                    **({} if asked is None else {"slices": asked.to_json()}),
+                    "labelled": labelled,
+                    "declined": case in campaign.declined and not labelled,
                     "utility": float(row["utility"]),
                     "drawn": was_drawn(selection, scores),
                     "rank_of": int(selection["candidates"]),
@@ -47,7 +52,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         "budget": campaign.budget,
         **({"unit": campaign.unit, "labelled_slices": campaign.labels_by_name()} if campaign.asks_for_slices else {}),
         "rounds_done": len(campaign.rounds),
-        "rounds_planned": max(settings.queries, len(campaign.rounds)),
+        "rounds_planned": _rounds_planned(campaign),
         "labelled_from_start": len(campaign.initial),
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),
@@ -77,6 +82,7 @@ def format_status(campaign: Campaign) -> str:
                 "round": entry["round"],
                 "asked": "between" if entry["made_by"] == "select" else f"epoch {entry['epoch']}",
                 "case": entry["case"],
+                **({"asked for": _words(asked)} if (asked := entry.get("slices")) else {}),
                 "label": "there" if entry["labelled"] else "declined" if entry["declined"] else "waiting",
                 "open first": entry["open_first"],
                 **({} if entry["drawn"] else {"utility": f"{entry['utility']:.4g}"}),
@@ -93,4 +99,12 @@ def rounds_in_words(campaign: Campaign) -> str:
     done = len(campaign.rounds)
     if campaign.was_asked_by_select:
         return f"{done} round{'' if done == 1 else 's'}"
-    return f"round {done} of {max(campaign.settings.queries, done)}"
+    return f"round {done} of {_rounds_planned(campaign)}"
+
+
+def _words(slices: dict[str, Any]) -> str:
+    return SliceRequest(slices["axis"], tuple(slices["slices"])).words()
+
+
+def _rounds_planned(campaign: Campaign) -> int:
+    return max(campaign.settings.queries, len(campaign.rounds))

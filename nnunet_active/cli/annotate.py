@@ -52,5 +52,5 @@ def run(args: argparse.Namespace) -> int:
     if result.message:
         print(result.message)
     first = "Label the cases (README.txt in the folder says how), then: " if step.kind == "label" else "Next: "
-    print(f"{first}{step.command}" if step.command else "Nothing is left to do.")
+    print(step.line(first=first))
     return 1 if result.problems else 0

@@ -113,6 +113,12 @@ def plain(flag: str) -> Callable[[str], str]:
     return kind
 
 
+def check_part(number: int, parts: int) -> None:
+    """Refuse a ``-part_id`` that is none of ``-num_parts``."""
+    if number >= parts:
+        raise ActiveError(f"-part_id {number} is not one of {parts} parts; they are counted from 0.")
+
+
 def learning_rate() -> Callable[[str], float]:
     """The type of ``--lr``."""
     return real("--lr", most=100, positive=True)

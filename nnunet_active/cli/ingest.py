@@ -69,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
         log=lambda sentence: print(sentence, file=sys.stderr),
         also_drawn=args.also_drawn,
     )
-    following = next_step(Workspace(dataset, args.fold)).command
+    step = next_step(Workspace(dataset, args.fold))
     if args.json:
-        print(json.dumps({**report.to_json(), "next": following}, indent=2))
+        print(json.dumps({**report.to_json(), "next": step.command}, indent=2))
     else:
         _show(report)
-        print(f"Next: {following}")
+        print(step.line())
     return 1 if report.refused else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from nnunet_active.cli.arguments import (
     add_checkpoint,
@@ -14,6 +15,7 @@ from nnunet_active.cli.arguments import (
     add_folds,
     add_plans,
     add_trainer,
+    check_part,
     device_of,
     real,
     whole,
@@ -40,6 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=os.environ.get(variable, "3"),
             help=f"processes that {work}; 0 for both: none (default: 3, or what {variable} says)",
         )
+    parser.add_argument("-num_parts", type=whole("-num_parts"), default=1, help="parts of the cases (default: 1)")
+    parser.add_argument(
+        "-part_id",
+        type=whole("-part_id", 0),
+        default=0,
+        help="which part this call predicts, from 0; each has a guard_part_I_of_N.csv in place of guard.csv (default: 0)",
+    )
+    parser.add_argument(
+        "-prev_stage_predictions",
+        type=lambda folder: _no_cascade(f"-prev_stage_predictions {folder}"),
+        help="refused: models of a cascade are not adapted",
+    )
     for flag, text in (
         ("--disable_tta", "no mirroring"),
         ("--save_probabilities", "also write class probabilities"),
@@ -51,6 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(flag, action="store_true", help=text)
 
 
+def _no_cascade(given: str) -> NoReturn:
+    from nnunet_active.util.errors import ActiveError
+
+    raise ActiveError(
+        f"{given} is for the second stage of a cascade, which has no source network to guard it; predict with nnUNetv2_predict."
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Predict, and say which cases the guard predicted again. Returns 0, or 1 if a case was set aside."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
@@ -60,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.npp == 0) != (args.nps == 0):
         raise ActiveError(f"-npp {args.npp} and -nps {args.nps} do not go together; give both 0, or both at least 1.")
+    check_part(args.part_id, args.num_parts)
+    if "cascade" in (args.configuration or ""):
+        _no_cascade(f"-c {args.configuration}")
     device = device_of(args.device, print)
     names = ("images", "output", "dataset", "configuration", "plans", "trainer", "folds", "checkpoint", "step_size")
     given = {name: getattr(args, name) for name in (*names, "npp", "nps", "save_probabilities", "verbose")}
@@ -71,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=not args.continue_prediction,
         progress=not args.disable_progress_bar,
         on_device=not args.not_on_device,
+        part=(args.part_id, args.num_parts),
     )
     result = predict_guarded(options)
     print(*(f"WARNING: {said}" for said in (*result.warnings, *result.problems.values())), *result.lines, sep="\n")

@@ -233,8 +233,7 @@ def _part(args: argparse.Namespace) -> Part | None:
         raise CampaignError(
             "-part_id goes without torchrun, which shares the whole pool out; leave one of the two away."
         )
-    if args.part_id >= args.num_parts:
-        raise CampaignError(f"-part_id {args.part_id} is not one of {args.num_parts} parts; they are counted from 0.")
+    arguments.check_part(args.part_id, args.num_parts)
     return Part(args.part_id, args.num_parts)
 
 
@@ -280,7 +279,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
     if step.kind == "train":
         lines += ["", *step.why[1:]]
     first = "Label the cases (README.txt in the folder says how), then: " if step.kind == "label" else "Next: "
-    return [*lines, "", f"{first}{step.command}" if step.command else "Nothing is left to do."]
+    return [*lines, "", step.line(first=first)]
 
 
 def _json(args: argparse.Namespace, result: SelectResult) -> dict:

@@ -189,20 +189,22 @@ def names_of_values(dataset_json: Mapping) -> dict[str, int]:
     return {**values, **{f"label {value}": value for value in others}}
 
 
-def changed_labels(raw: Mapping, used: Mapping) -> str | None:
-    """A sentence on what somebody changed in the raw ``dataset.json``'s labels since the plans were made; None if nothing.
+def changed_description(raw: Mapping, used: Mapping) -> str | None:
+    """A sentence on what somebody changed in the raw ``dataset.json``'s channels and labels since the plans were made; None if nothing.
 
     The ignore label does not count: asking for slices adds it to the copy beside the plans.
     """
     now, before = ({n: v for n, v in class_values(one["labels"]).items() if n != IGNORE} for one in (raw, used))
-    parts = [f"{name} ({', '.join(map(str, now[name]))}) is new" for name in now if name not in before]
+    channels, planned = channel_names(raw), channel_names(used)
+    parts = [] if channels == planned else [f"channels {', '.join(channels)} in place of {', '.join(planned)}"]
+    parts += [f"{name} ({', '.join(map(str, now[name]))}) is new" for name in now if name not in before]
     parts += [f"{name} is gone" for name in before if name not in now]
     parts += [f"{name} has another value" for name in now if name in before and now[name] != before[name]]
     if not parts:
         return None
     return (
-        f"The labels in the raw dataset.json are not those that the cases were preprocessed with: {'; '.join(parts)}. Those of before "
-        f"count until the data set is planned again (nnunet_active plan)."
+        f"The raw dataset.json is not the one that the cases were preprocessed with: {'; '.join(parts)}. What it said before counts "
+        f"until the data set is planned again (nnunet_active plan); else change it back."
     )
 
 

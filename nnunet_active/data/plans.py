@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
+from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.state_file import conforms, read_checked_json
 
@@ -31,6 +32,22 @@ def read_plans(dataset: str, plans: str) -> dict:
             f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
         )
     return content
+
+
+def complete_plans(dataset_folder: Path, plans: dict, dataset_json: dict) -> None:
+    """Write what nnU-Net's training reads beside the plans, ``dataset.json`` and ``dataset_fingerprint.json``, unless it is there.
+
+    ``nnUNetv2_move_plans_between_datasets``, or a person, may have brought the plans alone.
+    """
+    for name, content in ("dataset.json", dataset_json), ("dataset_fingerprint.json", fingerprint_of(plans)):
+        if not (dataset_folder / name).is_file():
+            write_json(dataset_folder / name, content)
+
+
+def fingerprint_of(plans: dict) -> dict:
+    """What plans tell of the fingerprint that they were made from; stock trainers only copy the file."""
+    key = "foreground_intensity_properties_per_channel"
+    return {key: plans[key], "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
 
 
 @dataclass

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from nnunet_active.data.case_writer import drop_pool_copy, is_current, write_case
 from nnunet_active.data.cases import CaseStore, is_whole
 from nnunet_active.data.cases_set_aside import remember_set_aside
-from nnunet_active.data.dataset_json import allowed_label_values, changed_labels
+from nnunet_active.data.dataset_json import allowed_label_values, changed_description
 from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.image_size import check_size
 from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_ground_truth, write_ground_truth
+from nnunet_active.data.plans import complete_plans
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import ActiveError, BadCase
@@ -91,9 +92,10 @@ def preprocess_dataset(
     store.check_channels(raw.channel_names)
     allowed_label_values(dataset_json)  # an unusable dataset.json is one error, not one per case
     report = PreprocessingReport(problems=dict(raw.problems), warnings=dict(raw.warnings))
-    if changed := changed_labels(raw.dataset_json, dataset_json):
+    if changed := changed_description(raw.dataset_json, dataset_json):
         report.warnings["dataset.json"] = " ".join([*filter(None, [report.warnings.get("dataset.json")]), changed])
     with _only_one_writer(store):
+        complete_plans(store.dataset_folder, store.plans_manager.plans, raw.dataset_json)
         sweep(*(folder.resolve().parent for folder in (store.folder, store.pool_folder)))  # left over from killed runs
         todo = [
             _Task(case, store, dataset_json)

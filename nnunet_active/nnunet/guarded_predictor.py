@@ -5,6 +5,7 @@ Reading, preprocessing, mirroring, resampling and export are nnU-Net's; a case t
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,9 +44,11 @@ class GuardedPredictor(nnUNetPredictor):
     Attributes:
         can_be_used: gets the name and files of each case; a case for which it returns False is not predicted. The stock predictor
             fills a truncated file with zeros, and stops at a file that it cannot read.
+        part: number of the part (from 0), and how many parts there are. The stock predictor ignores parts without worker processes.
     """
 
     can_be_used: Callable[[str, Sequence[str]], bool] | None = None
+    part: tuple[int, int] = (0, 1)
 
     _source: Sequence[dict[str, Tensor]] = ()
     _nearer: Sequence[dict[str, Tensor]] = ()
@@ -68,8 +71,11 @@ class GuardedPredictor(nnUNetPredictor):
         self._source, self._nearer, self._tell = source, nearer, tell
 
     def _manage_input_and_output_lists(self, *given: Any, **named: Any) -> tuple:
-        """The stock lists without the unusable cases; cases are predicted in this order."""
-        rows = [*zip(*super()._manage_input_and_output_lists(*given, **named), strict=True)]
+        """The stock lists of this part without the unusable cases; cases are predicted in this order."""
+        stock = super()._manage_input_and_output_lists
+        bound = inspect.signature(stock).bind(*given, **named)
+        bound.arguments["part_id"], bound.arguments["num_parts"] = self.part
+        rows = [*zip(*stock(*bound.args, **bound.kwargs), strict=True)]
         if self.can_be_used is not None:
             rows = [row for row in rows if self.can_be_used(Path(row[1]).name, row[0])]
         self._cases = deque(Path(row[1]).name for row in rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
-from nnunet_active.campaign.splits import check_split_files
+from nnunet_active.campaign.splits import check_split_files, edited_by_hand
 from nnunet_active.commands import Commands
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
@@ -62,6 +62,8 @@ def ingest(
     desk.check_arguments(list(decline or ()))
     check_split_files(campaign.dataset_folder)  # they follow the labels, so change nothing if they cannot
     campaign.adopt()
+    if edited := edited_by_hand(campaign.dataset_folder, campaign.split_entries()):
+        report.notes.append(edited)
     with hold(desk.kept):
         sweep(finder.raw_folder / "labelsTr")  # left by killed runs
         labels = {} if desk.retrospective else desk.deliver(finder.look())

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.case_writer import is_current
 from nnunet_active.data.cases import open_store
-from nnunet_active.data.dataset_json import changed_labels, ignore_value, used_dataset_json
+from nnunet_active.data.dataset_json import changed_description, ignore_value, used_dataset_json
 from nnunet_active.data.file_endings import carries_geometry, is_native
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.image_checks import image_reader
@@ -67,7 +67,7 @@ class LabelFinder:
         self.read_raw()
         # nnU-Net reads the label definitions from the copy beside the plans
         self.dataset_json = used_dataset_json(campaign.dataset_folder, lambda: self.raw.dataset_json)
-        if changed := changed_labels(self.raw.dataset_json, self.dataset_json):
+        if changed := changed_description(self.raw.dataset_json, self.dataset_json):
             report.notes.append(changed)
         self.ending: str = self.dataset_json["file_ending"]
         self.ignore = ignore_value(self.dataset_json)

@@ -14,6 +14,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
+from nnunet_active.rounds.changed_by_hand import changes_by_hand
 from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.workspace import Workspace
@@ -44,12 +45,17 @@ class NextStep:
         """The step in JSON types only."""
         return json.loads(json.dumps(asdict(self)))
 
+    def line(self, training: str = "the training", first: str = "Next: ") -> str:
+        """The command after ``first``, or that there is none; ``training``: how to call the one that is under way."""
+        nothing = f"Nothing is to do until {training} has ended." if self.kind == "wait" else "Nothing is left to do."
+        return f"{first}{self.command}" if self.command else nothing
+
     def lines(self) -> list[str]:
         """The step as one screen of text."""
-        nothing = "Nothing is to do until it has ended." if self.kind == "wait" else "Nothing is left to do."
         first = [self.answer, ""] if self.answer else []
-        lines = [*first, *self.why, "", f"Next: {self.command}" if self.command else nothing]
-        return lines + [f"  or, {reason}: {command}" for reason, command in self.also]
+        return [*first, *self.why, "", self.line("it")] + [
+            f"  or, {reason}: {command}" for reason, command in self.also
+        ]
 
 
 def next_step(workspace: Workspace) -> NextStep:
@@ -89,11 +95,8 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
         return NextStep("select", commands.select(size, "-m", "MODEL"), why, state=state)
     stored = set(make_store(raw.name, workspace.plans, configuration).identifiers())
     missing = len(set(raw.cases) - stored)
-    ready = (
-        f"{missing} cases are not preprocessed yet; select does that first."
-        if missing
-        else "All cases are preprocessed."
-    )
+    ready = f"{missing} cases are not preprocessed yet; select does that first."
+    ready = ready if missing else "All cases are preprocessed."
     also = (("to let the training ask by itself", commands.init()),)
     return NextStep("select", commands.select(size), (head, ready), also, {**state, "not_preprocessed": missing})
 
@@ -102,7 +105,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     campaign, raw, store, commands = workspace.campaign, workspace.raw, workspace.store, workspace.commands
     folder_oracle = campaign.asks_a_person
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
-    pool, waiting = workspace.candidates(), campaign.waiting()
+    pool, waiting = [case for case in workspace.candidates() if case in raw.cases], campaign.waiting()
     trainings = trainings_of(campaign, results_root())
     state = {
         "rounds": len(campaign.rounds),
@@ -136,7 +139,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     # a running training may just be writing its checkpoint
     stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
     broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]
-    why = (head, *step.why, *broken)
+    why = (head, *step.why, *broken, *changes_by_hand(workspace))
     answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign, trainings)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
 

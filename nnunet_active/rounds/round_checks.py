@@ -11,7 +11,7 @@ from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.cross_validation import check_switch_on
 from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
 from nnunet_active.campaign.settings import UNITS, Settings
-from nnunet_active.campaign.splits import check_split_files
+from nnunet_active.campaign.splits import check_split_files, edited_by_hand
 from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES
 from nnunet_active.data.ignore_label import require_ignore_value
 from nnunet_active.rounds.asking_model import find_models
@@ -67,6 +67,8 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
         campaign = draft.in_memory(silent)
     else:
         check_unchanged(campaign, options)
+        if edited := edited_by_hand(workspace.folder, campaign.split_entries()):
+            log(f"WARNING: {edited}")
         if (folds := options.settings.get("folds")) is not None:
             check_switch_on(campaign, folds, workspace.raw.folder)
     if options.strategy is not None:

@@ -142,13 +142,17 @@ def expected_minutes(query: Query) -> str:
         time = SliceMinutes(**query.selection.get("slice_minutes", {}))
         counts = [len(one["slices"]) for one in choice.values()]
         each = (
-            f": {time.opening:g} for each of {len(counts)} cases, {time.per_slice:g} for each of {sum(counts)} slices"
+            f": {time.opening:g} {_for_each(len(counts), 'case')}, {time.per_slice:g} {_for_each(sum(counts), 'slice')}"
         )
         return f"Labelling will take about {sum(map(time.minutes, counts)):.0f} minutes{each}."
     minutes = (
         query.scores["minutes"].reindex(list(query.requested)) if "minutes" in query.scores else pd.Series(dtype=float)
     )
     return f"Labelling will take about {minutes.sum():.0f} minutes." if minutes.notna().any() else ""
+
+
+def _for_each(number: int, what: str) -> str:
+    return f"for the {what}" if number == 1 else f"for each of {number} {what}s"
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,7 @@
-"""Writes ``guard.csv`` beside guarded predictions: one row per case and class, after each predicted case."""
+"""Writes ``guard.csv`` beside guarded predictions: one row per case and class, after each predicted case.
+
+Each part of the cases (``-num_parts``) has a table of its own, so that no process waits for another or overwrites its rows.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,17 @@ import pandas as pd
 from nnunet_active.nnunet.guarded_predictor import Verdict
 from nnunet_active.util.tables import read_csv, write_csv
 
-GUARD_FILE = "guard.csv"
 GUARD_COLUMNS = ["case", "label", "source_voxels", "source_confidence", "adapted_voxels", "collapsed"]
+
+
+def guard_file(part: tuple[int, int] = (0, 1)) -> str:
+    """Name of the table of one part of the cases: its number (from 0), and how many there are.
+
+    >>> guard_file(), guard_file((1, 4))
+    ('guard.csv', 'guard_part_1_of_4.csv')
+    """
+    number, parts = part
+    return "guard.csv" if parts == 1 else f"guard_part_{number}_of_{parts}.csv"
 
 
 class GuardTable:
@@ -22,10 +34,18 @@ class GuardTable:
         names: names of the network's heads.
         regions: True if all heads are foreground regions; otherwise the first head is the background.
         goes_on: keep the rows of an earlier, interrupted prediction.
+        part: see :func:`guard_file`.
     """
 
-    def __init__(self, folder: Path, names: Sequence[str], regions: bool, goes_on: bool = False) -> None:
-        self.file, self.first, self.names = Path(folder) / GUARD_FILE, 0 if regions else 1, names
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        regions: bool,
+        goes_on: bool = False,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        self.file, self.first, self.names = Path(folder) / guard_file(part), 0 if regions else 1, names
         self.table = pd.DataFrame(columns=GUARD_COLUMNS)
         if goes_on and self.file.is_file():
             self.table = read_csv(self.file, dtype={"case": str, "label": str})[GUARD_COLUMNS]

@@ -15,7 +15,7 @@ from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
-from nnunet_active.training.guard_table import GUARD_FILE, GuardTable
+from nnunet_active.training.guard_table import GuardTable, guard_file
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
 from nnunet_active.util.errors import BadCase, MissingInput
 from nnunet_active.util.outputs import check_output_folder
@@ -41,6 +41,7 @@ class PredictOptions:
         step_size: step of the sliding window, as a share of the patch.
         mirroring: test-time augmentation.
         save_probabilities, overwrite, npp, nps, progress, on_device, verbose: as in nnU-Net.
+        part: number of the part of the cases to predict (from 0), and how many parts there are.
     """
 
     images: Path
@@ -61,6 +62,7 @@ class PredictOptions:
     progress: bool = True
     on_device: bool = True
     verbose: bool = False
+    part: tuple[int, int] = (0, 1)
 
 
 @dataclass
@@ -94,6 +96,7 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
     files = [model / f"fold_{fold}" / options.checkpoint for fold in options.folds]
     contents = [check_is_adapted(file) for file in files]
     predictor = _predictor(options)
+    predictor.part = options.part
     with contextlib.redirect_stdout(io.StringIO()):
         predictor.initialize_from_trained_model_folder(str(model), tuple(options.folds), options.checkpoint)
     plans, dataset_json = predictor.plans_manager.plans, predictor.dataset_json
@@ -112,12 +115,16 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
     _leave_out_damaged(predictor, result)
     if not any(one.differ for one in weights):
         _predict(predictor, options)
+        if options.overwrite:
+            (options.output / guard_file(options.part)).unlink(
+                missing_ok=True
+            )  # it spoke of another model's predictions
         result.lines.append(
             f"Guard: this model predicts by weights {NEAR:.0%} of the way from the source or nearer, so there was nothing to do."
         )
         return result
     regions = predictor.label_manager.has_regions
-    table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite)
+    table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite, options.part)
     predictor.guard([*sources.values()], [one.nearer for one in weights], table.add)
     _predict(predictor, options)
     result.lines += table.lines()
@@ -143,13 +150,14 @@ def _check_folders(options: PredictOptions, ending: str) -> None:
     """Check that there are images, and that no label or other file would be overwritten."""
     images = options.images
     if not images.is_dir():
-        raise MissingInput(f"{images} was not found; -i names the folder of the images.")
+        found = "is a file" if images.exists() else "was not found"
+        raise MissingInput(f"{images} {found}; -i names the folder of the images.")
     first = f"_0000{ending}"
     cases = [file.name.removesuffix(first) for file in images.glob(f"*{first}")]
     if not cases:
         raise MissingInput(f"{images} holds no image CASE{first}, which the model needs; name another folder with -i.")
     if options.overwrite:
-        names = [GUARD_FILE, *(f"{case}{ending}" for case in cases)]
+        names = [guard_file(options.part), *(f"{case}{ending}" for case in cases)]
         check_output_folder(
             options.output, lambda folder: (folder / _ARGUMENTS).is_file(), names, "a folder of predictions"
         )
@@ -192,5 +200,7 @@ def _predict(predictor: GuardedPredictor, options: PredictOptions) -> None:
             overwrite=options.overwrite,
             num_processes_preprocessing=options.npp,
             num_processes_segmentation_export=options.nps,
+            num_parts=options.part[1],
+            part_id=options.part[0],
             **how,
         )

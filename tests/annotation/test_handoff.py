@@ -235,6 +235,21 @@ def test_images_are_links_that_become_copies_on_demand(tmp_path):
     link.symlink_to(tmp_path / "moved away")
     handoff()
     assert link.resolve() == image.resolve()
+    link.unlink()
+    link.symlink_to(copied := shutil.copy(image, tmp_path / "the old place.nii.gz"))
+    assert link.samefile(copied)
+    handoff()
+    assert link.resolve() == image.resolve()
+
+
+def test_the_links_of_a_data_set_that_is_moved_with_its_hand_off_folder_still_lead_to_its_images(tmp_path):
+    raw = tmp_path / "Dataset903_Space"
+    handoff = Handoff(tmp_path, [write_nifti(raw / "imagesTr" / "c_0000.nii.gz", DIRECTIONS["identity"])])
+    handoff.folder = raw / "annotate" / "fold_0_round_001"
+    handoff()
+    assert handoff.file("c_0000.nii.gz").is_symlink()
+    moved = raw.rename(tmp_path / "moved") / "annotate" / "fold_0_round_001" / "c" / "c_0000.nii.gz"
+    assert moved.samefile(tmp_path / "moved" / "imagesTr" / "c_0000.nii.gz")
 
 
 def test_where_there_are_no_links_the_images_are_copied(tmp_path, monkeypatch):

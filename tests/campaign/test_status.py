@@ -11,6 +11,7 @@ from tiny_rounds import mark_drawn
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.status import campaign_status, format_status
 
 
@@ -128,6 +129,28 @@ def test_rounds_that_select_added_to_a_plan_are_counted_and_no_longer_told_as_a_
     status = campaign_status(after_two_rounds)
     assert (status["rounds_done"], status["rounds_planned"]) == (4, 4)
     assert ", 4 rounds, " in format_status(after_two_rounds).splitlines()[0]
+
+
+def test_slices_are_shown_by_round_and_those_of_an_earlier_round_stay_labelled(tmp_path):
+    how = {"unit": "slice", "query_size": 2, "budget": 9, "stride": 2, "epochs": 20}
+    campaign = begin(tmp_path / "Dataset204_GliomaTarget", settings=Settings(**how))
+    table = pd.DataFrame({"utility": [1.0]}, index=["a"])
+    for slices in (2, 6), (4,):
+        asked = {"a": SliceRequest("z", slices)}
+        content = RoundContent(["a"], table, table.T, pd.DataFrame({"case": ["a"]}), {}, DETAILS, asked)
+        campaign.append_round(content, made_by="select")
+        if len(slices) == 2:
+            campaign.mark_labelled(["a"])
+    first, second = campaign_status(campaign)["cases"]
+    assert first["slices"] == {"axis": "z", "slices": [2, 6]} and second["slices"] == {"axis": "z", "slices": [4]}
+    rows = format_status(campaign).splitlines()[-2:]
+    assert "slices 3, 7 along z" in rows[0] and "there" in rows[0]
+    assert "slice 5 along z" in rows[1] and "waiting" in rows[1]
+    campaign.decline(["a"], "moved")
+    assert [(one["labelled"], one["declined"]) for one in campaign_status(campaign)["cases"]] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 def test_before_the_first_query_the_text_says_so(campaign):

@@ -10,6 +10,7 @@ from tiny_target import NAME, PLANS, make_target, truth
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
+from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
 from nnunet_active.util.log import silent
@@ -38,6 +39,17 @@ def test_what_came_back_what_did_not_and_the_next_command(folder, capsys):
     assert "accepted as predicted" in capsys.readouterr().out
     assert main(["ingest", "-d", "902"]) == 0
     assert "No new label was found." in capsys.readouterr().out
+
+
+def test_while_a_training_runs_the_last_line_says_that_nothing_is_to_do(folder, capsys):
+    campaign = Campaign.open(folder.parent / "nnUNet_preprocessed" / NAME, "0")
+    note = TrainingNote(campaign.folder, "nnUNetTrainerActive", "0", 40)
+    note.at(3)
+    for case in "case_3", "case_1":
+        edit(folder, case)
+    assert main(["ingest", "-d", "902"]) == 0
+    note.end()
+    assert capsys.readouterr().out.rstrip().endswith("Nothing is to do until the training has ended.")
 
 
 def test_a_refused_label_makes_the_exit_code_one(folder, capsys):

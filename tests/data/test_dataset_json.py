@@ -7,7 +7,7 @@ import pytest
 
 from nnunet_active.data.dataset_json import (
     allowed_label_values,
-    changed_labels,
+    changed_description,
     channel_names,
     check_dataset_json,
     class_masks,
@@ -149,9 +149,17 @@ def test_masks_leave_background_and_ignore_out():
 
 def test_labels_that_changed_since_the_plans_were_made_are_named():
     before = with_changes(labels={"background": 0, "tumour": 1, "oedema": 2, "ignore": 3})
-    assert changed_labels(with_changes(labels={"background": 0, "tumour": 1, "oedema": 2}), before) is None
-    said = changed_labels(with_changes(labels={"background": 0, "tumour": 2, "cyst": 1}), before)
+    assert changed_description(with_changes(labels={"background": 0, "tumour": 1, "oedema": 2}), before) is None
+    said = changed_description(with_changes(labels={"background": 0, "tumour": 2, "cyst": 1}), before)
     assert "cyst (1) is new; oedema is gone; tumour has another value" in said and "planned again" in said
+
+
+def test_channels_that_were_renamed_or_changed_places_are_named():
+    said = changed_description(with_changes(channel_names={"0": "FLAIR", "1": "T1"}), GOOD)
+    assert "channels FLAIR, T1 in place of T1, FLAIR" in said and "planned again" in said
+    assert changed_description(with_changes(channel_names={"1": "FLAIR", "0": "T1"}), GOOD) is None
+    older = {**GOOD, "modality": GOOD["channel_names"], "channel_names": None}
+    assert changed_description(older, GOOD) is None
 
 
 def test_an_order_of_regions_counts_only_where_there_are_regions_as_in_nnunet():

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -52,6 +53,17 @@ def test_labelled_cases_go_to_the_stock_folder_and_unlabelled_ones_beside_it(raw
     assert sorted(dataset.identifiers) == ["a", "b"]
     for case in dataset.identifiers:
         assert set(dataset.load_case(case)[3]["class_locations"]) == {1, 2}
+
+
+def test_plans_that_came_alone_get_the_files_beside_them_that_a_training_reads(raw, store):
+    preprocess(raw, store)
+    description, fingerprint = (store.dataset_folder / f"{name}.json" for name in ("dataset", "dataset_fingerprint"))
+    assert json.loads(description.read_text()) == tiny.DATASET_JSON
+    assert json.loads(fingerprint.read_text())["foreground_intensity_properties_per_channel"] == {"0": {}, "1": {}}
+    for file in description, fingerprint:
+        file.write_text("{}")
+    preprocess(raw, store)
+    assert description.read_text() == fingerprint.read_text() == "{}"
 
 
 def test_a_second_run_changes_no_file(raw, store):

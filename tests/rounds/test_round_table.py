@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from tiny_rounds import copy_of, make_once, request, start
 
-from nnunet_active.rounds.round_table import Query, format_query, query_json
+from nnunet_active.rounds.round_table import Query, expected_minutes, format_query, query_json
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,16 @@ def test_the_chosen_cases_come_first_then_the_best_of_the_others(query):
     rows = [line.split() for line in lines[2:]]
     assert rows[0] == ["1", "case_2", "0.9", "1", "0.9", "FLAIR"] and rows[1][:2] == ["2", "case_4"]
     assert [row[0] for row in rows[2:]] == ["case_1", "case_3", "case_5"]
+
+
+def test_the_minutes_of_one_case_and_of_several_are_told_in_good_english(query):
+    def minutes(*slices: int) -> str:
+        choice = {f"case_{i}": {"axis": "z", "slices": list(range(n))} for i, n in enumerate(slices)}
+        return expected_minutes(replace(query, selection={"slice_choice": choice}))
+
+    assert minutes(1) == "Labelling will take about 3 minutes: 2 for the case, 1 for the slice."
+    assert minutes(2) == "Labelling will take about 4 minutes: 2 for the case, 1 for each of 2 slices."
+    assert minutes(2, 1) == "Labelling will take about 7 minutes: 2 for each of 2 cases, 1 for each of 3 slices."
 
 
 def test_a_long_table_is_cut_and_says_so(query):

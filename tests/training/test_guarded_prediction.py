@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,11 @@ def source_weights(tiny: Target) -> dict:
     return read_source_model(tiny.model).weights
 
 
-def stock(model: Path, images: Path, output: Path) -> Path:
+def stock(model: Path, images: Path, output: Path, folds: Sequence[str] = ("0",)) -> Path:
     """What nnUNetv2_predict does, without further processes."""
     output.mkdir()
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), ("0",))
+    predictor.initialize_from_trained_model_folder(str(model), tuple(folds))
     predictor.predict_from_files_sequential(str(images), str(output), save_probabilities=True)
     return output
 
@@ -152,9 +153,42 @@ def test_an_interrupted_prediction_goes_on(tiny, tmp_path, monkeypatch):
 def test_a_model_near_to_its_source_is_predicted_by_the_stock_pass_alone(tiny, tmp_path, capsys):
     details = {"labelled": ["case_0"], "interpolation": 0.25}
     train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), True), nnunet_active=details)
+    (tmp_path / "ours").mkdir()
+    for file in "predict_from_raw_data_args.json", "guard.csv":  # of a model that was predicted with before
+        (tmp_path / "ours" / file).write_text("{}")
     assert predict(tiny, tmp_path / "ours") == 0
     assert "there was nothing to do" in capsys.readouterr().out
     assert (tmp_path / "ours" / "case_0.nii.gz").is_file() and not (tmp_path / "ours" / "guard.csv").exists()
+
+
+@pytest.mark.parametrize("processes", ["0", "1"])
+def test_parts_come_to_the_same_files_and_each_has_its_table(tiny, tmp_path, processes, capsys):
+    train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), False), nnunet_active={"labelled": []})
+    assert predict(tiny, tmp_path / "whole", processes=processes) == 0
+    output, tables = tmp_path / "parts", []
+    for part, cases in ("1", ["case_1"]), ("0", ["case_0", "case_2"]), ("3", []):
+        given = ["-num_parts", "4" if part == "3" else "2", "-part_id", part]
+        before = {file.name for file in output.glob("*.nii.gz")}
+        assert predict(tiny, output, *given, processes=processes) == 0
+        assert {file.name for file in output.glob("*.nii.gz")} - before == {f"{case}.nii.gz" for case in cases}
+        assert f"in {len(cases)} cases" in capsys.readouterr().out
+        tables += [pd.read_csv(output / f"guard_part_{part}_of_2.csv")] if cases else []
+    whole = pd.read_csv(tmp_path / "whole" / "guard.csv")
+    found = pd.concat(tables).sort_values("case", kind="stable", ignore_index=True)
+    pd.testing.assert_frame_equal(found, whole)
+    for case in CASES:
+        name = f"{case}.nii.gz"
+        assert (output / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("folds", [["0", "1"], ["all"]])
+def test_the_folds_that_are_named_are_averaged_as_nnunetv2_predict_does_it(tiny, tmp_path, folds):
+    for fold in folds:
+        weights = {name: tensor * (1.02 if fold == "1" else 0.99) for name, tensor in source_weights(tiny).items()}
+        model = train(tiny, tiny.results / NAME, weights, fold=fold, nnunet_active={"labelled": ["case_0"]})
+    assert predict(tiny, tmp_path / "ours", "-f", *folds) == 0
+    assert not pd.read_csv(tmp_path / "ours" / "guard.csv")["collapsed"].any()
+    assert_same_files(tmp_path / "ours", stock(model, tiny.raw / "imagesTr", tmp_path / "stock", folds))
 
 
 def test_what_cannot_be_guarded_is_one_sentence_and_nothing_is_written(tiny, tmp_path, capsys):
@@ -169,6 +203,8 @@ def test_what_cannot_be_guarded_is_one_sentence_and_nothing_is_written(tiny, tmp
     assert "holds no image" in capsys.readouterr().err
     assert predict(tiny, output, "-i", str(tmp_path / "nowhere")) == 2
     assert "was not found" in capsys.readouterr().err
+    assert predict(tiny, output, "-i", str(tiny.raw / "dataset.json")) == 2
+    assert "dataset.json is a file" in capsys.readouterr().err
     assert not output.exists()
 
 

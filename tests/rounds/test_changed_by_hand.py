@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_rounds import copy_of, make_once, start
+from tiny_target import NAME
+
+from nnunet_active.campaign.splits import FILE_NAME
+from nnunet_active.rounds.changed_by_hand import changes_by_hand
+from nnunet_active.rounds.next_step import next_step
+from nnunet_active.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    return make_once(tmp_path_factory.mktemp("changed"), 2, 2)
+
+
+@pytest.fixture
+def target(once, nnunet_folders):
+    return copy_of(once, nnunet_folders)
+
+
+def edit(file, **changes) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_channel_that_was_renamed_and_a_label_that_was_added_are_told_by_next(target):
+    start()
+    assert not changes_by_hand(Workspace(NAME))
+    labels = json.loads((target.raw / "dataset.json").read_text())["labels"]
+    edit(target.raw / "dataset.json", channel_names={"0": "T1", "1": "T2", "2": "T1ce"}, labels={**labels, "cyst": 3})
+    (said,) = [one for one in next_step(Workspace(NAME)).why if "dataset.json" in one]
+    assert "channels T1, T2, T1ce in place of T1, FLAIR, T1ce" in said and "cyst (3) is new" in said
+
+
+def test_a_fold_that_was_edited_by_hand_is_told_and_what_counts_and_what_to_do(target):
+    (target.preprocessed / FILE_NAME).write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}] * 2))
+    campaign = start()
+    file = target.preprocessed / FILE_NAME
+    folds = json.loads(file.read_text())
+    folds[1]["train"] = ["case_1"]  # none of the campaign's
+    file.write_text(json.dumps(folds))
+    assert not changes_by_hand(Workspace(NAME))
+    folds[0] = {"train": ["case_0", "case_1"], "val": []}
+    file.write_text(json.dumps(folds))
+    (said,) = changes_by_hand(Workspace(NAME))
+    assert (
+        f"{file} was changed by hand" in said and "fold 0 (1 to train on, 1 held out)" in said and "--restart" in said
+    )
+    with campaign.lock():  # whoever writes puts the campaign's own back, and keeps the other
+        assert not changes_by_hand(Workspace(NAME))
+    assert json.loads(file.read_text())[0] == {"train": ["case_0"], "val": ["case_1"]}
+    assert json.loads((target.preprocessed / "active" / "splits_before_nnunet_active.json").read_text()) == folds
+
+
+def test_a_scan_that_was_deleted_is_not_counted_as_left_in_the_pool(target):
+    start()
+    assert next_step(Workspace(NAME)).state["pool"] == 2
+    for file in (target.raw / "imagesTr").glob("case_2_*"):
+        file.unlink()
+    assert next_step(Workspace(NAME)).state["pool"] == 1
