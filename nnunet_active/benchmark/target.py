@@ -185,7 +185,7 @@ def prepare_target(
         return target
     if not is_planned and (root / "target.json").is_file():
         raise CampaignError(
-            f"{root} holds a benchmark that was not begun on {dataset} with -m; leave -m away to go on with it, or use another folder "
+            f"{root} holds a benchmark that was not begun on {dataset} with -m; leave -m out to go on with it, or use another folder "
             f"with -o."
         )
     raw = raw_folder(dataset)
@@ -214,7 +214,7 @@ def _check_same_source(target: SharedTarget, model: Path, root: Path) -> None:
     if weights_digest(named.weights) != begun["weights"]:
         raise CampaignError(
             f"{root} holds a benchmark that was begun with another source model ({begun['dataset']}, fold {begun['fold']}) than "
-            f"{named.origin}, fold {named.fold}; leave -m away to go on with it, or use another folder with -o."
+            f"{named.origin}, fold {named.fold}; leave -m out to go on with it, or use another folder with -o."
         )
 
 

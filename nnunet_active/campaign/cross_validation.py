@@ -73,7 +73,7 @@ def check_folds(
         if str(number) != fold and file.is_file():
             raise CampaignError(
                 f"--folds {folds} would cover fold {number} of {name}, which has a campaign of its own ({file}); set that folder "
-                f"aside first, or leave --folds away."
+                f"aside first, or leave --folds out."
             )
     for number in range(folds):
         definition = define_fold(dataset_folder, str(number), raw_folder)
@@ -115,12 +115,12 @@ def check_switch_on(campaign: Campaign, folds: int, raw_folder: Path | None = No
         return False
     if had > 1:
         raise CampaignError(
-            f"The campaign of fold {campaign.fold} has {had} folds, and a case never changes its fold; leave --folds away."
+            f"The campaign of fold {campaign.fold} has {had} folds, and a case never changes its fold; leave --folds out."
         )
     if campaign.val:
         raise CampaignError(
             f"{len(campaign.val)} cases are held out in fold {campaign.fold} ({campaign.split_origin or 'split file'}), "
-            f"so its folds are decided already; leave --folds away."
+            f"so its folds are decided already; leave --folds out."
         )
     check_folds(campaign.dataset_folder, campaign.fold, folds, raw_folder)
     return True

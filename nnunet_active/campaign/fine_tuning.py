@@ -89,7 +89,7 @@ class FineTuning:
                 raise CampaignError(f"The fine-tuning setting {name} is {value!r}; it is true or false.")
         if self.unlabelled not in ("", MIX):
             raise CampaignError(
-                f"The fine-tuning setting unlabelled is {self.unlabelled!r}; it can be {MIX}, or be left away."
+                f"The fine-tuning setting unlabelled is {self.unlabelled!r}; it can be {MIX}, or be left out."
             )
         if self.cross_fit is not None and self.interpolation != GUARDED:
             raise CampaignError(

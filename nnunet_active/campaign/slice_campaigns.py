@@ -53,7 +53,7 @@ def without_new_slices(
         if name not in by_slices or case.label is None or has_ground_truth(case, store, dataset_json):
             continue
         ready.warnings[name] = (
-            f"Case {name}: the label {case.label} is not taken up yet; nnunet_active ingest does that, and keeps the slices that were "
+            f"Case {name}: the label {case.label} is not ingested yet; nnunet_active ingest does that, and keeps the slices that were "
             f"labelled before."
         )
         ready.cases[name] = replace(case, label=None)

@@ -264,7 +264,7 @@ def slice_settings(args: Namespace) -> dict[str, Any]:
     }
     if given.get("unit") == UNITS[0] and (others := sorted(set(given) - {"unit"})):
         raise CampaignError(
-            f"--{others[0].replace('_', '-')} says something of slices; leave it away, or add --unit slice."
+            f"--{others[0].replace('_', '-')} says something of slices; leave it out, or add --unit slice."
         )
     return given
 

@@ -45,7 +45,7 @@ def choose_device(named: str | None = None) -> torch.device:
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if named in there and not there[named]():
         raise MissingInput(
-            f"Give -device cpu, or leave -device away: PyTorch finds no device {named} on this machine. If there is one, "
+            f"Give -device cpu, or leave -device out: PyTorch finds no device {named} on this machine. If there is one, "
             f"nnunet_active doctor says what it sees."
         )
     kind = named or best_device()

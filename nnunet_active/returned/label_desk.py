@@ -99,7 +99,7 @@ class LabelDesk:
             elif is_new:
                 self.report.warn(
                     case,
-                    f"Case {case}: another label lay in {target} and was not taken up yet; {label.file} takes its place, and it is "
+                    f"Case {case}: another label lay in {target} and was not ingested yet; {label.file} takes its place, and it is "
                     f"kept as {kept}. If it is the right one, put it back.",
                 )
         label.files[place_of(target)] = [*file_state(target), *self._said(case, label), label.digest]

@@ -75,7 +75,7 @@ def outlook_sentences(forecast: Forecast) -> list[str]:
     elif forecast.is_source:
         lines = [
             "Too early to say whether the next labels will pay: those so far have not shown that leaving the source network pays, so "
-            "the training kept its weights (alpha 0). The next training judges anew."
+            "the training kept its weights (alpha 0). The next training judges again."
         ]
     else:
         lines = forecast.outlook.lines()

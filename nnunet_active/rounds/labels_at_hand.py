@@ -94,7 +94,7 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         if isinstance(found, str):
             return Returned(False, where, f"ingest refuses its label: {found}", refused=True)
         if voxel_digest(found) != (None if entry is None else entry["digest"]):
-            return Returned(True, where, "its label is in labelsTr and not taken up yet")
+            return Returned(True, where, "its label is in labelsTr and not ingested yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
     files = handed.files.get(case, [])

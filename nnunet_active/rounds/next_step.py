@@ -47,7 +47,7 @@ class NextStep:
 
     def line(self, training: str = "the training", first: str = "Next: ") -> str:
         """The command after ``first``, or that there is none; ``training``: how to call the one that is under way."""
-        nothing = f"Nothing is to do until {training} has ended." if self.kind == "wait" else "Nothing is left to do."
+        nothing = f"There is nothing to do until {training} ends." if self.kind == "wait" else "Nothing is left to do."
         return f"{first}{self.command}" if self.command else nothing
 
     def lines(self) -> list[str]:
@@ -129,10 +129,10 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     elif waiting and folder_oracle:
         step = _with_waiting(campaign, raw, store, commands)
     elif waiting:
-        why = f"The labels of {', '.join(waiting)} are there; the training takes them up."
+        why = f"The labels of {', '.join(waiting)} are there; the training takes them over."
         step = _train(campaign, commands, (why,), unfinished)
     elif unasked:
-        why = (f"Labels that nobody asked for are in labelsTr and not taken up yet: {_short(unasked)}.",)
+        why = (f"Labels that nobody asked for are in labelsTr and not ingested yet: {_short(unasked)}.",)
         step = NextStep("ingest", commands.ingest(), why)
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
@@ -229,7 +229,7 @@ def _with_labels(
     predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
     open_ended = campaign.is_open_ended and pool
     if campaign.exhausted and open_ended:
-        why = "Further cases can be asked for, or this is the end: that is for you to decide."
+        why = "You can ask for further cases, or stop here."
         return NextStep("select", select, (*trained, why), (predict,))
     if campaign.exhausted:
         also = (predict, *((("to go on beyond the budget", select),) if select else ()))

@@ -157,7 +157,7 @@ def check_training_asks(campaign: Campaign) -> None:
     """
     if not campaign.training_will_ask():
         raise CampaignError(
-            f"Ask now (leave --in-training away), or begin another campaign with nnunet_active init --restart: the next query of a "
+            f"Ask now (leave --in-training out), or begin another campaign with nnunet_active init --restart: the next query of a "
             f"training is due before epoch {campaign.epoch_of_next_query()}, and a training of this campaign ends after "
             f"{campaign.settings.epochs} epochs."
         )

@@ -93,7 +93,7 @@ def choose(prepared: Prepared, log: Log = print) -> tuple[Proposal, Window]:
                 f"The budget of {campaign.counted(campaign.budget, 'cases')} is spent; -n N asks for N more."
             )
     if size is not None and size > len(candidates) and not campaign.asks_for_slices:
-        log(f"Of the {size} cases that were wanted only {len(candidates)} can be asked for.")
+        log(f"Only {len(candidates)} of the {size} cases that you want can be asked for.")
         size = len(candidates)
     found, window, asked = _who_asks(prepared, log)
 

@@ -103,7 +103,7 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         pd.DataFrame(rows).to_string(index=False),
     ]
     if not (query.drawn or others_decide or ranked):
-        later = "was drawn anew" if query.chance else "took the earlier ones into account"
+        later = "was drawn again" if query.chance else "took the earlier ones into account"
         lines.append(f"utility and rank are those before the first choice; each later choice {later}.")
     lines += [f"... and {left} more; all are in scores.csv of the round."] if left > 0 else []
     return "\n".join(lines + [f"Note: {note}" for note in query.selection.get("notes", ())])

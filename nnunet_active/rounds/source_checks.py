@@ -29,7 +29,7 @@ def check_asking_model(workspace: Workspace, named: SourceModel) -> list[str]:
         ]
     if not _is_same_model(kept, named):
         raise CampaignError(
-            f"Leave -m away, or plan with the new model under another name ({workspace.commands.plan()} -plans_name NAME, then "
+            f"Leave -m out, or plan with the new model under another name ({workspace.commands.plan()} -plans_name NAME, then "
             f"-p NAME): the plans {workspace.plans_name} of {workspace.dataset} were made from another model, from which a training "
             f"would start while {named.origin} asks."
         )
@@ -57,10 +57,10 @@ def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
     ]
     if others:
         raise CampaignError(
-            f"Leave -m away, or use plans of another name (-p): the campaigns of fold {', '.join(others)} start from the source "
+            f"Leave -m out, or use plans of another name (-p): the campaigns of fold {', '.join(others)} start from the source "
             f"network that is kept for the plans {workspace.plans_name}, and {source.origin} is another one."
         )
-    return [f"The source network that was kept for the plans {workspace.plans_name} makes way for {source.origin}."]
+    return [f"{source.origin} replaces the source network that was kept for the plans {workspace.plans_name}."]
 
 
 def _kept(workspace: Workspace) -> SourceModel | None:

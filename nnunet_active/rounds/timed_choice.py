@@ -165,4 +165,4 @@ def _left_out(ranked: list[str], taken: list[str], longer: dict[str, TooLong], a
     named = ", ".join(f"{case} ({longer[case]})" for case in favourites)
     first = longer[favourites[0]]
     enough = math.ceil(available - first.left + first.needed)
-    return [f"Liked better, but too long: {named}; --time-budget {enough} has room for {favourites[0]}."]
+    return [f"Ranked higher, but too long: {named}; --time-budget {enough} has room for {favourites[0]}."]

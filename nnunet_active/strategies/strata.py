@@ -15,7 +15,7 @@ from nnunet_active.util.errors import ActiveError
 MAX_CLUSTERS = 500
 USUAL, VOLUMES = 0.8, (5, 95)
 ROUNDS, CONFIDENCE = 2, ("soft_dice_confidence", "confidence")
-NO_CLASSES = "No features of the predicted classes: typicality goes by the whole image."
+NO_CLASSES = "No features of the predicted classes: typicality uses the whole image."
 
 
 class StrataStrategy(QueryStrategy):

@@ -76,7 +76,7 @@ def case_weights(rounds: Iterable[Round], cases: Iterable[str], log: Log) -> pd.
             found = rarities_of(made)
         except CampaignError as error:
             log(
-                f"WARNING: cases of round {made.number} count as any other, for it is not known how they were drawn: {error}"
+                f"WARNING: cases of round {made.number} get no weights of their own, since it is not known how they were drawn: {error}"
             )
             continue
         known.update((case, found[case]) for case in here & set(found))

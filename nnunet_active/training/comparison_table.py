@@ -63,7 +63,7 @@ class Gain:
         if not self.cases:
             return [
                 "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
-                "out, and none has come in that the network was not trained on."
+                "out, and no label is new to the network."
             ]
         one = self.cases == 1
         before = "case before it was trained on" if one else "cases before they were trained on"

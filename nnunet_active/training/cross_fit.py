@@ -88,8 +88,8 @@ class CrossFit:
             return
         trainings = "1 extra training" if len(missing) == 1 else f"{len(missing)} extra trainings"
         session.log(
-            f"Cross-fit: first {trainings} of {self.epochs} epochs (the first round of this one has {self.first_round}). What is left "
-            "out then says how far to leave the source."
+            f"Cross-fit: {trainings} of {self.epochs} epochs first (the first round of this one has {self.first_round}). The cases "
+            "that they leave out then tell how far to leave the source."
         )
         self.trainer.save_here()
         began = time.perf_counter()

@@ -128,7 +128,7 @@ class FineTunedMixin:
         interpolation = self.fine_tuning.first_interpolation
         if interpolation != 1 and not report.head_trained:
             self.print_to_log_file(
-                "Fine-tuning: no interpolation, for the source has no output layer for this target to stay near to."
+                "Fine-tuning: no interpolation, because the source has no output layer for this target."
             )
             interpolation = 1.0
         self.adaptation = Adaptation(
@@ -143,7 +143,7 @@ class FineTunedMixin:
             self.mixing = MixedTraining(self)
         else:
             self.print_to_log_file(
-                "Fine-tuning: unlabelled cases are not trained on, for the source does not know all classes of this target and "
+                "Fine-tuning: unlabelled cases are not trained on, because the source does not know all classes of this target and "
                 "cannot teach them."
             )
 
@@ -214,5 +214,5 @@ class FineTunedMixin:
         if self.current_epoch == 0 and not torch.equal(self._first_weights(), self._stem_weights):
             self.print_to_log_file(
                 "WARNING: the network is not the source network any more: -pretrained_weights replaces all but the segmentation "
-                "head. Leave that flag away; this trainer carries the whole source network over by itself, head included."
+                "head. Leave that flag out; this trainer carries the whole source network over by itself, head included."
             )

@@ -73,7 +73,7 @@ MARGIN = 0.05
 HARM = 0.01
 EARNED = 0.02
 ENOUGH = 3
-"""Cases that judge without cross-fitting from which on it is left away."""
+"""Cases that judge without cross-fitting from which on cross-fit cases are left out."""
 DRAWS_BY_CHANCE = ("strata",)
 """Strategies that draw from the pool, and record with which probability."""
 STANDS_FOR_THE_POOL = ("foreground_random", "random", *DRAWS_BY_CHANCE)
@@ -157,19 +157,19 @@ class GuardedChoice(AlphaChoice):
         if epoch > 0:
             return
         self.session.log(
-            f"The gate to the fine-tuned weights is closed: predictions are by weights {FLOOR:.0%} of the way ({FLOOR_OF_MANY:.0%} "
-            f"from {MANY} labelled cases on), until cases that the network was not trained on show that {OPEN:.0%} of the way gains "
-            f"more than {MARGIN} Dice. Such cases are the new ones of each later round, "
-            f"those that cross-fitting leaves out{', and the held-out ones' if self.session.held_out(0) else ''}."
+            f"The gate is closed: the weights that predict stay {FLOOR:.0%} of the way from the source to the fine-tuned ones "
+            f"({FLOOR_OF_MANY:.0%} from {MANY} labelled cases on). It opens to {OPEN:.0%} once cases that the network has not seen "
+            f"gain more than {MARGIN} Dice there: the new labels of each later round, cases that cross-fitting leaves "
+            f"out{', and held-out cases' if self.session.held_out(0) else ''}."
         )
         asked = self.session.campaign.settings.strategy
         if asked in DRAWS_BY_CHANCE:
             self.session.log(
-                f"Cases that {asked} asks for are drawn from the pool with chances that it records; the rarer, the more a case counts."
+                f"{asked} draws cases from the pool and records each probability; the less likely a case was, the more it counts."
             )
         elif asked not in STANDS_FOR_THE_POOL:
             self.session.log(
-                f"WARNING: cases that {asked} asks for need not stand for the pool, and then neither does what they say of the gate; "
+                f"WARNING: cases that {asked} asks for may not stand for the pool, and then mislead the gate; "
                 f"--strategy {STANDS_FOR_THE_POOL[0]} goes with this recipe."
             )
         earlier = earlier_one()
@@ -199,13 +199,14 @@ class GuardedChoice(AlphaChoice):
         gains = shrunk_gains(dice, weights).drop(0.0)
         told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())
         whose = "their" if len(kinds[CROSS_FIT]) else "the"
-        why = f"{len(dice)} cases that {whose} network was not trained on gain, by how far the weights go: {told}"
+        cases = "1 case" if len(dice) == 1 else f"{len(dice)} cases"
+        why = f"mean gain in Dice on {cases} that {whose} network had not seen, by alpha: {told}"
         if not len(dice):
-            why = "no case has come in that the network was not trained on"
+            why = "the network knows every labelled case"
         if (weights != 1).any():
             told = ", ".join(f"{case} {weight:.2f}" for case, weight in weights.items())
-            why += f" (each counts by the chance with which it was drawn: {told})"
-        said = f"Gate: {why}. Predictions are by {chosen:g} from here on."
+            why += f" (weighted by how they were drawn: {told})"
+        said = f"Gate: {why}. From here on, alpha is {chosen:g}."
         by_case = [
             {
                 "case": case,

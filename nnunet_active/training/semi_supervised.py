@@ -76,7 +76,7 @@ class PseudoLabelling:
             self.current = self.session.ranks.decide(lambda: read_reliable_set(folder))
             if self.current is None:  # a continued training whose set somebody has deleted
                 self.session.log(
-                    f"WARNING: {folder} is not there any more; the reliable set is made anew by the network as it is."
+                    f"WARNING: {folder} is not there any more; the present network makes the reliable set again."
                 )
                 self.current = self._make(epoch, window(), folder)
 

@@ -54,7 +54,7 @@ def test_the_source_model_of_a_benchmark_is_planned_under_the_plans_name(nnunet_
 
 def test_a_source_model_for_a_benchmark_that_was_begun_without_changes_nothing(nnunet_folders: Path):
     begun = tiny_benchmark(nnunet_folders)
-    with pytest.raises(CampaignError, match="not begun on Dataset902_TinyTarget with -m; leave -m away"):
+    with pytest.raises(CampaignError, match="not begun on Dataset902_TinyTarget with -m; leave -m out"):
         prepare_benchmark(configuration(), nnunet_folders / "benchmark", nnunet_folders / "model")
     assert tiny_benchmark(nnunet_folders).target == begun.target
 
@@ -63,7 +63,7 @@ def test_another_source_model_than_the_one_that_a_benchmark_was_begun_with_is_re
     made = make_target(nnunet_folders)
     begun = prepare_benchmark(configuration(), nnunet_folders / "benchmark", made.model)
     other = tiny_source.write_trained(tiny_source.source_model(seed=9), nnunet_folders / "other", fold="2")
-    said = rf"begun with another source model \(.*, fold 0\) than {other}.*, fold 2; leave -m away .* use another folder with -o"
+    said = rf"begun with another source model \(.*, fold 0\) than {other}.*, fold 2; leave -m out .* use another folder with -o"
     with pytest.raises(CampaignError, match=said):
         prepare_benchmark(configuration(), nnunet_folders / "benchmark", other)
     assert prepare_benchmark(configuration(), nnunet_folders / "benchmark", made.model) == begun

@@ -49,7 +49,7 @@ def test_while_a_training_runs_the_last_line_says_that_nothing_is_to_do(folder, 
         edit(folder, case)
     assert main(["ingest", "-d", "902"]) == 0
     note.end()
-    assert capsys.readouterr().out.rstrip().endswith("Nothing is to do until the training has ended.")
+    assert capsys.readouterr().out.rstrip().endswith("There is nothing to do until the training ends.")
 
 
 def test_a_refused_label_makes_the_exit_code_one(folder, capsys):

@@ -312,7 +312,7 @@ def test_a_label_that_takes_the_place_of_one_that_nobody_took_up_yet_says_so(tar
         report = take(tmp_path / "other")
     (said,) = report.warnings["case_3"]
     (kept,) = (target.preprocessed / "active" / "fold_0" / REPLACED_LABELS).glob("case_3__*")
-    assert f"another label lay in {file} and was not taken up yet" in said and str(kept) in said
+    assert f"another label lay in {file} and was not ingested yet" in said and str(kept) in said
     np.testing.assert_array_equal(voxels(kept), truth(3))
     np.testing.assert_array_equal(label_of(target, "case_3"), second)
     take()

@@ -88,5 +88,5 @@ def test_a_class_of_which_nothing_is_known_has_no_interval_of_nan(forecast):
 def test_nobody_is_told_to_stop_where_the_training_kept_the_source_network(forecast):
     kept = dataclasses.replace(forecast, outlook=outlook(np.empty(0)), moved=None, is_source=True)
     text = "\n".join(forecast_lines(kept))
-    assert "kept its weights (alpha 0). The next training judges anew." in text and "there are 0" not in text
+    assert "kept its weights (alpha 0). The next training judges again." in text and "there are 0" not in text
     assert forecast_json(kept)["verdict"] == "too early to say"

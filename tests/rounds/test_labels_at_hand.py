@@ -78,7 +78,7 @@ def test_a_label_in_labels_tr_counts_unless_it_is_the_prediction(target, tmp_pat
     write_image(label, tiny_handoff.predicted("case_1"), spacing=(1.5, 1.5, 1.5))
     assert not look(target, campaign)["case_1"].ready
     target.label("case_1", 1)
-    assert look(target, campaign)["case_1"].sentence == "its label is in labelsTr and not taken up yet"
+    assert look(target, campaign)["case_1"].sentence == "its label is in labelsTr and not ingested yet"
 
 
 def test_what_has_gone_is_said(target, tmp_path):

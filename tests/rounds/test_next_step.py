@@ -400,7 +400,7 @@ def test_a_campaign_that_select_began_has_no_planned_end(target):
     trained(target, labelled=["case_0", "case_1", "case_2"])
     found = step()
     assert found.kind == "select" and "-n 2" in found.command and "nnUNetv2_predict" in found.also[0][1]
-    assert "for you to decide" in found.why[-1]
+    assert "or stop here" in found.why[-1]
     request(campaign, "case_3", "case_4", "case_5")
     mark(campaign, "case_3", "case_4", "case_5")
     trained(target, labelled=CASES)
@@ -491,7 +491,7 @@ def test_while_a_training_is_under_way_next_says_how_far_it_is_and_what_it_waits
     note.at(3)
     found = step()
     assert found.kind == "wait" and "nnUNetTrainerActive trains fold 0 now: epoch 3 of 40" in found.why[1]
-    assert found.lines()[-1] == "Nothing is to do until it has ended."
+    assert found.lines()[-1] == "There is nothing to do until it ends."
     assert found.to_json()["state"]["running"][0]["epoch"] == 3
     request(campaign, "case_1")
     assert "waits for the labels of case_1" in step().why[2] and "labelsTr" in step().why[2]

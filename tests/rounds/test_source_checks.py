@@ -27,7 +27,7 @@ def kept(target) -> str:
 def test_another_model_than_the_one_that_would_be_trained_is_refused_at_the_start(target):
     other = write(target, "other", dataset_name="Dataset007_Elsewhere")
     workspace = Workspace(NAME, configuration=CONFIGURATION)
-    with pytest.raises(CampaignError, match=r"Leave -m away, .* made from another model"):
+    with pytest.raises(CampaignError, match=r"Leave -m out, .* made from another model"):
         check_asking_model(workspace, workspace.model(other))
     assert check_asking_model(workspace, workspace.model(target.model)) == []
 
@@ -56,4 +56,4 @@ def test_a_source_that_other_folds_start_from_is_not_replaced(target, capsys):
     assert main(call) == 2 and kept(target) == before
     assert not (target.preprocessed / "active" / "fold_0").exists()
     assert main([*call, "-f", "all", "--restart"]) == 0 and kept(target) != before
-    assert "makes way for" in capsys.readouterr().out
+    assert "replaces the source network that was kept" in capsys.readouterr().out

@@ -80,7 +80,7 @@ def test_the_favourites_that_fit_are_taken_in_their_order(minutes):
 def test_what_does_not_fit_is_passed_over_and_stays_among_the_candidates(minutes):
     chosen = choose_in_time(ask, minutes, 7.0)
     assert chosen.picks == ("two", "none") and set(chosen.table.index) == set(POOL)
-    said = "Liked better, but too long: big (8 minutes, 7 were left), one (2 minutes or more, 1 were left)"
+    said = "Ranked higher, but too long: big (8 minutes, 7 were left), one (2 minutes or more, 1 were left)"
     assert chosen.details["notes"][1] == f"{said}; --time-budget 8 has room for big."
 
 

@@ -79,7 +79,7 @@ def test_a_damaged_record_is_told_and_its_cases_count_as_any_other(tmp_path):
     (one.folder / "scores.csv").write_text("nothing\n")
     said: list[str] = []
     assert case_weights([one], ["c", "d"], said.append).tolist() == [1.0, 1.0]
-    assert len(said) == 1 and "cases of round 1 count as any other" in said[0]
+    assert len(said) == 1 and "cases of round 1 get no weights of their own" in said[0]
 
 
 def every_draw(q: np.ndarray, gain: np.ndarray) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -68,7 +68,7 @@ def test_with_one_round_every_labelled_case_is_judged_by_a_network_that_has_not_
     (end,) = interpolations_of(target, "all")
     assert end["cases"] == 3 and {row["kind"] for row in end["by_case"]} == {"cross_fit"}
     said = capsys.readouterr().out
-    assert "Cross-fit: first 3 extra trainings of 2 epochs (the first round of this one has 4)." in said
+    assert "Cross-fit: 3 extra trainings of 2 epochs first (the first round of this one has 4)." in said
     assert re.search(r"Cross-fit: about \d+ s in all, at \d+\.\d\d seconds a step\.", said)
 
 
@@ -260,5 +260,5 @@ def test_a_case_that_was_judged_before_it_was_trained_on_is_not_left_out_again(n
     assert set(rows_of(target)["case"]) == {"case_0", "case_1"}
     trained = [entry["trained"] for entry in events(target, "cross_fit", "all")]
     assert trained == [2, 2]  # with case_3, the two of before were left out again: their networks have not seen it
-    assert "Cross-fit: first 2 extra trainings" in capsys.readouterr().out
+    assert "Cross-fit: 2 extra trainings" in capsys.readouterr().out
     assert rules == [False, True]  # what came one by one is judged by the stricter rule

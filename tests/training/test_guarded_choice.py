@@ -229,12 +229,10 @@ def test_the_user_is_told_that_the_gate_is_closed_and_why_it_opens(nnunet_folder
     start(target, fold="all", **SETTINGS)
     trainer_of(target, fold="all").run_training()
     said = capsys.readouterr().out
-    assert "The gate to the fine-tuned weights is closed: predictions are by weights 25% of the way" in said
-    assert (
-        "Gate: no case has come in that the network was not trained on. Predictions are by 0.25 from here on." in said
-    )
-    assert "WARNING: cases that mmacts asks for need not stand for the pool" in said
-    assert "Gate: 1 cases that the network was not trained on gain" in said
+    assert "The gate is closed: the weights that predict stay 25% of the way" in said
+    assert "Gate: the network knows every labelled case. From here on, alpha is 0.25." in said
+    assert "WARNING: cases that mmacts asks for may not stand for the pool" in said
+    assert "Gate: mean gain in Dice on 1 case that the network had not seen" in said
 
 
 def test_cases_that_strata_drew_count_by_the_probability_that_its_round_recorded(nnunet_folders, capsys):
@@ -252,9 +250,9 @@ def test_cases_that_strata_drew_count_by_the_probability_that_its_round_recorded
     gains = ((dice["0.75"] - dice["0"]) * dice["weight"]).sum() / (dice["weight"].sum() + 1)
     assert end["gains"]["0.75"] == pytest.approx(gains)
     said = capsys.readouterr().out
-    assert "Cases that strata asks for are drawn from the pool with chances that it records" in said
-    assert "need not stand for the pool" not in said
-    assert ("each counts by the chance" in said) == (expected.nunique() > 1)
+    assert "strata draws cases from the pool and records each probability" in said
+    assert "may not stand for the pool" not in said
+    assert ("weighted by how they were drawn" in said) == (expected.nunique() > 1)
 
 
 def test_a_held_out_label_that_is_the_accepted_prediction_does_not_judge(nnunet_folders):
