@@ -122,13 +122,20 @@ class Commands:
         return [] if self.device in (None, best_device()) else ["-device", self.device]
 
 
-def use_exported(written: Path, commands: Commands, folds: Sequence[str]) -> list[str]:
-    """How to predict with what ``export`` wrote (a zip or a model folder) on a machine that has only nnU-Net."""
+def use_exported(written: Path, trainer: str, commands: Commands, folds: Sequence[str]) -> list[str]:
+    """How to predict with what ``export`` wrote (a zip or a model folder) on a machine that has only nnU-Net.
+
+    Args:
+        written: zip or folder.
+        trainer: the stock trainer that the model is named after.
+        commands: of the data set, configuration and plans.
+        folds: those that were exported.
+    """
     where = ["-i", "IMAGES", "-o", "PREDICTIONS"]
     if written.suffix.lower() != ".zip":
         model = ["-m", written.name, "-f", *folds]
         return [shlex.join(["nnUNetv2_predict_from_modelfolder", *where, *model])]
-    model = ["-d", commands.dataset, "-c", commands.configuration, "-p", commands.plans, "-f", *folds]
+    model = ["-d", commands.dataset, "-c", commands.configuration, "-tr", trainer, "-p", commands.plans, "-f", *folds]
     return [
         shlex.join(["nnUNetv2_install_pretrained_model_from_zip", written.name]),
         shlex.join(["nnUNetv2_predict", *where, *model]),

@@ -67,11 +67,14 @@ def test_every_command_of_nnunets_is_understood_by_its_own_parser(monkeypatch):
 
 def test_what_was_exported_is_used_by_nnunets_own_commands_as_a_zip_or_as_a_folder():
     commands = Commands(NAME, "2d", "nnUNetPlans")
-    (folder,) = use_exported(Path("x") / "model", commands, ["0", "1"])
+    (folder,) = use_exported(Path("x") / "model", "nnUNetTrainer", commands, ["0", "1"])
     assert folder == "nnUNetv2_predict_from_modelfolder -i IMAGES -o PREDICTIONS -m model -f 0 1"
-    install, predict = use_exported(Path("model.zip"), commands, ["all"])
+    install, predict = use_exported(Path("model.zip"), "nnUNetTrainerNoMirroring", commands, ["all"])
     assert install == "nnUNetv2_install_pretrained_model_from_zip model.zip"
-    assert predict == f"nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {NAME} -c 2d -p nnUNetPlans -f all"
+    assert (
+        predict
+        == f"nnUNetv2_predict -i IMAGES -o PREDICTIONS -d {NAME} -c 2d -tr nnUNetTrainerNoMirroring -p nnUNetPlans -f all"
+    )
 
 
 def test_a_number_that_two_data_sets_share_is_not_used(dataset):

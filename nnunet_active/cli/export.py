@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print how to use the result."""
-    from nnunet_active.models.model_export import export_model, export_source
+    from nnunet_active.models.model_export import export_model, export_source, exported_trainer
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.util.errors import MissingInput
     from nnunet_active.workspace import Workspace
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.source:
         written, report = export_source(workspace.source, workspace.plans, workspace.dataset_json, args.output)
         print(*report.lines(), sep="\n")
-        _say(written, Commands(args.dataset, configuration, f"{plans}_source"), ["0"])
+        _say(written, exported_trainer(written), Commands(args.dataset, configuration, f"{plans}_source"), ["0"])
         return 0
     trainer = args.trainer or workspace.trainer
     trained = nnunet_paths.results_root() / workspace.dataset / f"{trainer}__{plans}__{configuration}"
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
             f"{trained} was not found: {trainer} has trained no such model; train it first, or name the trainer with -tr."
         )
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
-    _say(written, Commands(args.dataset, configuration, plans), args.folds)
+    _say(written, exported_trainer(written), Commands(args.dataset, configuration, plans), args.folds)
     return 0
 
 
-def _say(written: Path, commands: Commands, folds: Sequence[str]) -> None:
+def _say(written: Path, trainer: str, commands: Commands, folds: Sequence[str]) -> None:
     print(f"Written: {written}")
     print("On a machine with nnU-Net alone:")
-    print(*(f"  {command}" for command in use_exported(written, commands, folds)), sep="\n")
+    print(*(f"  {command}" for command in use_exported(written, trainer, commands, folds)), sep="\n")

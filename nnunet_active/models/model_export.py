@@ -22,7 +22,7 @@ from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network, stock_trainer_name
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
 from nnunet_active.util.atomic import atomic_file, write_json
-from nnunet_active.util.errors import ActiveError, IncompatibleSource
+from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 from nnunet_active.util.outputs import check_output_file
 
 _MARK = b"exported by nnunet_active"
@@ -48,12 +48,18 @@ def export_model(
         trust: see `read_source_model`.
 
     Raises:
-        MissingInput: model, fold or checkpoint does not exist.
+        MissingInput: model, fold or checkpoint does not exist; a stopped training's checkpoint has to be named.
         IncompatibleSource: the trainer builds a network of its own, which stock nnU-Net cannot build.
         ActiveError: ``output`` holds another model of the same name.
     """
     plans, _, configuration = trained.name.partition("__")[2].rpartition("__")  # plans may have "__" in their name
     models = [_portable(read_source_model(trained, configuration, fold, checkpoint, trust)) for fold in folds]
+    for model in models:
+        if model.checkpoint != checkpoint:
+            raise MissingInput(
+                f"{trained / f'fold_{model.fold}'} has no {checkpoint}: that training has not ended. Finish it with --c, or export "
+                f"its state of now with -chk {model.checkpoint}."
+            )
     stock = stock_trainer_name(models[0].trainer_name)
     for model in models:
         _check_stock_network(model, stock)
@@ -92,6 +98,15 @@ def export_source(
     )
     name = f"{STOCK_TRAINER}__{named['plans_name']}__{source.configuration}"
     return _write([_portable(model)], STOCK_TRAINER, plans["dataset_name"], name, Path(output)), report
+
+
+def exported_trainer(written: Path) -> str:
+    """The stock trainer that an exported folder or zip is named after; ``nnUNetv2_predict -tr`` needs it."""
+    name = written.name
+    if written.suffix.lower() == ".zip":
+        with zipfile.ZipFile(written) as archive:
+            name = archive.namelist()[0].split("/")[1]
+    return name.partition("__")[0]
 
 
 def _write(models: Sequence[SourceModel], stock: str, dataset: str, name: str, output: Path) -> Path:

@@ -13,7 +13,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import GLIOMA, dataset_json, random_network, source_model, write_trained
 
-from nnunet_active.models.model_export import export_model, export_source
+from nnunet_active.models.model_export import export_model, export_source, exported_trainer
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
@@ -138,6 +138,23 @@ def test_what_is_not_there_is_named(results, tmp_path):
     with pytest.raises(MissingInput, match="no checkpoint for fold 3"):
         export(tmp_path / "out", ("0", "3"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stopped_training_is_exported_only_if_its_checkpoint_is_named(results, tmp_path):
+    _, folder = train(results)
+    final = next(folder.rglob("checkpoint_final.pth")) if folder.is_dir() else folder
+    final.rename(final.with_name("checkpoint_latest.pth"))
+    with pytest.raises(MissingInput, match=r"fold_0 has no checkpoint_final.pth: .* -chk checkpoint_latest.pth"):
+        export(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    written = export_model(final.parents[1], ["0"], tmp_path / "out", "checkpoint_latest.pth")
+    assert (written / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+@pytest.mark.parametrize("output", ["out", "model.zip"])
+def test_the_stock_trainer_that_an_export_is_named_after_is_known(results, tmp_path, output):
+    train(results, trainer_name="nnUNetTrainerNoMirroring")
+    assert exported_trainer(export(tmp_path / output)) == "nnUNetTrainerNoMirroring"
 
 
 @pytest.mark.stock
