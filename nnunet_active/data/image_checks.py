@@ -22,7 +22,7 @@ from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.data.gipl import ENDINGS as GIPL_ENDINGS
 from nnunet_active.data.gipl import check_gipl_is_whole
 from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
-from nnunet_active.data.nifti_twin import unpacked_twin, without_twin
+from nnunet_active.data.itk_files import unpacked_twin, without_twin
 from nnunet_active.data.unpacked import is_packed, open_unpacked
 from nnunet_active.util.errors import BadCase, MissingInput
 

@@ -23,9 +23,9 @@ from nnunet_active.data.dicom_label import is_dicom_label, read_dicom_label
 from nnunet_active.data.file_endings import DICOM_ENDING, carries_geometry, label_stems
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite
+from nnunet_active.data.itk_files import read_itk
 from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
-from nnunet_active.data.nifti_twin import read_itk
 from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.folders import files_below

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import image_reader
-from nnunet_active.data.nifti_twin import read_itk
+from nnunet_active.data.itk_files import read_itk
 from nnunet_active.util.errors import BadCase
 
 THICK = 3.0

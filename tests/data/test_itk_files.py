@@ -1,4 +1,4 @@
-"""A NIfTI file beside its unpacked twin."""
+"""What ITK reads and writes wrong without an error."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tiny_dataset as tiny
+from full_disk import files_up_to
 
-from nnunet_active.data.nifti_twin import read_itk, unpacked_twin, without_twin
+from nnunet_active.data.itk_files import read_itk, unpacked_twin, without_twin, write_itk
+from nnunet_active.util.sentences import one_sentence
 
 
 @pytest.fixture
@@ -46,3 +48,14 @@ def test_where_links_are_forbidden_a_copy_is_read(packed, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.symlink_to", refuse)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read_itk(packed)), tiny.segmentation(1))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".gipl", ".nrrd", ".mha"])
+def test_a_file_that_cannot_be_written_whole_is_an_error_in_every_format(tmp_path, ending):
+    voxels = np.random.default_rng(0).integers(0, 60000, (10, 40, 50)).astype(np.uint16)
+    image, file = sitk.GetImageFromArray(voxels), tmp_path / f"a{ending}"
+    with files_up_to(20_000), pytest.raises(OSError, match=str(file)) as error:
+        write_itk(image, file)
+    assert one_sentence(error.value)[0].startswith(f"{file}: No space left on device; make room there")
+    write_itk(image, file)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(file))), voxels)
