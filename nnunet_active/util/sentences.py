@@ -39,6 +39,10 @@ _CANNOT_WRITE = {
     "inline_container.cc": "A checkpoint",
     "PytorchStreamWriter": "A checkpoint",
     "Error while creating the NDArray": "A preprocessed case",
+    "failed to write": "An image",
+    "_nrrdGz": "An image",
+    "No space left on device": "An image",
+    "File too large": "An image",
 }
 
 

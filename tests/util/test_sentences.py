@@ -10,6 +10,7 @@ from pathlib import Path
 import blosc2
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from full_disk import files_up_to
 
@@ -77,6 +78,15 @@ def test_a_full_disk_is_said_also_where_blosc_finds_it(tmp_path):
         blosc2.asarray(noise, urlpath=str(tmp_path / "a.b2nd"))
     sentence, code = one_sentence(error.value)
     assert code == 1 and sentence.startswith("A preprocessed case cannot be written, as where a disk is full; make")
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_a_full_disk_is_said_also_where_itk_finds_it(tmp_path, ending):
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (10, 50, 50)).astype(np.uint8))
+    with files_up_to(5000), pytest.raises(RuntimeError) as error:
+        sitk.WriteImage(noise, tmp_path / f"a{ending}", True)
+    sentence, code = one_sentence(error.value)
+    assert code == 1 and sentence.startswith("An image cannot be written, as where a disk is full; make room")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
