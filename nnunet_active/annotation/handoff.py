@@ -25,6 +25,7 @@ from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_te
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import begins_with, check_output_folder
+from nnunet_active.util.sentences import one_sentence
 
 _FILES = ("README.txt", "worklist.csv", "labels_itksnap.txt", "open_in_slicer.py", "cases.csv", TASK_LIST)
 
@@ -71,7 +72,8 @@ def write_handoff(
         try:
             entry = _hand_over(place, archive, content["cases"].get(name), copy_images, round_number, report)
         except (ActiveError, OSError) as error:
-            problem = str(error) if isinstance(error, ActiveError) else f"Case {name} is not handed over: {error}."
+            said = one_sentence(error)[0]
+            problem = said if isinstance(error, ActiveError) else f"Case {name} is not handed over: {said}"
             report.problems[name] = problem
             log(f"WARNING: {problem}")
             continue

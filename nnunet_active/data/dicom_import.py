@@ -16,6 +16,7 @@ import SimpleITK as sitk
 
 from nnunet_active.data.dicom_series import DicomSeries
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.itk_files import write_itk
 from nnunet_active.util.atomic import sweep, temporary_folder
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.log import Log, silent
@@ -160,7 +161,7 @@ def _write_image(file: Path, voxels: np.ndarray, grid: Geometry) -> None:
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
-    sitk.WriteImage(image, str(file), True)
+    write_itk(image, file)
     with file.open("rb+") as content:
         os.fsync(content.fileno())
 

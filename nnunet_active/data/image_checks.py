@@ -22,6 +22,7 @@ from nnunet_active.data.geometry import GRID_TOLERANCE, Geometry
 from nnunet_active.data.gipl import ENDINGS as GIPL_ENDINGS
 from nnunet_active.data.gipl import check_gipl_is_whole
 from nnunet_active.data.image_headers import OBLIQUE_AXES, header_fault, volumes_in
+from nnunet_active.data.itk_files import unpacked_twin, without_twin
 from nnunet_active.data.unpacked import is_packed, open_unpacked
 from nnunet_active.util.errors import BadCase, MissingInput
 
@@ -179,11 +180,8 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
         raise BadCase(f"Case {case}: the image {file} {fault}.")
     try:
         not_finite = count_not_finite(file)
-        with contextlib.redirect_stdout(io.StringIO()):  # readers print what we turn into a sentence
-            if kind == "label":
-                array, properties = reader().read_seg(str(file))
-            else:
-                array, properties = reader().read_images([str(file)])
+        with without_twin(Path(file)) as alone:
+            array, properties = _content(alone, kind, reader)
     except Exception as error:  # every image library has its own exceptions
         detail = (str(error).strip() or type(error).__name__).splitlines()[-1][:160].strip()
         there = "cannot be read" if Path(file).is_file() else "was not found"
@@ -192,7 +190,26 @@ def _read(case: str, file: Path, kind: str, reader: type[BaseReaderWriter]) -> t
     not_finite = not_finite or int(np.count_nonzero(~np.isfinite(array)))
     if not_finite:
         raise BadCase(f"Case {case}: the {kind} {file} has {not_finite} NaN or infinite voxels; correct or replace it.")
+    twin = unpacked_twin(Path(file))
+    if twin is not None and not _has_same_voxels(array, file, kind, reader):
+        raise BadCase(
+            f"Case {case}: nnU-Net would take the voxels of {twin.name} for those of the {kind} {file}, since it lies beside it, "
+            f"and the two differ; move one of them to another folder."
+        )
     return array, _geometry(array.shape[1:], properties)
+
+
+def _content(file: Path, kind: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict]:
+    with contextlib.redirect_stdout(io.StringIO()):  # readers print what becomes a sentence elsewhere
+        return reader().read_seg(str(file)) if kind == "label" else reader().read_images([str(file)])
+
+
+def _has_same_voxels(array: np.ndarray, file: Path, kind: str, reader: type[BaseReaderWriter]) -> bool:
+    """Whether the reader gets the same from a file where it lies."""
+    try:
+        return np.array_equal(array, _content(file, kind, reader)[0])
+    except Exception:  # of another size than the header says
+        return False
 
 
 def count_not_finite(file: Path) -> int:

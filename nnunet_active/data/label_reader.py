@@ -23,6 +23,7 @@ from nnunet_active.data.dicom_label import is_dicom_label, read_dicom_label
 from nnunet_active.data.file_endings import DICOM_ENDING, carries_geometry, label_stems
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite
+from nnunet_active.data.itk_files import read_itk
 from nnunet_active.data.label_grid import place
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import Segment, map_segments, segments_of
@@ -117,7 +118,7 @@ def read_label(
         return _read_natively(case, file, image, dataset_json, reader)
     try:
         unusable = count_not_finite(file)
-        content = sitk.ReadImage(str(file))
+        content = read_itk(file)
         header = {key: content.GetMetaData(key) for key in content.GetMetaDataKeys()}
         parts = content.GetNumberOfComponentsPerPixel()
         segments = segments_of(header, parts)

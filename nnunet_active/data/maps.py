@@ -16,6 +16,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.data.file_endings import NIFTI, carries_geometry
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.itk_files import write_itk
 from nnunet_active.data.nifti import write_nifti_like
 from nnunet_active.data.nrrd import read_nrrd_geometry, write_nrrd
 
@@ -90,7 +91,7 @@ def write_map_like(array: np.ndarray, image: Path, target: Path, ending: str, le
             raise ValueError(
                 f"its voxels {geometry.size} (x, y, z) are not those of the prediction {array.shape[::-1]}"
             )
-        sitk.WriteImage(_itk_image(array, image), str(target), True)
+        write_itk(_itk_image(array, image), target)
 
 
 def _itk_image(array: np.ndarray, image: Path) -> sitk.Image:

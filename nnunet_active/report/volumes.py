@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_checks import image_reader
+from nnunet_active.data.itk_files import read_itk
 from nnunet_active.util.errors import BadCase
 
 THICK = 3.0
@@ -98,7 +99,7 @@ def _read(file: Path, plans: dict, label: bool, turn: bool = True) -> Iterator[V
         raise BadCase(f"{file} was not found.")
     try:
         if carries_geometry(file.name):
-            yield from _with_geometry(sitk.ReadImage(str(file)), turn)
+            yield from _with_geometry(read_itk(file), turn)
         else:
             reader = image_reader(plans)()
             array, properties = reader.read_seg(str(file)) if label else reader.read_images([str(file)])

@@ -15,6 +15,7 @@ from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
+from nnunet_active.training.cut_short import without_parts
 from nnunet_active.training.guard_table import GuardTable, guard_file
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
 from nnunet_active.util.errors import BadCase, MissingInput
@@ -100,7 +101,7 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
     with contextlib.redirect_stdout(io.StringIO()):
         predictor.initialize_from_trained_model_folder(str(model), tuple(options.folds), options.checkpoint)
     plans, dataset_json = predictor.plans_manager.plans, predictor.dataset_json
-    _check_folders(options, dataset_json["file_ending"])
+    cases = _checked_cases(options, dataset_json["file_ending"])
     weights: list[NearerWeights] = []
     sources = {}
     for workspace, file, content in zip(workspaces, files, contents, strict=True):
@@ -114,11 +115,9 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
     result = GuardedPrediction()
     _leave_out_damaged(predictor, result)
     if not any(one.differ for one in weights):
-        _predict(predictor, options)
-        if options.overwrite:
-            (options.output / guard_file(options.part)).unlink(
-                missing_ok=True
-            )  # it spoke of another model's predictions
+        _predict(predictor, options, cases, result)
+        if options.overwrite:  # an old table describes another model's predictions
+            (options.output / guard_file(options.part)).unlink(missing_ok=True)
         result.lines.append(
             f"Guard: this model predicts by weights {NEAR:.0%} of the way from the source or nearer, so there was nothing to do."
         )
@@ -126,7 +125,7 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
     regions = predictor.label_manager.has_regions
     table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite, options.part)
     predictor.guard([*sources.values()], [one.nearer for one in weights], table.add)
-    _predict(predictor, options)
+    _predict(predictor, options, cases, result)
     result.lines += table.lines()
     return result
 
@@ -146,21 +145,24 @@ def _leave_out_damaged(predictor: GuardedPredictor, result: GuardedPrediction) -
     predictor.can_be_used = can_be_used
 
 
-def _check_folders(options: PredictOptions, ending: str) -> None:
-    """Check that there are images, and that no label or other file would be overwritten."""
+def _checked_cases(options: PredictOptions, ending: str) -> dict[str, Path]:
+    """Case -> its prediction, of this part. Checks that there are images, and that no label or other file would be overwritten."""
     images = options.images
     if not images.is_dir():
         found = "is a file" if images.exists() else "was not found"
         raise MissingInput(f"{images} {found}; -i names the folder of the images.")
     first = f"_0000{ending}"
-    cases = [file.name.removesuffix(first) for file in images.glob(f"*{first}")]
-    if not cases:
+    names = [file.name.removesuffix(first) for file in images.glob(f"*{first}")]
+    part, parts = options.part
+    cases = {name: options.output / f"{name}{ending}" for name in sorted(names)[part::parts]}  # as nnU-Net divides them
+    if not names:
         raise MissingInput(f"{images} holds no image CASE{first}, which the model needs; name another folder with -i.")
     if options.overwrite:
-        names = [guard_file(options.part), *(f"{case}{ending}" for case in cases)]
+        names = [guard_file(options.part), *(file.name for file in cases.values())]
         check_output_folder(
             options.output, lambda folder: (folder / _ARGUMENTS).is_file(), names, "a folder of predictions"
         )
+    return cases
 
 
 @contextlib.contextmanager
@@ -188,19 +190,32 @@ def _predictor(options: PredictOptions) -> GuardedPredictor:
         )
 
 
-def _predict(predictor: GuardedPredictor, options: PredictOptions) -> None:
-    """Predict as nnUNetv2_predict does: in this process alone if npp and nps are 0."""
+def _predict(
+    predictor: GuardedPredictor, options: PredictOptions, cases: dict[str, Path], result: GuardedPrediction
+) -> None:
+    """Predict as nnUNetv2_predict does, but remove and name predictions that were cut short."""
+    with _threads(options.device), without_parts(cases.values()) as gone:
+        _predict_all(predictor, options)
+    result.problems |= {
+        case: f"Case {case}: the prediction {file} could not be written whole, as where a disk is full; make room, then predict again "
+        f"with --continue_prediction."
+        for case, file in cases.items()
+        if file in gone
+    }
+
+
+def _predict_all(predictor: GuardedPredictor, options: PredictOptions) -> None:
+    """Predict in this process alone if npp and nps are 0."""
     places, how = (str(options.images), str(options.output)), {"save_probabilities": options.save_probabilities}
-    with _threads(options.device):
-        if options.npp == 0 and options.nps == 0:
-            predictor.predict_from_files_sequential(*places, overwrite=options.overwrite, **how)
-            return
-        predictor.predict_from_files(
-            *places,
-            overwrite=options.overwrite,
-            num_processes_preprocessing=options.npp,
-            num_processes_segmentation_export=options.nps,
-            num_parts=options.part[1],
-            part_id=options.part[0],
-            **how,
-        )
+    if options.npp == 0 and options.nps == 0:
+        predictor.predict_from_files_sequential(*places, overwrite=options.overwrite, **how)
+        return
+    predictor.predict_from_files(
+        *places,
+        overwrite=options.overwrite,
+        num_processes_preprocessing=options.npp,
+        num_processes_segmentation_export=options.nps,
+        num_parts=options.part[1],
+        part_id=options.part[0],
+        **how,
+    )

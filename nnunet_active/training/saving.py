@@ -28,16 +28,19 @@ class SavingMixin:
             return
         final = Path(filename)
         temporary = temporary_name(final)
-        with self.adaptation.predicting():
-            super().save_checkpoint(str(temporary))
-        session, epoch = self.session, self.current_epoch
-        details = {"labelled": session.labelled(epoch), "labels": session.labels(epoch), **self.adaptation.state()}
-        if self._origin is None:
-            self._origin = origin_of(self.adaptation.source, session.campaign.begun)
-        details |= self._origin
-        if self.mixing is not None:
-            details |= self.mixing.state()
-        restamp(temporary, final, type(self), details)
+        try:
+            with self.adaptation.predicting():
+                super().save_checkpoint(str(temporary))
+            session, epoch = self.session, self.current_epoch
+            details = {"labelled": session.labelled(epoch), "labels": session.labels(epoch), **self.adaptation.state()}
+            if self._origin is None:
+                self._origin = origin_of(self.adaptation.source, session.campaign.begun)
+            details |= self._origin
+            if self.mixing is not None:
+                details |= self.mixing.state()
+            restamp(temporary, final, type(self), details)
+        finally:
+            temporary.unlink(missing_ok=True)  # a part of it would keep a full disk full
         make_way(final)
 
     def save_here(self) -> None:

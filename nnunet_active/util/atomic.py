@@ -7,6 +7,7 @@ and end with ``.tmp``, so that nnU-Net, which goes by file endings, never reads 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 _REPLACED = "_replaced"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\w+\.tmp")
 
 
@@ -86,9 +88,9 @@ def sweep(*folders: str | os.PathLike[str]) -> list[Path]:
 
 
 def without_temporary(file: str | os.PathLike[str]) -> Path:
-    """For a temporary file of ours its folder, because people do not know that file; any other file unchanged."""
+    """For our temporary file or folder, and for what is in it, the folder around it, which people know; any other file unchanged."""
     file = Path(file)
-    return file.parent if _TEMPORARY.fullmatch(file.name) else file
+    return next((one.parent for one in reversed([file, *file.parents]) if _TEMPORARY.fullmatch(one.name)), file)
 
 
 def _is_left_over(name: str) -> bool:
@@ -142,6 +144,10 @@ def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator
         os.chmod(temporary, 0o600 if private else 0o666 & ~umask)
         os.replace(temporary, path)
         _fsync_folder(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:  # Python does not say which of several disks is full
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -22,6 +22,7 @@ INCOMPLETE = 1
 _ADVICE = {
     errno.ENOSPC: "make room there",
     errno.EDQUOT: "make room there",
+    errno.EFBIG: "the file system or a limit (ulimit -f) allows no file of that size",
     errno.EACCES: "its owner has to allow it",
     errno.EPERM: "its owner has to allow it",
     errno.EROFS: "it is on a file system that cannot be written to",
@@ -33,8 +34,16 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
-# PyTorch has no error class of its own for this
-_TORCH_CANNOT_WRITE = ("inline_container.cc", "PytorchStreamWriter")
+# libraries that have no error class of their own for a full disk -> what they were writing
+_CANNOT_WRITE = {
+    "inline_container.cc": "A checkpoint",
+    "PytorchStreamWriter": "A checkpoint",
+    "Error while creating the NDArray": "A preprocessed case",
+    "failed to write": "An image",
+    "_nrrdGz": "An image",
+    "No space left on device": "An image",
+    "File too large": "An image",
+}
 
 
 def one_sentence(error: BaseException) -> tuple[str, int]:
@@ -46,13 +55,16 @@ def one_sentence(error: BaseException) -> tuple[str, int]:
         return str(error), error.exit_code
     again = "What was finished is kept, and the same command goes on."
     if isinstance(error, OSError) and error.errno is not None:
-        file = "" if error.filename is None else f"{without_temporary(str(error.filename))}: "
+        # of a copy that fails, the second name is the one that was written
+        name = error.filename2 or error.filename
+        file = "" if name is None else f"{without_temporary(str(name))}: "
         advice = _ADVICE.get(error.errno, "see to it")
         advice = advice if file else advice.removesuffix(" there")
         return f"{file}{error.strerror or os.strerror(error.errno)}; {advice}, then try again. {again}", INCOMPLETE
-    if isinstance(error, RuntimeError) and any(one in str(error) for one in _TORCH_CANNOT_WRITE):
+    unwritten = [what for sign, what in _CANNOT_WRITE.items() if sign in str(error)]
+    if isinstance(error, RuntimeError) and unwritten:
         return (
-            f"A checkpoint cannot be written, as where a disk is full; make room, then try again. {again}",
+            f"{unwritten[0]} cannot be written, as where a disk is full; make room, then try again. {again}",
             INCOMPLETE,
         )
     if isinstance(error, MemoryError):

@@ -541,3 +541,13 @@ def test_nothing_is_handed_over_as_quietly(tmp_path):
     handoff = nifti_handoff(tmp_path)
     report = handoff(cases=[])
     assert not report.written and read_handoff(handoff.folder)["cases"] == {}
+
+
+def test_what_the_file_system_refuses_is_said_with_the_place_and_what_to_do(tmp_path):
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    handoff.file("c.seg.nrrd").unlink()
+    handoff.file("c.seg.nrrd").mkdir()
+    said = handoff().problems["c"]
+    assert said.startswith(f"Case c is not handed over: {handoff.file('c.seg.nrrd')}: ")
+    assert "a folder stands where a file belongs; move it away" in said and ".tmp" not in said and "Errno" not in said

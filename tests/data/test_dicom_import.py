@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from full_disk import files_up_to
 from tiny_dicom import change, write_series
 from tiny_spaces import DIRECTIONS, SHAPE, affine
 
@@ -53,6 +54,14 @@ def test_the_channels_lie_where_the_series_lies_voxel_for_voxel_and_nothing_of_t
         image = sitk.ReadImage(str(file))
         said = " ".join(f"{key} {image.GetMetaData(key)}" for key in image.GetMetaDataKeys())
         assert not any(secret in said for secret in ("Secret", "4711", "20260101", "1.1.0"))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_on_a_full_disk_no_case_is_left_in_part_and_the_same_call_goes_on_once_there_is_room(raw, scans, ending):
+    with files_up_to(1000), pytest.raises(OSError, match=str(raw)):
+        bring(raw, scans, ending=ending)
+    assert not [file for file in raw.rglob("*") if file.is_file()]
+    assert bring(raw, scans, ending=ending).written == ["p001_1"]
 
 
 def test_what_is_there_is_neither_read_nor_written_again(raw, scans):

@@ -67,6 +67,24 @@ def test_such_a_file_is_named_where_it_was_cut_off(tmp_path):
         check_image("a", [file], READER)
 
 
+def test_an_image_that_nnunet_would_read_from_the_file_beside_it_is_named_unless_they_are_alike(files):
+    twin = files[0].with_suffix("")
+    twin.write_bytes(gzip.decompress(files[0].read_bytes()))
+    assert check(files).warnings == ()
+    tiny.write_image(twin, tiny.intensities(5))
+    with pytest.raises(BadCase, match=r"Case a: .* voxels of a_0000\.nii for .*a_0000\.nii\.gz, .*move one of them"):
+        check(files)
+
+
+def test_a_label_that_nnunet_would_read_from_the_file_beside_it_is_named_also_where_it_has_another_size(
+    files, tmp_path
+):
+    file = label(tmp_path)
+    tiny.write_image(tmp_path / "label.nii", tiny.segmentation()[1:])
+    with pytest.raises(BadCase, match=r"Case a: .* voxels of label\.nii for .* the label .*label\.nii\.gz"):
+        check_label("a", file, files, ALLOWED, READER)
+
+
 def test_an_image_that_is_not_there_is_named(files):
     files[0].unlink()
     with pytest.raises(BadCase, match="was not found"):

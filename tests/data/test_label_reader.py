@@ -53,6 +53,12 @@ def test_integers_are_read_from_every_format_whatever_their_type(tmp_path, image
     np.testing.assert_array_equal(label.voxels, marked())
 
 
+def test_a_label_saved_packed_beside_an_unpacked_prediction_is_read_itself(tmp_path, image):
+    written(tmp_path, "a.nii", np.zeros_like(marked()), image)
+    label = read(written(tmp_path, "a.nii.gz", marked(), image), image)
+    np.testing.assert_array_equal(label.voxels, marked())
+
+
 @pytest.mark.parametrize("layered", [False, True])
 def test_a_slicer_segmentation_is_read_by_the_names_of_its_segments(tmp_path, image, layered):
     reference = sitk.ReadImage(str(image))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
+from full_disk import files_up_to
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import source_model, write_trained
 from tiny_target import NAME, PLANS, Target, make_target
@@ -18,6 +20,7 @@ from tiny_training import fresh_target, start, trainer_of
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
 from nnunet_active.models.source_model import read_source_model
+from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.scoring import collapse
 from nnunet_active.training.weights import interpolate
 
@@ -73,7 +76,7 @@ def stock(model: Path, images: Path, output: Path, folds: Sequence[str] = ("0",)
     return output
 
 
-def predict(tiny: Target, output: Path, *flags: str, processes: str = "0") -> int:
+def predict(tiny: Target, output: Path, *flags: str, processes: str = "0", probabilities: bool = True) -> int:
     where = [
         "-i",
         str(tiny.raw / "imagesTr"),
@@ -86,7 +89,8 @@ def predict(tiny: Target, output: Path, *flags: str, processes: str = "0") -> in
         "-device",
         "cpu",
     ]
-    how = ["-npp", processes, "-nps", processes, "--save_probabilities", "--disable_progress_bar"]
+    how = ["-npp", processes, "-nps", processes, "--disable_progress_bar"]
+    how += ["--save_probabilities"] if probabilities else []
     return main(["predict", *where, *how, *flags])
 
 
@@ -245,3 +249,27 @@ def test_it_predicts_with_what_our_trainer_saved(tmp_path, monkeypatch, capsys):
     assert "Guard:" in capsys.readouterr().out
     table = pd.read_csv(tmp_path / "ours" / "guard.csv")
     assert table["case"].nunique() == len([*(target.raw / "imagesTr").glob("*_0000.nii.gz")])
+
+
+def test_a_prediction_that_a_full_disk_cuts_short_is_removed_and_named_and_made_once_there_is_room(
+    tmp_path, capsys, monkeypatch
+):
+    target, output = fresh_target(tmp_path / "full", monkeypatch, labelled=1, unlabelled=2), tmp_path / "out"
+    train(target, target.results / NAME, {}, nnunet_active={"labelled": ["case_0"], "interpolation": 0.1})
+    predict_case = GuardedPredictor.predict_logits_from_preprocessed_data
+    with contextlib.ExitStack() as full, monkeypatch.context() as patch:
+
+        def fill_the_disk(*given):
+            found = predict_case(*given)
+            full.enter_context(files_up_to(60))
+            return found
+
+        patch.setattr(GuardedPredictor, "predict_logits_from_preprocessed_data", fill_the_disk)
+        assert predict(target, output, probabilities=False) == 1
+    said, err = capsys.readouterr()
+    assert err == ""
+    for case in CASES:
+        assert f"Case {case}: the prediction {output / case}.nii.gz could not be written whole" in said
+    assert not list(output.glob("*.nii.gz"))
+    assert predict(target, output, "--continue_prediction", probabilities=False) == 0
+    assert {file.name for file in output.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in CASES}

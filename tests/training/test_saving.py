@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from full_disk import files_up_to
 from tiny_target import make_target
 from tiny_training import campaign_of, output_folder, start, trainer_of
 
 from nnunet_active.cli.main import main
 from nnunet_active.rounds.trained_models import trainings_of
+from nnunet_active.util.sentences import one_sentence
 
 
 def test_a_training_that_stopped_for_its_first_label_is_a_whole_model_folder(nnunet_folders, monkeypatch):
@@ -40,6 +42,20 @@ def test_a_training_killed_between_a_query_and_its_first_epoch_resumes_before_th
     assert trainer.current_epoch == 2 and trainer_of(target, resume=True).current_epoch == 2
     assert not list(output_folder(target).glob(".*"))
     assert not campaign_of(target).requested()
+
+
+def test_on_a_full_disk_the_earlier_checkpoint_stays_and_no_part_of_the_new_one(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, strategy="random", stride=2)
+    trainer, folder = trainer_of(target), output_folder(target)
+    trainer.initialize()
+    folder.mkdir(parents=True, exist_ok=True)
+    trainer.save_here()
+    before = (folder / "checkpoint_latest.pth").read_bytes()
+    with files_up_to(len(before) // 2), pytest.raises(RuntimeError) as error:
+        trainer.save_here()
+    assert one_sentence(error.value)[0].startswith("A checkpoint cannot be written")
+    assert (folder / "checkpoint_latest.pth").read_bytes() == before and not list(folder.glob(".*"))
 
 
 class KillNine(BaseException):

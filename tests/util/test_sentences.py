@@ -7,10 +7,14 @@ import struct
 import zipfile
 from pathlib import Path
 
+import blosc2
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from full_disk import files_up_to
 
-from nnunet_active.util.atomic import temporary_name
+from nnunet_active.util.atomic import atomic_file, atomic_folder, copy_file, temporary_name, write_text
 from nnunet_active.util.errors import EmptyPool, MissingInput
 from nnunet_active.util.sentences import WHOLE, one_sentence, show_everything, writable
 
@@ -42,6 +46,47 @@ def test_a_full_disk_is_said():
     sentence, code = one_sentence(OSError(28, os.strerror(28), "/somewhere/file"))
     assert code == 1 and sentence.startswith("/somewhere/file: No space left on device; make room there")
     assert one_sentence(OSError(28, os.strerror(28)))[0].startswith("No space left on device; make room, then")
+
+
+def test_the_disk_that_is_full_is_named_and_not_the_one_that_was_copied_from(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "there" / "target"
+    source.write_bytes(bytes(100_000))
+    with files_up_to(20_000), pytest.raises(OSError, match="large") as error:
+        copy_file(source, target)
+    sentence, _ = one_sentence(error.value)
+    assert sentence.startswith(f"{target.parent}: File too large; the file system or a limit (ulimit -f) allows no")
+
+
+def test_a_file_that_python_does_not_name_is_named_where_there_is_no_room_for_it(tmp_path):
+    with files_up_to(20_000), pytest.raises(OSError, match="large") as error:
+        write_text(tmp_path / "page.html", "x" * 100_000)
+    assert one_sentence(error.value)[0].startswith(f"{tmp_path / 'page.html'}: File too large")
+    with pytest.raises(OSError, match="odd") as error, atomic_file(tmp_path / "file"):
+        raise OSError(errno.EIO, "odd")  # may be of anything that was read
+    assert error.value.filename is None
+
+
+def test_of_a_file_in_a_temporary_folder_the_place_is_named_that_people_know(tmp_path):
+    with atomic_folder(tmp_path / "round") as folder:
+        sentence, _ = one_sentence(OSError(28, os.strerror(28), str(folder / "CASE" / "CASE.nii.gz")))
+    assert sentence.startswith(f"{tmp_path}: No space left on device")
+
+
+def test_a_full_disk_is_said_also_where_blosc_finds_it(tmp_path):
+    noise = np.random.default_rng(0).normal(size=100_000)
+    with files_up_to(20_000), pytest.raises(RuntimeError) as error:
+        blosc2.asarray(noise, urlpath=str(tmp_path / "a.b2nd"))
+    sentence, code = one_sentence(error.value)
+    assert code == 1 and sentence.startswith("A preprocessed case cannot be written, as where a disk is full; make")
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_a_full_disk_is_said_also_where_itk_finds_it(tmp_path, ending):
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (10, 50, 50)).astype(np.uint8))
+    with files_up_to(5000), pytest.raises(RuntimeError) as error:
+        sitk.WriteImage(noise, tmp_path / f"a{ending}", True)
+    sentence, code = one_sentence(error.value)
+    assert code == 1 and sentence.startswith("An image cannot be written, as where a disk is full; make room")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -1,0 +1,38 @@
+"""Predictions that were cut short."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from full_disk import files_up_to
+
+from nnunet_active.training.cut_short import without_parts
+
+NOISE = np.random.default_rng(0).integers(0, 3, (10, 40, 50)).astype(np.uint8)
+
+
+def write(file) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(NOISE), str(file), True)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".gipl", ".nrrd", ".mha"])
+def test_what_is_cut_short_is_gone_and_the_rest_stays(tmp_path, ending):
+    whole, part, _ = files = [tmp_path / f"{name}{ending}" for name in ("whole", "part", "absent")]
+    with without_parts(files) as gone:
+        write(whole)
+        with files_up_to(1500):
+            try:
+                write(part)
+            except RuntimeError:
+                assert ending in (".nrrd", ".mha")  # of the others ITK says nothing
+    assert gone == [part] and whole.is_file() and not part.exists()
+
+
+def test_what_was_damaged_before_is_not_ours_to_remove(tmp_path):
+    earlier, later = tmp_path / "earlier.nii.gz", tmp_path / "later.nii.gz"
+    earlier.write_bytes(b"")
+    with pytest.raises(KeyError), without_parts([earlier, later]) as gone:
+        later.write_bytes(b"half of")
+        raise KeyError
+    assert gone == [later] and earlier.is_file() and not later.exists()
