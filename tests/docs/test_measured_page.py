@@ -239,7 +239,9 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     assert said in PAGE and every["guarded worse"].sum() == 0
     twice = gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate_two_rounds_of_slices.csv"))
     twice = twice.groupby("pair")["guarded"].agg(["mean", "size"])
-    told = ", ".join(f"{twice['mean'][pair]:.3f} on {pair}" for pair in ("diseased hearts", "glioma", "hippocampus"))
+    told = ", ".join(
+        f"{twice['mean'][pair]:.3f} on {pair}" for pair in ("diseased hearts", "glioma", "hearts", "hippocampus")
+    )
     assert f"After a second round of slices: {told} (two networks each)." in PAGE and set(twice["size"]) == {2}
     assert found["opened"]["hippocampus"] == 0 and found["guarded worse"].sum() == 0
     networks = found["networks"].sum()
