@@ -204,7 +204,7 @@ def test_what_cannot_be_done_is_one_sentence_and_no_round(target, more, said):
 def test_more_cases_than_there_are_is_a_note_and_an_empty_pool_a_friendly_end(target):
     notes = []
     result = select(options(n=50), log=notes.append)
-    assert len(result.query.requested) == 5 and any("only 5 can be asked for" in note for note in notes)
+    assert len(result.query.requested) == 5 and any("Only 5 of the " in note for note in notes)
     assert campaign_of(target).budget == 50  # what the campaign was started with
     for case in result.query.requested:
         target.label(case, 1)

@@ -23,7 +23,8 @@ def test_a_training_that_stopped_for_its_first_label_is_a_whole_model_folder(nnu
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(folder), (0,), "checkpoint_latest.pth")
     exported = nnunet_folders / "exported"
-    assert main(f"export -d 902 -c 3d_fullres -tr nnUNetTrainerMmActS -o {exported}".split()) == 0
+    chosen = "-tr nnUNetTrainerMmActS -chk checkpoint_latest.pth"
+    assert main(f"export -d 902 -c 3d_fullres {chosen} -o {exported}".split()) == 0
     (exported,) = exported.iterdir()
     predictor.initialize_from_trained_model_folder(str(exported), (0,))
     assert (folder / "dataset_fingerprint.json").is_file() == (
