@@ -231,7 +231,7 @@ def _part(args: argparse.Namespace) -> Part | None:
         return None
     if processes_of_command() > 1:
         raise CampaignError(
-            "-part_id goes without torchrun, which shares the whole pool out; leave one of the two away."
+            "-part_id goes without torchrun, which shares the whole pool out; leave one of the two out."
         )
     arguments.check_part(args.part_id, args.num_parts)
     return Part(args.part_id, args.num_parts)

@@ -132,7 +132,7 @@ class CaseStore:
 
     def image_state(self, case: str) -> tuple[int, int]:
         """Size in bytes and modification time in ns of that file: they reveal a changed image without reading it."""
-        return _state(self.image_file(case))
+        return size_and_time(self.image_file(case))
 
     def properties(self, case: str) -> dict:
         """What nnU-Net recorded about a case (``CASE.pkl``): spacing, cropping, for labelled ones ``class_locations``.
@@ -257,10 +257,11 @@ def case_files(folder: Path, case: str, with_label: bool) -> list[list[Path]]:
 def label_state(folder: Path, case: str) -> tuple[int, int] | None:
     """As :meth:`CaseStore.image_state`, for the file from which nnU-Net reads a stored label; None if there is none."""
     files = (_with(folder / case, ending) for ending in ("_seg.b2nd", "_seg.npy", ".npz"))
-    return next((_state(file) for file in files if file.is_file()), None)
+    return next((size_and_time(file) for file in files if file.is_file()), None)
 
 
-def _state(file: Path) -> tuple[int, int]:
+def size_and_time(file: Path) -> tuple[int, int]:
+    """Size in bytes and modification time in ns, which identify an unchanged file."""
     status = file.stat()
     return status.st_size, status.st_mtime_ns
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from nnunet_active.data.cases import size_and_time
 
 
 def place_of(file: Path) -> str:
@@ -18,6 +19,5 @@ def is_same_place(one: Path, other: Path) -> bool:
 
 
 def file_state(file: Path) -> list[int]:
-    """Size and modification time, which identify an untouched file."""
-    state = os.stat(file)
-    return [state.st_size, state.st_mtime_ns]
+    """As :func:`~nnunet_active.data.cases.size_and_time`, as JSON gives it back."""
+    return [*size_and_time(file)]

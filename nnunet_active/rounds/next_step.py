@@ -53,9 +53,8 @@ class NextStep:
     def lines(self) -> list[str]:
         """The step as one screen of text."""
         first = [self.answer, ""] if self.answer else []
-        return [*first, *self.why, "", self.line("it")] + [
-            f"  or, {reason}: {command}" for reason, command in self.also
-        ]
+        also = [f"  or, {reason}: {command}" for reason, command in self.also]
+        return [*first, *self.why, "", self.line("it"), *also]
 
 
 def next_step(workspace: Workspace) -> NextStep:
@@ -95,8 +94,9 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
         return NextStep("select", commands.select(size, "-m", "MODEL"), why, state=state)
     stored = set(make_store(raw.name, workspace.plans, configuration).identifiers())
     missing = len(set(raw.cases) - stored)
-    ready = f"{missing} cases are not preprocessed yet; select does that first."
-    ready = ready if missing else "All cases are preprocessed."
+    ready = "All cases are preprocessed."
+    if missing:
+        ready = f"{missing} cases are not preprocessed yet; select does that first."
     also = (("to let the training ask by itself", commands.init()),)
     return NextStep("select", commands.select(size), (head, ready), also, {**state, "not_preprocessed": missing})
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import SimpleITK as sitk
-
+from nnunet_active.data.cases import size_and_time
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.image_checks import count_not_finite
+from nnunet_active.data.itk_files import read_itk
 
 
 @contextmanager
@@ -21,30 +21,22 @@ def without_parts(files: Iterable[Path]) -> Iterator[list[Path]]:
     Yields:
         A list, empty until the end: those that are gone.
     """
-    before = {file: _state(file) for file in files}
+    before = {file: size_and_time(file) if file.is_file() else None for file in files}
     gone: list[Path] = []
     try:
         yield gone
     finally:
         for file, state in before.items():
-            if file.is_file() and _state(file) != state and not _is_whole(file):
+            if file.is_file() and size_and_time(file) != state and not _is_whole(file):
                 file.unlink()
                 gone.append(file)
-
-
-def _state(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
 
 
 def _is_whole(file: Path) -> bool:
     try:
         count_not_finite(file)  # raises for NIfTI and GIPL, which ITK fills up
         if carries_geometry(file.name):
-            sitk.ReadImage(str(file))
+            read_itk(file)
     except Exception:  # the image libraries raise quite different things for a damaged file
         return False
     return file.stat().st_size > 0
