@@ -87,12 +87,14 @@ def machine(device: str) -> dict[str, str]:
     }
 
 
-def environment(work: Path, tiny: bool) -> dict[str, str]:
+def environment(check: str, work: Path, tiny: bool) -> dict[str, str]:
     paths = [str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
     made = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         made[name] = str(work / name)
         (work / name).mkdir(parents=True, exist_ok=True)
+    if check in SIDE_BY_SIDE:  # each training would start a dozen processes
+        made |= {"nnUNet_n_proc_DA": "3"}
     if tiny:
         made |= {"nnUNet_n_proc_DA": "1", "nnUNet_def_n_proc": "1", "nnUNet_compile": "f"}
     return made
@@ -110,7 +112,7 @@ def run_part(name: str, limit: float, args: argparse.Namespace, work: Path) -> d
         card.start()
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, env=environment(work, args.tiny), cwd=work, stdout=file, stderr=subprocess.STDOUT
+            command, env=environment(name, work, args.tiny), cwd=work, stdout=file, stderr=subprocess.STDOUT
         )
         try:
             code = process.wait(limit)

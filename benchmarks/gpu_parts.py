@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +68,17 @@ def call(command: list[str], **variables: str) -> float:
     return seconds
 
 
+def here(*words: str | int | Path) -> None:
+    """Run a command of ours in this process, which has imported PyTorch and nnU-Net already; it has to succeed."""
+    from nnunet_active.cli.main import main
+
+    begin = time.perf_counter()
+    code = main([str(word) for word in words])
+    print(f"--- {time.perf_counter() - begin:.1f} s: {words[0]}", flush=True)
+    if code:
+        raise SystemExit(code)
+
+
 # --- what the others need --------------------------------------------------------------------------------------------------------
 
 
@@ -91,14 +101,9 @@ def setup(check: Check) -> None:
         shrink(Path(os.environ["nnUNet_preprocessed"]) / pair.source_name / "nnUNetPlans.json")
         call(stock("preprocess", "-d", SOURCE, "-c", CONFIGURATION, "-np", workers))
     check.row("training the source, step", train_source(check, pair.source_name), "s")
-
-    def prepare(dataset: int) -> None:
-        call([*OURS, "plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION])
-        if dataset == TARGET:  # select does that for the other one
-            call([*OURS, "preprocess", "-d", TARGET, "-c", CONFIGURATION, "-np", workers])
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(prepare, (TARGET, UNLABELLED)))
+    for dataset in (TARGET, UNLABELLED):
+        here("plan", "-d", dataset, "-m", check.model, "-c", CONFIGURATION)
+    here("preprocess", "-d", TARGET, "-c", CONFIGURATION, "-np", workers)  # select does that for the other one
 
 
 def stretch(folders: list[Path], shape: tuple[int, int, int]) -> None:

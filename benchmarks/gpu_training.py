@@ -16,9 +16,8 @@ from gpu_parts import CONFIGURATION, OURS, PLANS, TARGET, Check, call, stock
 MMACTS, PLAIN = "nnUNetTrainerMmActS", "nnUNetTrainerActive"
 
 
-def campaign(check: Check, fold: str, epochs: int) -> Path:
+def campaign(fold: str, epochs: int, iterations: int) -> Path:
     """A campaign with a query at each epoch; the folder that its training writes."""
-    iterations = 4 if check.tiny else 50
     words = ["--strategy", "mmacts", "--budget", 2, "--query-size", 1, "--stride", 1, "--recipe", "plain"]
     begin(fold, *words, "--epochs", epochs, "--iterations", iterations)
     return results_of(MMACTS, fold)
@@ -50,7 +49,8 @@ def lines_of(folder: Path) -> str:
 
 def training(check: Check) -> None:
     """``nnUNetv2_train`` with two queries, killed in its third epoch: what an epoch and a query cost."""
-    folder = campaign(check, "0", 3)
+    iterations = 4 if check.tiny else 50
+    folder = campaign("0", 3, iterations)
     process = subprocess.Popen(
         [str(word) for word in trained_by_stock(check, "0")],
         env={**os.environ, "nnUNet_extTrainer": trainers_folder()},
@@ -66,7 +66,6 @@ def training(check: Check) -> None:
     log = lines_of(folder)
     epochs = [float(found) for found in re.findall(r"Epoch time: ([\d.]+) s", log)]
     check.row("first epoch (with torch.compile)", epochs[0], "s")
-    iterations = 4 if check.tiny else 50
     step = epochs[1] / iterations
     check.row("later epoch, a step", step, "s")
     events = [json.loads(line) for line in (folder / "active_log.jsonl").read_text().splitlines()]
@@ -75,7 +74,7 @@ def training(check: Check) -> None:
         check.row(f"query {number}, {9 - number} cases", seconds, "s")
     # the cost of one more case is that of scoring; what a small query takes beyond it does not grow with the pool
     scored = json.loads((check.work / "scoring.json").read_text())
-    a_case = next(row["value"] for row in scored if row["what"].startswith("scoring,")) / 8
+    a_case = next(row["value"] for row in scored if row["what"].startswith("scoring,")) / 16
     in_all = queries[-1] + (80 - (9 - len(queries))) * a_case
     check.at_most("80 cases a query, stride 40 × 250 steps: its share", in_all / (40 * 250 * step), 0.02)
 
@@ -98,7 +97,7 @@ def ddp(check: Check) -> None:
     if not check.cuda:
         check.row("DDP", "needs CUDA here; with gloo it is in the tests")
         return
-    folder = campaign(check, "1", 2)
+    folder = campaign("1", 2, 20)
     code = (
         "import os, torch.multiprocessing as mp\n"
         "from nnunetv2.run.run_training import run_ddp\n"
@@ -116,7 +115,7 @@ def ddp(check: Check) -> None:
 
 def guarded(check: Check) -> None:
     """The default recipe, with the unlabelled pool: cross-fitting, training, certificate, then ``nnunet_active predict``."""
-    fold, iterations = "2", 4 if check.tiny else 20
+    fold, iterations = "2", 4 if check.tiny else 10
     words = ["--strategy", "foreground_random", "--budget", 2, "--query-size", 2, "--epochs", 2]
     begin(fold, *words, "--iterations", iterations, "--fine-tuning", "unlabelled=mix")
     # compiling would take longer than these steps, once for each of the three networks

@@ -76,7 +76,7 @@ class EnsembleWindow(Window):
         """See :meth:`Window.side_by_side`: one pass per member."""
         return len(self.windows) if len(self.windows) > 1 else self.windows[0].side_by_side(members)
 
-    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+    def prepare(self, image: np.ndarray | Tensor, passes: int, share: float = 1.0) -> PreparedImage:
         """See :meth:`Window.prepare`."""
         return self.windows[0].prepare(image, passes, share)
 

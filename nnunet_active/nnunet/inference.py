@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nnunet_active.nnunet.devices import choose_device
 from nnunet_active.nnunet.memory import require_memory, room_for_logits
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
+from nnunet_active.nnunet.sent_ahead import arrived
 from nnunet_active.nnunet.streaming import Recorder, Slab, SlabStream
 from nnunet_active.nnunet.window import PreparedImage, Window
 from nnunet_active.nnunet.window_layout import lay_out
@@ -148,13 +149,13 @@ class SlidingWindow(Window):
         """See :meth:`Window.side_by_side`: the plain pass, and one per mirrored axis."""
         return 1 + (len(self.mirror_axes) if members else 0)
 
-    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+    def prepare(self, image: np.ndarray | Tensor, passes: int, share: float = 1.0) -> PreparedImage:
         """See :meth:`Window.prepare`."""
         if image.ndim != 4:
             raise ValueError(f"an image has the axes (channel, z, y, x), and this one has the shape {image.shape}")
         place = self.device if self.device.type == "cuda" else torch.device("cpu")
         patch = self._predictor.configuration_manager.patch_size
-        padded, inside = pad_nd_image(torch.from_numpy(image), patch, "constant", {"value": 0}, True, None)
+        padded, inside = pad_nd_image(arrived(image), patch, "constant", {"value": 0}, True, None)
         room = room_for_logits(place)
         layout = lay_out(
             self._predictor._internal_get_sliding_window_slicers(padded.shape[1:]),

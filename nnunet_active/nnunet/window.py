@@ -88,11 +88,12 @@ class Window(ABC):
         """How many passes run in step; with ``members``, including those that only measure how far an ensemble disagrees."""
 
     @abstractmethod
-    def prepare(self, image: np.ndarray, passes: int, share: float = 1.0) -> PreparedImage:
+    def prepare(self, image: np.ndarray | Tensor, passes: int, share: float = 1.0) -> PreparedImage:
         """Prepare what all passes over an image share.
 
         Args:
-            image: preprocessed image (M, Z, Y, X) float32.
+            image: preprocessed image (M, Z, Y, X) float32; it may be on the device already, by
+                :func:`~nnunet_active.nnunet.sent_ahead.send_ahead`.
             passes: how many run in step and share the room for logits.
             share: of that room; below 1 after a GPU has run out of memory.
         """
@@ -163,7 +164,7 @@ class Window(ABC):
         """
         return self.begin_score(image, WantedScores(voxel_mm3, embedding, class_mean, entropy_bins, ensemble, source))()
 
-    def begin_score(self, image: np.ndarray, wanted: WantedScores) -> Callable[[], CaseScores]:
+    def begin_score(self, image: np.ndarray | Tensor, wanted: WantedScores) -> Callable[[], CaseScores]:
         """:meth:`score` in two halves: the returned function waits for the scores.
 
         By then a GPU has its work queued and goes on; a CPU does nothing before the function is called.
@@ -174,7 +175,7 @@ class Window(ABC):
 
         return send() if self.device.type == "cuda" else lambda: send()()
 
-    def _send(self, image: np.ndarray, wanted: WantedScores, share: float) -> Callable[[], CaseScores]:
+    def _send(self, image: np.ndarray | Tensor, wanted: WantedScores, share: float) -> Callable[[], CaseScores]:
         source = wanted.source
         passes = self.side_by_side(wanted.ensemble) + (source.side_by_side(False) if source is not None else 0)
         prepared = self.prepare(image, passes, share)

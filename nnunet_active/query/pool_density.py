@@ -83,6 +83,7 @@ class SignatureWork:
 
     store: CaseStore
     known: frozenset[str]
+    queues = False
 
     def load(self, case: str) -> np.ndarray | str:
         """The image (M, Z, Y, X) float32."""

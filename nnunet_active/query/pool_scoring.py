@@ -8,14 +8,17 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from nnunet_active.data.cases import CaseStore
+from nnunet_active.nnunet.sent_ahead import send_ahead
 from nnunet_active.nnunet.window import WantedScores, Window
 from nnunet_active.query.score_cache import CacheEntry, ScoreCache
 from nnunet_active.scoring.statistics import SCALARS, CaseScores
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 
+Loaded = tuple[np.ndarray | Tensor, tuple[int, int], float]
 ENTROPY_BINS = 64
 """Bins of the entropy histogram: fine enough to show a first peak, coarse enough that the peak is not noise (our choice)."""
 
@@ -144,17 +147,23 @@ class ScoringWork:
     cache: ScoreCache | None = None
     digest: str = ""
 
-    def load(self, case: str) -> tuple[np.ndarray, tuple[int, int], float] | str:
-        """Image (M, Z, Y, X) float32, state of its file, voxel volume in mm³; or why the image cannot be read."""
+    @property
+    def queues(self) -> bool:
+        """Whether the network is on a GPU."""
+        return self.window.device.type == "cuda"
+
+    def load(self, case: str) -> Loaded | str:
+        """Image (M, Z, Y, X) float32, on the network's GPU if it has one, state of its file, voxel volume in mm³; or why the image
+        cannot be read.
+        """
         try:
             state = self.store.image_state(case)
-            return self.store.load_image(case), state, float(np.prod(self.store.spacing(case)))
+            image = send_ahead(self.store.load_image(case), self.window.device)
+            return image, state, float(np.prod(self.store.spacing(case)))
         except (BadCase, OSError, ValueError, RuntimeError) as error:
             return _left_out(case, error)
 
-    def begin(
-        self, case: str, loaded: tuple[np.ndarray, tuple[int, int], float] | str
-    ) -> Callable[[], CacheEntry | str]:
+    def begin(self, case: str, loaded: Loaded | str) -> Callable[[], CacheEntry | str]:
         """Start the forward pass."""
         if isinstance(loaded, str):
             return lambda: loaded

@@ -85,6 +85,7 @@ class _Distances:
     networks: TwoNetworks
     store: CaseStore
     labels: dict
+    queues = False
 
     def load(self, case: str) -> np.ndarray | str:
         """The preprocessed image, or why it cannot be read."""

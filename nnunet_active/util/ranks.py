@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from torch import distributed
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from nnunet_active.util.progress import bar_is_shown
 
 Item = TypeVar("Item")
+_Read = tuple[str, Future]
 
 PATIENCE = 10
 """Seconds that a process ending early waits for the others to end too."""
@@ -22,11 +24,15 @@ PATIENCE = 10
 class Work(Protocol):
     """The same work on many independent items: what is read for an item, and what is done with it."""
 
+    @property
+    def queues(self) -> bool:
+        """Whether :meth:`begin` queues the work on a GPU, which then does it while the next item's work is queued."""
+
     def load(self, item: str) -> Any:
         """Read what :meth:`begin` needs from disk."""
 
     def begin(self, item: str, loaded: Any) -> Callable[[], Any]:
-        """Start the work on an item, e.g. on a GPU; the returned function waits for the result, or does all the work."""
+        """Start the work on an item if it is queued; the returned function waits for the result, or does all the work."""
 
 
 def run_through(
@@ -34,8 +40,7 @@ def run_through(
 ) -> Iterator[tuple[str, Any]]:
     """Yield each item with its result, in turn; the next item is read during the work on the current one, so two are held.
 
-    The reading starts once the current item has begun: blosc2 reads with Python's lock, so nothing could be sent to a GPU
-    meanwhile (we saw reading and computing one after the other).
+    What is read must not hold Python's lock, or nothing reaches the GPU meanwhile.
 
     Args:
         work: what to do with each item.
@@ -44,19 +49,52 @@ def run_through(
     """
     coming = iter(items)
     with ThreadPoolExecutor(1, "read ahead") as reader:
-        item = next(coming, None)
-        read = None if item is None else reader.submit(work.load, item)
-        while item is not None:
-            finish = work.begin(item, read.result())
-            read, following = None, next(coming, None) if early() else None
-            if following is not None:
-                read = reader.submit(work.load, following)
-            result = finish()
-            del finish  # frees the item's data as well
-            yield item, result
-            if following is None and (following := next(coming, None)) is not None:
-                read = reader.submit(work.load, following)
-            item = following
+
+        def read_next() -> _Read | None:
+            item = next(coming, None)
+            return None if item is None else (item, reader.submit(work.load, item))
+
+        yield from (_queued if work.queues else _one_by_one)(work, read_next, early)
+
+
+def _one_by_one(
+    work: Work, read_next: Callable[[], _Read | None], early: Callable[[], bool]
+) -> Iterator[tuple[str, Any]]:
+    read = read_next()
+    while read is not None:
+        item, loaded = read[0], read[1].result()
+        ahead = early()
+        read = read_next() if ahead else None
+        finish = work.begin(item, loaded)
+        del loaded  # the work holds the item's data as long as it needs them
+        result = finish()
+        del finish
+        yield item, result
+        if not ahead:
+            read = read_next()
+
+
+def _queued(work: Work, read_next: Callable[[], _Read | None], early: Callable[[], bool]) -> Iterator[tuple[str, Any]]:
+    """Queue each item's work before the result of the one before is awaited, so that the GPU never waits for this process."""
+
+    def begin(item: str, reading: Future) -> Callable[[], Any]:
+        try:
+            return work.begin(item, reading.result())
+        except Exception as error:  # its turn comes after the item that the GPU is still at work on
+            return partial(_fail, error)
+
+    read, current = read_next(), None
+    while read is not None or current is not None:
+        following = None if read is None else (read[0], begin(*read))
+        result = None if current is None else current[1]()
+        done, current = current, following
+        read = read_next() if current is None or early() else None
+        if done is not None:
+            yield done[0], result
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 class Ranks:

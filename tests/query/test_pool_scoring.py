@@ -11,7 +11,8 @@ from tiny_target import make_target
 
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.query.pool_scoring import WhatToScore, score_cases
+from nnunet_active.query import pool_scoring
+from nnunet_active.query.pool_scoring import ScoringWork, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.statistics import score_logits
 from nnunet_active.util.ranks import Ranks
@@ -68,6 +69,35 @@ def test_a_case_that_cannot_be_read_is_named_and_the_rest_goes_on(scored):
     pool = score_cases(window, target.store, ["case_1", "case_2", "case_3"])
     assert list(pool.table.index) == ["case_1", "case_3"]
     assert "case_2" in pool.problems["case_2"]
+
+
+def test_cases_queued_one_behind_the_other_as_on_a_gpu_get_the_same_scores(scored, monkeypatch):
+    target, window = scored
+    cases = target.store.identifiers()
+    target.store.image_file("case_2").write_bytes(b"not an image")
+    alone = score_cases(window, target.store, cases, EVERYTHING)
+    order = []
+
+    def queued(self, image, wanted):
+        assert isinstance(image, torch.Tensor)
+        order.append("sent")
+        wait = self._send(image, wanted, 1.0)
+        return lambda: order.append("awaited") or wait()
+
+    monkeypatch.setattr(ScoringWork, "queues", True)
+    monkeypatch.setattr(CountingWindow, "begin_score", queued)
+    monkeypatch.setattr(pool_scoring, "send_ahead", lambda image, device: torch.from_numpy(image))
+    behind = score_cases(window, target.store, cases, EVERYTHING)
+    assert order == [
+        "sent",
+        "sent",
+        "awaited",
+        "awaited",
+        "sent",
+        "awaited",
+    ]  # the second of the three good ones is followed by the bad one
+    assert set(behind.problems) == set(alone.problems) == {"case_2"}
+    assert_equal(behind, alone)
 
 
 def test_a_withheld_label_is_never_opened_while_scoring(scored):

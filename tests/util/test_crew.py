@@ -40,6 +40,7 @@ class Doubled:
     """Says an item twice; notes who did it."""
 
     payload: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    queues = False
 
     def load(self, item: str) -> str:
         return item
