@@ -46,7 +46,8 @@ MITK's Accept puts it; a file nobody has touched does not count as a label. Slic
 _SLICES = """\
 
 ONLY SOME SLICES of each scan are to be labelled: the columns axis and slices of worklist.csv name them (x, y, z: first, second, third
-axis of the file). Label everything in these slices; an empty slice means that nothing is there. 3D Slicer opens at the first of them.
+axis of the file). Label everything in these slices; an empty slice means that nothing is there. A slice that you leave as predicted
+has to be confirmed, too. 3D Slicer opens at the first of them.
 In CASE/CASE{ending} all other slices hold the value {ignore} ("ignore"); leave them. Slices that you labelled before are there too, and
 may be corrected. CASE/CASE_prediction{ending} is the prediction in all slices, to look at: what is drawn there is not taken in.
 """

@@ -33,7 +33,7 @@ from tiny_slices import MADE as MADE
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.data.geometry import Geometry
-from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.data.partial_labels import keep_slices, labelled_slices
 from nnunet_active.rounds.explanation import choice_lines, explain_choice
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.next_step import next_step
@@ -103,26 +103,45 @@ def test_the_hand_off_folder_names_the_slices_and_shows_the_prediction_beside_th
     assert sorted(report.untouched) == sorted(made.requested) and not report.taken and not report.unknown
 
 
-def test_of_several_slices_the_untouched_empty_and_missing_ones_are_named(target):
+def test_of_several_slices_the_empty_and_missing_ones_are_named(target):
     made, folder = ask(target, 8)
     case = next(case for case, one in made.slices.items() if len(one.slices) == 2)
     first, second = made.slices[case].slices
     annotate(folder, case, [first], label=np.zeros(SHAPE, dtype=np.uint8))
-    report = take()
-    said = " ".join(report.warnings[case])
+    annotate(folder, case, [second], label=np.full(SHAPE, IGNORE, dtype=np.uint8))
+    said = " ".join(take().warnings[case])
     assert f"slice {first + 1} along z: empty, taken as background" in said
-    assert (
-        f"slice {second + 1} along z: as predicted, taken as right; a correction is taken later" in said
-        and case in report.taken
-    )
-    other = next(one for one in made.requested if one != case)
-    first, second = made.slices[other].slices
-    annotate(folder, other, [first])
-    annotate(folder, other, [second], label=np.full(SHAPE, IGNORE, dtype=np.uint8))
+    assert f"slice {second + 1} along z: not labelled, still waited for" in said
+    assert campaign_of(target).waiting_slices()[case].slices == (second,)
+    assert campaign_of(target).known_slices()[case].slices == (first,)
+
+
+def test_a_slice_as_predicted_beside_a_changed_one_waits_until_it_is_changed_or_accepted(target):
+    made, folder = ask(target, 8)
+    cases = [case for case, one in made.slices.items() if len(one.slices) == 2][:2]
+    for case in cases:
+        annotate(folder, case, made.slices[case].slices[:1])  # saved half-way
     report = take()
-    assert f"slice {second + 1} along z: not labelled, still waited for" in " ".join(report.warnings[other])
-    assert campaign_of(target).waiting_slices()[other].slices == (second,)
-    assert campaign_of(target).known_slices()[other].slices == (first,)
+    step = next_step(Workspace(NAME))
+    assert step.kind == "label" and not step.state["returned"]
+    for case in cases:
+        first, second = made.slices[case].slices
+        assert f"slice {second + 1} along z: still as predicted, so not counted" in " ".join(report.warnings[case])
+        assert case in report.taken and campaign_of(target).waiting_slices()[case].slices == (second,)
+        assert set(labelled_slices(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), 0, IGNORE)) == {first}
+    assert not take().taken
+    accepted, changed = cases
+    annotate(folder, changed, made.slices[changed].slices)
+    report = take(accept_unchanged=[accepted])
+    assert sorted(report.taken) == sorted(cases) and not report.refused
+    for case in cases:
+        drawn = keep_slices(truth(seed_of(case)), 0, made.slices[case].slices, IGNORE)
+        if case == accepted:
+            second = made.slices[case].slices[1]
+            drawn[second] = voxels(folder / case / f"{case}.nii.gz")[second]
+        np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), drawn)
+        assert campaign_of(target).known_slices()[case].slices == made.slices[case].slices
+        assert case not in campaign_of(target).waiting_slices()
 
 
 def test_slices_that_nobody_asked_for_are_taken_where_that_is_said(target):
