@@ -21,6 +21,7 @@ from nnunet_active.campaign.cross_validation import check_can_be_trained
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.slices_at_start import slices_at_start
+from nnunet_active.campaign.splits import edited_by_hand
 from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.query.selector import run_query
 from nnunet_active.returned.found_labels import note_labels, settle_found
@@ -70,6 +71,9 @@ class QuerySession:
             self._follow()
             check_can_be_trained(self.campaign, self.fold)
             return
+        folder, entries = self.campaign.dataset_folder, self.campaign.split_entries()
+        if edited := self.ranks.decide(lambda: edited_by_hand(folder, entries)):  # locking puts our split back
+            self.log(f"WARNING: {edited}")
         self.ranks.decide(lambda: self._guards.enter_context(self.campaign.lock()))
         self.ranks.decide(lambda: sweep(self.log_file.parent))
         if epoch == 0:

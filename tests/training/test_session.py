@@ -15,6 +15,7 @@ from tiny_target import NAME, PLANS, make_target
 from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.campaign.splits import FILE_NAME
 from nnunet_active.training.session import QuerySession
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.workspace import Workspace
@@ -42,6 +43,22 @@ def test_a_query_is_made_once_and_only_where_it_is_due(nnunet_folders):
     assert [one.epoch for one in session.campaign.rounds] == [0, 3]
     events = [json.loads(line) for line in (target.root / "log.jsonl").read_text().splitlines()]
     assert [event["event"] for event in events] == ["query", "labelled", "query", "labelled"]
+
+
+def test_a_training_that_puts_back_a_split_edited_by_hand_says_so(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    file = target.preprocessed / FILE_NAME
+    file.write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}] * 2))
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=1, oracle="folder"))
+    before = json.loads(file.read_text())
+    file.write_text(json.dumps([{"train": ["case_0", "case_1"], "val": []}, before[1]]))
+    for sentences in (1, 0):
+        said: list[str] = []
+        session = session_of(target, said)
+        session.begin()
+        session.end()
+        assert sum("was changed by hand" in one and "--restart" in one for one in said) == sentences
+        assert json.loads(file.read_text()) == before
 
 
 def test_the_state_of_all_generators_depends_on_the_seed_and_the_epoch_alone(nnunet_folders):
