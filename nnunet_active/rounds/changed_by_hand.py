@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nnunet_active.campaign.splits import edited_by_hand
 from nnunet_active.data.dataset_json import changed_description
+from nnunet_active.returned.label_places import file_state
 from nnunet_active.workspace import Workspace
 
 
@@ -18,4 +21,27 @@ def changes_by_hand(workspace: Workspace) -> list[str]:
     """
     description = changed_description(workspace.raw.dataset_json, workspace.dataset_json)
     split = edited_by_hand(workspace.folder, workspace.campaign.split_entries())
-    return [sentence for sentence in (description, split) if sentence]
+    return [sentence for sentence in (description, split, _corrections(workspace)) if sentence]
+
+
+def _corrections(workspace: Workspace) -> str | None:
+    """Which labels were edited after they had been taken, if ``ingest`` would take them again."""
+    campaign = workspace.campaign
+    edited = {
+        case
+        for case, facts in campaign.ingested.items()
+        if any(_differs(Path(place), entry) for place, entry in facts.get("files", {}).items())
+    }
+    if not edited - {*campaign.waiting()} or not campaign.asks_a_person:
+        return None
+    from nnunet_active.returned.ingest_report import IngestReport
+    from nnunet_active.returned.label_finder import LabelFinder  # not above: reading label images needs slow imports
+
+    found = edited & {*LabelFinder(campaign, [], [], IngestReport()).look()} - {*campaign.waiting()}
+    if not found:
+        return None
+    return f"Edited since it was taken: the label of {', '.join(sorted(found))}. {workspace.commands.ingest()} takes it again."
+
+
+def _differs(file: Path, entry: list) -> bool:
+    return file.is_file() and file_state(file) != entry[:2]

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
+from tiny_dataset import write_image
+from tiny_handoff import SPACING, ask, hand_out
 from tiny_rounds import copy_of, make_once, start
-from tiny_target import NAME
+from tiny_target import NAME, truth
 
 from nnunet_active.campaign.splits import FILE_NAME
+from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.changed_by_hand import changes_by_hand
 from nnunet_active.rounds.next_step import next_step
+from nnunet_active.util.log import silent
 from nnunet_active.workspace import Workspace
 
 
@@ -61,3 +66,22 @@ def test_a_scan_that_was_deleted_is_not_counted_as_left_in_the_pool(target):
     for file in (target.raw / "imagesTr").glob("case_2_*"):
         file.unlink()
     assert next_step(Workspace(NAME)).state["pool"] == 1
+
+
+def test_a_label_that_was_edited_after_it_was_taken_is_told_until_it_is_taken_again(target):
+    campaign = start(oracle="folder", budget=1, query_size=1)
+    ask(campaign, "case_2")
+    folder = hand_out(target, campaign, target.raw / "annotate" / "fold_0_round_001")
+    file = folder / "case_2" / "case_2.nii.gz"
+    write_image(file, truth(2), spacing=SPACING)
+    ingest(NAME, log=silent)
+    assert not changes_by_hand(Workspace(NAME))
+    os.utime(file)  # saved again as it is
+    assert not changes_by_hand(Workspace(NAME))
+    label = truth(2)
+    label[0, 0, 0] = 1
+    write_image(file, label, spacing=SPACING)
+    (said,) = [one for one in next_step(Workspace(NAME)).why if "Edited since it was taken" in one]
+    assert "the label of case_2. nnunet_active ingest -d 902" in said
+    assert list(ingest(NAME, log=silent).corrected) == ["case_2"]
+    assert not changes_by_hand(Workspace(NAME))
