@@ -22,6 +22,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.query.selector import record
 from nnunet_active.rounds.asking_model import find_models, make_window
 from nnunet_active.rounds.hand_over import HandedOver, check_records, hand_over
+from nnunet_active.rounds.handoff_place import require_writable
 from nnunet_active.rounds.map_temperature import fitted_temperature
 from nnunet_active.rounds.round_checks import check_round
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start, score_share
@@ -174,6 +175,8 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
             return SelectResult("waiting", workspace, Query.of_round(last), handed)
     elif campaign.unshown and not campaign.asks_a_person:
         return SelectResult("simulated", workspace, Query.of_round(campaign.rounds[-1]))
+    if campaign.asks_a_person:
+        require_writable(place.folder or workspace.raw.folder / "annotate")
     try:
         proposal, window = choose(prepared, log)
     except EmptyPool as end:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nnunet_active.annotation.records import HANDOFF_FILE
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.returned.answered_round import own_record
+from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import name_aside
 
@@ -100,3 +102,16 @@ def _holder(campaign: Campaign, number: int, place: Path) -> str | None:
 
 def _is_within(folder: Path, other: Path) -> bool:
     return folder.resolve().is_relative_to(other.resolve())
+
+
+def require_writable(folder: Path) -> None:
+    """Check that a folder can be made, before hours are spent on what it is to hold.
+
+    Raises:
+        MissingInput: the nearest folder above it that exists cannot be written.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise MissingInput(
+            f"The hand-off cannot be written to {folder}, as {there} is read-only; name another folder with -o, or make it writable."
+        )

@@ -14,8 +14,10 @@ from tiny_rounds import CONFIGURATION, copy_of, make_once, request, start, train
 from tiny_target import NAME, PLANS
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.nnunet.inference import SlidingWindow
 from nnunet_active.returned.ingest import ingest
-from nnunet_active.rounds.between_rounds import annotate, select
+from nnunet_active.rounds import handoff_place
+from nnunet_active.rounds.between_rounds import HandOff, annotate, select
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
@@ -117,7 +119,6 @@ def test_a_dry_run_chooses_the_same_cases_and_leaves_no_campaign(target):
 
 def test_a_second_call_with_the_same_model_makes_no_forward_pass(target, monkeypatch):
     select(options(strategy="assft"), dry_run=True, **QUIET)
-    from nnunet_active.nnunet.inference import SlidingWindow
 
     def never(self, image):
         raise AssertionError("a forward pass")
@@ -199,6 +200,20 @@ def test_what_cannot_be_done_is_one_sentence_and_no_round(target, more, said):
     with pytest.raises(ActiveError, match=said):
         select(options(**more), **QUIET)
     assert not list((target.preprocessed / "active").glob("fold_*/round_*"))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(target, monkeypatch, tmp_path):
+    def never(self, image, wanted):
+        raise AssertionError("a forward pass")
+
+    # whoever runs as root may write anywhere
+    monkeypatch.setattr(handoff_place.os, "access", lambda place, mode: target.raw not in (place, *place.parents))
+    with monkeypatch.context() as patched:
+        patched.setattr(SlidingWindow, "begin_score", never)
+        with pytest.raises(MissingInput, match=f"{target.raw} is read-only; name another folder with -o"):
+            select(options(), **QUIET)
+    assert not list((target.preprocessed / "active").glob("fold_*/round_*"))
+    assert select(options(), place=HandOff(tmp_path / "elsewhere" / "deep"), **QUIET).outcome == "asked"
 
 
 def test_more_cases_than_there_are_is_a_note_and_an_empty_pool_a_friendly_end(target):
