@@ -31,8 +31,8 @@ class SliceCheck:
     drawn: tuple[int, ...]
 
     def to_take(self, accepted: bool) -> tuple[int, ...]:
-        """The slices that count as labelled: the touched ones, and the untouched ones if somebody accepted them."""
-        return (*self.touched, *self.untouched) if accepted else self.touched
+        """The slices that count as labelled: all touched and untouched ones if any is touched or somebody accepted them, else none."""
+        return (*self.touched, *self.untouched) if self.touched or accepted else ()
 
 
 @dataclass(frozen=True)

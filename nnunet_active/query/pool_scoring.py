@@ -1,4 +1,4 @@
-"""Scores many cases, distributed over the processes of a training; each process holds one case in memory at a time."""
+"""Scores many cases, distributed over the processes of a training; each process holds a case and the image of the next one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def score_cases(
     cache: ScoreCache | None = None,
     description: str = "Scoring cases",
 ) -> PoolScores:
-    """Score cases with one forward pass each, one case in memory at a time. A case that cannot be scored is named and set aside.
+    """Score cases with one forward pass each; the next image is read meanwhile. A case that cannot be scored is named and set aside.
 
     With a cache, only cases that this network has not scored yet need a pass, and each result is cached at once. The result does not
     depend on the cache's content: it has exactly the columns and arrays that were asked for.

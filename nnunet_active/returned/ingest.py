@@ -81,7 +81,7 @@ def ingest(
             )
     report.waiting = [case for case in campaign.waiting() if case not in report.delivered]
     report.untouched = {case: files for case, files in report.untouched.items() if case in report.waiting}
-    for case in sorted(finder.accept - {*report.untouched, *report.refused}):
+    for case in sorted(finder.accept - {*report.untouched, *report.refused, *report.taken, *report.corrected}):
         if case not in campaign.requested():
             report.warn(
                 case, f"Case {case} cannot be accepted: it was never asked for, so nothing was predicted for anybody."

@@ -211,7 +211,7 @@ class LabelFinder:
         before = self.taken_before(case)
         changed, problems = [], []
         for file in files:
-            known = self.is_known(case, file) and not self._confirms(case, file)
+            known = self.is_known(case, file)
             if known and not self.also_drawn:
                 continue
             try:
@@ -267,14 +267,9 @@ class LabelFinder:
     def _kind_of(self, case: str, before: TakenBefore, seen: SeenFile) -> Kind:
         if place_of(seen.file) not in before.files and not self.label_file(case).is_file():
             return "news"  # a label that has vanished from labelsTr may be taken again
-        if self._draws_more(case, seen) or self._confirms(case, seen.file):
+        if self._draws_more(case, seen):
             return "news"
         return before.kind_of(seen.file, seen.digest, seen.content, self.is_in_use(case, seen.file))
-
-    def _confirms(self, case: str, file: Path) -> bool:
-        """Whether a file has waiting slices that are accepted as they are; others of it may have been taken before."""
-        waiting = self.campaign.waiting_slices().get(case) if case in self.accept else None
-        return waiting is not None and waiting.within(self.slices_of(case, file)) is not None
 
     def _draws_more(self, case: str, seen: SeenFile) -> bool:
         """Whether a file has slices to take that nobody asked for and that are not labelled yet."""

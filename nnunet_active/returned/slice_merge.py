@@ -1,7 +1,7 @@
 """Merges a returned label of slices into the label so far.
 
-Requested slices that were changed count as labelled, and an empty one as background; the others wait until they are changed or
-accepted, as somebody may have saved a file half-way. Corrections of earlier slices are taken, too. Slices drawn elsewhere
+Requested slices count as labelled, and an empty one as background. If only some of them were changed, the file may have been saved
+half-way, so it is taken once the others were changed or accepted. Corrections of earlier slices are taken, too. Slices drawn elsewhere
 are taken only if the user asks for it, or if they lie in ``labelsTr`` itself. No label is ever lost: neither the label that was
 preprocessed last, nor what has come into ``labelsTr`` since.
 """
@@ -35,7 +35,7 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
         label: the returned label.
 
     Raises:
-        BadCase: nothing was done in the requested slices; the sentence names them.
+        BadCase: nothing was done in the requested slices, or only in some of them; the sentence names them.
     """
     known = finder.slices_of(case, label.file)
     if known is None and finder.campaign.asks_for_slices:
@@ -50,14 +50,16 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
     found = check_slices(
         label.voxels, given_label(handed, finder.prediction(case), ignore), axis, wanted, ignore, before
     )
-    # a file in labelsTr counts in full once anything in it was changed
+    accepted = case in finder.accept or label.accepted
+    # a file in labelsTr counts in full
     in_use = finder.is_in_use(case, label.file)
-    accepted = case in finder.accept or label.accepted or (in_use and bool(found.touched))
+    if not (accepted or in_use) and (said := half_done(case, known.axis, found)):
+        raise BadCase(said)
     drawn = _welcome(finder, case, label, found)
     take = {*found.to_take(accepted), *drawn}
     repeated = () if in_use else finder.taken_before(case).repeated_slices(label.file, label.voxels, axis, ignore)
     merged = merge_slices(before, label.voxels, axis, take, ignore, handed, repeated)
-    _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, accepted)
+    _say(finder, case, known.axis, found, merged, set(found.drawn) - drawn, bool(found.touched) or accepted)
     # compare with the campaign's record, not with the file: a killed run may have put the slices there already
     there, counted = set(labelled_slices(merged.label, axis, ignore)), finder.campaign.known_slices().get(case)
     new = (there if finder.also_drawn else there & (take | taken)) - set(counted.slices if counted else ())
@@ -75,6 +77,16 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
     request = SliceRequest(known.axis, tuple(sorted(new))) if new else None
     voxels = np.ascontiguousarray(merged.label.astype(np.uint8 if merged.label.max(initial=0) < 256 else np.uint16))
     return replace(label, voxels=voxels, digest=voxel_digest(voxels), slices=request)
+
+
+def half_done(case: str, axis: str, found: SliceCheck) -> str | None:
+    """What to tell whoever hands in a file in which only some of the requested slices were changed; None for any other file."""
+    if not (found.touched and found.untouched):
+        return None
+    return (
+        f"Case {case}: {_words(found.touched, axis)} changed, {_words(found.untouched, axis)} still as predicted, so the file may not "
+        f"be finished; if it is: --accept-unchanged {case}."
+    )
 
 
 def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[np.ndarray | None, set[int]]:
@@ -99,7 +111,7 @@ def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple
     found = check_slices(
         other.voxels, finder.prediction(case), axis, _waiting(finder, case, other), finder.ignore, before
     )
-    take = {*found.to_take(bool(found.touched)), *_welcome(finder, case, other, found)}
+    take = {*found.to_take(False), *_welcome(finder, case, other, found)}
     merged = merge_slices(before, other.voxels, axis, take, finder.ignore).label
     return merged, take
 
@@ -130,14 +142,14 @@ def _say(
     found: SliceCheck,
     merged: Merged,
     left: Iterable[int],
-    accepted: bool,
+    confirmed: bool,
 ) -> None:
     sentences = []
-    if empty := set(found.empty) & set(found.to_take(accepted)):
-        sentences.append(f"{_words(sorted(empty), axis)}: empty, taken as background.")
-    if found.untouched and found.touched and not accepted:
+    if found.empty and confirmed:
+        sentences.append(f"{_words(found.empty, axis)}: empty, taken as background.")
+    if found.untouched and found.touched:
         sentences.append(
-            f"{_words(found.untouched, axis)}: still as predicted, so not counted; where that is right: --accept-unchanged {case}."
+            f"{_words(found.untouched, axis)}: as predicted, taken as right; a correction is taken later, too."
         )
     if found.absent:
         sentences.append(f"{_words(found.absent, axis)}: not labelled, still waited for.")

@@ -92,12 +92,14 @@ def select(
     """
     opened = open_target(options)
     check_round(opened, more, in_training, place.folder, log)
+    only_look = dry_run or options.part is not None
+    if not (only_look or in_training) and _hands_over_anew(opened.workspace, more):
+        require_writable(place.folder or opened.workspace.raw.folder / "annotate")
     if options.add_ignore_label and not dry_run and options.part is None:
         # before anything is preprocessed: preprocessing records where a case is labelled
         declare_ignore_label(raw_folder(options.dataset), preprocessed_folder(options.dataset))
         opened = open_target(options)
     prepared = prepare(options, log, opened)
-    only_look = dry_run or options.part is not None
     campaign = open_or_start(prepared, not only_look, in_training, log)
     if only_look:
         campaign.adopt()
@@ -121,6 +123,13 @@ def select(
         show(result)
         campaign.note_shown()
     return result
+
+
+def _hands_over_anew(workspace: Workspace, more: bool) -> bool:
+    campaign = workspace.found_campaign
+    if campaign is None:
+        return bool(workspace.raw.unlabelled)
+    return campaign.asks_a_person and (more or not campaign.waiting())
 
 
 def _add_problems(result: SelectResult, prepared: Prepared) -> None:
@@ -175,8 +184,6 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
             return SelectResult("waiting", workspace, Query.of_round(last), handed)
     elif campaign.unshown and not campaign.asks_a_person:
         return SelectResult("simulated", workspace, Query.of_round(campaign.rounds[-1]))
-    if campaign.asks_a_person:
-        require_writable(place.folder or workspace.raw.folder / "annotate")
     try:
         proposal, window = choose(prepared, log)
     except EmptyPool as end:

@@ -44,4 +44,7 @@ def _corrections(workspace: Workspace) -> str | None:
 
 
 def _differs(file: Path, entry: list) -> bool:
-    return file.is_file() and file_state(file) != entry[:2]
+    try:
+        return file_state(file) != entry[:2]
+    except OSError:  # gone, or in a folder that this user may not read
+        return False

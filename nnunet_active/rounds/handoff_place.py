@@ -111,7 +111,7 @@ def require_writable(folder: Path) -> None:
         MissingInput: the nearest folder above it that exists cannot be written.
     """
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
+    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         raise MissingInput(
             f"The hand-off cannot be written to {folder}, as {there} is read-only; name another folder with -o, or make it writable."
         )

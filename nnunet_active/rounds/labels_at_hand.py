@@ -22,6 +22,7 @@ from nnunet_active.data.partial_labels import check_slices, forget_background, l
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.handed_out import given_label, record_of
+from nnunet_active.returned.slice_merge import half_done
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
 
@@ -116,7 +117,10 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
         if isinstance(found, str):
             refusals.append(found)
         elif accepted or voxel_digest(found) != entry["digest"]:
-            if slices is None or _brings_news(campaign, raw, store, (case, archived, file), found, begun, accepted):
+            news = slices is None or _brings_news(campaign, raw, store, (case, archived, file), found, begun, accepted)
+            if isinstance(news, str):
+                refusals.append(news)
+            elif news:
                 return Returned(True, folder, f"{file.relative_to(folder)} was {'accepted' if accepted else 'edited'}")
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
@@ -142,8 +146,9 @@ def _brings_news(
     returned: np.ndarray,
     handed: np.ndarray | None,
     accepted: bool,
-) -> bool:
-    """Whether ``ingest`` would take anything new from a label of some slices: a waiting slice, or a correction of an earlier one.
+) -> bool | str:
+    """Whether ``ingest`` would take anything new from a label of some slices: a waiting slice, or a correction of an earlier one; or
+    why it refuses the label.
 
     Slices that ingest took before are not new, although the file differs from the prediction and other slices still wait.
 
@@ -161,7 +166,10 @@ def _brings_news(
     predicted, before = (None if isinstance(one, str) else one for one in (predicted, before))
     axis = NUMPY_AXIS[request.axis]
     given = given_label(handed, predicted, ignore)
-    take = check_slices(returned, given, axis, request.slices, ignore, before).to_take(accepted)
+    found = check_slices(returned, given, axis, request.slices, ignore, before)
+    if not accepted and (said := half_done(case, request.axis, found)):
+        return said
+    take = found.to_take(accepted)
     known = campaign.ingested.get(case, {}) if campaign.status_of(case) == "labelled" else {}
     repeated = TakenBefore.of(known).repeated_slices(file, returned, axis, ignore)
     return bool(take) or bool(merge_slices(before, returned, axis, take, ignore, handed, repeated).corrected)

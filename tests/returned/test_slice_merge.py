@@ -33,7 +33,7 @@ from tiny_slices import MADE as MADE
 from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.data.geometry import Geometry
-from nnunet_active.data.partial_labels import keep_slices, labelled_slices
+from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.rounds.explanation import choice_lines, explain_choice
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.next_step import next_step
@@ -116,27 +116,32 @@ def test_of_several_slices_the_empty_and_missing_ones_are_named(target):
     assert campaign_of(target).known_slices()[case].slices == (first,)
 
 
-def test_a_slice_as_predicted_beside_a_changed_one_waits_until_it_is_changed_or_accepted(target):
+def test_a_file_that_may_have_been_saved_half_way_waits_until_all_its_slices_are_changed_or_accepted(target):
     made, folder = ask(target, 8)
-    cases = [case for case, one in made.slices.items() if len(one.slices) == 2][:2]
+    cases = [case for case, one in made.slices.items() if len(one.slices) == 2][:3]
     for case in cases:
-        annotate(folder, case, made.slices[case].slices[:1])  # saved half-way
-    report = take()
-    step = next_step(Workspace(NAME))
-    assert step.kind == "label" and not step.state["returned"]
-    for case in cases:
-        first, second = made.slices[case].slices
-        assert f"slice {second + 1} along z: still as predicted, so not counted" in " ".join(report.warnings[case])
-        assert case in report.taken and campaign_of(target).waiting_slices()[case].slices == (second,)
-        assert set(labelled_slices(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), 0, IGNORE)) == {first}
-    assert not take().taken
-    accepted, changed = cases
+        annotate(folder, case, made.slices[case].slices[:1])
+    for _ in range(2):
+        report = take()
+        for case in cases:
+            first, second = made.slices[case].slices
+            told = f"slice {first + 1} along z changed, slice {second + 1} along z still as predicted"
+            assert told in report.refused[case] and f"--accept-unchanged {case}" in report.refused[case]
+            assert campaign_of(target).waiting_slices()[case].slices == (first, second)
+        assert not report.taken and not list((target.raw / "labelsTr").glob("*"))
+        step = next_step(Workspace(NAME))
+        assert (
+            step.kind == "label" and not step.state["returned"] and any("still as predicted" in one for one in step.why)
+        )
+    accepted, changed, submitted = cases
     annotate(folder, changed, made.slices[changed].slices)
+    shutil.copy(folder / submitted / f"{submitted}.nii.gz", folder / submitted / "accepted")
+    assert next_step(Workspace(NAME)).state["returned"] == sorted([changed, submitted])
     report = take(accept_unchanged=[accepted])
     assert sorted(report.taken) == sorted(cases) and not report.refused
     for case in cases:
         drawn = keep_slices(truth(seed_of(case)), 0, made.slices[case].slices, IGNORE)
-        if case == accepted:
+        if case != changed:
             second = made.slices[case].slices[1]
             drawn[second] = voxels(folder / case / f"{case}.nii.gz")[second]
         np.testing.assert_array_equal(voxels(target.raw / "labelsTr" / f"{case}.nii.gz"), drawn)

@@ -212,7 +212,8 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_scored(target
         patched.setattr(SlidingWindow, "begin_score", never)
         with pytest.raises(MissingInput, match=f"{target.raw} is read-only; name another folder with -o"):
             select(options(), **QUIET)
-    assert not list((target.preprocessed / "active").glob("fold_*/round_*"))
+    assert not (target.preprocessed / "active" / "fold_0").exists()
+    assert select(options(), dry_run=True, **QUIET).outcome == "proposed"
     assert select(options(), place=HandOff(tmp_path / "elsewhere" / "deep"), **QUIET).outcome == "asked"
 
 
