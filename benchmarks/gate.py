@@ -8,7 +8,8 @@ training is that of every other interpolation to the bit. One row per network, a
 classes, preprocessed arrays, every third case where there are more than 40), or of a case that judged (``cross_fit``, ``prequential``),
 with its ``weight``.
 The rule is read from the package, so that ``judge`` says what today's gate would do. Rows of a second round of slices are in
-``results/gate_two_rounds_of_slices.csv``, of scans labelled one by one (``one_by_one.py``) in ``results/one_by_one.csv``.
+``results/gate_two_rounds_of_slices.csv``, of scans labelled one by one (``one_by_one.py``) in ``results/one_by_one.csv``, of networks
+that also learned from unlabelled cases (``--recipe guarded:unlabelled=mix``) in ``results/gate_mixed.csv`` (``judge --mixed``).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def measure(name: str, root: Path, raw: Path) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def judge(rows: pd.DataFrame) -> pd.DataFrame:
+def judge(rows: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
     """One row per network: Dice of the source, of every fixed alpha, and of the alpha that the gate takes."""
     found = []
     for key, network in rows.groupby(NETWORK):
@@ -62,7 +63,7 @@ def judge(rows: pd.DataFrame) -> pd.DataFrame:
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
         scans = int(network["scans"].iloc[0])
-        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans))
+        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans), mixed)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed
@@ -93,10 +94,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     guard.add_measure(commands)
-    commands.add_parser("judge").add_argument("csv", type=Path)
+    judging = commands.add_parser("judge")
+    judging.add_argument("csv", type=Path)
+    judging.add_argument("--mixed", action="store_true", help="the networks also learned from unlabelled cases")
     args = parser.parse_args()
     if args.command == "judge":
-        print(summary(judge(pd.read_csv(args.csv))).round(4).to_string(index=False))
+        print(summary(judge(pd.read_csv(args.csv), args.mixed)).round(4).to_string(index=False))
         return
     guard.add_rows(args.csv, [measure(args.name, folder, args.raw) for folder in args.folders])
 

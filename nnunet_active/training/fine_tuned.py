@@ -154,6 +154,8 @@ class FineTunedMixin:
     def _prepare_mixing(self) -> None:
         if self.mixing is not None:
             self.mixing.prepare(self.current_epoch)
+            if isinstance(self.choice, GuardedChoice):
+                self.choice.mixed = bool(self.mixing.cases)
 
     def _restart(self) -> None:
         """Begin again from the source weights."""

@@ -115,7 +115,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_training_that_follows_is_the_one_without_cross_fit_to_the_bit(tmp_path, monkeypatch, way):
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, one_by_one: 0.5)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda *given: 0.5)
     ends = []
     for name in ("on", "off"):
         target = fresh_target(tmp_path / name, monkeypatch)
@@ -227,9 +227,9 @@ def test_a_single_labelled_case_cannot_judge(nnunet_folders, capsys):
 def test_a_case_that_was_judged_before_it_was_trained_on_is_not_left_out_again(nnunet_folders, monkeypatch, capsys):
     rules = []
 
-    def noted(dice, labelled, weights, one_by_one):
+    def noted(dice, labelled, weights, one_by_one, mixed):
         rules.append(one_by_one)
-        return gate(dice, labelled, weights, one_by_one)
+        return gate(dice, labelled, weights, one_by_one, mixed)
 
     monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", noted)
     target = make_target(nnunet_folders, labelled=2, unlabelled=2)

@@ -34,6 +34,7 @@ from nnunet_active.training.guarded_choice import (
     FLOOR_OF_MANY,
     HARM,
     MANY,
+    MANY_MIXED,
     MARGIN,
     OPEN,
     came_one_by_one,
@@ -92,6 +93,14 @@ def test_many_labelled_cases_raise_the_floor():
     assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 9), 9) == FLOOR_OF_MANY
 
 
+def test_three_cases_raise_the_floor_where_unlabelled_ones_are_learned_from_unless_they_came_one_by_one():
+    assert gate(table(), MANY_MIXED - 1, None, False, mixed=True) == FLOOR
+    assert gate(table(), MANY_MIXED, None, False, mixed=True) == FLOOR_OF_MANY
+    harmed = table(*[[0.8, 0.7, 0.7, 0.6]] * MANY_MIXED)
+    assert gate(harmed, MANY_MIXED, None, False, mixed=True) == FLOOR
+    assert gate(harmed, MANY_MIXED, None, True, mixed=True) == gate(harmed, MANY_MIXED, None, False) == 0
+
+
 def test_a_gain_below_the_margin_leaves_the_gate_closed():
     assert gate(table(*[[0.5, 0.53, 0.53, 0.54]] * 5), 5) == FLOOR
 
@@ -127,14 +136,16 @@ def test_where_cases_came_one_by_one_few_of_them_have_to_gain_by_the_first_steps
     st.lists(st.lists(st.integers(0, 100).map(lambda n: n / 100), min_size=4, max_size=4), max_size=9),
     st.integers(1, 2 * MANY),
     st.booleans(),
+    st.booleans(),
 )
-def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one):
+def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one, mixed):
     values = np.array(rows, dtype=float).reshape(-1, 4)
     mean = {a: sum(values[:, k] - values[:, 0]) / (len(values) + 1) for k, a in enumerate(ALPHAS)}
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
-    chosen = gate(table(*rows), labelled, None, one_by_one)
-    floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= MANY else (FLOOR, 0.0)
+    chosen = gate(table(*rows), labelled, None, one_by_one, mixed)
+    many = MANY_MIXED if mixed and not one_by_one else MANY
+    floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= many else (FLOOR, 0.0)
     strict = rows and labelled < MANY and one_by_one
     least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if strict else (-HARM, mean[OPEN])
     assert chosen in (lower, floor, OPEN)
@@ -151,7 +162,7 @@ def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():
 
 def dictated(monkeypatch, alpha: float) -> None:
     """The cases always speak for ``alpha``: a tiny network in a few steps moves nowhere by itself."""
-    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda dice, labelled, weights, one_by_one: alpha)
+    monkeypatch.setattr("nnunet_active.training.guarded_choice.gate", lambda *given: alpha)
 
 
 def test_new_cases_are_measured_before_they_are_trained_on_by_every_alpha(nnunet_folders):
