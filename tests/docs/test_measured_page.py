@@ -464,8 +464,6 @@ def test_the_table_of_first_picks_is_that_of_the_look_up_table() -> None:
     section = PAGE[PAGE.index("benchmarks/value_of_labels.py") :].partition("\n## ")[0]
     for name in ("typicality, whole image", "density"):
         assert f"{mean.loc[name, 'rho']:+.2f}" in section and mean.loc[name, "p_holm"] < 0.002
-    twice = half.dropna(subset="share_of_the_case").iloc[0]
-    assert f"{twice['share_of_the_case']:.2f} over {twice['twice']:.0f} scans" in section
     strata = picks[(picks["strategy"] == "strata") & (picks["pool"] != "all")]
     passed = (strata["above"] >= 0.3).groupby(strata["alpha"]).sum()
     words = ("no pool", "one pool", "two pools", "three pools", "four pools")
