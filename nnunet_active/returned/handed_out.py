@@ -1,4 +1,5 @@
-"""What an annotator started from: the campaign's record beside the predictions, and the digests in hand-off folders."""
+"""What an annotator started from: the campaign's record beside the predictions, and the digests in hand-off folders; and whether a
+label of slices is finished."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from nnunet_active.annotation.records import HANDOFF_FILE, begun_file, read_handoff
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.slice_request import SliceRequest
+from nnunet_active.data.partial_labels import SliceCheck
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.folders import files_below
 
@@ -57,3 +60,14 @@ def digests_of(campaign: Campaign, folders: Iterable[Path]) -> tuple[dict[str, s
         except (MissingInput, KeyError, TypeError):
             damaged.append(f"{file} is damaged; the archived predictions tell what is untouched.")
     return digests, damaged
+
+
+def half_done(case: str, axis: str, found: SliceCheck) -> str | None:
+    """What to tell whoever hands in a file in which only some of the requested slices were changed; None for any other file."""
+    if not (found.touched and found.untouched):
+        return None
+    changed, left = (SliceRequest(axis, slices).words() for slices in (found.touched, found.untouched))
+    return (
+        f"Case {case}: {changed} changed, {left} still as predicted, so the file may not be finished; if it is: --accept-unchanged "
+        f"{case}."
+    )

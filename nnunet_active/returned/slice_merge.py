@@ -20,7 +20,7 @@ from nnunet_active.data.label_reader import read_label
 from nnunet_active.data.partial_labels import Merged, SliceCheck, check_slices, labelled_slices, merge_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.finished_label import FinishedLabel
-from nnunet_active.returned.handed_out import given_label
+from nnunet_active.returned.handed_out import given_label, half_done
 from nnunet_active.returned.label_finder import LabelFinder
 from nnunet_active.util.errors import BadCase
 
@@ -77,16 +77,6 @@ def merge_returned(finder: LabelFinder, case: str, label: FinishedLabel) -> Fini
     request = SliceRequest(known.axis, tuple(sorted(new))) if new else None
     voxels = np.ascontiguousarray(merged.label.astype(np.uint8 if merged.label.max(initial=0) < 256 else np.uint16))
     return replace(label, voxels=voxels, digest=voxel_digest(voxels), slices=request)
-
-
-def half_done(case: str, axis: str, found: SliceCheck) -> str | None:
-    """What to tell whoever hands in a file in which only some of the requested slices were changed; None for any other file."""
-    if not (found.touched and found.untouched):
-        return None
-    return (
-        f"Case {case}: {_words(found.touched, axis)} changed, {_words(found.untouched, axis)} still as predicted, so the file may not "
-        f"be finished; if it is: --accept-unchanged {case}."
-    )
 
 
 def _label_so_far(finder: LabelFinder, case: str, label: FinishedLabel) -> tuple[np.ndarray | None, set[int]]:

@@ -21,8 +21,7 @@ from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
-from nnunet_active.returned.handed_out import given_label, record_of
-from nnunet_active.returned.slice_merge import half_done
+from nnunet_active.returned.handed_out import given_label, half_done, record_of
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
 

@@ -8,9 +8,9 @@ other labelled cases, and its Dice is measured at every alpha on those of the fo
 * **Folds**: one case each for up to `LEAVE_ONE_OUT` cases, two halves for more. Cases of one patient (``--groups``) stay together. A
   fold is skipped if the network of an earlier training has judged all of its cases.
 * **Trainings**: they use the trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the first round (at least
-  1). The learning rate follows the same schedule at twice the speed. There are no pseudo-labels yet, and they do
-  not learn from unlabelled cases: those that did so judged alike (glioma and diseased hearts, one run each), at three times the cost.
-  These networks have seen less than the real one, so they err towards the source.
+  1). The learning rate follows the same schedule at twice the speed. There are no pseudo-labels yet. These networks do not learn from
+  unlabelled cases: those that did judged alike (glioma and diseased hearts, one run each), at three times the cost. They have seen
+  less than the real one, so they err towards the source.
 * Afterwards the trainer is as it was: the training that follows is the same to the bit.
 
 Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on. Folds and lengths are our choice.
