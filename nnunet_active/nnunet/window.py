@@ -71,6 +71,11 @@ class Window(ABC):
         return self.labels.has_regions
 
     @property
+    def queues(self) -> bool:
+        """Whether :meth:`begin_score` queues its work, on a GPU."""
+        return self.device.type == "cuda"
+
+    @property
     @abstractmethod
     def digest(self) -> str:
         """Fingerprint (32 hexadecimal digits) of the weights and of everything else that decides the scores of an image.
@@ -173,7 +178,7 @@ class Window(ABC):
         def send() -> Callable[[], CaseScores]:
             return _with_room(lambda share: self._send(image, wanted, share))
 
-        return send() if self.device.type == "cuda" else lambda: send()()
+        return send() if self.queues else lambda: send()()
 
     def _send(self, image: np.ndarray | Tensor, wanted: WantedScores, share: float) -> Callable[[], CaseScores]:
         source = wanted.source

@@ -149,8 +149,8 @@ class ScoringWork:
 
     @property
     def queues(self) -> bool:
-        """Whether the network is on a GPU."""
-        return self.window.device.type == "cuda"
+        """See :attr:`Window.queues`."""
+        return self.window.queues
 
     def load(self, case: str) -> Loaded | str:
         """Image (M, Z, Y, X) float32, on the network's GPU if it has one, state of its file, voxel volume in mm³; or why the image

@@ -18,6 +18,11 @@ def is_same_place(one: Path, other: Path) -> bool:
     return place_of(one) == place_of(other)
 
 
+def is_as_recorded(file: Path, entry: list) -> bool:
+    """Whether a file has the size and time with which a record's entry begins; an empty entry fits no file."""
+    return entry[:2] == file_state(file)
+
+
 def file_state(file: Path) -> list[int]:
     """As :func:`~nnunet_active.data.cases.size_and_time`, as JSON gives it back."""
     return [*size_and_time(file)]

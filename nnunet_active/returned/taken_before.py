@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nnunet_active.data.partial_labels import labelled_slices
-from nnunet_active.returned.label_places import file_state, place_of
+from nnunet_active.returned.label_places import is_as_recorded, place_of
 
 Kind = Literal["news", "same", "older"]
 
@@ -47,7 +47,7 @@ class TakenBefore:
 
     def is_untouched(self, file: Path) -> bool:
         """Whether a file is unchanged since it was last read."""
-        return self.files.get(place_of(file), [])[:2] == file_state(file)
+        return is_as_recorded(file, self.files.get(place_of(file), []))
 
     def repeated_slices(self, file: Path, voxels: np.ndarray, axis: int, ignore: int) -> set[int]:
         """The slices of a file that are unchanged since it was last read; for a file at a new place, slices that were ever taken.

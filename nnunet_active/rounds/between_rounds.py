@@ -94,8 +94,8 @@ def select(
     check_round(opened, more, in_training, place.folder, log)
     only_look = dry_run or options.part is not None
     if not (only_look or in_training) and _hands_over_anew(opened.workspace, more):
-        require_writable(place.folder or opened.workspace.raw.folder / "annotate")
-    if options.add_ignore_label and not dry_run and options.part is None:
+        require_writable(opened.workspace.raw, place.folder)
+    if options.add_ignore_label and not only_look:
         # before anything is preprocessed: preprocessing records where a case is labelled
         declare_ignore_label(raw_folder(options.dataset), preprocessed_folder(options.dataset))
         opened = open_target(options)

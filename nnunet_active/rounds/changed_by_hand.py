@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nnunet_active.campaign.splits import edited_by_hand
 from nnunet_active.data.dataset_json import changed_description
-from nnunet_active.returned.label_places import file_state
+from nnunet_active.returned.label_places import is_as_recorded
 from nnunet_active.workspace import Workspace
 
 
@@ -45,6 +45,6 @@ def _corrections(workspace: Workspace) -> str | None:
 
 def _differs(file: Path, entry: list) -> bool:
     try:
-        return file_state(file) != entry[:2]
+        return not is_as_recorded(file, entry)
     except OSError:  # gone, or in a folder that this user may not read
         return False

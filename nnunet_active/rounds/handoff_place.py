@@ -16,7 +16,7 @@ from nnunet_active.util.outputs import name_aside
 
 def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
     """``nnUNet_raw/DatasetXXX/annotate/fold_0_round_001``: beside the scans, since labels that took hours belong with the data."""
-    return raw.folder / "annotate" / f"fold_{campaign.fold}_round_{number:03d}"
+    return _home(raw) / f"fold_{campaign.fold}_round_{number:03d}"
 
 
 def stays_in_place(campaign: Campaign, number: int, folder: Path | None) -> bool:
@@ -104,14 +104,23 @@ def _is_within(folder: Path, other: Path) -> bool:
     return folder.resolve().is_relative_to(other.resolve())
 
 
-def require_writable(folder: Path) -> None:
-    """Check that a folder can be made, before hours are spent on what it is to hold.
+def require_writable(raw: RawDataset, folder: Path | None) -> None:
+    """Check that a hand-off folder can be made, before hours are spent on what it is to hold.
+
+    Args:
+        raw: gives the default folder.
+        folder: the named folder, if any.
 
     Raises:
         MissingInput: the nearest folder above it that exists cannot be written.
     """
+    folder = folder or _home(raw)
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
         raise MissingInput(
             f"The hand-off cannot be written to {folder}, as {there} is read-only; name another folder with -o, or make it writable."
         )
+
+
+def _home(raw: RawDataset) -> Path:
+    return raw.folder / "annotate"
