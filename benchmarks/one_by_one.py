@@ -41,6 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--raw", type=Path, default=DATA / "nnUNet_raw", help="folder with the target data sets")
     parser.add_argument("--split-file", type=Path, help="a splits_final.json; fold 0 is tested on")
     parser.add_argument("-c", dest="configuration", default="2d")
+    parser.add_argument("--recipe", default="guarded", help="as in select, e.g. guarded:unlabelled=mix")
     parser.add_argument("-tr", dest="trainer", default="nnUNetTrainerActiveAdamW")
     parser.add_argument("-device", default="cpu")
     parser.add_argument("--epochs", type=int, default=20)
@@ -116,7 +117,7 @@ def main() -> None:
     test = Evaluator(target, tuple(tests), args.device, 1.0)
     at = {"pair": args.pair, "unit": "case", "strategy": STRATEGY}
     here = ["-d", dataset, "-c", args.configuration, "-f", "all", "-device", args.device]
-    first = ["-m", str(model), "--strategy", STRATEGY, "--seed", str(args.seed), "--recipe", "guarded"]
+    first = ["-m", str(model), "--strategy", STRATEGY, "--seed", str(args.seed), "--recipe", args.recipe]
     first += ["--epochs", str(args.epochs), "--iterations", str(args.iterations), "--val-iterations", "1"]
     for labels in range(1, args.rounds + 1):
         if command(["select", *here, "-n", "1", *(first if labels == 1 else [])]) != 0:

@@ -14,6 +14,7 @@ from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
+from nnunet_active.util.named_values import value_of
 from nnunet_active.util.strategy_files import colon_separated, found_from_anywhere
 
 SOURCE, ALL_LABELS = "source", "all labels"
@@ -242,7 +243,7 @@ def parse_arm(text: str) -> Arm:
         elif part == _PSEUDO:
             pseudo = {}
         elif sign:
-            (of_slices if name in _OF_SLICES else options)[name] = _value(value)
+            (of_slices if name in _OF_SLICES else options)[name] = value_of(value)
         else:
             raise CampaignError(f"'{part}' in {text} is none of one_off, pseudo and OPTION=VALUE.")
     return Arm(strategy, options, one_off, pseudo, of_slices)
@@ -253,21 +254,9 @@ def _arm(content: str | dict[str, Any]) -> Arm:
 
 
 def _recipe(content: str | dict[str, Any]) -> Recipe:
-    return (
-        _named_recipe(content) if isinstance(content, str) else Recipe(**checked_settings(Recipe, "A recipe", content))
-    )
-
-
-def _named_recipe(text: str) -> Recipe:
-    """Read ``RECIPE[:SETTING=VALUE ...]``; the text is also the recipe's name."""
-    name, *settings = text.split(":")
-    fine_tuning = recipe(name)
-    for setting in settings:
-        key, sign, value = setting.partition("=")
-        if not sign:
-            raise CampaignError(f"'{setting}' in the recipe {text} is no SETTING=VALUE.")
-        fine_tuning[key] = _value(value)
-    return Recipe(text, fine_tuning)
+    if isinstance(content, str):
+        return Recipe(content, recipe(content))
+    return Recipe(**checked_settings(Recipe, "A recipe", content))
 
 
 def _flag(name: str) -> str:
@@ -280,10 +269,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any, lowest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= lowest
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -13,6 +13,7 @@ from typing import Any
 
 from nnunet_active.campaign.settings import refuse_unknown
 from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.named_values import parse_options
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -157,16 +158,23 @@ class FineTuning:
         return said
 
 
-def recipe(name: str) -> dict[str, Any]:
-    """The settings of a named recipe, for :class:`~nnunet_active.campaign.settings.Settings`' ``fine_tuning``.
+def recipe(text: str) -> dict[str, Any]:
+    """The settings of ``RECIPE[:SETTING=VALUE ...]``, for :class:`~nnunet_active.campaign.settings.Settings`' ``fine_tuning``.
 
     Raises:
-        CampaignError: there is no recipe of this name.
+        CampaignError: there is no recipe of this name, or a setting is unknown or has no valid value.
+
+    >>> recipe("guarded:unlabelled=mix:cross_fit=false")
+    {'interpolation': 'guarded', 'unlabelled': 'mix', 'cross_fit': False}
     """
+    name, *settings = text.split(":")
     if name in REMOVED_RECIPES:
         raise CampaignError(
             f"The fine-tuning recipe '{name}' is no longer there: it lost more than it saved; choose one of {', '.join(RECIPES)}."
         )
     if name not in RECIPES:
         raise CampaignError(f"There is no fine-tuning recipe '{name}'; choose one of {', '.join(RECIPES)}.")
-    return dict(RECIPES[name])
+    options = dict(RECIPES[name])
+    options |= parse_options(f"The recipe {text}:", settings)
+    FineTuning.of(options)
+    return options

@@ -5,7 +5,6 @@ A type refuses impossible values before a command begins, so exit code 2 means t
 
 from __future__ import annotations
 
-import json
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -267,26 +266,3 @@ def slice_settings(args: Namespace) -> dict[str, Any]:
             f"--{others[0].replace('_', '-')} says something of slices; leave it out, or add --unit slice."
         )
     return given
-
-
-def parse_options(flag: str, pairs: list[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` texts as a dictionary; a value is read as JSON if possible, else as text.
-
-    Raises:
-        CampaignError: a text without ``=``.
-
-    >>> parse_options("--strategy-option", ["radius=0.5", "gap=anchor"])
-    {'radius': 0.5, 'gap': 'anchor'}
-    """
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise CampaignError(f"{flag} {pair} has no '='; write NAME=VALUE.")
-        try:
-            options[name] = json.loads(value)
-        except (ValueError, RecursionError):
-            options[name] = value
-        if isinstance(options[name], float) and not math.isfinite(options[name]):
-            raise CampaignError(f"{flag} {pair} makes no sense; a number must be finite.")
-    return options

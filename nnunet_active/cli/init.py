@@ -20,13 +20,13 @@ from nnunet_active.cli.arguments import (
     add_slices,
     fold,
     learning_rate,
-    parse_options,
     real,
     seed,
     slice_settings,
     whole,
 )
 from nnunet_active.commands import why_trainer
+from nnunet_active.util.named_values import parse_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=learning_rate(), help="initial learning rate (default: the trainer's own)")
     parser.add_argument(
         "--recipe",
-        choices=tuple(RECIPES),
-        help=f"named way of fine-tuning; plain is the papers' (default: {DEFAULT_RECIPE})",
+        metavar="RECIPE[:SETTING=VALUE]",
+        help=f"way of fine-tuning: {', '.join(RECIPES)}; plain is the papers' (default: {DEFAULT_RECIPE})",
     )
     parser.add_argument(
         "--fine-tuning",

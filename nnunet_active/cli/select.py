@@ -15,6 +15,7 @@ from nnunet_active.cli import arguments
 from nnunet_active.rounds import time_budget
 from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.util.launched import processes_of_command
+from nnunet_active.util.named_values import parse_options
 from nnunet_active.util.sentences import INCOMPLETE
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.whole("--folds", most=arguments.MOST_FOLDS),
         help="folds of a cross-validation among the labelled cases",
     )
-    started.add_argument("--recipe", help="named way of fine-tuning, as init has it and with its default")
+    started.add_argument("--recipe", metavar="RECIPE[:SETTING=VALUE]", help="way of fine-tuning, as in init")
     for name, text in _SCHEDULE.items():
         flag = "--lr" if name == "initial_lr" else f"--{name.replace('_', '-')}"
         kind = arguments.learning_rate() if name == "initial_lr" else arguments.whole(flag)
@@ -207,7 +208,7 @@ def _options(args: argparse.Namespace, log: Log) -> SelectOptions:
         trust=args.trust_checkpoint,
         n=args.n,
         strategy=args.strategy,
-        strategy_options=arguments.parse_options("--strategy-option", args.strategy_option),
+        strategy_options=parse_options("--strategy-option", args.strategy_option),
         seed=args.seed,
         settings=settings,
         pool_folders=tuple(args.pool),

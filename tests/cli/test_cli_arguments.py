@@ -12,7 +12,7 @@ import pytest
 from nnunet_active.cli import arguments
 from nnunet_active.cli.arguments import device_of, fold, plain, real, seed, whole
 from nnunet_active.cli.main import build_parser
-from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.errors import ActiveError
 
 
 def test_flags_are_spelled_as_nnunet_spells_them():
@@ -32,19 +32,6 @@ def test_flags_are_spelled_as_nnunet_spells_them():
     }
     few = parser.parse_args(["-d", "204", "-c", "2d"])
     assert (few.plans, few.fold, few.processes, few.device) == (arguments.DEFAULT_PLANS, "0", 2, None)
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("a=1", 1), ("a=0.5", 0.5), ("a=true", True), ("a=[1, 2]", [1, 2]), ("a=x=y", "x=y"), ("a=", "")],
-)
-def test_a_value_is_json_where_it_can_be_and_text_where_not(text, value):
-    assert arguments.parse_options("--x", [text]) == {"a": value}
-
-
-def test_a_pair_without_a_sign_is_refused_with_the_flag_it_came_from():
-    with pytest.raises(CampaignError, match=r"--fine-tuning compare has no .=.; write NAME=VALUE\."):
-        arguments.parse_options("--fine-tuning", ["compare"])
 
 
 def every_flag():

@@ -118,6 +118,7 @@ def test_the_flags_become_the_settings(target):
         (["--unit", "slice", "--add-ignore-label"], recipe("guarded")),
         (["--recipe", "plain"], {}),
         (["--fine-tuning", "interpolation=1"], {"interpolation": 1}),
+        (["--recipe", "guarded:unlabelled=mix"], {**recipe("guarded"), "unlabelled": "mix"}),
     ],
 )
 def test_the_default_recipe_is_kept_in_the_campaign_and_plain_switches_it_off(target, flags, kept):
@@ -155,6 +156,8 @@ def test_pseudo_labels_are_switched_on_and_off_in_one_word(target, flag, kept):
     [
         (["--fine-tuning", "ema=1"], "no fine-tuning setting ema"),
         (["--fine-tuning", "compare"], "--fine-tuning compare has no '='"),
+        (["--recipe", "guarded:mix"], "The recipe guarded:mix: mix has no '='"),
+        (["--recipe", "guarded:ema=1"], "no fine-tuning setting ema"),
         (["--fine-tuning", "anchor=30"], "anchor (30) is no longer there"),
         (["--pseudo-labels", "share=2"], "share of pseudo-labels is 2"),
         (["--pseudo-labels", "tau=2"], "no setting tau of pseudo-labels"),

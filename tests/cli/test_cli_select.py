@@ -107,11 +107,12 @@ def test_in_training_prints_the_training_command(target, capsys):
 
 
 def test_the_schedule_of_the_training_can_be_set_where_the_campaign_begins(target):
-    flags = "-n 1 --strategy random --epochs 9 --iterations 3 --val-iterations 2 --lr 0.1 --folds 2 --recipe averaged"
+    flags = "-n 1 --strategy random --epochs 9 --iterations 3 --val-iterations 2 --lr 0.1 --folds 2 --recipe averaged:unlabelled=mix"
     assert select(*shlex.split(flags)) == 0
     settings = Campaign.open(target.preprocessed, 0).settings
     assert (settings.epochs, settings.iterations, settings.val_iterations, settings.initial_lr) == (9, 3, 2, 0.1)
-    assert settings.folds == 2 and settings.fine_tuning
+    assert settings.folds == 2
+    assert settings.fine_tuning == {**recipe("averaged"), "unlabelled": "mix"}
 
 
 def test_a_set_aside_case_changes_the_exit_code(target, capsys):
@@ -131,6 +132,7 @@ def test_a_set_aside_case_changes_the_exit_code(target, capsys):
         ("--minutes 5 2 0.2 --unit slice --add-ignore-label", "for slices it takes two"),
         ("--strategy-option radius", "has no '='"),
         ("--recipe hot", "hot"),
+        ("--recipe guarded:unlabelled=none", "unlabelled is 'none'"),
         ("--exclude nobody", "has no case nobody"),
         ("-m nowhere", "nowhere"),
         ("-f 3", "Nothing defines fold 3"),
