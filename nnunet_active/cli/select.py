@@ -255,7 +255,7 @@ def _next(result: SelectResult) -> NextStep | None:
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
     from nnunet_active.rounds.explanation import choice_lines, explain_choice
-    from nnunet_active.rounds.round_table import expected_minutes, format_query
+    from nnunet_active.rounds.round_table import expected_minutes, few_at_once, format_query
 
     lines = [result.message] if result.message else []
     if result.outcome == "waiting":
@@ -268,8 +268,9 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
             for case in result.query.requested:
                 lines += ["", *choice_lines(case, explain_choice(result.query, case))]
     lines += [f"Handed over: {', '.join(one.cases)} in {one.folder}" for one in result.handed_over]
-    if result.outcome in ("asked", "proposed") and result.query and (time := expected_minutes(result.query)):
-        lines += ["", time]
+    if result.outcome in ("asked", "proposed") and result.query:
+        said = [*filter(None, (expected_minutes(result.query), few_at_once(result.query, result.campaign)))]
+        lines += ["", *said] if said else []
     if result.problems:
         lines.append(f"Set aside: {', '.join(result.problems)} (see the warnings).")
     if result.outcome == "scored":

@@ -83,7 +83,11 @@ def test_while_cases_wait_nothing_new_is_asked_for(target, capsys):
 
 def test_a_dry_run_says_that_nothing_was_asked_for(target, capsys):
     assert select("-n", "1", "--strategy", "random", "--dry-run") == 0
-    assert "without --dry-run does it" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert (
+        "without --dry-run does it" in out
+        and "\n\nFrom one or two whole scans, the recipe guarded learns too little" in out
+    )
 
 
 def test_an_empty_pool_is_a_friendly_end(target, capsys):

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from tiny_rounds import copy_of, make_once, request, start
 
-from nnunet_active.rounds.round_table import Query, expected_minutes, format_query, query_json
+from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.data.ignore_label import declare_ignore_label
+from nnunet_active.rounds.round_table import Query, expected_minutes, few_at_once, format_query, query_json
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,27 @@ def test_the_minutes_of_one_case_and_of_several_are_told_in_good_english(query):
     assert minutes(1) == "Labelling will take about 3 minutes: 2 for the case, 1 for the slice."
     assert minutes(2) == "Labelling will take about 4 minutes: 2 for the case, 1 for each of 2 slices."
     assert minutes(2, 1) == "Labelling will take about 7 minutes: 2 for each of 2 cases, 1 for each of 3 slices."
+
+
+@pytest.mark.parametrize(
+    ("settings", "requested", "said"),
+    [
+        ({"fine_tuning": recipe("guarded")}, ["case_1"], True),
+        ({"fine_tuning": recipe("guarded:unlabelled=mix")}, ["case_1"], True),
+        ({"fine_tuning": recipe("guarded")}, ["case_1", "case_2"], False),  # with the labelled case_0, three
+        ({"fine_tuning": recipe("guarded"), "unit": "slice"}, ["case_1"], False),
+        ({"fine_tuning": recipe("three_quarters")}, ["case_1"], False),
+        ({}, ["case_1"], False),
+    ],
+)
+def test_a_first_query_of_one_or_two_whole_scans_is_told_what_gained_more(target, settings, requested, said):
+    if "unit" in settings:
+        declare_ignore_label(target.raw, target.preprocessed)
+    campaign = start(**settings)
+    first = Query.of_round(request(campaign, *requested))
+    assert ("3 at once (-n 3)" in few_at_once(first, campaign)) == said
+    campaign.mark_labelled(requested)
+    assert few_at_once(Query.of_round(request(campaign, "case_3")), campaign) == ""
 
 
 def test_a_long_table_is_cut_and_says_so(query):
