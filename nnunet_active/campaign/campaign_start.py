@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_state import Roles
 from nnunet_active.campaign.cross_validation import check_folds
-from nnunet_active.campaign.fine_tuning import FineTuning
+from nnunet_active.campaign.fine_tuning import FEWEST, FineTuning
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.running import running_trainings
@@ -25,7 +25,7 @@ from nnunet_active.data.patients import Patients
 from nnunet_active.nnunet.nnunet_paths import raw_root
 from nnunet_active.nnunet.stock_folds import stock_folds
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.util.errors import CampaignError, CampaignInUse, MissingInput
+from nnunet_active.util.errors import ActiveError, CampaignError, CampaignInUse, MissingInput
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import keep_aside
@@ -66,10 +66,12 @@ class CampaignDraft:
         """
         self._check_unit()
         self.check_place(restart)
+        draft = self
         if restart:
+            draft = self._without(_declined_in(self.place))
             set_aside(self.place.campaign_folder, log)
         with hold(self.place.campaign_folder):
-            return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by), log)
+            return draft._tell(Campaign.create(self.place, self.settings, draft.roles, self.made_by), log)
 
     def check_place(self, restart: bool = False) -> None:
         """Refuse an existing campaign as :meth:`begin` does, before anything is written.
@@ -86,6 +88,13 @@ class CampaignDraft:
         """The campaign as :meth:`begin` would start it; nothing is written."""
         return self._tell(Campaign.create(self.place, self.settings, self.roles, self.made_by, save=False), log)
 
+    def _without(self, declined: Mapping[str, str]) -> CampaignDraft:
+        """The draft, if nobody can label these cases: that is no matter of one campaign."""
+        roles = self.roles
+        settled = {*roles.initial, *roles.val, *roles.excluded}
+        declined = {case: reason for case, reason in declined.items() if case not in settled}
+        return replace(self, roles=replace(roles, declined=declined), pool=self.pool - len(declined))
+
     def _check_unit(self) -> None:
         if self.settings.unit == "slice":
             file = self.place.dataset_folder / "dataset.json"
@@ -101,6 +110,8 @@ class CampaignDraft:
         )
         for sentence in self.warnings:
             log(f"WARNING: {sentence}")
+        if roles.declined:
+            log(f"Declined before, and not asked for now: {', '.join(sorted(roles.declined))}.")
         if settings.in_slices and campaign.val:
             log(
                 "Label held-out cases as a whole: a few slices of a scan say little about how well all of it is predicted."
@@ -113,6 +124,12 @@ class CampaignDraft:
         elif not campaign.val:
             log(
                 "WARNING: no labelled case is held out, so validation runs on the training cases and says nothing about new ones."
+            )
+        tuning = FineTuning.of(settings.fine_tuning)
+        if tuning.chosen_by_held_out and settings.folds <= 1 and len(campaign.val) < FEWEST:
+            log(
+                f"WARNING: the recipe held_out needs {FEWEST} held-out cases to choose by, and there are {len(campaign.val)}: alpha "
+                f"stays {tuning.first_interpolation:g}. Hold cases out, or take --recipe guarded."
             )
         return campaign
 
@@ -222,6 +239,16 @@ def _divide(
     excluded |= patients.companions(held_out, (there | set(unlabelled)) - val)
     origin = definition.origin if definition else ""
     return Roles(sorted(initial), sorted(val), sorted(excluded), origin), len(queryable - excluded)
+
+
+def _declined_in(place: Place) -> dict[str, str]:
+    """What the campaign that is there was told that nobody can label; empty if there is none, or none that can be read."""
+    try:
+        campaign = Campaign.open(place.dataset_folder, place.fold)
+    except ActiveError:
+        return {}
+    labelled = set(campaign.labelled())
+    return {case: reason for case, reason in campaign.declined.items() if case not in labelled}
 
 
 def set_aside(folder: Path, log: Log = print) -> None:

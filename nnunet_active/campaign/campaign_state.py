@@ -47,6 +47,7 @@ class Roles:
         split_origin: where the fold is defined, in words.
         other_folds: content of a fresh ``splits_final.json`` for the other folds.
         slices: labelled slices of partly labelled ``initial`` cases; their other slices may be asked for.
+        declined: cases that nobody can label, as a campaign before this one was told, and why.
     """
 
     initial: Iterable[str] = ()
@@ -55,6 +56,7 @@ class Roles:
     split_origin: str = ""
     other_folds: list[dict[str, list[str]]] | None = None
     slices: Mapping[str, SliceRequest] = field(default_factory=dict)
+    declined: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -167,6 +169,7 @@ class CampaignState:
         state = cls(*where, settings, initial, val, excluded, roles.other_folds, [], {}, roles.split_origin, made_by)
         state.version, state.begun = __version__, now_in_utc("microseconds")
         state.initial = [case for case in initial if case not in roles.slices]
+        state.declined = dict(roles.declined)
         state.labelled, state.labelled_slices = dict.fromkeys(roles.slices, 0), dict(roles.slices)
         state.assign_folds()
         return state

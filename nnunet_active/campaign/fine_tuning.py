@@ -59,7 +59,7 @@ class FineTuning:
             `HELD_OUT`, the held-out cases choose alpha (:mod:`~nnunet_active.training.held_out_choice`); with `GUARDED`, new labels
             do, before they are trained on (:mod:`~nnunet_active.training.guarded_choice`).
         cross_fit: with `GUARDED`, also judge on labelled cases, by short trainings before the main one
-            (:mod:`~nnunet_active.training.cross_fit`); None means yes.
+            (:mod:`~nnunet_active.training.cross_fit`); None means yes, unless unlabelled cases are trained on.
         unlabelled: `MIX` to train on unlabelled cases, too (:mod:`~nnunet_active.training.mixed_training`); empty for no.
         compare: compare source and adapted network on cases that were not trained on, after each round and at the end.
 

@@ -184,10 +184,10 @@ class CampaignQuestions(SliceQuestions):
 
         In a campaign of slices, a case may be asked for again once its requested slices are labelled.
         """
-        taken = {*self.val, *self.initial, *self.excluded}
+        taken = {*self.val, *self.initial, *self.excluded, *self.declined}
         if self.asks_for_slices:
             unasked = set(self._state.labelled) - set(self._state.labelled_slices)  # whole labels
-            taken |= {*self.declined, *self.waiting_slices(), *unasked}
+            taken |= {*self.waiting_slices(), *unasked}
         else:
             taken |= {*self._state.labelled, *self.requested()}
         return sorted(set(cases) - taken)

@@ -25,10 +25,12 @@ Ask = Callable[[int, Sequence[str], Sequence[str]], Proposal]
 
 @dataclass(frozen=True)
 class TooLong:
-    """Minutes that a case needs, and minutes that were left. If not ``exact``, ``needed`` is a lower bound from the volume alone."""
+    """Minutes that a case needs, minutes that were left, and how many cases were taken by then. If not ``exact``, ``needed`` is a
+    lower bound from the volume alone."""
 
     needed: float
     left: float
+    taken: int
     exact: bool = True
 
     def __str__(self) -> str:
@@ -115,7 +117,9 @@ def choose_in_time(
     longer: dict[str, TooLong] = {}
     while most is None or len(taken) < most:
         too_long = {case for case, cm3 in volumes.items() if case not in taken and minutes.at_least(cm3) > left}
-        longer |= {case: TooLong(minutes.at_least(volumes[case]), left, exact=False) for case in too_long - passed}
+        longer |= {
+            case: TooLong(minutes.at_least(volumes[case]), left, len(taken), exact=False) for case in too_long - passed
+        }
         passed |= too_long
         if len(passed) + len(taken) == len(volumes):
             break
@@ -129,7 +133,7 @@ def choose_in_time(
             left -= needed
         else:
             passed.add(favourite)
-            longer[favourite] = TooLong(needed, left)
+            longer[favourite] = TooLong(needed, left, len(taken))
     if not taken:
         shortest = min(minutes.at_least(cm3) for cm3 in volumes)
         first = proposal.picks[0]
@@ -142,15 +146,15 @@ def choose_in_time(
     unasked = ", ".join(taken)
     notes = [note for note in final.details["notes"] if note != f"Included by the user: {unasked}."]
     notes.insert(0, f"{len(taken)} cases fill {used:.0f} of {available:g} minutes (expected).")
-    notes[1:1] = _left_out(list(volumes.index), taken, longer, available)
+    notes[1:1] = _passed_over(list(volumes.index), taken, longer, available)
     if must:
         notes.insert(1, f"Included by the user: {', '.join(must)}.")
     details = {**final.details, "must_include": must, "notes": notes, "time_budget": available}
     return add_minutes(replace(final, details=details), minutes)
 
 
-def _left_out(ranked: list[str], taken: list[str], longer: dict[str, TooLong], available: float) -> list[str]:
-    """A note on favourites that were too long for the time left, and how much time would be enough.
+def _passed_over(ranked: list[str], taken: list[str], longer: dict[str, TooLong], available: float) -> list[str]:
+    """A note on favourites that were too long for the time left while shorter cases still fitted, and how much time would be enough.
 
     Args:
         ranked: the candidates, favourite first.
@@ -159,10 +163,11 @@ def _left_out(ranked: list[str], taken: list[str], longer: dict[str, TooLong], a
         available: total minutes.
     """
     last = max(ranked.index(case) for case in taken)
-    favourites = [case for case in ranked[:last] if case in longer][:MOST_NAMED]
+    favourites = [case for case in ranked[:last] if case in longer and longer[case].taken < len(taken)][:MOST_NAMED]
     if not favourites:
         return []
     named = ", ".join(f"{case} ({longer[case]})" for case in favourites)
     first = longer[favourites[0]]
     enough = math.ceil(available - first.left + first.needed)
-    return [f"Ranked higher, but too long: {named}; --time-budget {enough} has room for {favourites[0]}."]
+    room = "has room for" if first.exact else "or more has room for"
+    return [f"Passed over, since too long: {named}; --time-budget {enough} {room} {favourites[0]}."]

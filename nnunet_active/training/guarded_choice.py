@@ -16,10 +16,10 @@ for (:mod:`~nnunet_active.training.case_weights`; 1 where it was drawn like any 
 is the mean gain, shrunk as if one more case had shown none. The rule:
 
 * If m(`OPEN`) is above `MARGIN`, alpha is `OPEN`.
-* Else alpha is the floor: `FLOOR`, or `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices, a scan with labelled slices is one),
-  or from `MANY_MIXED` on if the network also learns from unlabelled cases (``unlabelled=mix``).
-* If even the floor harms (m below `-HARM`), alpha goes one step down: from `FLOOR` to 0, the source network, and from
-  `FLOOR_OF_MANY` to `FLOOR`. Zero would be too strict there, since networks that leave cases out are worse than the one they judge.
+* Else alpha is the floor: `FLOOR`, or `FLOOR_OF_MANY` from `MANY` labelled cases on (with slices, a scan with labelled slices is one).
+  If the network also learns from unlabelled cases (``unlabelled=mix``), it is `OPEN` from `MANY_MIXED` labelled cases on.
+* If even the floor harms (m below `-HARM`), alpha goes one step down: from `FLOOR` to 0, the source network, from `FLOOR_OF_MANY` to
+  `FLOOR`, and from `OPEN` to `FLOOR_OF_MANY`. Zero would be too strict there, since the networks that judge have seen fewer cases.
 
 Where cases came in one by one (:func:`came_one_by_one`), the rule is stricter as long as fewer than `MANY` are labelled, mixed or not.
 Few cases judge then, and the first of them judge networks of one or two scans. One large gain at `OPEN` would outweigh the others, but
@@ -83,7 +83,7 @@ DRAWS_BY_CHANCE = ("strata",)
 """Strategies that draw from the pool, and record with which probability."""
 STANDS_FOR_THE_POOL = ("foreground_random", "random", *DRAWS_BY_CHANCE)
 """Strategies whose requests are drawn from the pool."""
-_STEP_DOWN = {FLOOR: 0.0, FLOOR_OF_MANY: FLOOR}
+_STEP_DOWN = {FLOOR: 0.0, FLOOR_OF_MANY: FLOOR, OPEN: FLOOR_OF_MANY}
 _ALPHAS = (FLOOR, FLOOR_OF_MANY, OPEN)
 _MODELS = [SOURCE, *map(model_at, _ALPHAS)]
 
@@ -104,7 +104,9 @@ def shrunk_gains(dice: pd.DataFrame, weights: pd.Series | None = None) -> pd.Ser
 
 def floor_of(labelled: int, mixed: bool = False) -> float:
     """The alpha with the gate closed, after training on so many cases, and perhaps on unlabelled ones (``mixed``)."""
-    return FLOOR_OF_MANY if labelled >= (MANY_MIXED if mixed else MANY) else FLOOR
+    if mixed and labelled >= MANY_MIXED:
+        return OPEN
+    return FLOOR_OF_MANY if labelled >= MANY else FLOOR
 
 
 def gate(
@@ -173,9 +175,9 @@ class GuardedChoice(AlphaChoice):
         held_out = ", and held-out cases" if self.session.held_out(0) else ""
         self.session.log(
             f"The gate is closed: the weights that predict stay {FLOOR:.0%} of the way from the source to the fine-tuned ones "
-            f"({FLOOR_OF_MANY:.0%} from {MANY} labelled cases on, from {MANY_MIXED} with unlabelled=mix). It opens to {OPEN:.0%} once "
-            f"cases that the network has not seen gain more than {MARGIN} Dice there: the new labels of each later round, cases that "
-            f"cross-fitting leaves out{held_out}."
+            f"({FLOOR_OF_MANY:.0%} from {MANY} labelled cases on; with unlabelled=mix, {OPEN:.0%} from {MANY_MIXED} on). It opens to "
+            f"{OPEN:.0%} once cases that the network has not seen gain more than {MARGIN} Dice there: the new labels of each later "
+            f"round, cases that cross-fitting leaves out{held_out}."
         )
         asked = self.session.campaign.settings.strategy
         if asked in DRAWS_BY_CHANCE:

@@ -93,6 +93,10 @@ class MixedTraining:
             "about three times its memory."
         )
 
+    def has_cases(self, epoch: int) -> bool:
+        """Whether there are unlabelled cases to draw from in this epoch."""
+        return bool(self.trainer.session.ranks.decide(lambda: self._pool(epoch)))
+
     def _pool(self, epoch: int) -> list[str]:
         session = self.trainer.session
         in_part = session.labelled(epoch) if session.campaign.asks_for_slices else []

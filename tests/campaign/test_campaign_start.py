@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from tiny_rounds import request
 from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.settings import Settings
@@ -74,6 +76,30 @@ def test_restart_keeps_the_campaign_so_far_under_another_name(nnunet_folders):
         folder.name for folder in (target.preprocessed / "active").iterdir() if folder.name.startswith("fold_0_until_")
     ]
     assert len(kept) == 1
+
+
+def test_a_restart_asks_for_nothing_that_nobody_can_label(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=4)
+    first, _ = start(strategy="random")
+    request(first, "case_1", "case_2")
+    first.decline(["case_1", "case_2"], "no lesion can be seen")
+    first.mark_labelled(["case_2"])  # somebody could, after all
+    pool = target.store.pool_identifiers()
+    again, said = start(restart=True, strategy="random")
+    assert again.declined == {"case_1": "no lesion can be seen"} and "case_1" not in again.pool(pool)
+    assert "3 cases to choose from" in " ".join(said) and "Declined before, and not asked for now: case_1." in said
+    assert start(restart=True, strategy="random")[0].declined == again.declined
+
+
+@pytest.mark.parametrize(("held_out", "warned"), [(0, True), (1, True), (2, False)])
+def test_the_recipe_held_out_is_warned_of_where_too_few_cases_are_held_out(nnunet_folders, held_out, warned):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=2)
+    cases = [f"case_{i}" for i in range(3)]
+    split = [{"train": cases[held_out:], "val": cases[:held_out]}]
+    (target.raw / "splits_final.json").write_text(json.dumps(split))
+    said = start(fine_tuning=recipe("held_out"))[1]
+    assert any("held_out needs 2 held-out cases" in sentence and "0.75" in sentence for sentence in said) == warned
+    assert not any("held_out needs" in sentence for sentence in start(restart=True)[1])
 
 
 @pytest.mark.parametrize("trained", ["0", "1"])  # other folds of a cross-validation do not hold the campaign

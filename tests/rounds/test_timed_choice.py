@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,8 +82,17 @@ def test_the_favourites_that_fit_are_taken_in_their_order(minutes):
 def test_what_does_not_fit_is_passed_over_and_stays_among_the_candidates(minutes):
     chosen = choose_in_time(ask, minutes, 7.0)
     assert chosen.picks == ("two", "none") and set(chosen.table.index) == set(POOL)
-    said = "Ranked higher, but too long: big (8 minutes, 7 were left), one (2 minutes or more, 1 were left)"
+    said = "Passed over, since too long: big (8 minutes, 7 were left), one (2 minutes or more, 1 were left)"
     assert chosen.details["notes"][1] == f"{said}; --time-budget 8 has room for big."
+
+
+def test_what_is_left_when_the_time_is_used_up_was_not_passed_over(minutes):
+    def drawn(*given):  # the order of the first proposal is chance, and says nothing of the later ones
+        proposal = ask(*given)
+        return replace(proposal, table=proposal.table.iloc[::-1])
+
+    chosen = choose_in_time(drawn, minutes, 14.5)
+    assert chosen.picks == ("big", "two") and len(chosen.details["notes"]) == 1
 
 
 def test_a_case_whose_volume_alone_is_too_much_is_not_even_measured(minutes):

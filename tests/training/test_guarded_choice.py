@@ -95,9 +95,9 @@ def test_many_labelled_cases_raise_the_floor():
 
 def test_three_cases_raise_the_floor_where_unlabelled_ones_are_learned_from_unless_they_came_one_by_one():
     assert gate(table(), MANY_MIXED - 1, None, False, mixed=True) == FLOOR
-    assert gate(table(), MANY_MIXED, None, False, mixed=True) == FLOOR_OF_MANY
+    assert gate(table(), MANY_MIXED, None, False, mixed=True) == gate(table(), MANY, None, False, mixed=True) == OPEN
     harmed = table(*[[0.8, 0.7, 0.7, 0.6]] * MANY_MIXED)
-    assert gate(harmed, MANY_MIXED, None, False, mixed=True) == FLOOR
+    assert gate(harmed, MANY_MIXED, None, False, mixed=True) == FLOOR_OF_MANY
     assert gate(harmed, MANY_MIXED, None, True, mixed=True) == gate(harmed, MANY_MIXED, None, False) == 0
 
 
@@ -144,13 +144,18 @@ def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one, mixed):
     found = shrunk_gains(table(*rows))
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
     chosen = gate(table(*rows), labelled, None, one_by_one, mixed)
-    many = MANY_MIXED if mixed and not one_by_one else MANY
-    floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= many else (FLOOR, 0.0)
+    floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= MANY else (FLOOR, 0.0)
+    if mixed and not one_by_one and labelled >= MANY_MIXED:
+        floor, lower = OPEN, FLOOR_OF_MANY
     strict = rows and labelled < MANY and one_by_one
     least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if strict else (-HARM, mean[OPEN])
     assert chosen in (lower, floor, OPEN)
-    assert (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
-    assert chosen == OPEN or (chosen == lower) == (mean[floor] < least) or abs(mean[floor] - least) < 1e-9
+    assert floor == OPEN or (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
+    assert (
+        (floor != OPEN and chosen == OPEN)
+        or (chosen == lower) == (mean[floor] < least)
+        or abs(mean[floor] - least) < 1e-9
+    )
 
 
 def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():

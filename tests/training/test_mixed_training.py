@@ -191,7 +191,7 @@ def test_networks_of_cross_fitting_are_trained_plainly(tmp_path, monkeypatch):
     rows = []
     for unlabelled in ("", "mix"):
         target = fresh_target(tmp_path / f"with {unlabelled}", monkeypatch, labelled=6)
-        fine_tuning = {**recipe("guarded"), "unlabelled": unlabelled}
+        fine_tuning = {**recipe("guarded"), "unlabelled": unlabelled, "cross_fit": True}
         start(target, budget=2, query_size=2, one_off=True, strategy="random", epochs=2, fine_tuning=fine_tuning)
         trainer = trainer_of(target)
         trainer.run_training()
@@ -200,6 +200,20 @@ def test_networks_of_cross_fitting_are_trained_plainly(tmp_path, monkeypatch):
             table[table["kind"] == "cross_fit"].drop(columns=["weights"], errors="ignore").reset_index(drop=True)
         )
     assert len(rows[0]) and rows[0].equals(rows[1])
+
+
+def test_no_network_is_cross_fitted_where_unlabelled_cases_are_learned_from_unless_that_is_asked_for(
+    nnunet_folders, capsys
+):
+    target = make_target(nnunet_folders, labelled=6)
+    once = {"budget": 3, "query_size": 3, "one_off": True, "strategy": "random", "epochs": 1}
+    start(target, fold="all", **once, fine_tuning=recipe("guarded:unlabelled=mix"))
+    trainer = trainer_of(target, fold="all")
+    trainer.run_training()
+    said = capsys.readouterr().out
+    assert "Cross-fit: none, networks that learn from labelled cases alone say nothing of one that" in said
+    assert "cross_fit" not in set(trainer.choice.comparison.table["kind"]) and trainer.mixing.cases
+    assert "From here on, alpha is 0.75." in said
 
 
 def test_with_background_workers_nobody_stays_behind(nnunet_folders, monkeypatch):
