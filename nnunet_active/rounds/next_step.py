@@ -164,9 +164,8 @@ def _while_training(running: list[RunningTraining], waiting: list[str], raw: Raw
 
 
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
-    from nnunet_active.rounds.labels_at_hand import (
-        returned_labels,
-    )  # not above: reading label images needs slow imports
+    # not above: reading label images needs slow imports
+    from nnunet_active.rounds.labels_at_hand import returned_labels, way_of_last_label
 
     returned = returned_labels(campaign, raw, store)
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
@@ -189,7 +188,8 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         ("if nobody can label a case", commands.ingest("--decline", "CASE")),
         *train,
     )
-    return NextStep("label", commands.ingest(), (why, *lines, "Labels can be taken back one by one."), also, state)
+    command = commands.ingest(*way_of_last_label(campaign))
+    return NextStep("label", command, (why, *lines, "Labels can be taken back one by one."), also, state)
 
 
 def _with_labels(

@@ -58,6 +58,12 @@ def test_a_refused_label_makes_the_exit_code_one(folder, capsys):
     assert "Refused: Case case_3: the label " in capsys.readouterr().out
 
 
+def test_what_is_refused_in_a_folder_is_taken_again_from_there(folder, capsys, tmp_path):
+    edit(tmp_path / "came", "case_3", np.full_like(truth(3), 7))
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came")]) == 1
+    assert capsys.readouterr().out.rstrip().endswith(f"Next: nnunet_active ingest -d 902 --from {tmp_path / 'came'}")
+
+
 def test_json_holds_all_of_it_and_nothing_else_is_printed(folder, capsys, tmp_path):
     edit(tmp_path / "came", "case_3", ending=".seg.nrrd")
     words = ["--from", str(tmp_path / "came"), "--decline", "case_1", "--reason", "moved"]
