@@ -183,13 +183,14 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
     train = (("to train with the labels that are there", training),) if not campaign.halting() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
+    last = way_of_last_label(campaign)
     also = (
+        *((("if they come to where the last one came", commands.ingest(*last)),) if last else ()),
         ("if the prediction of a case is right as it is", commands.ingest("--accept-unchanged", "CASE")),
         ("if nobody can label a case", commands.ingest("--decline", "CASE")),
         *train,
     )
-    command = commands.ingest(*way_of_last_label(campaign))
-    return NextStep("label", command, (why, *lines, "Labels can be taken back one by one."), also, state)
+    return NextStep("label", commands.ingest(), (why, *lines, "Labels can be taken back one by one."), also, state)
 
 
 def _with_labels(

@@ -96,7 +96,7 @@ def test_a_label_that_was_edited_where_only_its_annotator_keeps_it_is_told_with_
     ingest(NAME, "0", [tmp_path / "they came"], log=silent)
     assert not changes_by_hand(Workspace(NAME))
     step = next_step(Workspace(NAME))
-    assert step.kind == "label" and step.command == f"nnunet_active ingest -d 902 --from '{tmp_path / 'they came'}'"
+    assert step.also[0][1] == f"nnunet_active ingest -d 902 --from '{tmp_path / 'they came'}'"
     label = truth(2)
     label[0, 0, 0] = 1
     write_image(file, label, spacing=SPACING)
@@ -106,4 +106,4 @@ def test_a_label_that_was_edited_where_only_its_annotator_keeps_it_is_told_with_
     assert not changes_by_hand(Workspace(NAME))
     file.unlink()
     file.parent.rmdir()
-    assert next_step(Workspace(NAME)).command == "nnunet_active ingest -d 902"
+    assert "--from" not in next_step(Workspace(NAME)).also[0][1]
