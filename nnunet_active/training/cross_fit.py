@@ -90,9 +90,10 @@ class CrossFit:
         missing = [n for n, fold in enumerate(folds) if not self.choice.knows(sorted(able & set(fold)))]
         if not missing:
             return
+        epochs = "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
         trainings = "1 extra training" if len(missing) == 1 else f"{len(missing)} extra trainings"
         session.log(
-            f"Cross-fit: {trainings} of {self.epochs} epochs first (the first round of this one has {self.first_round}). The cases "
+            f"Cross-fit: {trainings} of {epochs} first (the first round of this one has {self.first_round}). The cases "
             "that they leave out then tell how far to leave the source."
         )
         self.trainer.save_here()
