@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from nnunet_active.models.source_model import SourceModel, carry_over
+from nnunet_active.nnunet.checkpoint_record import checkpoint_record
 from nnunet_active.nnunet.networks import build_network
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
 from nnunet_active.training.checkpoints import own_details
@@ -48,8 +50,10 @@ def check_is_adapted(file: Path) -> dict:
         ActiveError: the file cannot be read without running code from it.
     """
     if not file.is_file():
+        others = " or ".join(f"-tr {trainer}" for trainer in _other_trainers(file))
+        instead = f"name the trainer that wrote one ({others}), " if others else ""
         raise MissingInput(
-            f"{file} was not found; train that fold to its end, or name another fold (-f) or checkpoint (-chk)."
+            f"{file} was not found; {instead}train that fold to its end, or name another fold (-f) or checkpoint (-chk)."
         )
     content = load_checkpoint(file, str(file), advice=f"if you trust where it comes from, {STOCK}")
     if not own_details(content):
@@ -57,6 +61,22 @@ def check_is_adapted(file: Path) -> dict:
             f"{file} was not written by a trainer of this package, so no source network is known to guard its predictions; {STOCK}."
         )
     return content
+
+
+def _other_trainers(file: Path) -> list[str]:
+    """Trainers of this package that have written such a checkpoint of this fold, with the same plans and configuration."""
+    plans_and_configuration = file.parents[1].name.partition("__")[2]
+    found = file.parents[2].glob(
+        f"*__{glob.escape(plans_and_configuration)}/{file.parent.name}/{glob.escape(file.name)}"
+    )
+    return sorted(one.parents[1].name.split("__")[0] for one in found if _is_ours(one))
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        return bool(own_details(checkpoint_record(file)))
+    except (ActiveError, OSError):
+        return False
 
 
 def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, dataset_json: dict) -> NearerWeights:

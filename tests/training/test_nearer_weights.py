@@ -87,6 +87,21 @@ def test_a_stock_model_is_sent_to_the_stock_command(source, tmp_path):
         check_is_adapted(tmp_path / "fold_3" / "checkpoint_final.pth")
 
 
+def test_where_another_of_our_trainers_has_finished_the_fold_it_is_named(source, tmp_path):
+    def file(trainer: str, configuration: str = "2d", fold: str = "0"):
+        return tmp_path / f"{trainer}__P__{configuration}" / f"fold_{fold}" / "checkpoint_final.pth"
+
+    for found in (file("Ours"), file("Stock"), file("Other", "3d_fullres"), file("Elsewhere", fold="1")):
+        details = {} if found == file("Stock") else {"nnunet_active": {"labelled": ["a"]}}
+        write_trained(source, found.parents[1], found.parent.name.removeprefix("fold_"), **details)
+    file("Damaged").parent.mkdir(parents=True)
+    file("Damaged").write_bytes(b"no checkpoint")
+    with pytest.raises(MissingInput, match=re.escape("name the trainer that wrote one (-tr Ours), train that fold")):
+        check_is_adapted(file("Default"))
+    with pytest.raises(MissingInput, match="was not found; train that fold"):
+        check_is_adapted(file("Default", fold="2"))
+
+
 def test_a_checkpoint_that_could_run_code_is_refused(source, tmp_path):
     write_trained(source, tmp_path, nnunet_active={"labelled": []}, payload=replace)
     with pytest.raises(UnsafeCheckpoint):
