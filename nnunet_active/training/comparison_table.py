@@ -30,6 +30,8 @@ SOURCE, ADAPTED = "source", "adapted"
 CONFIDENCE = 0.95
 NOTICEABLE = 0.01
 """A larger loss of Dice in a single label is worth a warning (our choice)."""
+KEPT_SOURCE = "The labels so far showed no gain, so the model predicts exactly like the source model (alpha 0)."
+"""The answer in place of a comparison where a recipe that chooses alpha has chosen 0."""
 
 
 @dataclass(frozen=True)

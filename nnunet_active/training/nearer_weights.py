@@ -30,11 +30,13 @@ class NearerWeights:
         source: w0, the source network as carried over to the target.
         nearer: w0 + a (w - w0) with the trained weights w and a = min(`NEAR`, alpha).
         alpha: interpolation of the model itself.
+        is_source: whether the model itself is the source network.
     """
 
     source: Weights
     nearer: Weights
     alpha: float
+    is_source: bool
 
     @property
     def differ(self) -> bool:
@@ -102,11 +104,11 @@ def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, 
     free = report.head if None in report.heads.indices else ()
     alpha = float(details.get("interpolation", 1.0))
     trained = details.get("averaged_weights") or details.get("trained_weights")
-    expected = interpolate(own, trained, alpha, free) if trained and 0 < alpha < 1 else {}
+    expected = interpolate(own, trained, alpha, free) if trained and alpha < 1 else {}
     fits = own.keys() == weights.keys() and all(own[name].shape == weights[name].shape for name in own)
     if not fits or not all(torch.allclose(weights[name], tensor, atol=1e-5) for name, tensor in expected.items()):
         raise ActiveError(
             f"{where} was not adapted from the source network {source.origin}, which is there now; {STOCK}."
         )
     share = min(1.0, NEAR / alpha) if alpha > 0 else 1.0
-    return NearerWeights(own, interpolate(own, weights, share, free), alpha)
+    return NearerWeights(own, interpolate(own, weights, share, free), alpha, alpha == 0 and not free)

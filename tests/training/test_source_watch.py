@@ -11,6 +11,7 @@ from tiny_training import campaign_of, output_folder, run_with_kill, start, trai
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.training.comparison_table import KEPT_SOURCE
 from nnunet_active.training.source_comparison import Comparison
 from nnunet_active.training.source_watch import judging
 
@@ -88,6 +89,24 @@ def test_where_nothing_can_be_compared_the_user_is_told_that_it_is_not_known(nnu
     trainer_of(target, fold="all").run_training()
     assert "WARNING: it is not known whether the adapted network is better" in capsys.readouterr().out
     assert not (output_folder(target, fold="all") / "comparison.csv").exists()
+
+
+def test_where_the_labels_showed_no_gain_the_log_says_that_the_source_predicts_and_warns_of_nothing(
+    nnunet_folders, capsys
+):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=4)
+    start(target, fold="all", oracle="folder", strategy="random", budget=1, stride=9, epochs=2)
+    trainer = trainer_of(target, fold="all")
+    trainer.initialize()
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.zero_()
+    trainer.adaptation.interpolation = 0.0
+    capsys.readouterr()
+    trainer.watch.end(2)
+    said = capsys.readouterr().out
+    assert KEPT_SOURCE in said and "WARNING" not in said and "can differ" not in said
+    assert (pd.read_csv(output_folder(target, fold="all") / "certificate.csv")["distance"] == 0).all()
 
 
 def test_a_network_that_unlearnt_is_called_worse(nnunet_folders, capsys):
