@@ -26,6 +26,7 @@ from nnunet_active.training.comparison_table import (
     gain_of,
     is_of_campaign,
     is_written_since,
+    of_new_labels,
     of_source,
     read_comparison,
 )
@@ -157,7 +158,7 @@ def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     held_out = table[table["kind"] == HELD_OUT]
     adapted = held_out[held_out["model"] == ADAPTED]
     if adapted.empty:
-        return table[table["kind"] == PREQUENTIAL], PREQUENTIAL
+        return of_new_labels(table), PREQUENTIAL
     import pandas as pd  # not above: most trainings have no such table yet
 
     last = adapted.iloc[-1]

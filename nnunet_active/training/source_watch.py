@@ -53,9 +53,9 @@ class SourceWatch:
         if earlier := earlier_one():
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
             if new:
-                found = self._measure(PREQUENTIAL, new, earlier.epoch, len(earlier.labelled), earlier.predicting)
-                if found != self._source:
-                    self._tell(0, self.comparison.gain(PREQUENTIAL))
+                self._measure(PREQUENTIAL, new, earlier.epoch, len(earlier.labelled), earlier.predicting)
+                if (gain := self.comparison.gain(PREQUENTIAL)).cases:  # none if that network was the source
+                    self._tell(0, gain)
 
     def after_round(self, epoch: int) -> None:
         """Measure the held-out cases, before a query during the training and at its end."""
@@ -108,8 +108,7 @@ class SourceWatch:
             )
         session.event(epoch, "certificate", cases=found.cases, pool=found.pool, bound=found.bound)
 
-    def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> str:
-        """Returns the fingerprint of the adapted network."""
+    def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
         window = self.window()
         with self.adaptation.replaced(self.adaptation.source):
             self.comparison.measure(window, Measured(SOURCE, self._source), cases, kind)
@@ -118,7 +117,6 @@ class SourceWatch:
             fingerprint = weights_digest(live_weights(self.adaptation.network))
             number = self.session.trained_on(epoch)[0] if weights is None else 0
             self.comparison.measure(window, Measured(ADAPTED, fingerprint, number, epoch, labelled), cases, kind)
-        return fingerprint
 
     def _tell(self, epoch: int, gain: Gain) -> None:
         # at epoch 0 an earlier training's network was measured, not the one of now

@@ -158,3 +158,10 @@ def test_a_training_that_kept_the_source_says_so_whatever_was_measured_before(ta
     trained(target, labelled=campaign.labelled(), alpha=0.0, saved=early)
     (training,) = trainings_of(campaign, target.results)
     assert training.is_source and KEPT_SOURCE not in newest_answer([training], campaign)
+
+
+def test_new_labels_that_judged_the_source_itself_tell_nothing_of_the_model_of_now(target, campaign):
+    kept = table(PREQUENTIAL, {"a": (0.5, 0.5), "b": (0.5, 0.5)}).replace("a9", "s")
+    measure(target, campaign, kept)
+    assert newest_answer(trainings_of(campaign, target.results), campaign) == ""
+    assert sentence(target, campaign, kept, table(PREQUENTIAL, {"c": (0.5, 0.7)})).startswith("On 1 case it had not")

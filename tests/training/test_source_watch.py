@@ -184,6 +184,26 @@ def test_labels_that_came_in_between_two_trainings_are_compared_before_the_secon
     assert "1 case before it was trained on" in capsys.readouterr().out
 
 
+def test_a_training_that_kept_the_source_is_not_compared_with_it_on_the_labels_that_come_in_next(
+    nnunet_folders, capsys, monkeypatch
+):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    settings = {"fine_tuning": {"interpolation": 0.5}, "stride": 9, "epochs": 10}
+    start(target, fold="all", budget=1, query_size=1, oracle="folder", strategy="random", **settings)
+    monkeypatch.setattr(Campaign, "query_due", lambda campaign, epoch: False)  # a training on what is labelled
+    for alpha in (0.0, 0.5):
+        trainer = trainer_of(target, fold="all")
+        trainer.num_epochs = 1
+        trainer.initialize()
+        trainer.adaptation.interpolation = alpha
+        trainer.run_training()
+        target.label("case_3", 3)
+        target.preprocess()
+    said = capsys.readouterr().out
+    assert set(comparison_of(target, "all")["case"]) == {"case_3"} and "Source against adapted network" not in said
+    assert "no label came in that an adapted network had not seen" in said
+
+
 def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnunet_folders, capsys):
     target = make_target(nnunet_folders, labelled=0, unlabelled=4)
     start(target, fold="all", strategy="random", budget=1, epochs=3)
