@@ -102,11 +102,13 @@ def trained(
     ended: float | None = None,
     saved: float | None = None,
     seed: int = 5,
+    alpha: float = 1.0,
 ) -> Path:
     """A training's checkpoint; without ``labelled`` it keeps no record, as a stock trainer's. ``ended``: its last epoch did."""
     source = tiny_source.source_model(seed=seed)
     folder = target.results / NAME / f"{trainer}__{PLANS}__{CONFIGURATION}"
-    record = {} if labelled is None else {"nnunet_active": {"trainer_name": trainer, "labelled": list(labelled)}}
+    details = {"trainer_name": trainer, "labelled": list(labelled or ()), "interpolation": alpha}
+    record = {} if labelled is None else {"nnunet_active": details}
     begun = time.time() if begun is None else begun
     log = {"epoch_start_timestamps": [begun], "epoch_end_timestamps": [] if ended is None else [ended]}
     tiny_source.write_trained(source, folder, fold, file, logging=log, **record)

@@ -21,10 +21,10 @@ def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
         results: ``nnUNet_results``.
 
     Returns:
-        ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None if not known), ``trained``
-        (trainer and fold), ``labels`` and ``cases`` (name, Dice of the source model, of the adapted model, difference), and
-        ``others`` (trained, sentence) of the campaign's other trainings; ``certificate``, a sentence on the unlabelled cases, or empty;
-        ``forecast``, the sentences of the last forecast.
+        ``sentence`` (empty before the first training), ``advice``, ``good`` (True, False, or None if not known, or if the source was
+        kept), ``trained`` (trainer and fold), ``labels`` and ``cases`` (name, Dice of the source model, of the adapted model,
+        difference), and ``others`` (trained, sentence) of the campaign's other trainings; ``certificate``, a sentence on the unlabelled
+        cases, or empty; ``forecast``, the sentences of the last forecast.
     """
     trainings = trainings_of(campaign, results)
     found, bound = answers_of(trainings, campaign), newest_certificate(trainings, campaign)
@@ -37,7 +37,7 @@ def first_answer(campaign: Campaign, results: Path) -> dict[str, Any]:
         **said,
         "sentence": newest.sentence,
         "advice": newest.advice,
-        "good": not newest.gain.is_worse,
+        "good": None if newest.gain is None else not newest.gain.is_worse,
         "trained": _trained(newest),
         "labels": _rows(newest.labels),
         "cases": _rows(newest.cases),
@@ -49,7 +49,9 @@ def _trained(answer: Answer) -> str:
     return f"{answer.trainer}, fold {answer.fold}"
 
 
-def _rows(table: pd.DataFrame) -> list[tuple[str, float, float, float]]:
+def _rows(table: pd.DataFrame | None) -> list[tuple[str, float, float, float]]:
+    if table is None:
+        return []
     return [
         (str(name), float(source), float(adapted), float(adapted - source))
         for name, source, adapted in table[["source", "adapted"]].itertuples()

@@ -87,7 +87,7 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
         "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
         "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
         "answer": answer,
-        "standing": standing(workspace, answer["good"] is not None),
+        "standing": standing(workspace, bool(answer["trained"])),
         "set_aside": cases_set_aside(workspace.store, raw),
         "rounds": rounds,
         "problems": problems,

@@ -25,7 +25,7 @@ def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
 
     Args:
         workspace: the data set, with its campaign.
-        answered: whether the page already says how good the adapted model is on unseen cases.
+        answered: whether the page already says how good the adapted model is on unseen cases, or that it is the source.
 
     Returns:
         ``labelled``, ``slices`` (labelled slices, if slices are asked for), ``initial``, ``held_out``, ``waiting``, ``declined``,

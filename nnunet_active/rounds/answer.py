@@ -17,6 +17,7 @@ from nnunet_active.training.comparison_table import (
     ADAPTED,
     FILE,
     HELD_OUT,
+    KEPT_SOURCE,
     PREQUENTIAL,
     SOURCE,
     Gain,
@@ -25,6 +26,7 @@ from nnunet_active.training.comparison_table import (
     gain_of,
     is_of_campaign,
     is_written_since,
+    of_new_labels,
     of_source,
     read_comparison,
 )
@@ -40,21 +42,23 @@ class Answer:
     Attributes:
         trainer: class name as in ``-tr``.
         fold: a number as text, or ``all``.
-        gain: the adapted model against the source model, after the last measured round.
+        gain: the adapted model against the source model, after the last measured round. It and the tables are None if the training
+            kept the source model, because there is nothing to compare then.
         cases: mean Dice over the labels; one row per case, columns ``source`` and ``adapted``.
         labels: mean Dice over the cases; one row per label, the same columns.
     """
 
     trainer: str
     fold: str
-    gain: Gain
-    cases: pd.DataFrame
-    labels: pd.DataFrame
+    gain: Gain | None = None
+    cases: pd.DataFrame | None = None
+    labels: pd.DataFrame | None = None
 
     @property
     def sentence(self) -> str:
         """The answer as one plain sentence."""
-        gain = self.gain
+        if (gain := self.gain) is None:
+            return KEPT_SOURCE
         many = f"{gain.cases} case{'s' if gain.cases != 1 else ''}"
         seen = "it had not seen" if gain.kind == HELD_OUT else "it had not seen when their labels came in"
         if gain.cases == 1 and gain.kind != HELD_OUT:
@@ -71,7 +75,8 @@ class Answer:
     @property
     def advice(self) -> str:
         """What to do or to keep in mind about it; empty if nothing."""
-        gain = self.gain
+        if (gain := self.gain) is None:
+            return ""
         if gain.is_worse:
             return "Keep the source model, or fine-tune more gently (nnunet_active init --recipe held_out --restart)."
         if not gain.bound >= 0:
@@ -87,7 +92,7 @@ NOT_KNOWN = (
 
 
 def newest_answer(trainings: Iterable[Training], campaign: Campaign) -> str:
-    """Sentence and advice of the newest training that has a comparison; empty if none has.
+    """Sentence and advice of the newest training that has a comparison or kept the source; empty if none has.
 
     Args:
         trainings: the campaign's trainings, newest first (see :func:`~nnunet_active.rounds.trained_models.trainings_of`).
@@ -98,19 +103,25 @@ def newest_answer(trainings: Iterable[Training], campaign: Campaign) -> str:
 
 
 def newest_certificate(trainings: Iterable[Training], campaign: Campaign) -> str:
-    """Sentence of the newest training's certificate: how much it can differ from the source on unlabelled cases; empty if none.
+    """Sentence of the newest training's certificate: how much it can differ from the source on unlabelled cases; empty if none, or
+    if that training kept the source.
 
     Args:
         trainings: as for :func:`newest_answer`.
     """
-    files = (training.checkpoint.parent / CERTIFICATE_FILE for training in trainings)
-    files = (file for file in files if file.is_file() and is_written_since(file, campaign.begun))
-    found = (certificate_of(read_certificate(file)) for file in files)
-    return next((certificate.sentence for certificate in found if certificate is not None), "")
+    for training in trainings:
+        file = training.checkpoint.parent / CERTIFICATE_FILE
+        if not file.is_file() or not is_written_since(file, campaign.begun):
+            continue
+        if training.is_source:
+            return ""
+        if (certificate := certificate_of(read_certificate(file))) is not None:
+            return certificate.sentence
+    return ""
 
 
 def answers_of(trainings: Iterable[Training], campaign: Campaign) -> list[Answer]:
-    """One answer for each training that has a comparison, in the order of ``trainings``.
+    """One answer for each training that has a comparison or kept the source, in the order of ``trainings``.
 
     Args:
         trainings: as for :func:`newest_answer`.
@@ -125,6 +136,8 @@ def answers_of(trainings: Iterable[Training], campaign: Campaign) -> list[Answer
 
 def _answer_of(training: Training, campaign: Campaign) -> Answer | None:
     folder = training.checkpoint.parent
+    if training.is_source and is_written_since(training.checkpoint, campaign.begun):
+        return Answer(training.trainer, training.fold)
     if not (folder / FILE).is_file() or not is_of_campaign(folder, campaign.begun):
         return None
     table = of_source(read_comparison(folder / FILE))
@@ -145,7 +158,7 @@ def _latest(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     held_out = table[table["kind"] == HELD_OUT]
     adapted = held_out[held_out["model"] == ADAPTED]
     if adapted.empty:
-        return table[table["kind"] == PREQUENTIAL], PREQUENTIAL
+        return of_new_labels(table), PREQUENTIAL
     import pandas as pd  # not above: most trainings have no such table yet
 
     last = adapted.iloc[-1]

@@ -35,7 +35,7 @@ from nnunet_active.rounds.asking_model import FoundModel, make_window
 from nnunet_active.rounds.forecast_record import Moved, earlier_networks, moved_since
 from nnunet_active.rounds.map_temperature import fit_map_temperature
 from nnunet_active.rounds.trained_models import Training, trainings_of
-from nnunet_active.rounds.unseen_dice import UnseenDice, interpolation_of, unseen_dice
+from nnunet_active.rounds.unseen_dice import UnseenDice, unseen_dice
 from nnunet_active.util.errors import EmptyPool, MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.workspace import Workspace
@@ -136,7 +136,7 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
         index=pd.Index(pool, name="case"),
     ).sort_values("expected", kind="stable")
     digest = network.digest
-    is_source = training is not None and interpolation_of(training) == 0
+    is_source = training is not None and training.is_source
     earlier = [] if is_source or workspace.found_campaign is None else earlier_networks(workspace.campaign)
     moved = moved_since(earlier, digest, asked.cache, workspace.store, pool, len(names))
     gains = unseen.gains.to_numpy() if training is not None and not is_source else np.empty(0)

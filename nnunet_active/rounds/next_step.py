@@ -227,7 +227,8 @@ def _with_labels(
     best = knowing[0]
     notes = filter(None, [missed_labels(campaign, best).note, *(one.problem for one in trainings)])
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
-    predict = ("to use the model", commands.predict(best.trainer, covered_folds(campaign)))
+    use = "to use the model, which predicts like the source model" if best.is_source else "to use the model"
+    predict = (use, commands.predict(best.trainer, covered_folds(campaign)))
     open_ended = campaign.is_open_ended and pool
     if campaign.exhausted and open_ended:
         why = "You can ask for further cases, or stop here."

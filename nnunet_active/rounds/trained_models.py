@@ -43,6 +43,8 @@ class Training:
         labelled: the training cases, or None if the trainer keeps no record.
         labels: the labelled part of each case as text (``Campaign.label_names``); None if all were labelled whole.
         problem: why the checkpoint could not be read, or empty.
+        interpolation: how far its network is from the source (0) to the fine-tuned weights (1); 1 if the trainer records none.
+        is_source: whether its network is the source network, because the labels showed no gain.
     """
 
     trainer: str
@@ -55,6 +57,8 @@ class Training:
     labelled: tuple[str, ...] | None = None
     labels: tuple[str, ...] | None = None
     problem: str = ""
+    interpolation: float = 1.0
+    is_source: bool = False
 
     @property
     def model_folder(self) -> Path:
@@ -194,8 +198,8 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         problem = str(error) if known["finished"] else _cannot_go_on(file)
         return Training(**{**known, "resumable": False}, problem=problem)
     record, log = content.get("nnunet_active"), content.get("logging")
-    labelled = record.get("labelled") if isinstance(record, dict) else None
-    labels = record.get("labels") if isinstance(record, dict) else None
+    record = record if isinstance(record, dict) else {}
+    labelled, labels, alpha = record.get("labelled"), record.get("labels"), float(record.get("interpolation", 1.0))
     log = log if isinstance(log, dict) else {}
     starts, ends = log.get("epoch_start_timestamps"), log.get("epoch_end_timestamps")
     if ends:
@@ -205,6 +209,8 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         begun=float(starts[0]) if starts else None,
         labelled=tuple(labelled) if labelled is not None else None,
         labels=tuple(labels) if labels is not None else None,
+        interpolation=alpha,
+        is_source=record.get("is_source", alpha == 0),  # earlier versions did not record it
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from nnunet_active.data.label_agreement import is_accepted
-from nnunet_active.nnunet.checkpoint_record import checkpoint_record
 from nnunet_active.nnunet.window import Window
 from nnunet_active.rounds.forecast_record import forecast_folder
 from nnunet_active.rounds.trained_models import Training
@@ -106,7 +105,7 @@ def unseen_dice(workspace: Workspace, training: Training | None, network: Window
     if training is not None:
         file, origin = training.checkpoint.parent / FILE, Origin(campaign.begun)
         recorded = Comparison(file, workspace.store, labels, known=slices.folder, origin=origin)
-        dice.append(recorded_dice(recorded.of_now(), interpolation_of(training)))
+        dice.append(recorded_dice(recorded.of_now(), training.interpolation))
     known = set(dice[0].index.get_level_values("case")) if dice else set()
     labelled, held_out = campaign.labelled(), campaign.held_out()
     seen = set() if training is None else set(labelled if training.labelled is None else training.labelled)
@@ -136,9 +135,3 @@ def _measured(comparison: Comparison, network: Window, source: Window, cases: Se
     rows = comparison.table
     rows = rows[(rows["kind"] == kind) & rows["case"].isin(cases)]
     return recorded_dice(rows, 1 if network is not source else 0)
-
-
-def interpolation_of(training: Training) -> float:
-    """Interpolation of a training's network between source (0) and fine-tuned weights (1); 1 if the trainer records none."""
-    record = checkpoint_record(training.checkpoint).get("nnunet_active")
-    return float(record.get("interpolation", 1.0)) if isinstance(record, dict) else 1.0

@@ -50,9 +50,9 @@ class Adaptation:
         self._optimizer: Optimizer | None = None
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the whole network is interpolated, so that alpha = 0 gives the source network."""
-        return not self._free
+    def is_source(self) -> bool:
+        """Whether the source network itself predicts: alpha is 0, and the whole network is interpolated."""
+        return self.interpolation == 0 and not self._free
 
     def attach(self, optimizer: Optimizer) -> None:
         """Follow the steps of an optimizer (idempotent). A trainer may replace its optimizer between epochs."""
@@ -118,15 +118,15 @@ class Adaptation:
         optimizer.state.clear()
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the weights that predict, on the CPU: ``interpolation``; ``trained_weights`` if they differ
-        from those; ``averaged_weights`` if they differ from both."""
+        """What a checkpoint needs beside the weights that predict, on the CPU: ``interpolation`` and, where that is not
+        1, :attr:`is_source`; ``trained_weights`` if they differ from those; ``averaged_weights`` if they differ from both."""
         if self._average is None and self.interpolation == 1:
             return {"interpolation": 1.0}
         state = {"trained_weights": self._live if self._put_aside is None else self._put_aside}
         if self._average is not None and self.interpolation != 1:
             state["averaged_weights"] = self._average
         on_cpu = {key: {name: tensor.to("cpu", copy=True) for name, tensor in w.items()} for key, w in state.items()}
-        return {"interpolation": self.interpolation, **on_cpu}
+        return {"interpolation": self.interpolation, "is_source": self.is_source, **on_cpu}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on training after a checkpoint's predicting weights were loaded into the network: put the trained weights in their place.

@@ -30,6 +30,8 @@ SOURCE, ADAPTED = "source", "adapted"
 CONFIDENCE = 0.95
 NOTICEABLE = 0.01
 """A larger loss of Dice in a single label is worth a warning (our choice)."""
+KEPT_SOURCE = "The labels so far showed no gain, so the model predicts exactly like the source model (alpha 0)."
+"""The answer in place of a comparison where a recipe that chooses alpha has chosen 0."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Gain:
         if not self.cases:
             return [
                 "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
-                "out, and no label is new to the network."
+                "out, and no label came in that an adapted network had not seen."
             ]
         one = self.cases == 1
         before = "case before it was trained on" if one else "cases before they were trained on"
@@ -117,6 +119,13 @@ def gain_of(table: pd.DataFrame, kind: str) -> Gain:
         bound,
         {str(label): float(loss) for label, loss in losses.items() if loss < -NOTICEABLE and len(losses) > 1},
     )
+
+
+def of_new_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of new labels, but none of an adapted network that was the source itself: they tell nothing of adapting."""
+    rows = table[table["kind"] == PREQUENTIAL]
+    sources = set(rows.loc[rows["model"] == SOURCE, "network"])
+    return rows[(rows["model"] != ADAPTED) | ~rows["network"].isin(sources)]
 
 
 def dice_by_case(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:

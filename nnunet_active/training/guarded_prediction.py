@@ -15,6 +15,7 @@ from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
+from nnunet_active.training.comparison_table import KEPT_SOURCE
 from nnunet_active.training.cut_short import without_parts
 from nnunet_active.training.guard_table import GuardTable, guard_file
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
@@ -119,9 +120,9 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
         _predict(predictor, options, cases, result)
         if options.overwrite:  # an old table describes another model's predictions
             (options.output / guard_file(options.part)).unlink(missing_ok=True)
-        result.lines.append(
-            f"Guard: this model predicts by weights {NEAR:.0%} of the way from the source or nearer, so there was nothing to do."
-        )
+        near = f"This model predicts by weights {NEAR:.0%} of the way from the source or nearer."
+        why = KEPT_SOURCE if all(one.is_source for one in weights) else near
+        result.lines.append(f"Guard: there was nothing to do. {why}")
         return result
     regions = predictor.label_manager.has_regions
     table = GuardTable(options.output, head_names(plans, dataset_json), regions, not options.overwrite, options.part)

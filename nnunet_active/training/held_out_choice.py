@@ -75,6 +75,6 @@ class HeldOutChoice(AlphaChoice):
             f"Mean Dice of {len(dice)} held-out cases by how far the weights are from the source (0) to the fine-tuned (1): {found}. "
             f"Predictions are by {chosen:g} from here on, the nearest to the source within one standard error of the best."
         )
-        if chosen == 0 and self.adaptation.is_whole:
+        if self.adaptation.is_source:
             said += " That is the source network itself: the held-out cases do not show that fine-tuning helps."
         self.note(epoch, said, chosen=chosen, dice={f"{a:g}": d for a, d in dice.mean().items()})

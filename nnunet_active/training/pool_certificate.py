@@ -134,7 +134,8 @@ class PoolCertificate:
     def measure(self, networks: TwoNetworks, cases: Sequence[str], pool: int) -> Certificate | None:
         """Measure these two networks on those cases that have no row yet; None if there is no case.
 
-        Rows of other networks and cases are dropped. After a kill, rows that were written are not computed again.
+        Rows of other networks and cases are dropped, and those that stay take on the facts of now: a later training may end with the
+        same weights. After a kill, rows that were written are not computed again.
 
         Args:
             networks: the networks to compare; if both are the same, nothing is predicted.
@@ -143,15 +144,19 @@ class PoolCertificate:
         """
         table = self.ranks.decide(lambda: read_certificate(self.file))
         same = (table["network"] == networks.names[0]) & (table["source"] == networks.names[1])
-        table = table[same & table["case"].isin(cases)].assign(pool=pool)
+        about = {"epoch": networks.epoch, "labelled": networks.labelled, "pool": pool}
+        table = table[same & table["case"].isin(cases)].assign(**about)
+        self._save(table)
         todo = sorted(set(cases) - set(table["case"]))
         step = CASES_AT_ONCE * self.ranks.world
         for start in range(0, len(todo), step):
             table = self._add(table, networks, self._distances(networks, todo[start : start + step]), pool)
-            self.ranks.decide(lambda rows=table: write_csv(self.file, rows))
-        if table.empty:
-            self.ranks.decide(lambda: self.file.unlink(missing_ok=True))
+            self._save(table)
         return certificate_of(table)
+
+    def _save(self, table: pd.DataFrame) -> None:
+        keep = partial(self.file.unlink, missing_ok=True) if table.empty else partial(write_csv, self.file, table)
+        self.ranks.decide(keep)
 
     def _distances(self, networks: TwoNetworks, cases: Sequence[str]) -> dict[str, dict[str, float]]:
         if networks.are_the_same:

@@ -32,6 +32,7 @@ from nnunet_active.training.comparison_table import (
     gain_of,
     is_of_campaign,
     note_campaign,
+    of_new_labels,
     of_source,
     read_comparison,
 )
@@ -189,11 +190,10 @@ class Comparison:
         self.ranks.decide(self._write)
 
     def gain(self, kind: str, number: int | None = None, epoch: int | None = None) -> Gain:
-        """For held-out cases, the gain after ``number`` rounds and ``epoch`` epochs; for other kinds, that over all cases so far."""
+        """For held-out cases, the gain after ``number`` rounds and ``epoch`` epochs; for new labels, that over all of them so far."""
         if kind == HELD_OUT:
             return gain_of(self.held_out(number, epoch), kind)
-        now = self.of_now()
-        return gain_of(now[now["kind"] == kind], kind)
+        return gain_of(of_new_labels(self.of_now()), kind)
 
     def held_out(self, number: int, epoch: int) -> pd.DataFrame:
         """Rows of the held-out cases for the source network, and for networks after ``number`` rounds and ``epoch`` epochs."""

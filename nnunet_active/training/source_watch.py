@@ -9,7 +9,7 @@ from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.certificate_table import CERTIFICATE_FILE
-from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, PREQUENTIAL, SOURCE, Gain
+from nnunet_active.training.comparison_table import ADAPTED, HELD_OUT, KEPT_SOURCE, PREQUENTIAL, SOURCE, Gain
 from nnunet_active.training.earlier_training import EarlierTraining
 from nnunet_active.training.pool_certificate import MOST_CERTIFIED, PoolCertificate, TwoNetworks, drawn_cases
 from nnunet_active.training.session import QuerySession
@@ -54,7 +54,8 @@ class SourceWatch:
             new = judging(self.session, (case for case in self.session.labelled(0) if case not in earlier.labelled))
             if new:
                 self._measure(PREQUENTIAL, new, earlier.epoch, len(earlier.labelled), earlier.predicting)
-                self._tell(0, self.comparison.gain(PREQUENTIAL))
+                if (gain := self.comparison.gain(PREQUENTIAL)).cases:  # none if that network was the source
+                    self._tell(0, gain)
 
     def after_round(self, epoch: int) -> None:
         """Measure the held-out cases, before a query during the training and at its end."""
@@ -101,9 +102,10 @@ class SourceWatch:
         certificate = PoolCertificate(file, session.store, comparison.labels, comparison.ranks, session.log)
         if (found := certificate.measure(networks, cases, len(unlabelled))) is None:
             return
-        session.log(
-            f"{found.sentence} They differ most in {found.furthest}: mean Jaccard distance {found.distance:.3f}."
-        )
+        if not adaptation.is_source:
+            session.log(
+                f"{found.sentence} They differ most in {found.furthest}: mean Jaccard distance {found.distance:.3f}."
+            )
         session.event(epoch, "certificate", cases=found.cases, pool=found.pool, bound=found.bound)
 
     def _measure(self, kind: str, cases: list[str], epoch: int, labelled: int, weights: Weights | None = None) -> None:
@@ -117,7 +119,8 @@ class SourceWatch:
             self.comparison.measure(window, Measured(ADAPTED, fingerprint, number, epoch, labelled), cases, kind)
 
     def _tell(self, epoch: int, gain: Gain) -> None:
-        for line in gain.lines():
+        # at epoch 0 an earlier training's network was measured, not the one of now
+        for line in [KEPT_SOURCE] if epoch > 0 and self.adaptation.is_source else gain.lines():
             self.session.log(line)
         facts = {name: getattr(gain, name) for name in ("kind", "cases", "source", "adapted", "worse")}
         known = {name: value for name, value in facts.items() if value == value}  # JSON knows no NaN

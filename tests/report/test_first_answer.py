@@ -8,13 +8,15 @@ from nnunet_active.report.first_answer import first_answer
 from nnunet_active.report.report_page import collect, render
 from nnunet_active.rounds.forecast_record import write_forecast
 from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
-from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, SOURCE
+from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, KEPT_SOURCE, SOURCE
 
 
-def train(setting, dice: dict[str, tuple[float, float]] | None) -> None:
+def train(setting, dice: dict[str, tuple[float, float]] | None, alpha: float = 1.0) -> None:
     """A training of the campaign's labels, and what it measured of itself."""
     folder = setting.results / NAME / "nnUNetTrainerActive__nnUNetActivePlans__3d_fullres"
-    write_trained(source_model(), folder, nnunet_active={"labelled": setting.campaign.labelled()})
+    write_trained(
+        source_model(), folder, nnunet_active={"labelled": setting.campaign.labelled(), "interpolation": alpha}
+    )
     rows = []
     for case, (source, adapted) in (dice or {}).items():
         rows.append((HELD_OUT, 0, 0, 0, SOURCE, "s", case, "r", "core", source))
@@ -45,6 +47,14 @@ def test_before_a_training_nothing_is_said_and_one_that_measured_nothing_says_so
     train(setting, None)
     assert "is not known yet" in first_answer(setting.campaign, setting.results)["sentence"]
     assert "no validation can tell" in page(setting)
+
+
+def test_a_model_that_is_the_source_is_neither_good_nor_bad_nor_compared(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    train(setting, {"a": (0.8, 0.85)}, alpha=0.0)
+    text = page(setting)
+    assert f'<div class="answer">\n<p><strong>{KEPT_SOURCE}' in text
+    assert "no validation can tell" not in text and "By label and by case" not in text
 
 
 def test_the_bound_on_unlabelled_cases_is_on_the_page(nnunet_folders):

@@ -12,7 +12,15 @@ from nnunet_active.cli.main import main
 from nnunet_active.rounds.answer import answers_of, newest_answer, newest_certificate
 from nnunet_active.rounds.trained_models import trainings_of
 from nnunet_active.training.certificate_table import CERTIFICATE_COLUMNS
-from nnunet_active.training.comparison_table import ADAPTED, COLUMNS, HELD_OUT, PREQUENTIAL, SOURCE, note_campaign
+from nnunet_active.training.comparison_table import (
+    ADAPTED,
+    COLUMNS,
+    HELD_OUT,
+    KEPT_SOURCE,
+    PREQUENTIAL,
+    SOURCE,
+    note_campaign,
+)
 from nnunet_active.util.moments import seconds_of
 
 
@@ -134,3 +142,26 @@ def test_status_says_by_how_much_the_unlabelled_cases_can_differ(target, campaig
     assert capsys.readouterr().out.splitlines()[:2] == [said, ""]
     assert main(["status", "-d", "902", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["certificate"] == said
+
+
+@pytest.mark.parametrize("measured", [[], [table(PREQUENTIAL, {"a": (0.8, 0.7)})]])
+def test_a_training_that_kept_the_source_says_so_whatever_was_measured_before(target, campaign, capsys, measured):
+    certify(target, campaign, 0.0, alpha=0.0)
+    for one in measured:
+        measure(target, campaign, one, alpha=0.0)
+    for command in ("next", "status"):
+        assert main([command, "-d", "902"]) == 0
+        assert capsys.readouterr().out.splitlines()[:2] == [KEPT_SOURCE, ""]
+    trained(target, labelled=campaign.labelled(), alpha=0.25)
+    assert newest_certificate(trainings_of(campaign, target.results), campaign) != ""
+    early = seconds_of(campaign.begun) - 60  # of a campaign before, perhaps with another source
+    trained(target, labelled=campaign.labelled(), alpha=0.0, saved=early)
+    (training,) = trainings_of(campaign, target.results)
+    assert training.is_source and KEPT_SOURCE not in newest_answer([training], campaign)
+
+
+def test_new_labels_that_judged_the_source_itself_tell_nothing_of_the_model_of_now(target, campaign):
+    kept = table(PREQUENTIAL, {"a": (0.5, 0.5), "b": (0.5, 0.5)}).replace("a9", "s")
+    measure(target, campaign, kept)
+    assert newest_answer(trainings_of(campaign, target.results), campaign) == ""
+    assert sentence(target, campaign, kept, table(PREQUENTIAL, {"c": (0.5, 0.7)})).startswith("On 1 case it had not")

@@ -227,5 +227,12 @@ def test_a_resumed_interpolation_goes_on_bit_for_bit(decay):
             ends.append((copy_weights(network), adaptation.state()))
     assert all(torch.equal(ends[0][0][name], value) for name, value in ends[1][0].items())
     assert ends[0][1].pop("interpolation") == ends[1][1].pop("interpolation") == 0.3
+    assert not ends[0][1].pop("is_source") and not ends[1][1].pop("is_source")
     for key, weights in ends[0][1].items():
         assert all(torch.equal(ends[1][1][key][name], value) for name, value in weights.items())
+
+
+def test_a_checkpoint_tells_whether_the_source_itself_predicts_which_a_free_head_rules_out():
+    for free, is_source in (((), True), (("0.weight",), False)):
+        adaptation = Adaptation(nn.Linear(2, 2), free=free, interpolation=0.0)
+        assert adaptation.state()["is_source"] is is_source

@@ -22,6 +22,7 @@ from nnunet_active.cli.main import main
 from nnunet_active.models.source_model import read_source_model
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.scoring import collapse
+from nnunet_active.training.comparison_table import KEPT_SOURCE
 from nnunet_active.training.weights import interpolate
 
 CASES = ["case_0", "case_1", "case_2"]
@@ -161,8 +162,14 @@ def test_a_model_near_to_its_source_is_predicted_by_the_stock_pass_alone(tiny, t
     for file in "predict_from_raw_data_args.json", "guard.csv":  # of a model that was predicted with before
         (tmp_path / "ours" / file).write_text("{}")
     assert predict(tiny, tmp_path / "ours") == 0
-    assert "there was nothing to do" in capsys.readouterr().out
+    assert "there was nothing to do. This model predicts by weights 25% of the way" in capsys.readouterr().out
     assert (tmp_path / "ours" / "case_0.nii.gz").is_file() and not (tmp_path / "ours" / "guard.csv").exists()
+
+
+def test_a_model_that_kept_the_source_is_said_to_predict_like_it(tiny, tmp_path, capsys):
+    train(tiny, tiny.results / NAME, {}, nnunet_active={"labelled": ["case_0"], "interpolation": 0.0})
+    assert predict(tiny, tmp_path / "ours") == 0
+    assert f"Guard: there was nothing to do. {KEPT_SOURCE}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("processes", ["0", "1"])

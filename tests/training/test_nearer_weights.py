@@ -45,7 +45,7 @@ def test_they_are_a_quarter_of_the_way_from_the_source_to_the_trained_weights(so
 def test_a_model_that_is_as_near_stays_as_it_is(source, alpha):
     content, _ = adapted(source, alpha)
     found = nearer_weights(content, "checkpoint", source, PLANS, TARGET)
-    assert not found.differ
+    assert not found.differ and found.is_source == (alpha == 0)
     for name, tensor in content["network_weights"].items():
         torch.testing.assert_close(found.nearer[name], tensor, rtol=0, atol=0)
 
@@ -61,8 +61,9 @@ def test_the_head_of_a_class_that_the_source_does_not_know_stays_the_trained_one
         torch.testing.assert_close(found.nearer[name], network.state_dict()[name], rtol=0, atol=0)
 
 
-def test_another_source_than_the_one_of_the_training_is_refused(source):
-    content, _ = adapted(source, 0.75)
+@pytest.mark.parametrize("alpha", [0.0, 0.75])
+def test_another_source_than_the_one_of_the_training_is_refused(source, alpha):
+    content, _ = adapted(source, alpha)
     with pytest.raises(ActiveError, match=r"was not adapted from the source network.*nnUNetv2_predict"):
         nearer_weights(content, "checkpoint", source_model(seed=1), PLANS, TARGET)
     fewer = {name: tensor for name, tensor in content["network_weights"].items() if "encoder.stages.0" not in name}
@@ -85,6 +86,21 @@ def test_a_stock_model_is_sent_to_the_stock_command(source, tmp_path):
         check_is_adapted(file)
     with pytest.raises(MissingInput, match=re.escape("fold_3")):
         check_is_adapted(tmp_path / "fold_3" / "checkpoint_final.pth")
+
+
+def test_where_another_of_our_trainers_has_finished_the_fold_it_is_named(source, tmp_path):
+    def file(trainer: str, configuration: str = "2d", fold: str = "0"):
+        return tmp_path / f"{trainer}__P__{configuration}" / f"fold_{fold}" / "checkpoint_final.pth"
+
+    for found in (file("Ours"), file("Stock"), file("Other", "3d_fullres"), file("Elsewhere", fold="1")):
+        details = {} if found == file("Stock") else {"nnunet_active": {"labelled": ["a"]}}
+        write_trained(source, found.parents[1], found.parent.name.removeprefix("fold_"), **details)
+    file("Damaged").parent.mkdir(parents=True)
+    file("Damaged").write_bytes(b"no checkpoint")
+    with pytest.raises(MissingInput, match=re.escape("name the trainer that wrote one (-tr Ours), train that fold")):
+        check_is_adapted(file("Default"))
+    with pytest.raises(MissingInput, match="was not found; train that fold"):
+        check_is_adapted(file("Default", fold="2"))
 
 
 def test_a_checkpoint_that_could_run_code_is_refused(source, tmp_path):

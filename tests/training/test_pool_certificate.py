@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.data.cases import open_store
 from nnunet_active.training import pool_certificate
+from nnunet_active.training.certificate_table import certificate_of, read_certificate
 from nnunet_active.training.pool_certificate import PoolCertificate, TwoNetworks, drawn_cases
 from nnunet_active.util.ranks import Ranks
 
@@ -66,6 +68,16 @@ def test_nothing_is_computed_twice_and_another_network_is_measured_anew(setting)
     assert window.passes == 8  # one of the three was known
     certificate.measure(window.networks(adapted="b"), CASES[1:], 3)
     assert window.passes == 14 and set(pd.read_csv(certificate.file)["network"]) == {"b"}
+
+
+def test_a_later_training_that_ends_with_the_same_weights_has_its_own_facts_in_the_table(setting):
+    certificate, window, _ = setting
+    certificate.measure(window.networks("s", "s"), CASES, 4)
+    later = replace(window.networks("s", "s"), epoch=7, labelled=5)
+    found = certificate.measure(later, CASES[:2], 3)
+    table = read_certificate(certificate.file)
+    assert certificate_of(table) == found and found.pool == 3
+    assert table[["epoch", "labelled"]].drop_duplicates().to_numpy().tolist() == [[7, 5]]
 
 
 def test_a_kill_costs_the_cases_of_one_write(setting, monkeypatch):

@@ -11,6 +11,7 @@ from tiny_training import campaign_of, output_folder, run_with_kill, start, trai
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.training.comparison_table import KEPT_SOURCE
 from nnunet_active.training.source_comparison import Comparison
 from nnunet_active.training.source_watch import judging
 
@@ -90,6 +91,24 @@ def test_where_nothing_can_be_compared_the_user_is_told_that_it_is_not_known(nnu
     assert not (output_folder(target, fold="all") / "comparison.csv").exists()
 
 
+def test_where_the_labels_showed_no_gain_the_log_says_that_the_source_predicts_and_warns_of_nothing(
+    nnunet_folders, capsys
+):
+    target = make_target(nnunet_folders, labelled=3, unlabelled=4)
+    start(target, fold="all", oracle="folder", strategy="random", budget=1, stride=9, epochs=2)
+    trainer = trainer_of(target, fold="all")
+    trainer.initialize()
+    with torch.no_grad():
+        for parameter in trainer.network.parameters():
+            parameter.zero_()
+    trainer.adaptation.interpolation = 0.0
+    capsys.readouterr()
+    trainer.watch.end(2)
+    said = capsys.readouterr().out
+    assert KEPT_SOURCE in said and "WARNING" not in said and "can differ" not in said
+    assert (pd.read_csv(output_folder(target, fold="all") / "certificate.csv")["distance"] == 0).all()
+
+
 def test_a_network_that_unlearnt_is_called_worse(nnunet_folders, capsys):
     target = make_target(nnunet_folders)
     start(target, epochs=2)
@@ -163,6 +182,26 @@ def test_labels_that_came_in_between_two_trainings_are_compared_before_the_secon
     assert set(table["case"]) == {"case_3"} and set(table["kind"]) == {"prequential"}
     assert table[table["model"] == "adapted"]["labelled"].unique().tolist() == [2]
     assert "1 case before it was trained on" in capsys.readouterr().out
+
+
+def test_a_training_that_kept_the_source_is_not_compared_with_it_on_the_labels_that_come_in_next(
+    nnunet_folders, capsys, monkeypatch
+):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=2)
+    settings = {"fine_tuning": {"interpolation": 0.5}, "stride": 9, "epochs": 10}
+    start(target, fold="all", budget=1, query_size=1, oracle="folder", strategy="random", **settings)
+    monkeypatch.setattr(Campaign, "query_due", lambda campaign, epoch: False)  # a training on what is labelled
+    for alpha in (0.0, 0.5):
+        trainer = trainer_of(target, fold="all")
+        trainer.num_epochs = 1
+        trainer.initialize()
+        trainer.adaptation.interpolation = alpha
+        trainer.run_training()
+        target.label("case_3", 3)
+        target.preprocess()
+    said = capsys.readouterr().out
+    assert set(comparison_of(target, "all")["case"]) == {"case_3"} and "Source against adapted network" not in said
+    assert "no label came in that an adapted network had not seen" in said
 
 
 def test_a_label_that_nobody_asked_for_is_compared_before_it_is_trained_on(nnunet_folders, capsys):
