@@ -254,7 +254,8 @@ def _next(result: SelectResult) -> NextStep | None:
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
-    from nnunet_active.rounds.explanation import choice_lines, explain_choice
+    from nnunet_active.rounds.explanation import explain_choice
+    from nnunet_active.rounds.explanation_words import choice_lines
     from nnunet_active.rounds.round_table import expected_minutes, few_at_once, format_query
 
     lines = [result.message] if result.message else []

@@ -7,7 +7,8 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.report.report_page import write_report
 from nnunet_active.report.slice_table import slice_table
 from nnunet_active.report.standing import standing
-from nnunet_active.rounds.explanation import choice_lines, explain_choice
+from nnunet_active.rounds.explanation import explain_choice
+from nnunet_active.rounds.explanation_words import choice_lines
 from nnunet_active.rounds.round_table import Query, expected_minutes
 
 
