@@ -52,7 +52,7 @@ def test_a_value_that_most_cases_share_does_not_speak_for_one(tmp_path, shared, 
     table = pd.DataFrame(
         {
             "component_classes": [2.0] * shared + [1.0] * (4 - shared),
-            "component_u": [0.8, 0.9, 0.4, 0.1],
+            "component_u": [0.8, 0.9, 0.1, 0.4],
             "utility": [4.0, 3.0, 2.0, 1.0],
         },
         index=list("abcd"),
