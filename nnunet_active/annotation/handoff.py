@@ -8,6 +8,7 @@ are written again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nnunet_active.annotation.mitk_tasks import TASK_LIST, write_task_list
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE, HandoffCase, HandoffReport, read_handoff
 from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
 from nnunet_active.data.dataset_json import distinct_channel_names
+from nnunet_active.data.label_definitions import IGNORE
 from nnunet_active.data.maps import map_ending
 from nnunet_active.util.atomic import atomic_folder, sweep, write_json, write_text
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
@@ -64,6 +66,8 @@ def write_handoff(
         sweep(place)  # left by killed runs
     report = HandoffReport(folder)
     labels = labels_of(archive.dataset_json)
+    if any(case.asked for case in cases):  # drawn, the ignore value would cover all slices but the requested ones
+        labels = [replace(label, visible=label.name != IGNORE) for label in labels]
     channels = distinct_channel_names(archive.dataset_json)
     content = _content(folder, archive.store.dataset_folder.name, fold, round_number, archive.ending, labels)
     for case in sorted(cases, key=lambda one: one.rank):
@@ -81,11 +85,12 @@ def write_handoff(
             content["cases"][name] = entry
             write_json(folder / HANDOFF_FILE, content)
     write_json(folder / HANDOFF_FILE, content)
-    write_worklist(folder, cases, content["cases"])
+    columns = write_worklist(folder, cases, content["cases"])
     write_case_list(folder, cases, content["cases"])
     name = content["dataset"] + (f", round {round_number}" if round_number else "")
     write_task_list(folder, cases, content["cases"], name)
-    write_readme(folder, content, channels, map_ending(archive.ending), len(content["cases"]))
+    drawn = any(case.drawn for case in cases)
+    write_readme(folder, content, channels, map_ending(archive.ending), columns, drawn)
     write_text(folder / "labels_itksnap.txt", label_descriptions(labels))
     script = resources.files("nnunet_active.annotation").joinpath("open_in_slicer.py").read_text(encoding="utf-8")
     write_text(folder / "open_in_slicer.py", script)

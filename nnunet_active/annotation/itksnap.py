@@ -55,7 +55,8 @@ def label_descriptions(labels: Sequence[Label]) -> str:
     for label in labels:
         red, green, blue = label.colour
         name = label.name.replace('"', "'").replace("\n", " ")
-        lines.append(f'{label.value:5d} {red:5d} {green:4d} {blue:4d}        1  1  1    "{name}"')
+        shown = int(label.visible)
+        lines.append(f'{label.value:5d} {red:5d} {green:4d} {blue:4d}        {shown}  {shown}  {shown}    "{name}"')
     return _LABEL_HEADER + "\n".join(lines) + "\n"
 
 
@@ -108,9 +109,9 @@ def _label_table(labels: Sequence[Label]) -> dict:
     table: dict = {"NumberOfElements": str(len(labels))}
     for index, label in enumerate(labels):
         table[f"Element[{index}]"] = {
-            "Alpha": "255",
+            "Alpha": str(255 * label.visible),
             "Color": " ".join(map(str, label.colour)),
-            "Flags": "1 1",
+            "Flags": "1 1" if label.visible else "0 0",
             "Index": str(label.value),
             "Label": label.name,
         }

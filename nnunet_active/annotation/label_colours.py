@@ -13,11 +13,15 @@ _PALETTE = ((230, 75, 53), (0, 158, 115), (86, 180, 233), (240, 228, 66), (204, 
 
 @dataclass(frozen=True)
 class Label:
-    """One label value other than the background's 0; ``colour`` is (red, green, blue), 0 to 255."""
+    """One label value other than the background's 0; ``colour`` is (red, green, blue), 0 to 255.
+
+    ITK-SNAP does not draw a label that is not ``visible``. (3D Slicer's files say nothing about it, and MITK opens these.)
+    """
 
     value: int
     name: str
     colour: tuple[int, int, int]
+    visible: bool = True
 
 
 def labels_of(dataset_json: dict) -> list[Label]:

@@ -66,10 +66,12 @@ def open_case(case):
         left, posterior, superior = place["position_mm"]  # 3D Slicer counts to the right and to the front
         slicer.modules.markups.logic().JumpSlicesToLocation(-left, -posterior, superior, True)
     _open.update(case=case, segmentation=segmentation)
-    look = "; ".join(f"{plane} {', '.join(map(str, where))}" for plane, where in entry["slices"].items())
-    text = f"{case} ({ORDER.index(case) + 1} of {len(ORDER)}): start with {entry['open_first']}. Slices (from 1): {look or 'all'}."
+    text = f"{case} ({ORDER.index(case) + 1} of {len(ORDER)}): start with {entry['open_first']}."
     if asked:
         text += f" Label only the slices {', '.join(map(str, asked['slices']))} along {asked['axis']} (from 1)."
+    else:
+        look = "; ".join(f"{plane} {', '.join(map(str, where))}" for plane, where in entry["slices"].items())
+        text += f" Slices (from 1): {look or 'all'}."
     slicer.util.showStatusMessage(text, 10000)
     print(text)
 

@@ -53,6 +53,7 @@ class HandoffCase:
         rank: its place in the worklist, from 1.
         facts: further columns of the worklist (numbers or short texts), e.g. the utility.
         asked: the slices to label; None for the whole scan.
+        drawn: whether it was drawn by chance, so that its rank says nothing about its use.
     """
 
     raw: RawCase
@@ -60,6 +61,7 @@ class HandoffCase:
     rank: int
     facts: Mapping[str, Any] = field(default_factory=dict)
     asked: AskedSlices | None = None
+    drawn: bool = False
 
 
 @dataclass

@@ -18,7 +18,7 @@ from nnunet_active.util.tables import write_csv
 _README = """\
 Scans to label: data set {dataset}{round}
 {underline}
-{count} case(s), the most useful first: see worklist.csv. Each has a folder of its own:
+{cases}: see worklist.csv. Each case has a folder of its own:
 
   CASE/CASE_0000{ending} ...      the images, one per channel ({channels})
   CASE/CASE{ending}               what the network predicts: correct this file, or replace it
@@ -28,7 +28,7 @@ Scans to label: data set {dataset}{round}
 Labels: {labels}.
 
 3D Slicer   Slicer --python-script open_in_slicer.py
-            opens case by case at the most uncertain place, with the labels' names and colours; Ctrl+Shift+N saves and goes on.
+            opens case by case at {place}, with the labels' names and colours; Ctrl+Shift+N saves and goes on.
             SlicerCaseIterator and CART read cases.csv. In CART, this folder is the data path; let it save NRRD files.
 {itksnap}MITK        open mitk_tasks.json. Accept saves CASE/accepted/CASE.nrrd, and what you accept unchanged counts as checked.
 Others      open the images and CASE/CASE{ending} as the segmentation.
@@ -47,11 +47,31 @@ _SLICES = """\
 
 ONLY SOME SLICES of each scan are to be labelled: the columns axis and slices of worklist.csv name them (x, y, z: first, second, third
 axis of the file). Label everything in these slices; an empty slice means that nothing is there. A slice that you leave as predicted
-has to be confirmed, too. 3D Slicer opens at the first of them.
-In CASE/CASE{ending} all other slices hold the value {ignore} ("ignore"); leave them. Slices that you labelled before are there too, and
-may be corrected. CASE/CASE_prediction{ending} is the prediction in all slices, to look at: what is drawn there is not taken in.
+has to be confirmed, too.
+In CASE/CASE{ending} all other slices hold the value {ignore} ("ignore"), which ITK-SNAP does not draw; leave them. Slices that you
+labelled before are there too, and may be corrected. CASE/CASE_prediction{ending} is the prediction in all slices, to look at: what is
+drawn there is not taken in.
 """
 
+_COLUMNS = {
+    "rank": "place in the list",
+    "case": "name of the case and of its folder",
+    "open_first": "channel to look at first",
+    "label_file": "file to correct",
+    "axis": "axis of the file along which the slices to label lie",
+    "slices": "slices to label",
+    "round": "number of the round that asked for the case",
+    "strategy": "how the cases of the round were chosen",
+    "utility": "what the strategy ranks by; the higher, the earlier it is asked for",
+    "probability": "chance with which the case was drawn",
+    "foreground_mm3": "volume of all that is predicted in the whole scan, in mm³",
+    "mean_entropy": "how unsure the network is, mean over all voxels of the scan (nats)",
+    "minutes": "minutes that an expert is expected to need",
+    "objects": "number of separate objects that are predicted",
+    "note": "what to beware of",
+}
+_VOLUME, _VOLUME_WORDS = "predicted_cm3_", "volume that is predicted in the whole scan, label by label, in cm³"
+_LOOK, _LOOK_WORDS = "_slices", "slices to look at first, most uncertain first"
 
 _ITKSNAP = """\
 ITK-SNAP    open CASE/CASE.itksnap. The segmentation is CASE/CASE{ending}: save it under that name.
@@ -59,8 +79,8 @@ ITK-SNAP    open CASE/CASE.itksnap. The segmentation is CASE/CASE{ending}: save 
 """
 
 
-def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
-    """Write ``worklist.csv``: one row per case, in order of rank."""
+def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Write ``worklist.csv``: one row per case, in order of rank. Returns its columns."""
     rows = []
     for case in sorted(cases, key=lambda one: one.rank):
         entry = entries.get(case.raw.identifier)
@@ -74,13 +94,16 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
         }
         if "asked" in entry:
             row |= {"axis": entry["asked"]["axis"], "slices": " ".join(map(str, entry["asked"]["slices"]))}
-        row |= {f"{plane}_slices": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
-        row |= {f"predicted_cm3_{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
+        else:
+            row |= {f"{plane}{_LOOK}": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
+        row |= {f"{_VOLUME}{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
         row |= {name: value for name, value in case.facts.items() if name not in row}
         if entry.get("channels_apart"):
             row["note"] = f"the channels do not lie on one grid: {entry['channels_apart']}"
         rows.append(row)
-    write_csv(folder / "worklist.csv", pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    write_csv(folder / "worklist.csv", table)
+    return list(table.columns)
 
 
 def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[str, dict[str, Any]]) -> None:
@@ -108,19 +131,36 @@ def write_case_list(folder: Path, cases: Sequence[HandoffCase], entries: Mapping
 
 
 def write_readme(
-    folder: Path, content: Mapping[str, Any], channels: Sequence[str], map_ending: str, count: int
+    folder: Path,
+    content: Mapping[str, Any],
+    channels: Sequence[str],
+    map_ending: str,
+    columns: Sequence[str] = (),
+    drawn: bool = False,
 ) -> None:
-    """Write ``README.txt``, for people who open the folder without knowing where it came from."""
+    """Write ``README.txt``, for people who open the folder without knowing where it came from.
+
+    Args:
+        folder: the hand-off folder.
+        content: of its ``handoff.json``.
+        channels: their names.
+        map_ending: file ending of the uncertainty maps.
+        columns: the columns of ``worklist.csv``, which are explained.
+        drawn: whether the cases were drawn by chance, so that none is more useful than the next.
+    """
     ending, number = content["file_ending"], content["round"]
     dataset = content["dataset"]
     ignore = next((label["value"] for label in content["labels"] if label["name"] == IGNORE), "")
-    in_slices = any("asked" in entry for entry in content.get("cases", {}).values())
+    in_slices = any("asked" in entry for entry in content["cases"].values())
+    order = "in the order in which they were drawn" if drawn else "the most useful first"
+    count = len(content["cases"])
     text = _README.format(
         dataset=dataset,
         ingest=Commands(dataset, "", fold=content["fold"]).ingest("--from", "THIS_FOLDER"),
         round=f", round {number}" if number else "",
         underline="=" * 60,
-        count=count,
+        cases="1 case" if count == 1 else f"{count} cases, {order}",
+        place="the first slice to label" if in_slices else "the most uncertain place",
         ending=ending,
         itksnap=_ITKSNAP.format(ending=ending) if carries_geometry(ending) else "",
         pad=" " * max(2, len(ending) + 6),
@@ -129,4 +169,16 @@ def write_readme(
         coin="0.69",
         labels=", ".join(f"{label['value']} {label['name']}" for label in content["labels"]) or "none",
     )
-    write_text(folder / "README.txt", text + (_SLICES.format(ending=ending, ignore=ignore) if in_slices else ""))
+    text += _SLICES.format(ending=ending, ignore=ignore) if in_slices else ""
+    write_text(folder / "README.txt", text + _columns_in_words(columns))
+
+
+def _columns_in_words(columns: Sequence[str]) -> str:
+    """What each column of ``worklist.csv`` holds; columns that hold the same kind of thing share a line."""
+    said: dict[str, list[str]] = {}
+    for name in columns:
+        words = _COLUMNS.get(name, "a fact that was noted about the case")
+        words = _VOLUME_WORDS if name.startswith(_VOLUME) else _LOOK_WORDS if name.endswith(_LOOK) else words
+        said.setdefault(words, []).append(name)
+    lines = [f"  {', '.join(names)}: {words}" for words, names in said.items()]
+    return "\n".join(["", "Columns of worklist.csv:", "", *lines, ""]) if lines else ""

@@ -21,7 +21,8 @@ def run(args: argparse.Namespace) -> int:
     """Read the records of the rounds; nothing is computed or written."""
     from nnunet_active.data.cases_set_aside import cases_set_aside
     from nnunet_active.nnunet.nnunet_paths import dataset_name
-    from nnunet_active.rounds.explanation import explain_case, format_explanation
+    from nnunet_active.rounds.explanation import explain_case
+    from nnunet_active.rounds.explanation_words import format_explanation
     from nnunet_active.util.errors import ActiveError
     from nnunet_active.workspace import Workspace
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,15 +78,15 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**report.to_json(), "next": step.command}, indent=2))
     else:
-        _show(report)
+        _show(report, workspace.campaign.known_slices())
         print(step.line())
     return 1 if report.refused else 0
 
 
-def _show(report: IngestReport) -> None:
+def _show(report: IngestReport, in_slices: Container[str]) -> None:
     for title, cases in (("New label", report.taken), ("Corrected label", report.corrected)):
         for case, facts in cases.items():
-            print(f"{title}: {case} ({agreement(facts)})")
+            print(f"{title}: {case} ({agreement(facts, case in in_slices)})")
     if report.delivered:
         print(f"Put into labelsTr: {', '.join(report.delivered)}")
     for sentences in report.warnings.values():
@@ -113,11 +114,12 @@ def _show(report: IngestReport) -> None:
         print(f"Still waiting for a label: {', '.join(report.waiting)}")
 
 
-def agreement(facts: dict[str, Any]) -> str:
-    """What the annotator did with the prediction, in a few words."""
+def agreement(facts: dict[str, Any], in_slices: bool) -> str:
+    """What the annotator did with the prediction, in a few words; ``in_slices`` says that volumes are of the asked slices alone."""
     from nnunet_active.data.label_agreement import is_accepted
 
     volumes = "; ".join(f"{name} {volume / 1000:.2f} cm3" for name, volume in facts["volume_label_mm3"].items())
+    volumes += " in the asked slices" if in_slices and volumes else ""
     if facts["changed_voxels"] is None:
         return f"{volumes}; no prediction to compare with"
     if is_accepted(facts):

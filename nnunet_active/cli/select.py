@@ -254,7 +254,7 @@ def _next(result: SelectResult) -> NextStep | None:
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
-    from nnunet_active.rounds.explanation import choice_lines, explain_choice
+    from nnunet_active.rounds import explanation, explanation_words
     from nnunet_active.rounds.round_table import expected_minutes, few_at_once, format_query
 
     lines = [result.message] if result.message else []
@@ -266,7 +266,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
         lines += ["", format_query(result.query)]
         if args.explain:
             for case in result.query.requested:
-                lines += ["", *choice_lines(case, explain_choice(result.query, case))]
+                lines += ["", *explanation_words.choice_lines(case, explanation.explain_choice(result.query, case))]
     lines += [f"Handed over: {', '.join(one.cases)} in {one.folder}" for one in result.handed_over]
     if result.outcome in ("asked", "proposed") and result.query:
         said = [*filter(None, (expected_minutes(result.query), few_at_once(result.query, result.campaign)))]

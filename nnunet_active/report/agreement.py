@@ -21,9 +21,9 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
 
     Returns:
         ``rows`` in the order in which the labels arrived (case, round, time, corrections, changed voxels, whether the prediction was
-        accepted unchanged, and per class Dice, predicted and labelled volume), ``unit`` of the volumes, ``classes``, ``means`` (mean
-        Dice of each class over the changed labels), ``accepted`` (number of unchanged ones), and, if there is something to draw,
-        ``dice_svg`` and ``volume_svg``.
+        accepted unchanged, and per class Dice, predicted and labelled volume), ``unit`` of the volumes, with where they lie,
+        ``classes``, ``means`` (mean Dice of each class over the changed labels), ``accepted`` (number of unchanged ones), and, if
+        there is something to draw, ``dice_svg`` and ``volume_svg``.
     """
     entries = sorted(campaign.ingested.items(), key=lambda item: _came(item[1]))
     number = {case: one.number for one in campaign.rounds for case in one.requested}
@@ -36,6 +36,8 @@ def agreement_of_labels(campaign: Campaign, colours: Mapping[str, str], metric: 
         )
     )
     factor, unit = (1000.0, "cm³") if metric else (1.0, "pixels")
+    if campaign.known_slices().keys() & campaign.ingested:  # the prediction may go on in the others
+        unit += " in the asked slices"
 
     def scaled(volume: float | None) -> float | None:
         return None if volume is None else volume / factor

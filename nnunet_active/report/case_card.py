@@ -1,4 +1,4 @@
-"""The card of one requested case: why it was chosen, where to look, and the slices through its most uncertain place."""
+"""The card of one requested case: why it was chosen, where to look, and the slices asked for or through its most uncertain place."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.file_endings import carries_geometry
+from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.maps import map_ending
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.query.query_tables import open_first_words, stands_out
@@ -25,6 +26,8 @@ from nnunet_active.util.errors import BadCase
 
 TALLEST = 1.3
 """Height of the tallest picture, relative to the column width."""
+MOST_SLICES = 3
+"""Of the slices that are asked for, most that the card shows."""
 _TILTED = 5.0  # degrees; a smaller tilt is not worth a sentence
 
 
@@ -54,6 +57,8 @@ def case_card(
     """
     known = explain_choice(query, case) or {}
     election = known.get("open_first") or {}
+    choice = known.get("slices")
+    asked = SliceRequest(choice["axis"], tuple(choice["slices"])) if choice else None
     card: dict[str, Any] = {
         "case": case,
         "round": query.number,
@@ -61,13 +66,9 @@ def case_card(
         "open_first": election["name"] if stands_out(election) else "",
         "facts": [
             *_why(known, query),
-            *(
-                [f"{SliceRequest(c['axis'], tuple(c['slices'])).words().capitalize()}."]
-                if (c := known.get("slices"))
-                else ()
-            ),
+            *([f"Label {asked.words()}{_plane(asked, raw, case)}, counted from 1."] if asked else ()),
             *([open_first_words(election)] if election and len(raw.channel_names) > 1 else ()),
-            *_volumes(query, case, carries_geometry(raw.file_ending)),
+            *_volumes(query, case, carries_geometry(raw.file_ending), " in the whole scan" if asked else ""),
         ],
         "notes": [],
         "factors": known.get("factors", []),
@@ -78,22 +79,24 @@ def case_card(
     }
     if case in campaign.declined:
         card["facts"].append(f"Declined: {campaign.declined[case] or 'no reason was given'}.")
-    card["facts"] += _look_first(
-        handoff_content(campaign.handoff_folder(query.number)) if handed is None else handed, case
-    )
+    if asked is None:  # two lists of slices would contradict each other
+        handed = handoff_content(campaign.handoff_folder(query.number)) if handed is None else handed
+        card["facts"] += _look_first(handed, case)
     if not pictures:
         return card
     if case not in raw.cases:
         card["notes"].append(raw.problems.get(case, f"The images of {case} were not found in {raw.name}."))
         return card
     try:
-        _add_pictures(card, campaign, query.number, raw, plans)
+        _add_pictures(card, campaign, query.number, raw, plans, asked)
     except BadCase as error:
         card["notes"].append(f"Pictures are missing: {error}")
     return card
 
 
-def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: RawDataset, plans: dict) -> None:
+def _add_pictures(
+    card: dict[str, Any], campaign: Campaign, number: int, raw: RawDataset, plans: dict, asked: SliceRequest | None
+) -> None:
     case = card["case"]
     views: list[slices.View] = []
     shape: tuple[int, ...] = ()
@@ -102,8 +105,10 @@ def _add_pictures(card: dict[str, Any], campaign: Campaign, number: int, raw: Ra
     for index, channel in enumerate(read_channels(raw.cases[case].images, plans)):
         if not views:
             prediction, uncertainty = _maps(card, campaign.predictions_folder(number), raw.file_ending, channel, plans)
-            place = _place(card, channel, prediction, uncertainty)
-            views = slices.make_views(channel, place)
+            if asked is not None:
+                views = slices.views_of_slices(channel, asked.axis, asked.slices[:MOST_SLICES])
+            else:
+                views = slices.make_views(channel, _place(card, channel, prediction, uncertainty))
             longest = max(max(view.size_mm[1], view.size_mm[0] / TALLEST) for view in views)
             card["views"] = [_view(view, longest, prediction, uncertainty, raw.dataset_json) for view in views]
             card["legend"] = list(dict.fromkeys(name for view in card["views"] for name in view["outlines"]))
@@ -242,7 +247,18 @@ def _why(known: Mapping[str, Any], query: Query) -> list[str]:
     return [f"{words}: utility {as_text(known['utility'])}, {place} of {known['candidates']} at the start."]
 
 
-def _volumes(query: Query, case: str, metric: bool) -> list[str]:
+def _plane(asked: SliceRequest, raw: RawDataset, case: str) -> str:
+    """The anatomical plane of the requested slices, in brackets; empty if the image does not say it."""
+    if case not in raw.cases or not carries_geometry(raw.file_ending):
+        return ""
+    try:
+        planes = Geometry.of_file(raw.cases[case].images[0]).planes()
+    except (RuntimeError, ValueError, OSError):  # the pictures say that the image cannot be read
+        return ""
+    return f" ({planes['xyz'.index(asked.axis)]})"
+
+
+def _volumes(query: Query, case: str, metric: bool, where: str) -> list[str]:
     row = query.scores.loc[case]
     voxels, mm3 = row.get("foreground_voxels"), row.get("foreground_mm3")
     if voxels is None or not np.isfinite(voxels):
@@ -253,8 +269,10 @@ def _volumes(query: Query, case: str, metric: bool) -> list[str]:
     each, digits, unit = (mm3 / voxels / 1000, 1, "cm³") if metric and mm3 is not None else (1, 0, "pixels")
     classes = {n.removeprefix("voxels_"): row[n] for n in row.index if n.startswith("voxels_") and np.isfinite(row[n])}
     if len(classes) < 2:
-        return [f"Predicted: {voxels * each:.{digits}f} {unit}."]
-    return [f"Predicted: {', '.join(f'{name} {value * each:.{digits}f}' for name, value in classes.items())} {unit}."]
+        return [f"Predicted{where}: {voxels * each:.{digits}f} {unit}."]
+    return [
+        f"Predicted{where}: {', '.join(f'{name} {value * each:.{digits}f}' for name, value in classes.items())} {unit}."
+    ]
 
 
 def _look_first(handed: Mapping[str, Any], case: str) -> list[str]:

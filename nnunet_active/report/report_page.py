@@ -85,6 +85,7 @@ def collect(workspace: Workspace, results: Path, pictures: bool = True) -> dict[
         "version": __version__,
         "pictures": any(card["channels"] for one in rounds for card in one["cards"]),
         "uncertainty": any(view["uncertainty"] for one in rounds for card in one["cards"] for view in card["views"]),
+        "asked_slices": bool(rounds and rounds[0]["slices"]["rows"]),
         "without_pictures": len(campaign.requested()) - drawn if pictures else 0,
         "answer": answer,
         "standing": standing(workspace, bool(answer["trained"])),

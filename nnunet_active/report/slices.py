@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ class View:
         letters: letters at left, right, top and bottom; empty if the geometry is not known.
         shape: rows and columns of the slice in voxels.
         size_mm: height and width.
-        mark: row and column of the marked place.
+        mark: row and column of the marked place; None if none is marked.
         strip: whether it cuts across thick slices, so that it is only a few rows or columns wide.
     """
 
@@ -57,7 +57,7 @@ class View:
     letters: tuple[str, ...]
     shape: tuple[int, int]
     size_mm: tuple[float, float]
-    mark: tuple[float, float]
+    mark: tuple[float, float] | None
     strip: bool = False
 
     def cut(self, voxels: np.ndarray) -> np.ndarray:
@@ -79,29 +79,43 @@ def largest_section(prediction: np.ndarray) -> tuple[int, int, int] | None:
 
 def make_views(volume: Volume, place: tuple[int, int, int]) -> list[View]:
     """The three orthogonal views through a place, or the only view of a single slice; the acquired slices of a stack come first."""
+    stack = volume.stack_axis
+    axes = sorted(range(3), key=lambda axis: stack is not None and axis != stack)
+    return [_view(volume, place, axis) for axis in axes if not (volume.voxels.shape[0] == 1 and axis > 0)]
+
+
+def views_of_slices(volume: Volume, axis: str, numbers: Sequence[int]) -> list[View]:
+    """The slices with these numbers in file order, from 0, along ``x``, ``y`` or ``z`` of the file; nothing is marked in them.
+
+    Raises:
+        BadCase: the file has no such slice.
+    """
     views = []
-    shape, stack = volume.voxels.shape, volume.stack_axis
-    for name, axis, letters in sorted(VIEWS, key=lambda view: stack is not None and view[1] != stack):
-        rows, columns = (i for i in range(3) if i != axis)
-        if shape[0] == 1 and axis > 0:
-            continue
-        number = _number_in_file(volume, place, axis)
-        row = place[rows] if axis == 0 else shape[rows] - 1 - place[rows]
-        views.append(
-            View(
-                name="image" if shape[0] == 1 and volume.affine is None else name,
-                caption=_caption(name, number, volume, axis),
-                axis=axis,
-                position=place[axis],
-                number=number,
-                letters=letters if volume.affine is not None else (),
-                shape=(shape[rows], shape[columns]),
-                size_mm=(shape[rows] * volume.spacing[rows], shape[columns] * volume.spacing[columns]),
-                mark=(row + 0.5, place[columns] + 0.5),
-                strip=stack is not None and axis != stack,
-            )
-        )
+    for number in numbers:
+        along, position = volume.of_file_slice(axis, number)
+        place = tuple(position if one == along else 0 for one in range(3))
+        views.append(replace(_view(volume, place, along), mark=None, strip=False))
     return views
+
+
+def _view(volume: Volume, place: tuple[int, int, int], axis: int) -> View:
+    shape, stack = volume.voxels.shape, volume.stack_axis
+    name, _, letters = VIEWS[axis]
+    rows, columns = (i for i in range(3) if i != axis)
+    number = _number_in_file(volume, place, axis)
+    row = place[rows] if axis == 0 else shape[rows] - 1 - place[rows]
+    return View(
+        name="image" if shape[0] == 1 and volume.affine is None else name,
+        caption=_caption(name, number, volume, axis),
+        axis=axis,
+        position=place[axis],
+        number=number,
+        letters=letters if volume.affine is not None else (),
+        shape=(shape[rows], shape[columns]),
+        size_mm=(shape[rows] * volume.spacing[rows], shape[columns] * volume.spacing[columns]),
+        mark=(row + 0.5, place[columns] + 0.5),
+        strip=stack is not None and axis != stack,
+    )
 
 
 def _caption(name: str, number: int, volume: Volume, axis: int) -> str:

@@ -68,6 +68,24 @@ class Volume:
         found = np.linalg.solve(self.file_affine, self.affine @ [*index[::-1], 1.0])[:3]
         return tuple(int(i) for i in np.rint(found))
 
+    def of_file_slice(self, axis: str, index: int) -> tuple[int, int]:
+        """Where a slice of the file lies: its array axis, and its position along that.
+
+        Args:
+            axis: ``x``, ``y`` or ``z``: first, second or third axis of the file.
+            index: number of the slice in file order, from 0.
+
+        Raises:
+            BadCase: the file has no such slice.
+        """
+        along = "xyz".index(axis)
+        start = self.file_index((0, 0, 0))[along]
+        for found, length in enumerate(self.voxels.shape):
+            step = self.file_index([int(one == found) for one in range(3)])[along] - start  # 1 or -1 along one axis
+            if step and 0 <= (position := (index - start) * step) < length:
+                return found, position
+        raise BadCase(f"slice {index + 1} along {axis} was asked for, and the image has no such slice.")
+
 
 def read_channels(files: Sequence[Path], plans: dict) -> Iterator[Volume]:
     """The channels of a case one after the other; only one is in memory at a time.

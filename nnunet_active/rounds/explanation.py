@@ -1,4 +1,4 @@
-"""Explains why a case was or was not chosen: in numbers for scripts and in words for people.
+"""Explains why a case was or was not chosen, in numbers for scripts; ``explanation_words`` puts them in words.
 
 Everything comes from the records of the rounds. Nothing is computed anew, so the explanation matches the query.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any
 
@@ -15,14 +14,15 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.data.label_agreement import is_accepted
-from nnunet_active.query.query_tables import open_first_words
+from nnunet_active.campaign.campaign_round import PROBABILITY
 from nnunet_active.rounds.round_table import Query
-from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, SLICE_RULES_IN_WORDS, meaning
+from nnunet_active.rounds.score_words import NAMES_ONLY, SCORES, meaning
 from nnunet_active.util.errors import MissingInput
 
-_NOTICEABLE = 0.1  # a smaller relative fall of the utility is not worth a sentence
 _CLEAR = 0.2  # with a smaller rank correlation with the utility, a factor counts neither for nor against a case
+
+# a probability grows from step to step, as fewer are left
+_UNRANKED = NAMES_ONLY | {PROBABILITY.removeprefix("component_")}
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -81,6 +81,7 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "utility_rank": _rank(scores["utility"], case),
         "drawn": query.drawn,
         "chance": query.chance,
+        "never_drawn": _never_drawn(query, case),
         "steps": _steps(selection["utilities"], requested, case),
         "factors": factors,
         "for_and_against": _for_and_against(query, case),
@@ -91,16 +92,6 @@ def explain_choice(query: Query, case: str) -> dict[str, Any] | None:
         "slices": selection.get("slice_choice", {}).get(case),
         "notes": list(selection.get("notes", ())),
     }
-
-
-def format_explanation(content: Mapping[str, Any]) -> str:
-    """The content of :func:`explain_case` in words."""
-    lines = [content["status"]]
-    for entry in content["rounds"]:
-        lines += ["", *choice_lines(content["case"], entry)]
-    if content["label"]:
-        lines += ["", *_label_lines(content["label"])]
-    return "\n".join(lines)
 
 
 def _status(campaign: Campaign, case: str, candidate: bool) -> str:
@@ -138,12 +129,14 @@ def _for_and_against(query: Query, case: str) -> dict[str, str | None]:
     """The factors that counted most for and against the choice of a case.
 
     Sign and weight of a factor come from the query itself: the rank correlation of the factor with the utility, times how far the
-    case ranks from the middle of the candidates.
+    case ranks from the middle of the candidates. Where chance decides, nothing counts; nor does a value that most cases share.
     """
     pulls = {}
+    if query.drawn:
+        return {"for": None, "against": None}
     for column in query.components():
         values, name = query.scores[column], column.removeprefix("component_")
-        if name in NAMES_ONLY or values.nunique() < 2 or pd.isna(values[case]):
+        if name in _UNRANKED or pd.isna(values[case]) or _shared(values, case):
             continue
         correlation = values.rank().corr(query.scores["utility"].rank())
         if abs(correlation) >= _CLEAR:
@@ -177,15 +170,15 @@ def _steps(utilities: list[dict[str, float]], requested: tuple[str, ...], case: 
 
 
 def _entry(name: str, column: pd.Series, case: str, requested: tuple[str, ...]) -> dict[str, Any]:
-    """The case's value in a column, its rank (1 is the highest), and the mean over the chosen cases."""
+    """The case's value in a column, its rank (1 is the highest; none if most share the value), and the mean over the chosen cases."""
     chosen = column.reindex(list(requested)).dropna()
     return {
         "name": name,
         "meaning": meaning(name),
         "value": _number(column[case]),
-        "rank": None if name in NAMES_ONLY else _rank(column, case),
+        "rank": None if name in _UNRANKED or _shared(column, case) else _rank(column, case),
         "of": int(column.notna().sum()),
-        "chosen_mean": _number(chosen.mean()) if len(chosen) and name not in NAMES_ONLY else None,
+        "chosen_mean": _number(chosen.mean()) if len(chosen) and name not in _UNRANKED else None,
     }
 
 
@@ -193,108 +186,20 @@ def _rank(column: pd.Series, case: str) -> int | None:
     return int((column > column[case]).sum()) + 1 if pd.notna(column[case]) else None
 
 
+def _shared(column: pd.Series, case: str) -> bool:
+    """Whether most of several candidates have the case's value, so that its rank says nothing."""
+    known = int(column.notna().sum())
+    return known > 1 and 2 * int((column == column[case]).sum()) > known
+
+
+def _never_drawn(query: Query, case: str) -> bool:
+    """Whether the query could draw exactly the cases in which something is predicted, and not this one."""
+    scores = query.scores
+    if not query.drawn or not {PROBABILITY, "foreground_voxels"} <= set(scores.columns):
+        return False
+    never, nothing = scores[PROBABILITY] == 0, scores["foreground_voxels"] == 0
+    return bool(never[case] and (never == nothing).all())
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def choice_lines(case: str, entry: Mapping[str, Any]) -> list[str]:
-    """The result of :func:`explain_choice` for one query, in words."""
-    if "set_aside" in entry:
-        return [f"Round {entry['round']}: {entry['set_aside']}"]
-    head = f"Round {entry['round']}, strategy '{entry['strategy']}', {entry['candidates']} candidates: "
-    ranked = f": utility {_short(entry['utility'])}, {_place(entry['utility_rank'], entry['candidates'])}"
-    utility = "" if entry["drawn"] else ranked
-    if entry["position"]:
-        order = f"choice {entry['position']} of {entry['asked_for']}" if entry["asked_for"] > 1 else "the only choice"
-        lines = [f"{head}{case} was chosen ({order}){utility}."]
-        if entry["must_include"]:
-            lines.append("  It was included because the user asked for it.")
-    else:
-        lines = [f"{head}{case} was not chosen{utility}."]
-    lines += [*_step_lines(entry), *_reason_lines(entry)]
-    for title, name in (("What the strategy looked at", "factors"), ("What the network said", "scores")):
-        if entry[name]:
-            lines.append(f"  {title}:")
-            lines += [_factor_line(factor, entry["position"] is None) for factor in entry[name]]
-    if entry.get("slices"):
-        lines += _slice_lines(entry["slices"])
-    if entry["open_first"]:
-        lines.append(f"  {open_first_words(entry['open_first'])}")
-    return lines + [f"  Note: {note}" for note in entry["notes"]]
-
-
-def _slice_lines(choice: Mapping[str, Any]) -> list[str]:
-    """The requested slices and what was predicted in them; slices are counted from 1."""
-    extent = choice["extent"]
-    where = (
-        f"the prediction with one slice more at each end: {extent[0] + 1} to {extent[1] + 1}"
-        if extent
-        else "nothing is predicted"
-    )
-    lines = [f"  {SLICE_RULES_IN_WORDS[choice['rule']]}"]
-    lines += [f"  Slices along {choice['axis']} ({choice['rule']}; {where}, of {choice['of']}):"]
-    for index, voxels, hard in zip(choice["slices"], choice["foreground"], choice["difficulty"], strict=True):
-        lines.append(f"    {index + 1}: {voxels:g} predicted foreground voxels, difficulty {hard:.3g} nats")
-    return lines
-
-
-def _step_lines(entry: Mapping[str, Any]) -> list[str]:
-    steps, chance = entry["steps"], entry["chance"]
-    if entry["drawn"]:
-        return ["  Chance decides: the cases are drawn."]
-    lines = ["  Chance decides: the utility holds a random number."] if chance else []
-    for before, after in pairwise(steps):
-        if not chance and after["utility"] < before["utility"] - _NOTICEABLE * abs(before["utility"]):
-            lines.append(
-                f"  After {before['picked']} was chosen its utility fell from {_short(before['utility'])} to "
-                f"{_short(after['utility'])}: part of what it could teach is covered."
-            )
-    if entry["position"] is None and steps and steps[-1]["utility_of_pick"] is not None:
-        at, pick, its = (steps[-1][name] for name in ("utility", "picked", "utility_of_pick"))
-        lines.append(f"  At the last choice it had {_short(at)}; {pick}, which was taken, had {_short(its)}.")
-    return lines
-
-
-def _reason_lines(entry: Mapping[str, Any]) -> list[str]:
-    factors = {factor["name"]: factor for factor in entry["factors"]}
-    said = []
-    for key, words in (("for", "Most for it"), ("against", "most against it")):
-        name = entry["for_and_against"][key]
-        if name is not None:
-            place = _place(factors[name]["rank"], factors[name]["of"])
-            said.append(f"{words}: {factors[name]['meaning'] or name} ({name}, {place})")
-    text = "; ".join(said)
-    return [f"  {text[0].upper()}{text[1:]}."] if text else []
-
-
-def _factor_line(factor: Mapping[str, Any], compare: bool) -> str:
-    words = f": {factor['meaning']}" if factor["meaning"] else ""
-    if factor["value"] is None:
-        return f"    {factor['name']} not known{words}"
-    place = f" ({_place(factor['rank'], factor['of'])})" if factor["rank"] else ""
-    chosen = (
-        f"; the chosen ones {_short(factor['chosen_mean'])}" if compare and factor["chosen_mean"] is not None else ""
-    )
-    return f"    {factor['name']} {_short(factor['value'])}{place}{chosen}{words}"
-
-
-def _place(rank: int | None, of: int) -> str:
-    if rank is None:
-        return "not known"
-    if rank == 1:
-        return f"the highest of {of}" if of > 1 else "the only one"
-    return f"the lowest of {of}" if rank == of else f"rank {rank} of {of}"
-
-
-def _label_lines(label: Mapping[str, Any]) -> list[str]:
-    dice = {name: value for name, value in (label.get("dice") or {}).items() if value is not None}
-    if is_accepted(label):
-        return ["The prediction was accepted as it is, so that its Dice says nothing about the network."]
-    if not dice:
-        return []
-    agreement = ", ".join(f"{name} {value:.2f}" for name, value in dice.items())
-    return [f"The label that came back agrees with the prediction to Dice {agreement}."]
-
-
-def _short(value: float | None) -> str:
-    return "not known" if value is None else f"{value:.4g}"

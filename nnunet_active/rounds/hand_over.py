@@ -188,4 +188,4 @@ def _case(query: Query, raw: RawDataset, case: str, asked: AskedSlices | None) -
         first = names[channel]
     else:
         first = election.get("name") or names[0]
-    return HandoffCase(raw.cases[case], first, query.requested.index(case) + 1, facts, asked)
+    return HandoffCase(raw.cases[case], first, query.requested.index(case) + 1, facts, asked, query.drawn)

@@ -434,6 +434,16 @@ def test_slices_labelled_before_lie_in_the_hand_off_where_they_were_drawn(tmp_pa
     assert read_handoff(handoff.folder)["cases"]["c"]["volumes_mm3"].keys() == {"oedema", "core"}
 
 
+@pytest.mark.parametrize("in_slices", [True, False])
+def test_itksnap_hides_the_ignore_value_where_slices_are_asked_for_and_shows_it_elsewhere(tmp_path, in_slices):
+    handoff = nifti_handoff(tmp_path, labels={"background": 0, "oedema": 1, "core": 2, "ignore": 3})
+    asked = AskedSlices("z", (7,), 3) if in_slices else None
+    handoff(cases=[replace(handoff.cases[0], asked=asked)])
+    core, ignore = (handoff.folder / "labels_itksnap.txt").read_text().splitlines()[-2:]
+    assert core.split()[4:7] == ["1"] * 3 and ignore.split()[4:7] == ["0" if in_slices else "1"] * 3
+    assert ('key="Flags" value="0 0"' in handoff.file("c.itksnap").read_text()) is in_slices
+
+
 @pytest.mark.parametrize("damage", ["of another size", "no image"])
 def test_a_case_whose_label_so_far_cannot_be_read_is_named_and_the_others_go_on(tmp_path, damage):
     labels = {"background": 0, "oedema": 1, "core": 2, "ignore": 3}

@@ -19,6 +19,16 @@ def test_a_label_description_file_has_eight_fields_per_label():
     assert found[2] == ("300", "0", "158", "115", "1", "1", "1", "core & more")
 
 
+def test_a_hidden_label_is_transparent_and_invisible_as_itksnap_writes_its_clear_label():
+    hidden = [LABELS[0], Label(2, "ignore", (0, 158, 115), visible=False)]
+    line = label_descriptions(hidden).splitlines()[-1]
+    assert LINE.match(line).groups() == ("2", "0", "158", "115", "0", "0", "0", "ignore")
+    text = workspace(Path("/c"), [Layer(Path("/c/a.nii.gz"), "T1")], Path("/c/l.nii.gz"), hidden, (1, 1, 1))
+    table = read(text)["Layers"]["Layer[000]"]["ProjectMetaData"]["IRIS"]["LabelTable"]
+    shown = [(table[f"Element[{n}]"]["Alpha"], table[f"Element[{n}]"]["Flags"]) for n in range(2)]
+    assert shown == [("255", "1 1"), ("0", "0 0")]
+
+
 def read(text: str) -> dict:
     """As ITK-SNAP's registry: nested folders of entries."""
 

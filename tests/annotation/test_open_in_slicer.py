@@ -5,11 +5,14 @@ from __future__ import annotations
 import runpy
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
 from test_handoff import nifti_handoff
+
+from nnunet_active.annotation.records import AskedSlices
 
 
 class Anything:
@@ -77,6 +80,14 @@ def test_the_script_goes_through_the_cases_and_saves_each(tmp_path, slicer, caps
     names["previous_case"]()
     assert slicer.loaded[-1] == "b.seg.nrrd"
     assert "b (1 of 2): start with T1" in capsys.readouterr().out
+
+
+def test_where_slices_are_asked_for_no_others_are_named(tmp_path, slicer, capsys):
+    handoff = nifti_handoff(tmp_path, labels={"background": 0, "oedema": 1, "core": 2, "ignore": 3})
+    handoff(cases=[replace(handoff.cases[0], asked=AskedSlices("z", (3, 7), 3))])
+    runpy.run_path(str(handoff.folder / "open_in_slicer.py"))
+    told = "c (1 of 1): start with T1. Label only the slices 4, 8 along z (from 1)."
+    assert told in capsys.readouterr().out.splitlines()
 
 
 def test_a_case_that_is_named_is_opened(tmp_path, slicer, monkeypatch):

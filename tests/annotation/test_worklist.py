@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from nnunet_active.annotation.records import HandoffCase
 from nnunet_active.annotation.worklist import write_case_list, write_readme, write_worklist
@@ -25,6 +26,44 @@ def test_the_worklist_is_sorted_by_rank_and_has_the_facts(tmp_path):
     assert table["axial_slices"].tolist() == ["7 3", "7 3"]
     assert table["predicted_cm3_tumour"].tolist() == [12.345, 0]
     assert table["utility"].tolist() == [0.75, 0.5] and table["minutes"].isna().tolist() == [True, False]
+
+
+def test_where_slices_are_asked_for_the_worklist_names_no_others(tmp_path):
+    asked = {**entry("a"), "asked": {"axis": "z", "slices": [2, 8], "position_mm": [0, 0, 0]}}
+    columns = write_worklist(tmp_path, [case("a", 1)], {"a": asked})
+    table = pd.read_csv(tmp_path / "worklist.csv")
+    assert table.columns.tolist() == columns == ["rank", "case", "open_first", "label_file", "axis", "slices"]
+    assert table["slices"].tolist() == ["2 8"]
+
+
+CONTENT = {"file_ending": ".nrrd", "round": 1, "dataset": "Dataset204_G", "fold": "0", "labels": [], "cases": {"a": {}}}
+
+
+@pytest.mark.parametrize(
+    ("cases", "drawn", "told"),
+    [
+        ("a", True, "1 case: see"),
+        ("ab", True, "2 cases, in the order in which they were drawn: see"),
+        ("ab", False, "2 cases, the most useful first: see"),
+    ],
+)
+def test_the_readme_calls_no_case_useful_that_was_drawn(tmp_path, cases, drawn, told):
+    write_readme(tmp_path, {**CONTENT, "cases": {name: {} for name in cases}}, ["T1"], ".nrrd", drawn=drawn)
+    assert (tmp_path / "README.txt").read_text().splitlines()[2].startswith(told)
+
+
+def test_the_readme_explains_every_column_of_the_worklist(tmp_path):
+    facts = ("round", "strategy", "utility", "probability", "foreground_mm3", "mean_entropy", "minutes", "objects")
+    noted = {**entry("a", core=1.0, slices=2.0), "channels_apart": "a_0001 lies 3 mm away"}
+    in_slices = {**entry("b"), "asked": {"axis": "z", "slices": [1], "position_mm": [0, 0, 0]}}
+    cases = [case("a", 1, **dict.fromkeys(facts, 1)), case("b", 2)]
+    columns = write_worklist(tmp_path, cases, {"a": noted, "b": in_slices})
+    write_readme(tmp_path, CONTENT, ["T1"], ".nrrd", columns)
+    lines = (tmp_path / "README.txt").read_text().split("Columns of worklist.csv:")[1].strip().splitlines()
+    explained = [name for line in lines for name in line.strip().split(": ")[0].split(", ")]
+    assert sorted(explained) == sorted(columns) and {"axial_slices", "axis", "note", *facts} <= set(columns)
+    assert "  predicted_cm3_core, predicted_cm3_slices: volume" in "\n".join(lines)
+    assert not any("a fact that" in line for line in lines)
 
 
 def test_a_case_whose_channels_lie_apart_is_marked(tmp_path):
@@ -75,8 +114,9 @@ def test_the_readme_tells_what_the_files_are(tmp_path):
     content = {
         **{"file_ending": ".nrrd", "round": 2, "dataset": "Dataset204_Glioma", "fold": "3"},
         "labels": [{"value": 1, "name": "tumour"}],
+        "cases": {"a": {}, "b": {}, "c": {}},
     }
-    write_readme(tmp_path, content, ["T1", "FLAIR"], ".nrrd", 3)
+    write_readme(tmp_path, content, ["T1", "FLAIR"], ".nrrd")
     text = (tmp_path / "README.txt").read_text()
     for part in (
         "Glioma, round 2",
@@ -84,10 +124,10 @@ def test_the_readme_tells_what_the_files_are(tmp_path):
         "T1, FLAIR",
         "1 tumour",
         "nnunet_active ingest -d Dataset204_Glioma -f 3 --from THIS_FOLDER",
-        "3 case(s)",
+        "3 cases, the most useful first: see",
         "CASE_uncertainty.nrrd",
     ):
         assert part in text
     assert "{" not in text and "CASE.itksnap" in text
-    write_readme(tmp_path, {**content, "file_ending": ".png"}, ["colour"], ".nii.gz", 3)
+    write_readme(tmp_path, {**content, "file_ending": ".png"}, ["colour"], ".nii.gz")
     assert "itksnap" not in (tmp_path / "README.txt").read_text()

@@ -12,6 +12,7 @@ from nnunet_active.campaign.campaign_start import start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.settings import Settings
+from nnunet_active.cli.ingest import agreement
 from nnunet_active.cli.main import main
 from nnunet_active.util.log import silent
 
@@ -108,3 +109,9 @@ def test_accepting_a_prediction_that_nobody_was_given_says_what_to_do(nnunet_fol
         in said
     )
     assert campaign.waiting() == ["case_3", "case_1"]
+
+
+def test_a_volume_of_some_slices_says_that_it_is_of_these_alone():
+    facts = {"volume_label_mm3": {"tumour": 3480.0}, "changed_voxels": None}
+    assert agreement(facts, True) == "tumour 3.48 cm3 in the asked slices; no prediction to compare with"
+    assert agreement(facts, False) == "tumour 3.48 cm3; no prediction to compare with"

@@ -5,6 +5,7 @@ import time
 import pytest
 from report_campaign import make_setting
 
+from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.report.agreement import agreement_of_labels
 
 COLOURS = {"oedema": "#e64b35", "core": "#009e73"}
@@ -54,6 +55,13 @@ def test_times_with_and_without_a_zone_stand_in_their_order_on_the_readers_clock
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_volumes_of_labelled_slices_say_that_they_are_of_these_slices_alone(campaign, nnunet_folders):
+    assert agreement_of_labels(campaign, COLOURS)["unit"] == "cm³"
+    campaign.mark_labelled(["case_0"], slices={"case_0": SliceRequest("z", (2,))})
+    content = agreement_of_labels(campaign, COLOURS)
+    assert content["unit"] == "cm³ in the asked slices" and content["rows"][0]["classes"][0]["label"] == 4.0
 
 
 def test_without_labels_there_is_nothing_to_draw(nnunet_folders):

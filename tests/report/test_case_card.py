@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from report_campaign import CASES, RAS, SHAPE, make_setting, uncertainty, write_archive
+from report_campaign import CASES, LPS, RAS, SHAPE, add_round, make_setting, uncertainty, write_archive
 from tiny_rounds import mark_drawn
 
 from nnunet_active.data.raw_dataset import RawDataset
@@ -37,6 +37,42 @@ def test_the_slices_meet_in_the_most_uncertain_place_whatever_the_orientation(nn
     assert [view["name"] for view in content["views"]] == ["axial", "coronal", "sagittal"]
     assert [view["number"] for view in content["views"]] == [k + 1, j + 1, i + 1]
     assert all(view["uncertainty"] for view in content["views"])
+
+
+def card_of_slices(folders, *numbers: int, direction=LPS) -> dict:
+    setting = make_setting(folders, rounds=0, direction=direction, unit="slice", budget=8, query_size=8, per_case=8)
+    add_round(setting, ["case_0"], slices={"case_0": list(numbers)})
+    return card(setting, "case_0", handed={"case_0": {"slices": {"axial": [7, 1], "sagittal": [9]}}})
+
+
+@pytest.mark.parametrize("direction", [LPS, (1, 0, 0, 0, -1, 0, 0, 0, -1)])
+def test_where_slices_are_asked_for_these_are_named_and_shown_and_no_others(nnunet_folders, direction):
+    content = card_of_slices(nnunet_folders, 2, 5, direction=direction)
+    assert "Label slices 3, 6 along z (axial), counted from 1." in content["facts"] and content["notes"] == []
+    assert not any("worth looking" in fact or "slices meet" in fact for fact in content["facts"])
+    assert "Predicted in the whole scan: 0.6 cm³." in content["facts"]
+    assert [(view["caption"], view["mark"]) for view in content["views"]] == [("axial 3", None), ("axial 6", None)]
+    # of the file's slices, 3 to 5 (from 0) are uncertain
+    assert [view["uncertainty"] is not None for view in content["views"]] == [False, True]
+    assert [len(channel["pictures"]) for channel in content["channels"]] == [2, 2]
+
+
+def test_slices_along_another_axis_of_the_file_have_the_plane_of_that_axis(nnunet_folders):
+    content = card_of_slices(
+        nnunet_folders, 1, 3, direction=(0, 0, 1, 1, 0, 0, 0, 1, 0)
+    )  # z of the file runs to the left
+    assert "Label slices 2, 4 along z (sagittal), counted from 1." in content["facts"]
+    assert [view["caption"] for view in content["views"]] == ["sagittal 2", "sagittal 4"]
+
+
+def test_of_many_slices_the_first_three_are_shown(nnunet_folders):
+    assert [view["number"] for view in card_of_slices(nnunet_folders, 1, 3, 5, 6)["views"]] == [2, 4, 6]
+
+
+def test_a_slice_that_the_image_lacks_is_named(nnunet_folders):
+    content = card_of_slices(nnunet_folders, SHAPE[0])
+    (note,) = content["notes"]
+    assert note == "Pictures are missing: slice 9 along z was asked for, and the image has no such slice."
 
 
 def test_every_channel_has_its_pictures_and_the_one_to_open_comes_first(nnunet_folders):

@@ -7,7 +7,8 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.report.report_page import write_report
 from nnunet_active.report.slice_table import slice_table
 from nnunet_active.report.standing import standing
-from nnunet_active.rounds.explanation import choice_lines, explain_choice
+from nnunet_active.rounds.explanation import explain_choice
+from nnunet_active.rounds.explanation_words import choice_lines
 from nnunet_active.rounds.round_table import Query, expected_minutes
 
 
@@ -46,7 +47,9 @@ def test_the_page_shows_the_slices_the_rule_the_minutes_and_counts_slices(settin
     assert '<td data-value="3">3 along z</td>' in text and "the most difficult slice of each is asked for." in text
     assert "Labelling will take about 7 minutes: 2 for each of 2 cases, 1 for each of 3 slices." in text
     assert "3 of 8 slices of the budget were asked for" in text and "1 labelled case, 1 slice of them" in text
-    assert "Slices 3, 6 along z." in text
+    assert "Label slices 3, 6 along z (axial), counted from 1." in text and "worth looking" not in text
+    assert "The pictures show slices that are asked for" in text and "white lines" not in text
+    assert 'class="mark"' not in text and "axial slice 6 of case case_0" in text
     content = standing(setting.workspace)
     assert (content["asked"], content["unit"], content["slices"]) == (3, "slice", 1)
 

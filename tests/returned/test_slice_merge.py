@@ -34,7 +34,8 @@ from tiny_target import NAME, PLANS, SHAPE, truth
 
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.partial_labels import keep_slices
-from nnunet_active.rounds.explanation import choice_lines, explain_choice
+from nnunet_active.rounds.explanation import explain_choice
+from nnunet_active.rounds.explanation_words import choice_lines
 from nnunet_active.rounds.labels_at_hand import returned_labels
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.round_table import Query

@@ -10,7 +10,8 @@ from tiny_campaign import begin
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_round import RoundContent
 from nnunet_active.campaign.settings import Settings
-from nnunet_active.rounds.explanation import NOTHING, explain_case, format_explanation
+from nnunet_active.rounds.explanation import NOTHING, explain_case
+from nnunet_active.rounds.explanation_words import format_explanation
 from nnunet_active.util.errors import MissingInput
 
 POOL = pd.DataFrame(

@@ -68,6 +68,7 @@ def test_of_a_draw_the_worklist_shows_the_probability_and_no_utility(target, kno
     (handed,) = run(target, campaign)
     rows = pd.read_csv(handed.folder / "worklist.csv")
     assert "utility" not in rows and "mean_entropy" in rows
+    assert "2 cases, in the order in which they were drawn" in (handed.folder / "README.txt").read_text()
     assert rows.get("probability", pd.Series()).tolist() == ([0.25, 0.25] if known else [])
 
 
