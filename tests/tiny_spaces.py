@@ -63,6 +63,16 @@ def write_nifti(
     return file
 
 
+def write_with_two_forms(file: Path, codes: tuple[int, int], direction: np.ndarray, array=None, origin=ORIGIN) -> Path:
+    """A NIfTI image whose sform, with this direction and origin, lies elsewhere than its qform, which has no rotation."""
+    image = nibabel.Nifti1Image((voxels() if array is None else array).transpose(), None)
+    image.set_qform(affine(DIRECTIONS["identity"]), code=codes[0])
+    image.set_sform(affine(direction, origin=origin), code=codes[1])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.to_filename(file)
+    return file
+
+
 def write_itk(file: Path, direction: np.ndarray, array=None) -> Path:
     image = sitk.GetImageFromArray(voxels() if array is None else array)
     image.SetSpacing(SPACING)

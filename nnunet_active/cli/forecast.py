@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         workspace.campaign.adopt()
     forecast = make_forecast(workspace, arguments.device_of(args.device, log), args.trainer, log)
     content = forecast_json(forecast)
-    if workspace.found_campaign is not None:
-        write_forecast(workspace.campaign, content, forecast.digest)
     print(json.dumps(content, indent=2) if args.json else "\n".join(forecast_lines(forecast)))
+    if workspace.found_campaign is not None:  # after it is shown: it is not lost where the disk is full
+        write_forecast(workspace.campaign, content, forecast.digest)
     return 1 if forecast.problems else 0

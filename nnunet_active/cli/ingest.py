@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
         log=lambda sentence: print(sentence, file=sys.stderr),
         also_drawn=args.also_drawn,
     )
-    step = next_step(Workspace(dataset, args.fold))
+    workspace = Workspace(dataset, args.fold)
+    step = next_step(workspace)
+    if args.folders and step.kind == "label":  # what was refused or is missing will come to where it was looked for
+        step = replace(step, command=workspace.commands.ingest("--from", *map(str, args.folders)))
     if args.json:
         print(json.dumps({**report.to_json(), "next": step.command}, indent=2))
     else:

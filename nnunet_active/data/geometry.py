@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from nibabel.orientations import io_orientation
+from nibabel.spatialimages import HeaderDataError
 
 from nnunet_active.data.file_endings import NIFTI, carries_geometry
 from nnunet_active.data.nifti import read_nifti_header
@@ -154,6 +155,26 @@ class Geometry:
     def fits(self, other: Geometry) -> bool:
         """Whether corresponding voxels coincide, up to rounding."""
         return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)
+
+
+def other_geometry(file: Path) -> Geometry | None:
+    """The geometry in a NIfTI header (``qform`` or ``sform``) that ITK does not go by, where it differs from the one that it goes by.
+
+    If both have a code, ITK (so nnU-Net, 3D Slicer, ITK-SNAP, MITK) goes by the ``sform`` if that is the scanner's (code 1), else by
+    the ``qform``; nibabel always by the ``sform``. If neither has one, the origin is the first voxel in ITK, the middle one in nibabel.
+
+    Returns:
+        None if there is one geometry only, up to rounding, or the file is no NIfTI file that can be read.
+    """
+    try:
+        if not Path(file).name.lower().endswith(NIFTI):
+            return None
+        header, used = read_nifti_header(file), Geometry.of_file(file)
+        forms = [header.get_qform(coded=True)[0], header.get_sform(coded=True)[0], header.get_best_affine()]
+    except (RuntimeError, ValueError, OSError, HeaderDataError):  # reported where the voxels are read
+        return None
+    grids = [Geometry.of_ras(used.size, form) for form in forms if form is not None]
+    return next((grid for grid in grids if not used.fits(grid)), None)
 
 
 def size_then_and_now(before: Path, image: Path) -> tuple[str, str] | None:

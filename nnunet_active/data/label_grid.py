@@ -71,6 +71,43 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
     )
 
 
+def place_by_either(
+    array: np.ndarray, label: Geometry, image: Geometry, other: Geometry | None, what: str
+) -> tuple[np.ndarray, str]:
+    """As :func:`place`, for an image whose header holds two geometries: programs save a label with the one that they go by.
+
+    A label that lies on the image's grid stays there. Any other is placed by the geometry that allows it.
+
+    Args:
+        array, label, image, what: as for :func:`place`.
+        other: :func:`~nnunet_active.data.geometry.other_geometry` of the image; None if it has one only.
+
+    Raises:
+        BadCase: neither geometry allows it, or both do and its voxels would lie elsewhere by each.
+    """
+    if other is None or (label.size == image.size and image.fits(label)):
+        return place(array, label, image, what)
+    found: list[tuple[np.ndarray, str]] = []
+    refused: list[BadCase] = []
+    for grid in (image, other):
+        try:
+            found.append(place(array, label, grid, what))
+        except BadCase as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    if not all(np.array_equal(found[0][0], voxels) for voxels, _ in found):
+        raise BadCase(
+            f"{what} can be read in two ways, since the header of its image has two geometries (qform and sform), of which one lies "
+            f"{image.difference(other)}; save it again with the whole header of the image (in nibabel: "
+            f"Nifti1Image(voxels, image.affine, image.header)), or from a program that goes by ITK (3D Slicer, ITK-SNAP, MITK)."
+        )
+    voxels, moved = found[0]
+    if refused and not moved:  # by the other geometry, since one on the image's own grid was returned above
+        moved = "its image's header has two geometries (qform and sform), and it lies on the one that nnU-Net does not go by"
+    return voxels, moved
+
+
 def _in_three_dimensions(label: Geometry, image: Geometry, what: str) -> tuple[Geometry, Geometry]:
     """Both grids in space. A 2-D file says nothing about its third axis: it is one slice, in the place of the other file's single
     slice. Programs that only know volumes (3D Slicer) save a 2-D image's label as such a slice. The volumes of a 4-D image count as

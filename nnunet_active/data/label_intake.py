@@ -62,10 +62,7 @@ def check_raw_label(case: RawCase, store: CaseStore, dataset_json: dict, geometr
             return ReadyLabel(None, tuple(said))
         except BadCase as error:
             refused = error
-    try:
-        found = read_label(case.identifier, case.label, case.images[0], dataset_json, reader, ending)
-    except BadCase as error:
-        raise (refused or error) from error
+    found = read_label(case.identifier, case.label, case.images[0], dataset_json, reader, ending)
     if refused and not found.voxels.any():  # a label that does not fit and is empty tells us nothing
         raise refused
     what = f"Case {case.identifier}: the label {case.label}"

@@ -20,11 +20,11 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
 from nnunet_active.data.dicom_label import is_dicom_label, read_dicom_label
-from nnunet_active.data.file_endings import DICOM_ENDING, carries_geometry, label_stems
-from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.file_endings import DICOM_ENDING, NIFTI, carries_geometry, label_stems
+from nnunet_active.data.geometry import Geometry, other_geometry
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite
 from nnunet_active.data.itk_files import read_itk
-from nnunet_active.data.label_grid import place
+from nnunet_active.data.label_grid import place_by_either
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
@@ -112,7 +112,7 @@ def read_label(
     what = f"Case {case}: the label {file}"
     if file.name.lower().endswith(DICOM_ENDING):
         layers, grid, segments, said = read_dicom_label(file, _geometry(case, image), what)
-        label = _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
+        label = _understood(_placed(layers, grid, (case, file, image, reader)), segments, dataset_json, what)
         return replace(label, notes=(*label.notes, *said))
     if not carries_geometry(file.name):
         return _read_natively(case, file, image, dataset_json, reader)
@@ -140,7 +140,7 @@ def read_label(
         layers = layers[:, 0]
     if grid.dimension == 2:
         layers = layers[:, None]
-    return _understood(_placed(layers, grid, (case, image, reader), what), segments, dataset_json, what)
+    return _understood(_placed(layers, grid, (case, file, image, reader)), segments, dataset_json, what)
 
 
 def _understood(
@@ -171,13 +171,16 @@ def _geometry(case: str, image: Path) -> Geometry:
 
 
 def _placed(
-    layers: np.ndarray, grid: Geometry, of: tuple[str, Path, type[BaseReaderWriter]], what: str
+    layers: np.ndarray, grid: Geometry, of: tuple[str, Path, Path, type[BaseReaderWriter]]
 ) -> tuple[np.ndarray, str]:
     """On the grid of the image; voxel by voxel if the image's format has no geometry."""
-    case, image, reader = of
+    case, file, image, reader = of
+    what = f"Case {case}: the label {file}"
     try:
         if carries_geometry(image.name):
-            return place(layers, grid, Geometry.of_file(image, layers.shape[1:]), what)
+            # programs that go by NIfTI's other geometry save NIfTI files
+            other = other_geometry(image) if file.name.lower().endswith(NIFTI) else None
+            return place_by_either(layers, grid, Geometry.of_file(image, layers.shape[1:]), other, what)
         with contextlib.redirect_stdout(io.StringIO()):
             shape = reader().read_images([str(image)])[0].shape[1:]
     except (RuntimeError, ValueError, OSError) as error:

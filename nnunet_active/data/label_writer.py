@@ -15,7 +15,7 @@ from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.image_checks import check_label
 from nnunet_active.data.label_reader import last_line
 from nnunet_active.data.maps import write_map_like
-from nnunet_active.util.atomic import copy_file
+from nnunet_active.util.atomic import copy_file, naming_full_disk
 from nnunet_active.util.errors import BadCase
 
 
@@ -56,10 +56,10 @@ def write_label(
     with tempfile.TemporaryDirectory() as folder:
         temporary = Path(folder) / f"{case}{ending}"
         try:
-            if carries_geometry(ending):
-                write_map_like(voxels, image, temporary, ending)
-            else:
-                with contextlib.redirect_stdout(io.StringIO()):
+            with naming_full_disk(temporary), contextlib.redirect_stdout(io.StringIO()):
+                if carries_geometry(ending):
+                    write_map_like(voxels, image, temporary, ending)
+                else:
                     _, properties = reader().read_images([str(image)])
                     reader().write_seg(voxels, str(temporary), properties)
         except (ValueError, RuntimeError) as error:

@@ -21,7 +21,7 @@ from nnunet_active.models.source_model import SourceModel, carry_over, read_sour
 from nnunet_active.models.weight_transfer import TransferReport
 from nnunet_active.nnunet.networks import build_network, stock_trainer_name
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint
-from nnunet_active.util.atomic import atomic_file, write_json
+from nnunet_active.util.atomic import atomic_file, sweep, write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 from nnunet_active.util.outputs import check_output_file
 
@@ -136,7 +136,8 @@ def _check_folder(folder: Path, models: Sequence[SourceModel]) -> None:
         )
         if (folder / "plans.json").is_file() and _json(folder / "plans.json") != model.plans:
             raise ActiveError(f"{folder} holds a model with other plans; choose another folder with -o, or remove it.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    sweep(folder)  # left by killed runs
+    if all(one.is_dir() and not one.is_symlink() for one in folder.rglob("*")):  # a full disk stopped an earlier export
         return
     checkpoints = [*folder.glob(f"fold_*/{DEFAULT_CHECKPOINT}")]
     if not checkpoints or not all(map(_is_exported_checkpoint, checkpoints)):

@@ -21,7 +21,8 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.label_intake import readable_label
-from nnunet_active.data.label_writer import copy_label
+from nnunet_active.data.label_writer import copy_label, write_label
+from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.revealed_labels import cut_to_slices
@@ -95,7 +96,6 @@ def derive_dataset(
     gone = sorted(set(made.cases) - set(raw.cases))
     if gone:
         raise ActiveError(f"{raw.folder} and its pool folders have no images of {', '.join(gone)} any more.")
-    reader = by.store.plans_manager.image_reader_writer_class()
     scratch = folder.with_name(f".{name}.new")
     shutil.rmtree(scratch, ignore_errors=True)
     with atomic_folder(scratch) as new:
@@ -117,12 +117,13 @@ def derive_dataset(
             drawn = readable_label(raw.cases[case], by.store, by.dataset_json)
             file = new / "labelsTr" / f"{case}{raw.file_ending}"
             if case in withheld or case in made.filled:
-                _write_partly_labelled(case, drawn, file, by, withheld.get(case), case in made.filled)
+                label = _partly_labelled(case, drawn, by, withheld.get(case), case in made.filled)
+                _write(case, label, file, raw, by)
             else:
                 copy_label(drawn, file)
         for case in made.cases:
             file = new / "labelsTr" / f"{case}{raw.file_ending}"
-            reader.write_seg(_predicted(case, by), str(file), by.store.properties(case))
+            _write(case, _predicted(case, by), file, raw, by)
         shutil.copy2(made.folder / TABLE, new / TABLE)
         checked = [case for case in people if case not in made.filled]
         splits = folds_on_labels_of_people(checked, list(campaign.val), [*made.cases, *made.filled])
@@ -165,29 +166,31 @@ def _predicted(case: str, by: Predicting) -> np.ndarray:
     return to_original_space(case, logits, by.store, by.store.properties(case), by.dataset_json)[0]
 
 
-def _write_partly_labelled(
-    case: str, drawn: Path, file: Path, by: Predicting, known: SliceRequest | None, fill: bool
-) -> None:
-    """Write the label of a partly labelled case.
+def _partly_labelled(case: str, drawn: Path, by: Predicting, known: SliceRequest | None, fill: bool) -> np.ndarray:
+    """The label of a partly labelled case, in its reader's order.
 
     Args:
         case: the case.
         drawn: its label file.
-        file: target file.
         by: the predicting network.
         known: the known slices, if the label holds further, withheld ones; None if the whole label is known.
         fill: whether to fill the unknown part with the prediction.
     """
     reader, ignore = by.store.plans_manager.image_reader_writer_class(), ignore_value(by.dataset_json)
     label, _ = reader.read_seg(str(drawn))
-    properties = by.store.properties(
-        case
-    )  # the image's, since slices are counted in its voxel order, which may not be the label's
     if known is not None:
-        label = cut_to_slices(label, properties, known.axis, known.slices, ignore)
+        # the image's properties, since slices are counted in its voxel order, which may not be the label's
+        label = cut_to_slices(label, by.store.properties(case), known.axis, known.slices, ignore)
     if fill:
         label = fill_ignored(label, _predicted(case, by)[None], ignore)
-    reader.write_seg(label[0], str(file), properties)
+    return label[0]
+
+
+def _write(case: str, label: np.ndarray, file: Path, raw: RawDataset, by: Predicting) -> None:
+    """Write a label in its reader's order on the grid of its image; nnU-Net's own writers leave half a file on a full disk."""
+    voxels = to_file_order(label, by.store.properties(case))
+    reader = by.store.plans_manager.image_reader_writer_class
+    write_label(case, voxels, file, raw.cases[case].images[0], by.dataset_json, reader)
 
 
 def _is_ours(folder: Path, target: str) -> bool:

@@ -30,7 +30,7 @@ from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
 from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
-from nnunet_active.util.atomic import temporary_beside, write_json
+from nnunet_active.util.atomic import naming_full_disk, temporary_beside, write_json
 from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log
 from nnunet_active.util.progress import bar_is_shown
@@ -215,7 +215,8 @@ def make_reliable_set(
                 drawn = partly.label(case) if partly is not None and case in filled else None
                 write_pseudo_case(case, by.store, by.window, by.dataset_json, temporary, drawn)
 
-        ranks.together(write_mine)
+        with naming_full_disk(folder):
+            ranks.together(write_mine)
         record = {
             "format": FORMAT,
             "settings": asdict(settings),

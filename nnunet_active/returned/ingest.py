@@ -90,6 +90,6 @@ def ingest(
             commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
             report.warn(
                 case,
-                f"Case {case} cannot be accepted: no prediction of it was handed over yet; {commands.annotate()} does that.",
+                f"Case {case} cannot be accepted: no prediction of it is in a hand-off folder; {commands.annotate()} puts it there.",
             )
     return report

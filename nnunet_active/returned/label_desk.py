@@ -174,6 +174,7 @@ class LabelDesk:
         facts = {
             **self._facts(case, label),
             "file": os.path.abspath(label.file),
+            "from": [os.path.abspath(folder) for folder in self.finder.folders],
             "digest": label.digest,
             "files": label.files,
             "contents": contents,

@@ -80,6 +80,10 @@ class LabelFinder:
         """Finished labels by case, waiting cases first. The report says what is not taken."""
         labels: dict[str, FinishedLabel] = {}
         files = files_to_look_at(self.campaign, self.raw, self.folders, self.report)
+        # a prediction that is right as it is comes back with nobody's labels
+        if self.folders and (elsewhere := self.accept.intersection(self.campaign.waiting()) - files.keys()):
+            usual = files_to_look_at(self.campaign, self.raw, [], self.report)
+            files |= {case: usual[case] for case in elsewhere & usual.keys()}
         for case in dict.fromkeys([*self.campaign.waiting(), *sorted(files)]):
             if case in self.raw.problems and files.get(case):
                 self.report.refused[case] = self.raw.problems[case]

@@ -21,26 +21,35 @@ def changes_by_hand(workspace: Workspace) -> list[str]:
     """
     description = changed_description(workspace.raw.dataset_json, workspace.dataset_json)
     split = edited_by_hand(workspace.folder, workspace.campaign.split_entries())
-    return [sentence for sentence in (description, split, _corrections(workspace)) if sentence]
+    return [*filter(None, (description, split)), *_corrections(workspace)]
 
 
-def _corrections(workspace: Workspace) -> str | None:
-    """Which labels were edited after they had been taken, if ``ingest`` would take them again."""
+def _corrections(workspace: Workspace) -> list[str]:
+    """Which labels were edited after they had been taken, if ``ingest`` would take them again, and from where."""
     campaign = workspace.campaign
     edited = {
-        case
+        case: places
         for case, facts in campaign.ingested.items()
-        if any(_differs(Path(place), entry) for place, entry in facts.get("files", {}).items())
+        if (places := [place for place, entry in facts.get("files", {}).items() if _differs(Path(place), entry)])
     }
-    if not edited - {*campaign.waiting()} or not campaign.asks_a_person:
-        return None
+    if not edited.keys() - {*campaign.waiting()} or not campaign.asks_a_person:
+        return []
     from nnunet_active.returned.ingest_report import IngestReport
     from nnunet_active.returned.label_finder import LabelFinder  # not above: reading label images needs slow imports
 
-    found = edited & {*LabelFinder(campaign, [], [], IngestReport()).look()} - {*campaign.waiting()}
-    if not found:
-        return None
-    return f"Edited since it was taken: the label of {', '.join(sorted(found))}. {workspace.commands.ingest()} takes it again."
+    told: set[str] = {*campaign.waiting()}
+    said = []
+    # None: where ingest looks by itself
+    for folder in (None, *sorted({str(Path(place).parent) for places in edited.values() for place in places})):
+        named = [] if folder is None else ["--from", folder]
+        found = edited.keys() & {*LabelFinder(campaign, map(Path, named[1:]), [], IngestReport()).look()} - told
+        if found:
+            command = workspace.commands.ingest(*named)
+            said.append(
+                f"Edited since it was taken: the label of {', '.join(sorted(found))}. {command} takes it again."
+            )
+        told |= found
+    return said
 
 
 def _differs(file: Path, entry: list) -> bool:

@@ -58,6 +58,13 @@ def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> di
     }
 
 
+def way_of_last_label(campaign: Campaign) -> list[str]:
+    """The words of ``ingest`` that name the folders in which the newest label was found; none if it looked there by itself."""
+    newest = max(campaign.ingested.values(), key=lambda facts: facts.get("time", ""), default={})
+    folders = [folder for folder in newest.get("from", []) if Path(folder).is_dir()]
+    return ["--from", *folders] if folders else []
+
+
 @dataclass(frozen=True)
 class _Handed:
     """A hand-off folder, read on demand and once for all of its cases; ``folder`` is None if there is none."""

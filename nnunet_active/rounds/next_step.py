@@ -164,9 +164,8 @@ def _while_training(running: list[RunningTraining], waiting: list[str], raw: Raw
 
 
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
-    from nnunet_active.rounds.labels_at_hand import (
-        returned_labels,
-    )  # not above: reading label images needs slow imports
+    # not above: reading label images needs slow imports
+    from nnunet_active.rounds.labels_at_hand import returned_labels, way_of_last_label
 
     returned = returned_labels(campaign, raw, store)
     lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
@@ -184,7 +183,9 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
     train = (("to train with the labels that are there", training),) if not campaign.halting() else ()
     folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
     why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
+    last = way_of_last_label(campaign)
     also = (
+        *((("if they come to where the last one came", commands.ingest(*last)),) if last else ()),
         ("if the prediction of a case is right as it is", commands.ingest("--accept-unchanged", "CASE")),
         ("if nobody can label a case", commands.ingest("--decline", "CASE")),
         *train,

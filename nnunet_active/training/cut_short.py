@@ -1,9 +1,10 @@
 """Predictions that were cut short, as on a full disk: ITK writes a part of a NIfTI file without an error, and nnU-Net's
-``--continue_prediction`` would leave it for ever.
+``--continue_prediction`` would leave it for ever. Of probabilities, NumPy leaves a part with an error.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,9 @@ def without_parts(files: Iterable[Path]) -> Iterator[list[Path]]:
 
 def _is_whole(file: Path) -> bool:
     try:
+        if file.suffix == ".npz":
+            with zipfile.ZipFile(file) as content:
+                return bool(content.namelist())  # an array is listed once it is whole
         count_not_finite(file)  # raises for NIfTI and GIPL, which ITK fills up
         if carries_geometry(file.name):
             read_itk(file)

@@ -18,6 +18,7 @@ from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
 from nnunet_active.training.cut_short import without_parts
 from nnunet_active.training.guard_table import GuardTable, guard_file
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
+from nnunet_active.util.atomic import naming_full_disk
 from nnunet_active.util.errors import BadCase, MissingInput
 from nnunet_active.util.outputs import check_output_folder
 from nnunet_active.workspace import Workspace
@@ -194,7 +195,12 @@ def _predict(
     predictor: GuardedPredictor, options: PredictOptions, cases: dict[str, Path], result: GuardedPrediction
 ) -> None:
     """Predict as nnUNetv2_predict does, but remove and name predictions that were cut short."""
-    with _threads(options.device), without_parts(cases.values()) as gone:
+    probabilities = [options.output / f"{case}.npz" for case in cases]
+    with (
+        naming_full_disk(options.output),
+        _threads(options.device),
+        without_parts([*cases.values(), *probabilities]) as gone,
+    ):
         _predict_all(predictor, options)
     result.problems |= {
         case: f"Case {case}: the prediction {file} could not be written whole, as where a disk is full; make room, then predict again "

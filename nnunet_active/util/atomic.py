@@ -23,6 +23,18 @@ from typing import Any
 
 _REPLACED = "_replaced"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+UNWRITTEN = {
+    "inline_container.cc": "A checkpoint",
+    "PytorchStreamWriter": "A checkpoint",
+    "Error while creating the NDArray": "A preprocessed case",
+    "failed to write": "An image",
+    "_nrrdGz": "An image",
+    "No space left on device": "An image",
+    "File too large": "An image",
+}
+"""What libraries without an error class for a full disk say in their ``RuntimeError`` -> what they were writing."""
+
 _TEMPORARY = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-\w+\.tmp")
 
 
@@ -54,11 +66,27 @@ def temporary_name(path: Path) -> Path:
 
 
 @contextmanager
+def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let the error of a full disk name ``path``, unless it names a file: there may be several disks, and few libraries say which."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            error.filename = str(path)
+        raise
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in UNWRITTEN):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+@contextmanager
 def temporary_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a folder beside ``path``, named after it, and remove it afterwards."""
     temporary = temporary_beside(Path(path))
     try:
-        yield temporary
+        with naming_full_disk(path):
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -135,19 +163,16 @@ def atomic_file(path: str | os.PathLike[str], private: bool = False) -> Iterator
     os.close(descriptor)
     temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        with naming_full_disk(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         # mkstemp makes files that only their owner can read, but a shared campaign needs the usual permissions
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o600 if private else 0o666 & ~umask)
         os.replace(temporary, path)
         _fsync_folder(path.parent)
-    except OSError as error:
-        if error.filename is None and error.errno in _NO_ROOM:  # Python does not say which of several disks is full
-            error.filename = str(path)
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import IO
 
-from nnunet_active.util.atomic import without_temporary
+from nnunet_active.util.atomic import UNWRITTEN, without_temporary
 from nnunet_active.util.errors import ActiveError
 
 WHOLE = "NNUNET_ACTIVE_TRACEBACK"
@@ -34,17 +34,6 @@ _ADVICE = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
-# libraries that have no error class of their own for a full disk -> what they were writing
-_CANNOT_WRITE = {
-    "inline_container.cc": "A checkpoint",
-    "PytorchStreamWriter": "A checkpoint",
-    "Error while creating the NDArray": "A preprocessed case",
-    "failed to write": "An image",
-    "_nrrdGz": "An image",
-    "No space left on device": "An image",
-    "File too large": "An image",
-}
-
 
 def one_sentence(error: BaseException) -> tuple[str, int]:
     """The sentence for the user, and the exit code.
@@ -61,7 +50,7 @@ def one_sentence(error: BaseException) -> tuple[str, int]:
         advice = _ADVICE.get(error.errno, "see to it")
         advice = advice if file else advice.removesuffix(" there")
         return f"{file}{error.strerror or os.strerror(error.errno)}; {advice}, then try again. {again}", INCOMPLETE
-    unwritten = [what for sign, what in _CANNOT_WRITE.items() if sign in str(error)]
+    unwritten = [what for sign, what in UNWRITTEN.items() if sign in str(error)]
     if isinstance(error, RuntimeError) and unwritten:
         return (
             f"{unwritten[0]} cannot be written, as where a disk is full; make room, then try again. {again}",

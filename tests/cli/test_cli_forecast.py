@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from full_disk import files_up_to
 from tiny_rounds import copy_of, make_once, plan_another, start, trained
 
 from nnunet_active.cli.main import main
@@ -54,6 +55,17 @@ def test_before_a_campaign_the_cases_are_ranked_and_no_dice_is_claimed(target, c
     out = capsys.readouterr().out
     assert "is not known yet" in out and "no adapted network has been trained yet" in out
     assert "the order counts, the numbers are guesses" in out
+
+
+def test_a_forecast_that_the_disk_cannot_take_is_shown(target, capsys):
+    campaign = start()
+    forecast(capsys)
+    before = (campaign.folder / "forecast" / "forecast.json").read_bytes()
+    with files_up_to(len(before) // 2):
+        assert main(["forecast", "-d", "902", "-device", "cpu"]) == 1
+    shown = capsys.readouterr()
+    assert "case_4" in shown.out and "forecast.json: File too large" in shown.err
+    assert (campaign.folder / "forecast" / "forecast.json").read_bytes() == before
 
 
 def test_labels_calibrate_the_source_network_and_a_second_forecast_predicts_nothing(target, capsys):

@@ -58,6 +58,27 @@ def test_a_refused_label_makes_the_exit_code_one(folder, capsys):
     assert "Refused: Case case_3: the label " in capsys.readouterr().out
 
 
+def test_a_prediction_is_accepted_while_other_labels_come_from_a_folder(folder, capsys, tmp_path):
+    edit(tmp_path / "came", "case_3")
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came"), "--accept-unchanged", "case_1"]) == 0
+    shown = capsys.readouterr().out
+    assert "New label: case_3 (" in shown and "New label: case_1 (" in shown and "accepted as predicted" in shown
+
+
+def test_an_edited_label_that_was_handed_out_counts_more_than_that_its_prediction_is_accepted(folder, capsys, tmp_path):
+    edit(tmp_path / "came", "case_3")
+    edit(folder, "case_1")
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came"), "--accept-unchanged", "case_1"]) == 0
+    shown = capsys.readouterr().out
+    assert "New label: case_1 (" in shown and "accepted as predicted" not in shown
+
+
+def test_what_is_refused_in_a_folder_is_taken_again_from_there(folder, capsys, tmp_path):
+    edit(tmp_path / "came", "case_3", np.full_like(truth(3), 7))
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came")]) == 1
+    assert capsys.readouterr().out.rstrip().endswith(f"Next: nnunet_active ingest -d 902 --from {tmp_path / 'came'}")
+
+
 def test_json_holds_all_of_it_and_nothing_else_is_printed(folder, capsys, tmp_path):
     edit(tmp_path / "came", "case_3", ending=".seg.nrrd")
     words = ["--from", str(tmp_path / "came"), "--decline", "case_1", "--reason", "moved"]
@@ -83,6 +104,7 @@ def test_accepting_a_prediction_that_nobody_was_given_says_what_to_do(nnunet_fol
     said = capsys.readouterr().out
     assert "Case case_2 cannot be accepted: it was never asked for" in said
     assert (
-        "Case case_3 cannot be accepted: no prediction of it was handed over yet; nnunet_active annotate -d 902" in said
+        "Case case_3 cannot be accepted: no prediction of it is in a hand-off folder; nnunet_active annotate -d 902"
+        in said
     )
     assert campaign.waiting() == ["case_3", "case_1"]

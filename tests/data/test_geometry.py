@@ -4,10 +4,10 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti
+from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti, write_with_two_forms
 
 from nnunet_active.data.file_endings import carries_geometry
-from nnunet_active.data.geometry import Geometry, size_then_and_now
+from nnunet_active.data.geometry import Geometry, other_geometry, size_then_and_now
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 
@@ -72,3 +72,27 @@ def test_the_size_of_an_image_that_was_exported_again_differs_from_that_of_what_
     (tmp_path / "broken.mha").write_bytes(b"")
     for other in ("absent.mha", "broken.mha", "picture.png"):
         assert size_then_and_now(tmp_path / other, image) is None
+
+
+@pytest.mark.parametrize(
+    ("codes", "seen"), [((1, 1), "qform"), ((1, 2), "sform"), ((2, 1), "qform"), ((1, 4), "sform")]
+)
+def test_the_other_of_two_geometries_in_a_header_is_the_one_that_itk_does_not_go_by(tmp_path, codes, seen):
+    file = write_with_two_forms(tmp_path / "image.nii.gz", codes, DIRECTIONS["oblique"])
+    image = nibabel.load(file)
+    other = Geometry.of_ras(image.shape, image.get_qform() if seen == "qform" else image.get_sform())
+    assert other_geometry(file).distance(other) < 1e-3
+    assert Geometry.of_file(file).distance(other) > 1
+
+
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (2, 0), (0, 4)])
+def test_a_header_with_one_geometry_or_two_alike_has_no_other(tmp_path, codes):
+    assert other_geometry(write_with_two_forms(tmp_path / "one.nii.gz", codes, DIRECTIONS["oblique"])) is None
+    assert other_geometry(write_nifti(tmp_path / "alike.nii.gz", DIRECTIONS["oblique"], codes=(1, 2))) is None
+    assert other_geometry(write_itk(tmp_path / "image.mha", DIRECTIONS["oblique"])) is None
+    assert other_geometry(tmp_path / "gone.nii.gz") is None
+
+
+def test_where_no_form_has_a_code_nibabel_sees_the_image_elsewhere_than_itk(tmp_path):
+    file = write_with_two_forms(tmp_path / "image.nii.gz", (0, 0), DIRECTIONS["oblique"])
+    assert other_geometry(file).distance(Geometry.of_ras(SHAPE[::-1], nibabel.load(file).affine)) < 1e-3

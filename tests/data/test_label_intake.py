@@ -108,7 +108,7 @@ def test_an_ordinary_label_is_left_to_nnunet_as_it_is(raw, store):
 def test_a_label_of_the_images_size_that_lost_its_origin_stays_refused(raw, store):
     tiny.write_image(raw / "labelsTr" / "u.nii.gz", drawn(), origin=(0.0, 0.0, 0.0))
     dataset = RawDataset(raw)
-    with pytest.raises(BadCase, match="does not lie on the grid of its image"):
+    with pytest.raises(BadCase, match="its origin or its directions got lost; save it again with the image as"):
         check_raw_label(dataset.cases["u"], store, dataset.dataset_json, None)
 
 

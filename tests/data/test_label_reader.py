@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import unicodedata
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -11,6 +12,7 @@ import tiny_dataset as tiny
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from tiny_nrrd import write_segmentation
+from tiny_spaces import DIRECTIONS, ORIGIN, SHAPE, SPACING, write_with_two_forms
 
 from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.util.errors import BadCase
@@ -230,3 +232,44 @@ def test_a_label_with_a_channel_number_is_told_of_unless_the_case_has_another_fi
         (tmp_path / name).write_bytes(b"x")
     found, others = find_label_files(tmp_path, ["a", "b"], ENDING)
     assert list(found) == ["a"] and [file.name for file in others] == ["b_0000.nii.gz"]
+
+
+FORMS = [(1, 1), (1, 2), (2, 1), (0, 0)]
+
+
+def label_of(image, array, form, ending=ENDING):
+    """As nibabel saves a label with one of the two geometries of an image's header alone."""
+    reference = nibabel.load(image)
+    matrix = {"qform": reference.get_qform(), "sform": reference.affine, "header": None}[form]
+    label = nibabel.Nifti1Image(array.transpose(), matrix, reference.header if matrix is None else None)
+    label.to_filename(image.parent / f"a{ending}")
+    return image.parent / f"a{ending}"
+
+
+@pytest.mark.parametrize("codes", FORMS)
+@pytest.mark.parametrize("form", ["qform", "sform", "header"])
+def test_a_label_with_either_geometry_of_an_image_that_has_two_stays_where_it_was_drawn(tmp_path, codes, form):
+    image = write_with_two_forms(tmp_path / f"a_0000{ENDING}", codes, DIRECTIONS["oblique"])
+    drawn = np.zeros(SHAPE, dtype=np.uint8)
+    drawn[2:4, 5:9, 1:3] = 1
+    if codes == (0, 0) and form == "qform":  # no program goes by a form without a code
+        return
+    label = read(label_of(image, drawn, form), image)
+    np.testing.assert_array_equal(label.voxels, drawn)
+    other = {(1, 1): "qform", (1, 2): "sform", (2, 1): "qform", (0, 0): "sform"}[codes]
+    assert any("the one that nnU-Net does not go by" in note for note in label.notes) == (form == other)
+
+
+@pytest.mark.parametrize(("codes", "form"), [((1, 1), "qform"), ((1, 2), "sform")])
+def test_a_label_is_refused_that_each_geometry_of_its_image_would_put_elsewhere(tmp_path, codes, form):
+    """The two differ by a mirror, so that neither is wrong in itself."""
+    there = (ORIGIN[0] + (SHAPE[2] - 1) * SPACING[0], *ORIGIN[1:])
+    mirrored = np.diag([-1.0, 1.0, 1.0])
+    image = write_with_two_forms(tmp_path / f"a_0000{ENDING}", codes, mirrored, origin=there)
+    drawn = np.zeros(SHAPE, dtype=np.uint8)
+    drawn[2:4, 5:9, 1:3] = 1
+    with pytest.raises(BadCase, match=r"can be read in two ways, since the header of its image has two geometries"):
+        read(label_of(image, drawn, form), image)
+    np.testing.assert_array_equal(read(label_of(image, drawn, "header"), image).voxels, drawn)
+    both = np.ones_like(drawn)
+    np.testing.assert_array_equal(read(label_of(image, both, form), image).voxels, both)

@@ -5,16 +5,19 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from full_disk import files_up_to
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from tiny_source import GLIOMA, dataset_json, random_network, source_model, write_trained
 
 from nnunet_active.models.model_export import export_model, export_source, exported_trainer
 from nnunet_active.nnunet.nnunet_paths import results_root
+from nnunet_active.util.atomic import temporary_name
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 DATASET = "Dataset901_Target"
@@ -202,6 +205,24 @@ def test_the_source_is_exported_with_the_targets_channels_and_predicts_there_as_
     packed, _ = export_source(source, target, described, tmp_path / "source.zip")
     with zipfile.ZipFile(packed) as archive:
         assert f"{DATASET}/{written.name}/plans.json" in archive.namelist()
+
+
+@pytest.mark.parametrize("output", ["out", "out.zip"])
+def test_an_export_that_a_full_disk_stopped_leaves_no_file_and_is_made_once_there_is_room(results, tmp_path, output):
+    train(results)
+    with files_up_to(5000), pytest.raises(OSError, match="No space left"):
+        export(tmp_path / output)
+    assert not [file for file in [*tmp_path.glob("*.zip"), *(tmp_path / "out").rglob("*")] if file.is_file()]
+    left = tmp_path / "out" / NAME / "fold_0" / _left_by_a_killed_process("checkpoint_final.pth")
+    if output == "out":
+        left.write_bytes(b"half of")
+    assert export(tmp_path / output).exists() and not left.exists()
+
+
+def _left_by_a_killed_process(name: str) -> str:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return temporary_name(Path(name)).name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
 
 
 def test_a_model_or_a_zip_of_somebody_else_is_never_replaced(results, tmp_path):

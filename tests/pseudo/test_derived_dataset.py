@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 import tifffile
+import torch
+from full_disk import files_up_to
 from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
@@ -19,12 +21,12 @@ from nnunet_active.campaign.campaign_state import Roles
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
-from nnunet_active.data.label_reader import read_label
+from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.pseudo.derived_dataset import (
-    _write_partly_labelled,
+    _partly_labelled,
     derive_dataset,
     derived_name,
     folds_on_labels_of_people,
@@ -67,6 +69,15 @@ class _SeesBright:
     logits = staticmethod(see_bright)
 
 
+class _SeesAboveTheMean:
+    """A network that finds a half of all voxels, scattered everywhere."""
+
+    @staticmethod
+    def logits(image: np.ndarray) -> torch.Tensor:
+        z = torch.as_tensor(image[0])
+        return torch.stack([-z, z, torch.full_like(z, -100)])
+
+
 @pytest.mark.parametrize("copy_images", [False, True])
 def test_3d_tiff_files_keep_the_spacing_that_lies_beside_them(nnunet_folders, copy_images):
     raw, spacing = nnunet_folders / "nnUNet_raw" / "Dataset902_Tiff", [3.3, 1.1, 0.78]
@@ -93,6 +104,25 @@ def test_3d_tiff_files_keep_the_spacing_that_lies_beside_them(nnunet_folders, co
         assert (folder / "imagesTr" / f"{case}.json").is_symlink() != copy_images
 
 
+def test_no_half_of_a_label_is_left_where_a_full_disk_cuts_it_off(nnunet_folders):
+    """The writers of nnU-Net would leave it and say nothing."""
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset902_Noise"
+    store, description = make_store(nnunet_folders / "nnUNet_preprocessed" / raw.name, "SimpleITKIO", ".nii.gz")
+    noise = np.random.default_rng(0).normal(100, 50, (40, 40, 40)).astype(np.float32)
+    add_case(store, description, write_nifti(raw / "imagesTr" / "a_0000.nii.gz", DIRECTIONS["oblique"], array=noise))
+    (raw / "dataset.json").write_text(json.dumps(description))
+    (nnunet_folders / TABLE).write_text("case\na\n")
+    made = ReliableSet(nnunet_folders, ("a",), pd.DataFrame(index=["a"]), {})
+    place = Place.of(raw.name, "3d_fullres", "nnUNetActivePlans", "all")
+    campaign = Campaign.create(place, Settings(oracle="folder"), Roles([], [], []), "init", save=False)
+    dataset, by = RawDataset(raw), Predicting(_SeesAboveTheMean(), store, description)
+    with files_up_to(5000), pytest.raises(OSError, match="File too large") as error:
+        derive_dataset("Dataset905_X", made, campaign, dataset, by)
+    assert error.value.filename.endswith("a.nii.gz") and not list(raw.parent.glob("*905*"))
+    label = derive_dataset("Dataset905_X", made, campaign, dataset, by) / "labelsTr" / "a.nii.gz"
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(label))), noise > noise.mean())
+
+
 def test_known_slices_are_those_of_the_image_though_the_labels_file_runs_the_other_way(tmp_path):
     """Readers that turn everything to the patient's axes accept such a label as it is."""
     store, description = make_store(tmp_path / "preprocessed", "NibabelIOWithReorient", ".nii.gz", labels=PARTLY)
@@ -103,7 +133,7 @@ def test_known_slices_are_those_of_the_image_though_the_labels_file_runs_the_oth
     drawn = sitk.GetImageFromArray(label)
     drawn.CopyInformation(sitk.ReadImage(str(image)))
     sitk.WriteImage(sitk.Flip(drawn, [True, False, True]), str(tmp_path / "drawn.nii.gz"))
-    written, by = tmp_path / "c.nii.gz", Predicting(None, store, description)  # nothing is predicted
-    _write_partly_labelled("c", tmp_path / "drawn.nii.gz", written, by, SliceRequest("z", (7,)), False)
-    found = read_label("c", written, image, description, store.plans_manager.image_reader_writer_class, ".nii.gz")
-    np.testing.assert_array_equal(found.voxels, keep_slices(label, 0, [7], 3))
+    by = Predicting(None, store, description)  # nothing is predicted
+    found = _partly_labelled("c", tmp_path / "drawn.nii.gz", by, SliceRequest("z", (7,)), False)
+    found = to_file_order(found, store.properties("c"))
+    np.testing.assert_array_equal(found, keep_slices(label, 0, [7], 3))

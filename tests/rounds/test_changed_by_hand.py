@@ -85,3 +85,25 @@ def test_a_label_that_was_edited_after_it_was_taken_is_told_until_it_is_taken_ag
     assert "the label of case_2. nnunet_active ingest -d 902" in said
     assert list(ingest(NAME, log=silent).corrected) == ["case_2"]
     assert not changes_by_hand(Workspace(NAME))
+
+
+def test_a_label_that_was_edited_where_only_its_annotator_keeps_it_is_told_with_that_folder(target, tmp_path):
+    campaign = start(oracle="folder", budget=2, query_size=2)
+    ask(campaign, "case_2", "case_3")
+    hand_out(target, campaign, target.raw / "annotate" / "fold_0_round_001")
+    file = tmp_path / "they came" / "today" / "case_2.nii.gz"
+    write_image(file, truth(2), spacing=SPACING)
+    ingest(NAME, "0", [tmp_path / "they came"], log=silent)
+    assert not changes_by_hand(Workspace(NAME))
+    step = next_step(Workspace(NAME))
+    assert step.also[0][1] == f"nnunet_active ingest -d 902 --from '{tmp_path / 'they came'}'"
+    label = truth(2)
+    label[0, 0, 0] = 1
+    write_image(file, label, spacing=SPACING)
+    (said,) = changes_by_hand(Workspace(NAME))
+    assert f"the label of case_2. nnunet_active ingest -d 902 --from '{file.parent}' takes it again" in said
+    assert list(ingest(NAME, "0", [file.parent], log=silent).corrected) == ["case_2"]
+    assert not changes_by_hand(Workspace(NAME))
+    file.unlink()
+    file.parent.rmdir()
+    assert "--from" not in next_step(Workspace(NAME)).also[0][1]

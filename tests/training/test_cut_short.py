@@ -36,3 +36,12 @@ def test_what_was_damaged_before_is_not_ours_to_remove(tmp_path):
         later.write_bytes(b"half of")
         raise KeyError
     assert gone == [later] and earlier.is_file() and not later.exists()
+
+
+def test_probabilities_that_are_cut_short_are_gone(tmp_path):
+    whole, part = tmp_path / "whole.npz", tmp_path / "part.npz"
+    with pytest.raises(OSError, match="large"), without_parts([whole, part]) as gone:
+        np.savez_compressed(whole, probabilities=NOISE)
+        with files_up_to(1500):
+            np.savez_compressed(part, probabilities=NOISE)
+    assert gone == [part] and whole.is_file() and not part.exists()

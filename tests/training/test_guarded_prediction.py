@@ -3,7 +3,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -251,20 +251,30 @@ def test_it_predicts_with_what_our_trainer_saved(tmp_path, monkeypatch, capsys):
     assert table["case"].nunique() == len([*(target.raw / "imagesTr").glob("*_0000.nii.gz")])
 
 
-def test_a_prediction_that_a_full_disk_cuts_short_is_removed_and_named_and_made_once_there_is_room(
-    tmp_path, capsys, monkeypatch
-):
-    target, output = fresh_target(tmp_path / "full", monkeypatch, labelled=1, unlabelled=2), tmp_path / "out"
-    train(target, target.results / NAME, {}, nnunet_active={"labelled": ["case_0"], "interpolation": 0.1})
+@contextlib.contextmanager
+def disk_that_is_full_once_a_case_is_predicted(monkeypatch, size: int) -> Iterator[None]:
     predict_case = GuardedPredictor.predict_logits_from_preprocessed_data
     with contextlib.ExitStack() as full, monkeypatch.context() as patch:
 
         def fill_the_disk(*given):
             found = predict_case(*given)
-            full.enter_context(files_up_to(60))
+            full.enter_context(files_up_to(size))
             return found
 
         patch.setattr(GuardedPredictor, "predict_logits_from_preprocessed_data", fill_the_disk)
+        yield
+
+
+def test_a_prediction_that_a_full_disk_cuts_short_is_removed_and_named_and_made_once_there_is_room(
+    tmp_path, capsys, monkeypatch
+):
+    target, output = fresh_target(tmp_path / "full", monkeypatch, labelled=1, unlabelled=2), tmp_path / "out"
+    train(target, target.results / NAME, {}, nnunet_active={"labelled": ["case_0"], "interpolation": 0.1})
+    with disk_that_is_full_once_a_case_is_predicted(monkeypatch, 5000):
+        assert predict(target, output) == 1
+    assert capsys.readouterr().err.startswith(f"nnunet_active predict: {output}: File too large; ")
+    assert not list(output.glob("case_*"))
+    with disk_that_is_full_once_a_case_is_predicted(monkeypatch, 60):
         assert predict(target, output, probabilities=False) == 1
     said, err = capsys.readouterr()
     assert err == ""

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from batchgenerators.utilities.file_and_folder_operations import write_pickle
 from full_disk import files_up_to
 
 from nnunet_active.util.atomic import atomic_file, atomic_folder, copy_file, temporary_name, write_text
@@ -78,6 +79,26 @@ def test_a_full_disk_is_said_also_where_blosc_finds_it(tmp_path):
         blosc2.asarray(noise, urlpath=str(tmp_path / "a.b2nd"))
     sentence, code = one_sentence(error.value)
     assert code == 1 and sentence.startswith("A preprocessed case cannot be written, as where a disk is full; make")
+
+
+def test_a_library_that_does_not_name_the_full_disk_has_it_named(tmp_path):
+    with (
+        files_up_to(20_000),
+        pytest.raises(OSError, match="No space") as error,
+        atomic_file(tmp_path / "a.pth") as file,
+    ):
+        torch.save({"weights": torch.zeros(10**6)}, file)
+    assert one_sentence(error.value)[0].startswith(f"{tmp_path / 'a.pth'}: No space left on device; make room there")
+    noise = np.random.default_rng(0).normal(size=100_000)
+    with files_up_to(20_000), pytest.raises(OSError, match="No space") as error, atomic_folder(tmp_path / "set") as new:
+        blosc2.asarray(noise, urlpath=str(new / "a.b2nd"))
+    assert one_sentence(error.value)[0].startswith(f"{tmp_path / 'set'}: No space left on device; make room there")
+    with files_up_to(20_000), pytest.raises(OSError, match="large") as error, atomic_folder(tmp_path / "set") as new:
+        write_pickle(noise, str(new / "a.pkl"))
+    assert one_sentence(error.value)[0].startswith(f"{tmp_path / 'set'}: File too large")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError, match="odd"), atomic_folder(tmp_path / "set"):
+        raise RuntimeError("odd")
 
 
 @pytest.mark.parametrize("ending", [".nrrd", ".mha"])
