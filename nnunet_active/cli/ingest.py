@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a label was refused."""
+    """Returns 0, or 1 if a label was refused or has another name than its case."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(report)
         print(step.line())
-    return 1 if report.refused else 0
+    return 1 if report.refused or report.astray else 0
 
 
 def _show(report: IngestReport) -> None:
@@ -99,15 +99,16 @@ def _show(report: IngestReport) -> None:
         print(sentence)
     for case in report.declined:
         print(f"Declined: {case}")
+    for sentence in report.astray.values():
+        print(f"Not taken: {sentence}")
     for sentence in report.refused.values():
         print(f"Refused: {sentence}")
     if report.unknown:
         print(
             f"Named after no case, not taken: {', '.join(report.unknown)}. A label has the name of its case, without a channel number."
         )
-    if not (
-        report.taken or report.corrected or report.delivered or report.refused or report.untouched or report.declined
-    ):
+    handled = report.taken, report.corrected, report.delivered, report.declined
+    if not any((*handled, report.refused, report.untouched, report.astray)):
         print("No new label was found.")
     if report.waiting:
         print(f"Still waiting for a label: {', '.join(report.waiting)}")

@@ -16,6 +16,7 @@ class IngestReport:
         delivered: cases whose label was put into ``labelsTr`` while another process held the campaign; that process, or the next
             run, takes them up.
         untouched: files that are still the prediction as handed out, by case.
+        astray: for each waiting case whose label may lie in a hand-off folder under another name, one sentence.
         refused: for each refused case, one sentence.
         warnings: sentences by case.
         declined: cases that nobody can label.
@@ -28,6 +29,7 @@ class IngestReport:
     corrected: dict[str, dict[str, Any]] = field(default_factory=dict)
     delivered: list[str] = field(default_factory=list)
     untouched: dict[str, list[str]] = field(default_factory=dict)
+    astray: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
     declined: list[str] = field(default_factory=list)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_active.annotation.mitk_tasks import says_accepted
+from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
 from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
@@ -21,6 +21,7 @@ from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.returned.astray import advice_on_astray, astray_labels
 from nnunet_active.returned.handed_out import given_label, half_done, record_of
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
@@ -34,7 +35,7 @@ class Returned:
         ready: whether ``nnunet_active ingest`` can take a label.
         where: the hand-off folder that holds the case, if any.
         sentence: the state in words.
-        refused: whether there is a label that ingest refuses; the sentence says why.
+        refused: whether there is a label that ingest refuses, or that lies under another name; the sentence says why.
     """
 
     ready: bool
@@ -79,7 +80,15 @@ class _Handed:
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
-        return {} if self.folder is None else find_label_files(self.folder, self.cases, self.ending)[0]
+        return self._searched[0]
+
+    @cached_property
+    def astray(self) -> dict[str, list[Path]]:
+        return astray_labels(file for file in self._searched[1] if case_of_interim(file) is None)
+
+    @cached_property
+    def _searched(self) -> tuple[dict[str, list[Path]], list[Path]]:
+        return ({}, []) if self.folder is None else find_label_files(self.folder, self.cases, self.ending)
 
 
 def handoff_content(folder: Path | None) -> dict:
@@ -104,8 +113,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             return Returned(True, where, "its label is in labelsTr and not ingested yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
-    files = handed.files.get(case, [])
-    if not files:
+    files, astray = handed.files.get(case, []), handed.astray.get(case)
+    if not files and not astray:
         return Returned(False, folder, f"its label file is not in {folder} any more")
     archived = campaign.predictions_folder(number) / f"{case}{raw.file_ending}"
     if size_then_and_now(archived, raw.cases[case].images[0]):
@@ -131,6 +140,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
         return Returned(False, folder, f"ingest refuses its label: {refusals[0]}", refused=True)
+    if astray:
+        return Returned(False, folder, advice_on_astray(case, astray, raw.file_ending), refused=True)
     return Returned(False, folder, sentence)
 
 

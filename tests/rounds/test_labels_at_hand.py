@@ -70,6 +70,19 @@ def test_a_file_that_cannot_be_read_was_touched_by_somebody_and_ingest_would_ref
     assert found.refused and not found.ready and "ingest refuses its label: " in found.sentence
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_label_under_another_name_is_told_with_the_right_one(target, tmp_path, renamed):
+    campaign = start()
+    request(campaign, "case_1")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    file = tiny_handoff.edit(folder, "case_1", ending="_corrected.nii.gz")
+    if renamed:
+        (file.parent / "case_1.nii.gz").unlink()
+    found = look(target, campaign)["case_1"]
+    assert found.refused and f"{file} is not named after the case" in found.sentence
+    assert f"save it as {file.parent / 'case_1.nii.gz'}" in found.sentence
+
+
 def test_a_label_in_labels_tr_counts_unless_it_is_the_prediction(target, tmp_path):
     campaign = start()
     request(campaign, "case_1")
