@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,10 @@ from nnunet_active.returned.astray import advice_on_astray, astray_labels
 from nnunet_active.returned.handed_out import given_label, half_done, record_of
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
+
+_READY = "Finished labels can be taken back:"
+_REFUSED = "A label that came back cannot be taken; correct it, or save it again:"
+_NO_FOLDER = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,20 @@ def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> di
         case: _look(campaign, raw, store, case, rounds[case], handed[campaign.handoff_folder(rounds[case])])
         for case in campaign.waiting()
     }
+
+
+def waiting_lines(returned: Mapping[str, Returned]) -> tuple[str, ...]:
+    """The result of :func:`returned_labels` in words: each case under the headline that says what to do about it."""
+    under: dict[str, list[str]] = {headline: [] for headline in (_READY, _REFUSED, _NO_FOLDER)}
+    for case, one in returned.items():
+        if one.ready or one.refused:
+            headline = _READY if one.ready else _REFUSED
+        elif one.where is None:
+            headline = _NO_FOLDER
+        else:
+            headline = f"A person has to label these cases: in {one.where} (begin with README.txt there)."
+        under.setdefault(headline, []).append(f"  {case}: {one.sentence}")
+    return tuple(line for headline, lines in under.items() if lines for line in (headline, *lines))
 
 
 def way_of_last_label(campaign: Campaign) -> list[str]:
