@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
 def _show(report: IngestReport) -> None:
     for title, cases in (("New label", report.taken), ("Corrected label", report.corrected)):
         for case, facts in cases.items():
-            print(f"{title}: {case} ({agreement(facts)})")
+            unasked = "not asked for; " if case in report.unasked else ""
+            print(f"{title}: {case} ({unasked}{agreement(facts)})")
     if report.delivered:
         print(f"Put into labelsTr: {', '.join(report.delivered)}")
     for sentences in report.warnings.values():

@@ -80,6 +80,7 @@ def ingest(
                 f"{error} What is finished lies in {finder.raw_folder / 'labelsTr'} already, where a training that waits finds it."
             )
     report.waiting = [case for case in campaign.waiting() if case not in report.delivered]
+    report.unasked = [case for case in report.taken if case not in campaign.requested()]
     settled = {*report.taken, *report.corrected, *report.refused}
     report.astray = {
         case: said for case, said in report.astray.items() if case in report.waiting and case not in settled

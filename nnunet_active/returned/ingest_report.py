@@ -12,6 +12,7 @@ class IngestReport:
 
     Attributes:
         taken: facts about each new label, by case.
+        unasked: those of the new labels that no round asked for.
         corrected: facts about each label that replaced an earlier one, by case.
         delivered: cases whose label was put into ``labelsTr`` while another process held the campaign; that process, or the next
             run, takes them up.
@@ -26,6 +27,7 @@ class IngestReport:
     """
 
     taken: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unasked: list[str] = field(default_factory=list)
     corrected: dict[str, dict[str, Any]] = field(default_factory=dict)
     delivered: list[str] = field(default_factory=list)
     untouched: dict[str, list[str]] = field(default_factory=dict)

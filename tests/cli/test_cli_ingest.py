@@ -71,6 +71,14 @@ def test_a_label_under_another_name_is_named_and_its_prediction_is_not_offered_a
     assert "New label: case_3 (" in capsys.readouterr().out
 
 
+def test_a_label_that_nobody_asked_for_is_told_from_the_others(folder, capsys, tmp_path):
+    for case in "case_2", "case_3":
+        edit(tmp_path / "came", case)
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came")]) == 0
+    shown = capsys.readouterr().out
+    assert "New label: case_2 (not asked for; oedema " in shown and "New label: case_3 (oedema " in shown
+
+
 def test_what_lies_beside_a_label_that_is_taken_or_accepted_is_nobodys_label(folder, capsys):
     for case in "case_3", "case_1":
         edit(folder, case, ending="_draft.nii.gz")
