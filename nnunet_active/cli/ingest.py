@@ -91,7 +91,8 @@ def _show(report: IngestReport) -> None:
         print(f"Put into labelsTr: {', '.join(report.delivered)}")
     for sentences in report.warnings.values():
         for sentence in sentences:
-            print(f"Warning: {sentence}")
+            if sentence not in report.doubts.values():
+                print(f"Warning: {sentence}")
     for case, files in report.untouched.items():
         print(f"Untouched: {case} is still the prediction as it was handed out ({', '.join(files)})")
     if report.untouched:
@@ -113,6 +114,8 @@ def _show(report: IngestReport) -> None:
         print("No new label was found.")
     if report.waiting:
         print(f"Still waiting for a label: {', '.join(report.waiting)}")
+    for sentence in report.doubts.values():  # last, where they are seen
+        print(f"\nLOOK AT THIS LABEL AGAIN: {sentence}\n")
 
 
 def agreement(facts: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ class IngestReport:
         astray: for each waiting case whose label may lie in a hand-off folder under another name, one sentence.
         refused: for each refused case, one sentence.
         warnings: sentences by case.
+        doubts: those warnings after which somebody has to look at the label again, by case.
         declined: cases that nobody can label.
         waiting: cases that still wait for a label.
         unknown: label files that are named after no case.
@@ -34,6 +35,7 @@ class IngestReport:
     astray: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
     declined: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -43,6 +45,11 @@ class IngestReport:
         """Add warnings about a case, each once."""
         said = self.warnings.setdefault(case, []) if sentences else []
         said += [sentence for sentence in dict.fromkeys(sentences) if sentence not in said]
+
+    def doubt(self, case: str, sentence: str) -> None:
+        """Add a warning after which somebody has to look at the label again."""
+        self.warn(case, sentence)
+        self.doubts[case] = sentence
 
     def to_json(self) -> dict[str, Any]:
         """The report in JSON types only."""

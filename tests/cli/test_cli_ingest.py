@@ -79,6 +79,17 @@ def test_a_label_that_nobody_asked_for_is_told_from_the_others(folder, capsys, t
     assert "New label: case_2 (not asked for; oedema " in shown and "New label: case_3 (oedema " in shown
 
 
+def test_a_label_that_may_be_of_another_scan_is_the_last_thing_said(folder, capsys):
+    for case in "case_1", "case_3":
+        edit(folder, case, truth(2))
+    assert main(["ingest", "-d", "902"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("New label: case_3") < shown.index("LOOK AT THIS LABEL AGAIN: Case case_3: ") < shown.index("Next:")
+    )
+    assert shown.count("voxel for voxel") == 2
+
+
 def test_what_lies_beside_a_label_that_is_taken_or_accepted_is_nobodys_label(folder, capsys):
     for case in "case_3", "case_1":
         edit(folder, case, ending="_draft.nii.gz")
