@@ -51,6 +51,7 @@ def hand_out(target: Target, campaign: Campaign, folder: Path, slicer: bool = Fa
             "label_file": f"{case}/{case}.nii.gz",
             "digest": voxel_digest(label),
             "open_first": "T1",
+            "images": [{"file": f"{case}/{case}_0000.nii.gz", "channel": "T1"}],
             "slices": {},
         }
     content = {

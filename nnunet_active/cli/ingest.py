@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a label was refused."""
+    """Returns 0, or 1 if a label was refused or has another name than its case."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
@@ -80,18 +80,20 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(report, workspace.campaign.known_slices())
         print(step.line())
-    return 1 if report.refused else 0
+    return 1 if report.refused or report.astray else 0
 
 
 def _show(report: IngestReport, in_slices: Container[str]) -> None:
     for title, cases in (("New label", report.taken), ("Corrected label", report.corrected)):
         for case, facts in cases.items():
-            print(f"{title}: {case} ({agreement(facts, case in in_slices)})")
+            unasked = "not asked for; " if case in report.unasked else ""
+            print(f"{title}: {case} ({unasked}{agreement(facts, case in in_slices)})")
     if report.delivered:
         print(f"Put into labelsTr: {', '.join(report.delivered)}")
     for sentences in report.warnings.values():
         for sentence in sentences:
-            print(f"Warning: {sentence}")
+            if sentence not in report.doubts.values():
+                print(f"Warning: {sentence}")
     for case, files in report.untouched.items():
         print(f"Untouched: {case} is still the prediction as it was handed out ({', '.join(files)})")
     if report.untouched:
@@ -100,18 +102,21 @@ def _show(report: IngestReport, in_slices: Container[str]) -> None:
         print(sentence)
     for case in report.declined:
         print(f"Declined: {case}")
+    for sentence in report.astray.values():
+        print(f"Not taken: {sentence}")
     for sentence in report.refused.values():
         print(f"Refused: {sentence}")
     if report.unknown:
         print(
             f"Named after no case, not taken: {', '.join(report.unknown)}. A label has the name of its case, without a channel number."
         )
-    if not (
-        report.taken or report.corrected or report.delivered or report.refused or report.untouched or report.declined
-    ):
+    handled = report.taken, report.corrected, report.delivered, report.declined
+    if not any((*handled, report.refused, report.untouched, report.astray)):
         print("No new label was found.")
     if report.waiting:
         print(f"Still waiting for a label: {', '.join(report.waiting)}")
+    for sentence in report.doubts.values():  # last, where they are seen
+        print(f"\nLOOK AT THIS LABEL AGAIN: {sentence}\n")
 
 
 def agreement(facts: dict[str, Any], in_slices: bool) -> str:

@@ -80,7 +80,15 @@ def ingest(
                 f"{error} What is finished lies in {finder.raw_folder / 'labelsTr'} already, where a training that waits finds it."
             )
     report.waiting = [case for case in campaign.waiting() if case not in report.delivered]
-    report.untouched = {case: files for case, files in report.untouched.items() if case in report.waiting}
+    report.unasked = [case for case in report.taken if case not in campaign.requested()]
+    settled = {*report.taken, *report.corrected, *report.refused}
+    report.astray = {
+        case: said for case, said in report.astray.items() if case in report.waiting and case not in settled
+    }
+    # a prediction is not offered as right while a label of its case may lie beside it
+    report.untouched = {
+        case: files for case, files in report.untouched.items() if case in report.waiting and case not in report.astray
+    }
     for case in sorted(finder.accept - {*report.untouched, *report.refused, *report.taken, *report.corrected}):
         if case not in campaign.requested():
             report.warn(

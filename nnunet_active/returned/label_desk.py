@@ -14,6 +14,7 @@ from nnunet_active.data.label_writer import write_label
 from nnunet_active.data.preprocessing import preprocess_case
 from nnunet_active.data.replaced_labels import REPLACED_LABELS, keep_copy
 from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.returned.doubtful_label import doubt_about
 from nnunet_active.returned.finished_label import FinishedLabel
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_finder import LabelFinder
@@ -76,6 +77,8 @@ class LabelDesk:
                 self.report.refused[case] = str(error)
             else:
                 there[case] = label
+                if doubt := doubt_about(self.finder, case, label, labels):
+                    self.report.doubt(case, doubt)
         return there
 
     def _deliver(self, case: str, label: FinishedLabel) -> None:

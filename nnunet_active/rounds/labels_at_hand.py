@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_active.annotation.mitk_tasks import says_accepted
+from nnunet_active.annotation.mitk_tasks import case_of_interim, says_accepted
 from nnunet_active.annotation.records import read_handoff, voxel_digest
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
@@ -21,9 +22,14 @@ from nnunet_active.data.label_reader import find_label_files, read_label
 from nnunet_active.data.partial_labels import check_slices, forget_background, labelled_slices, merge_slices
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.returned.astray import advice_on_astray, astray_labels
 from nnunet_active.returned.handed_out import given_label, half_done, record_of
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
+
+_READY = "Finished labels can be taken back:"
+_REFUSED = "A label that came back cannot be taken; correct it, or save it again:"
+_NO_FOLDER = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class Returned:
         ready: whether ``nnunet_active ingest`` can take a label.
         where: the hand-off folder that holds the case, if any.
         sentence: the state in words.
-        refused: whether there is a label that ingest refuses; the sentence says why.
+        refused: whether there is a label that ingest refuses, or that lies under another name; the sentence says why.
     """
 
     ready: bool
@@ -58,6 +64,20 @@ def returned_labels(campaign: Campaign, raw: RawDataset, store: CaseStore) -> di
     }
 
 
+def waiting_lines(returned: Mapping[str, Returned]) -> tuple[str, ...]:
+    """The result of :func:`returned_labels` in words: each case under the headline that says what to do about it."""
+    under: dict[str, list[str]] = {headline: [] for headline in (_READY, _REFUSED, _NO_FOLDER)}
+    for case, one in returned.items():
+        if one.ready or one.refused:
+            headline = _READY if one.ready else _REFUSED
+        elif one.where is None:
+            headline = _NO_FOLDER
+        else:
+            headline = f"A person has to label these cases: in {one.where} (begin with README.txt there)."
+        under.setdefault(headline, []).append(f"  {case}: {one.sentence}")
+    return tuple(line for headline, lines in under.items() if lines for line in (headline, *lines))
+
+
 def way_of_last_label(campaign: Campaign) -> list[str]:
     """The words of ``ingest`` that name the folders in which the newest label was found; none if it looked there by itself."""
     newest = max(campaign.ingested.values(), key=lambda facts: facts.get("time", ""), default={})
@@ -79,7 +99,15 @@ class _Handed:
 
     @cached_property
     def files(self) -> dict[str, list[Path]]:
-        return {} if self.folder is None else find_label_files(self.folder, self.cases, self.ending)[0]
+        return self._searched[0]
+
+    @cached_property
+    def astray(self) -> dict[str, list[Path]]:
+        return astray_labels(file for file in self._searched[1] if case_of_interim(file) is None)
+
+    @cached_property
+    def _searched(self) -> tuple[dict[str, list[Path]], list[Path]]:
+        return ({}, []) if self.folder is None else find_label_files(self.folder, self.cases, self.ending)
 
 
 def handoff_content(folder: Path | None) -> dict:
@@ -104,8 +132,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             return Returned(True, where, "its label is in labelsTr and not ingested yet")
     if entry is None:
         return Returned(False, None, "not handed over to an annotator yet")
-    files = handed.files.get(case, [])
-    if not files:
+    files, astray = handed.files.get(case, []), handed.astray.get(case)
+    if not files and not astray:
         return Returned(False, folder, f"its label file is not in {folder} any more")
     archived = campaign.predictions_folder(number) / f"{case}{raw.file_ending}"
     if size_then_and_now(archived, raw.cases[case].images[0]):
@@ -131,6 +159,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             sentence = f"{campaign.waiting_slices()[case].words()} still to be labelled"
     if refusals:
         return Returned(False, folder, f"ingest refuses its label: {refusals[0]}", refused=True)
+    if astray:
+        return Returned(False, folder, advice_on_astray(case, astray, raw.file_ending), refused=True)
     return Returned(False, folder, sentence)
 
 

@@ -165,24 +165,18 @@ def _while_training(running: list[RunningTraining], waiting: list[str], raw: Raw
 
 def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, commands: Commands) -> NextStep:
     # not above: reading label images needs slow imports
-    from nnunet_active.rounds.labels_at_hand import returned_labels, way_of_last_label
+    from nnunet_active.rounds.labels_at_hand import returned_labels, waiting_lines, way_of_last_label
 
     returned = returned_labels(campaign, raw, store)
-    lines = [f"  {case}: {returned[case].sentence}" for case in campaign.waiting()]
     state = {"returned": sorted(case for case, one in returned.items() if one.ready)}
-    if state["returned"]:
-        return NextStep("ingest", commands.ingest(), ("Finished labels can be taken back:", *lines), state=state)
-    if any(one.refused for one in returned.values()):
-        why = "A label that came back cannot be taken; correct it, or save it again:"
-        return NextStep("label", commands.ingest(), (why, *lines), state=state)
+    why = waiting_lines(returned)
+    if state["returned"] or any(one.refused for one in returned.values()):
+        return NextStep("ingest" if state["returned"] else "label", commands.ingest(), why, state=state)
     if any(one.where is None for one in returned.values()):
-        why = "There is no hand-off folder for these cases yet (images, predictions to edit, uncertainty maps):"
         also = (("if the labels come by another way", commands.ingest("--from", "FOLDER")),)
-        return NextStep("annotate", commands.annotate(), (why, *lines), also, state)
+        return NextStep("annotate", commands.annotate(), why, also, state)
     training = commands.train(campaign.settings.trainer)
     train = (("to train with the labels that are there", training),) if not campaign.halting() else ()
-    folders = ", ".join(dict.fromkeys(str(one.where) for one in returned.values()))
-    why = f"A person has to label these cases: in {folders} (begin with README.txt there)."
     last = way_of_last_label(campaign)
     also = (
         *((("if they come to where the last one came", commands.ingest(*last)),) if last else ()),
@@ -190,7 +184,7 @@ def _with_waiting(campaign: Campaign, raw: RawDataset, store: CaseStore, command
         ("if nobody can label a case", commands.ingest("--decline", "CASE")),
         *train,
     )
-    return NextStep("label", commands.ingest(), (why, *lines, "Labels can be taken back one by one."), also, state)
+    return NextStep("label", commands.ingest(), (*why, "Labels can be taken back one by one."), also, state)
 
 
 def _with_labels(

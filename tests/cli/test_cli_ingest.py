@@ -59,6 +59,46 @@ def test_a_refused_label_makes_the_exit_code_one(folder, capsys):
     assert "Refused: Case case_3: the label " in capsys.readouterr().out
 
 
+def test_a_label_under_another_name_is_named_and_its_prediction_is_not_offered_as_right(folder, capsys):
+    file = edit(folder, "case_3", ending="_corrected.nii.gz")
+    for words in [], ["--from", str(folder)]:
+        assert main(["ingest", "-d", "902", *words]) == 1
+        shown = capsys.readouterr().out
+        assert f"Not taken: Case case_3: {file} is not named after the case" in shown
+        assert f"save it as {file.parent / 'case_3.nii.gz'}" in shown and "Named after no case" not in shown
+        assert "--accept-unchanged case_1\n" in shown and "Untouched: case_3" not in shown
+    file.rename(file.with_name("case_3.nii.gz"))
+    assert main(["ingest", "-d", "902"]) == 0
+    assert "New label: case_3 (" in capsys.readouterr().out
+
+
+def test_a_label_that_nobody_asked_for_is_told_from_the_others(folder, capsys, tmp_path):
+    for case in "case_2", "case_3":
+        edit(tmp_path / "came", case)
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came")]) == 0
+    shown = capsys.readouterr().out
+    assert "New label: case_2 (not asked for; oedema " in shown and "New label: case_3 (oedema " in shown
+
+
+def test_a_label_that_may_be_of_another_scan_is_the_last_thing_said(folder, capsys):
+    for case in "case_1", "case_3":
+        edit(folder, case, truth(2))
+    assert main(["ingest", "-d", "902"]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("New label: case_3") < shown.index("LOOK AT THIS LABEL AGAIN: Case case_3: ") < shown.index("Next:")
+    )
+    assert shown.count("voxel for voxel") == 2
+
+
+def test_what_lies_beside_a_label_that_is_taken_or_accepted_is_nobodys_label(folder, capsys):
+    for case in "case_3", "case_1":
+        edit(folder, case, ending="_draft.nii.gz")
+    edit(folder, "case_3")
+    assert main(["ingest", "-d", "902", "--accept-unchanged", "case_1"]) == 0
+    assert "Not taken" not in capsys.readouterr().out
+
+
 def test_a_prediction_is_accepted_while_other_labels_come_from_a_folder(folder, capsys, tmp_path):
     edit(tmp_path / "came", "case_3")
     assert main(["ingest", "-d", "902", "--from", str(tmp_path / "came"), "--accept-unchanged", "case_1"]) == 0

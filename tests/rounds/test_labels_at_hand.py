@@ -10,7 +10,7 @@ from tiny_rounds import request, start
 
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.rounds import labels_at_hand
-from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels
+from nnunet_active.rounds.labels_at_hand import handoff_content, returned_labels, waiting_lines
 
 
 def look(target, campaign):
@@ -70,6 +70,19 @@ def test_a_file_that_cannot_be_read_was_touched_by_somebody_and_ingest_would_ref
     assert found.refused and not found.ready and "ingest refuses its label: " in found.sentence
 
 
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_label_under_another_name_is_told_with_the_right_one(target, tmp_path, renamed):
+    campaign = start()
+    request(campaign, "case_1")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    file = tiny_handoff.edit(folder, "case_1", ending="_corrected.nii.gz")
+    if renamed:
+        (file.parent / "case_1.nii.gz").unlink()
+    found = look(target, campaign)["case_1"]
+    assert found.refused and f"{file} is not named after the case" in found.sentence
+    assert f"save it as {file.parent / 'case_1.nii.gz'}" in found.sentence
+
+
 def test_a_label_in_labels_tr_counts_unless_it_is_the_prediction(target, tmp_path):
     campaign = start()
     request(campaign, "case_1")
@@ -109,6 +122,25 @@ def test_a_hand_off_folder_is_read_and_searched_once_for_all_of_its_cases(target
         monkeypatch.setattr(labels_at_hand, name, noted)
     assert [one.ready for one in look(target, campaign).values()] == [False, True, False]
     assert sorted(seen) == [("find_label_files", folder), ("read_handoff", folder)]
+
+
+def test_each_waiting_case_stands_under_the_headline_that_says_what_to_do(target, tmp_path):
+    campaign = start()
+    request(campaign, "case_1", "case_2", "case_3")
+    folder = tiny_handoff.hand_out(target, campaign, tmp_path / "out")
+    request(campaign, "case_4", made_by="training")
+    tiny_handoff.edit(folder, "case_2")
+    (folder / "case_1" / "case_1.nii.gz").write_bytes(b"broken")
+    lines = waiting_lines(look(target, campaign))
+    heads = (
+        "Finished labels",
+        "  case_2: ",
+        "A label that came back cannot",
+        "  case_1: ",
+        "There is no hand-off folder",
+    )
+    heads += ("  case_4: ", f"A person has to label these cases: in {folder} ", "  case_3: ")
+    assert len(lines) == len(heads) and all(line.startswith(head) for line, head in zip(lines, heads, strict=True))
 
 
 def test_a_damaged_or_absent_record_is_an_empty_one(tmp_path):
