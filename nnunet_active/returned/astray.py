@@ -42,11 +42,9 @@ def advice_on_astray(case: str, files: Sequence[Path], ending: str) -> str:
     name = unicodedata.normalize("NFC", files[0].name)
     target = files[0].parent / f"{case}{name[len(label_stems(name, ending)[0]) :]}"
     if len(files) == 1:
-        return (
-            f"{files[0]} is not named after the case; if it is its label, save it as {target}, otherwise move it away"
-        )
+        return f"{files[0]} is not named after the case; if it is the label of the case, save it as {target}, otherwise move it away"
     named = ", ".join(map(str, files))
-    return f"{named} are not named after the case; save its label as {target}, and move away what is none"
+    return f"{named} are not named after the case; save the label of the case as {target}, and move away what is none"
 
 
 def _cases_of(folder: Path) -> dict[str, Any]:

@@ -63,4 +63,4 @@ def test_the_right_name_keeps_the_format_of_the_file(folder):
     file = folder / "a" / "truth.seg.nrrd"
     assert f"save it as {folder / 'a' / 'a.seg.nrrd'}," in advice_on_astray("a", [file], ".nii.gz")
     both = advice_on_astray("a", [folder / "a" / "x.nii.gz", file], ".nii.gz")
-    assert str(file) in both and f"save its label as {folder / 'a' / 'a.nii.gz'}," in both
+    assert str(file) in both and f"save the label of the case as {folder / 'a' / 'a.nii.gz'}," in both
