@@ -65,7 +65,7 @@ def judge(rows: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
         scans = int(network["scans"].iloc[0])
-        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans), mixed)
+        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans, mixed), mixed)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed

@@ -21,7 +21,7 @@ is the mean gain, shrunk as if one more case had shown none. The rule:
 * If even the floor harms (m below `-HARM`), alpha goes one step down: from `FLOOR` to 0, the source network, from `FLOOR_OF_MANY` to
   `FLOOR`, and from `OPEN` to `FLOOR_OF_MANY`. Zero would be too strict there, since the networks that judge have seen fewer cases.
 
-Where cases came in one by one (:func:`came_one_by_one`), the rule is stricter as long as fewer than `MANY` are labelled, mixed or not.
+Where cases came in one by one (:func:`came_one_by_one`), the rule is stricter as long as fewer than `MANY` are labelled.
 Few cases judge then, and the first of them judge networks of one or two scans. One large gain at `OPEN` would outweigh the others, but
 small alphas expose it. So the gate opens only if m(`FLOOR`) is above `MARGIN`, too, and `FLOOR` itself needs a gain of `EARNED`; else
 alpha is 0.
@@ -145,16 +145,17 @@ def counting_evidence(kinds: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]
     return {**kinds, CROSS_FIT: kinds[CROSS_FIT].iloc[:0]}
 
 
-def came_one_by_one(kinds: dict[str, pd.DataFrame], labelled: int) -> bool:
+def came_one_by_one(kinds: dict[str, pd.DataFrame], labelled: int, mixed: bool = False) -> bool:
     """Whether fewer than `ENOUGH` cases judge without cross-fitting (but some), or the first of them a network of fewer cases.
 
     Args:
         kinds: see :func:`counting_evidence`.
         labelled: cases that the network is trained on.
+        mixed: whether it also learns from unlabelled cases; then how few judge does not matter, since the floor needs no judge.
     """
     others = sum(len(table) for kind, table in kinds.items() if kind != CROSS_FIT)
     trained_on_first = labelled - len(kinds.get(PREQUENTIAL, ()))
-    return others > 0 and min(others, trained_on_first) < ENOUGH
+    return others > 0 and (trained_on_first if mixed else min(others, trained_on_first)) < ENOUGH
 
 
 class GuardedChoice(AlphaChoice):
@@ -213,7 +214,7 @@ class GuardedChoice(AlphaChoice):
         dice = pd.concat(kinds.values())
         weights = self.weights(list(dice.index))
         labelled = self.session.trained_on(epoch)[1]
-        chosen = gate(dice, labelled, weights, came_one_by_one(kinds, labelled), self.mixed)
+        chosen = gate(dice, labelled, weights, came_one_by_one(kinds, labelled, self.mixed), self.mixed)
         self.adaptation.interpolation = chosen
         gains = shrunk_gains(dice, weights).drop(0.0)
         told = ", ".join(f"{alpha:g}: {gain:+.4f}" for alpha, gain in gains.items())

@@ -88,6 +88,23 @@ def test_cases_came_one_by_one_where_few_judge_or_networks_of_few(
     assert came_one_by_one(kinds, labelled) is one_by_one
 
 
+@pytest.mark.parametrize(
+    ("held_out", "prequential", "labelled", "one_by_one"),
+    [
+        (2, 0, 3, False),  # the floor needs no judge
+        (0, 1, 4, False),
+        (2, 0, 2, True),
+        (0, 2, 3, True),
+        (0, 4, 5, True),
+    ],
+)
+def test_with_unlabelled_cases_only_a_first_network_of_few_makes_it_one_by_one(
+    held_out, prequential, labelled, one_by_one
+):
+    kinds = {"held_out": table(*[[0.5] * 4] * held_out), "prequential": table(*[[0.5] * 4] * prequential)}
+    assert came_one_by_one(kinds, labelled, mixed=True) is one_by_one
+
+
 def test_many_labelled_cases_raise_the_floor():
     assert gate(table(), MANY) == FLOOR_OF_MANY
     assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 9), 9) == FLOOR_OF_MANY

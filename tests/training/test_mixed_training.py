@@ -207,8 +207,8 @@ def test_no_network_is_cross_fitted_where_unlabelled_cases_are_learned_from_unle
 ):
     target = make_target(nnunet_folders, labelled=6)
     once = {"budget": 3, "query_size": 3, "one_off": True, "strategy": "random", "epochs": 1}
-    start(target, fold="all", **once, fine_tuning=recipe("guarded:unlabelled=mix"))
-    trainer = trainer_of(target, fold="all")
+    start(target, **once, fine_tuning=recipe("guarded:unlabelled=mix"))  # two cases are held out
+    trainer = trainer_of(target)
     trainer.run_training()
     said = capsys.readouterr().out
     assert "Cross-fit: none, networks that learn from labelled cases alone say nothing of one that" in said
