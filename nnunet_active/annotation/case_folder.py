@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from nnunet_active.annotation.archive import Archive, Archived
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.mitk_tasks import ACCEPTED
-from nnunet_active.annotation.records import CaseRecord, HandoffCase, begun_file, voxel_digest
+from nnunet_active.annotation.records import CaseRecord, HandoffCase, begun_file, file_sha256, voxel_digest
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.annotation.slices_to_check import worth_looking
 from nnunet_active.data.file_endings import carries_geometry
@@ -84,9 +83,9 @@ class CaseFolder:
         if any((self.folder / ACCEPTED).glob("*")):
             return True
         label, segmentation = self.folder / self.label_name, self.folder / self.segmentation_name
-        if segmentation.is_file() and _sha256(segmentation) != entry["segmentation_sha256"]:
+        if segmentation.is_file() and file_sha256(segmentation) != entry["segmentation_sha256"]:
             return True
-        if not label.is_file() or _sha256(label) == entry["label_sha256"]:
+        if not label.is_file() or file_sha256(label) == entry["label_sha256"]:
             return False
         try:
             return voxel_digest(read_in_file_order(label, self.ending, self.reader)) != entry["digest"]
@@ -224,9 +223,9 @@ class CaseFolder:
         return {
             "label_file": f"{self.name}/{self.label_name}",
             "digest": voxel_digest(self.begun_with(archived)),
-            "label_sha256": _sha256(place / self.label_name),
+            "label_sha256": file_sha256(place / self.label_name),
             "segmentation_file": f"{self.name}/{self.segmentation_name}",
-            "segmentation_sha256": _sha256(place / self.segmentation_name),
+            "segmentation_sha256": file_sha256(place / self.segmentation_name),
             "uncertainty_file": f"{self.name}/{archived.uncertainty_file.name}",
             "images": [
                 {"file": f"{self.name}/{name}", "channel": channel}
@@ -267,11 +266,3 @@ def _from(place: Path, image: Path) -> str:
     dataset = image.parent.parent
     beside = len(place.parents) > 2 and place.parents[2] == dataset  # annotate/fold_F_round_NNN/CASE
     return os.path.relpath(image, place) if beside else str(image)
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

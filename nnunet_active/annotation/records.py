@@ -88,6 +88,15 @@ def begun_file(predictions: Path, case: str, ending: str) -> Path:
     return Path(predictions) / "begun_with" / f"{case}{ending}"
 
 
+def file_sha256(file: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with file.open("rb") as content:
+        while chunk := content.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def voxel_digest(array: np.ndarray) -> str:
     """SHA-256 (hex) of a label map's shape, type and voxels, the same for every file format and compression.
 

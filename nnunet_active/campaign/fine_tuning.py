@@ -109,7 +109,7 @@ class FineTuning:
 
     @property
     def is_cross_fitted(self) -> bool:
-        """Whether cross-fit networks help to choose alpha."""
+        """Whether cross-fit networks may help to choose alpha; with unlabelled cases, only where they are asked for."""
         return self.interpolation == GUARDED and self.cross_fit is not False
 
     @property

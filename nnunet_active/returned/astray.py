@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff
+from nnunet_active.annotation.records import HANDOFF_FILE, file_sha256, read_handoff
 from nnunet_active.data.file_endings import label_stems
 from nnunet_active.util.errors import MissingInput
 
@@ -70,4 +69,4 @@ def _was_handed_out(file: Path, folder: Path, entry: Mapping[str, Any]) -> bool:
     if file.relative_to(folder).as_posix() in handed:
         return True
     copies = entry.get("label_sha256"), entry.get("segmentation_sha256")
-    return hashlib.sha256(file.read_bytes()).hexdigest() in copies
+    return file_sha256(file) in copies

@@ -5,8 +5,8 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from nnunet_active.data.dataset_json import class_masks
 from nnunet_active.data.geometry import size_then_and_now
 from nnunet_active.data.label_agreement import compare
 from nnunet_active.returned.finished_label import FinishedLabel
@@ -27,12 +27,11 @@ def doubt_about(
         label: the label, on the grid of the image.
         others: further labels that came back together with it; the case's own does not count.
     """
-    facts = compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], 1.0)
-    if not any(facts["volume_label_mm3"].values()):  # an empty label fits many cases
-        return None
+    if not any(mask.any() for mask in class_masks(label.voxels, finder.dataset_json["labels"]).values()):
+        return None  # an empty label fits many cases
     if (twin := _twin(finder, case, label, others)) is not None:
         reason = f"is voxel for voxel that of {twin}"
-    elif _misses_in_a_box(finder, case, label, facts):
+    elif _misses_in_a_box(finder, case, label):
         reason = "does not touch the prediction anywhere, and its file has another size than the image"
     else:
         return None
@@ -58,7 +57,9 @@ def _has_same_bytes(one: Path, other: Path) -> bool:
     return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _misses_in_a_box(finder: LabelFinder, case: str, label: FinishedLabel, facts: Mapping[str, Any]) -> bool:
-    if not any(facts["volume_predicted_mm3"].values()) or any(facts["dice"].values()):
+def _misses_in_a_box(finder: LabelFinder, case: str, label: FinishedLabel) -> bool:
+    # headers first: few files have another size, and to read the prediction takes long
+    if size_then_and_now(label.file, finder.raw.cases[case].images[0]) is None:
         return False
-    return size_then_and_now(label.file, finder.raw.cases[case].images[0]) is not None
+    facts = compare(label.voxels, finder.prediction(case), finder.dataset_json["labels"], 1.0)
+    return any(facts["volume_predicted_mm3"].values()) and not any(facts["dice"].values())

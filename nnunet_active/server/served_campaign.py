@@ -5,7 +5,6 @@ The campaign is read again for every request, since commands change it while the
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_active.annotation.label_colours import Label, labels_of
+from nnunet_active.annotation.records import file_sha256
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.dataset_json import ignore_value
@@ -141,8 +141,4 @@ def checksum(file: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _checksum(file: Path, changed: int, size: int) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(1 << 20):
-            digest.update(chunk)
-    return f"SHA256:{digest.hexdigest()}"
+    return f"SHA256:{file_sha256(file)}"
