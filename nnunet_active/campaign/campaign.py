@@ -222,11 +222,13 @@ class Campaign(CampaignQuestions):
     def decline(self, cases: Iterable[str], reason: str = "") -> list[str]:
         """Decline cases that nobody can label: they no longer wait, are never asked for again, and cost no budget.
 
+        A case that was declined before gets the new reason, if there is one.
+
         Returns:
-            The cases that were waiting; others are not changed.
+            The cases that were waiting or got a new reason; others are not changed.
         """
-        waiting = set(self.waiting())
-        declined = [case for case in cases if case in waiting]
+        known = {*self.waiting(), *(self.declined if reason else ())}
+        declined = [case for case in cases if case in known]
         if declined:
             self._state.declined |= dict.fromkeys(declined, reason)
             self._save()

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns 0, or 1 if a label was refused or has another name than its case."""
+    """Returns 0, or 1 if a label was refused, cannot be accepted unchanged or has another name than its case."""
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step

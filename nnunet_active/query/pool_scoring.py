@@ -1,4 +1,4 @@
-"""Scores many cases, distributed over the processes of a training; each process holds a case and the image of the next one."""
+"""Scores many cases, distributed over the processes of a training; each process holds a case and the next image or two."""
 
 from __future__ import annotations
 

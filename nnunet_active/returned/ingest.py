@@ -42,7 +42,7 @@ def ingest(
         fold: fold of the campaign, or one that it covers.
         folders: folders to search at any depth; empty for the campaign's hand-off folders and ``labelsTr``.
         accept_unchanged: cases whose prediction is accepted unchanged.
-        decline: for each waiting case that nobody can label, the reason.
+        decline: for each case that nobody can label, the reason; it waits, or was declined before and gets a new reason.
         also_drawn: also take slices that were drawn but not asked for, even from files that were taken before.
         log: gets messages on progress.
 
@@ -59,7 +59,7 @@ def ingest(
     report = IngestReport()
     finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report, also_drawn)
     desk = LabelDesk(campaign, finder, report, log)
-    desk.check_arguments(list(decline or ()))
+    desk.check_arguments(decline or {})
     check_split_files(campaign.dataset_folder)  # they follow the labels, so change nothing if they cannot
     campaign.adopt()
     if edited := edited_by_hand(campaign.dataset_folder, campaign.split_entries()):
@@ -91,13 +91,11 @@ def ingest(
     }
     for case in sorted(finder.accept - {*report.untouched, *report.refused, *report.taken, *report.corrected}):
         if case not in campaign.requested():
-            report.warn(
-                case, f"Case {case} cannot be accepted: it was never asked for, so nothing was predicted for anybody."
-            )
+            why = "it was never asked for, so nothing was predicted for anybody."
         elif case in report.waiting:
-            commands = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold)
-            report.warn(
-                case,
-                f"Case {case} cannot be accepted: no prediction of it is in a hand-off folder; {commands.annotate()} puts it there.",
-            )
+            annotate = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold).annotate()
+            why = f"no prediction of it is in a hand-off folder; {annotate} puts it there."
+        else:
+            continue
+        report.refused[case] = f"Case {case} cannot be accepted: {why}"
     return report

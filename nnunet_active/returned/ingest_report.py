@@ -18,7 +18,7 @@ class IngestReport:
             run, takes them up.
         untouched: files that are still the prediction as handed out, by case.
         astray: for each waiting case whose label may lie in a hand-off folder under another name, one sentence.
-        refused: for each refused case, one sentence.
+        refused: for each case whose label is refused, or cannot be accepted unchanged, one sentence.
         warnings: sentences by case.
         doubts: those warnings after which somebody has to look at the label again, by case.
         declined: cases that nobody can label.

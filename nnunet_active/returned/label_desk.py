@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,15 @@ class LabelDesk:
         self.kept = campaign.folder / REPLACED_LABELS
         self.retrospective = not campaign.asks_a_person
 
-    def check_arguments(self, decline: list[str]) -> None:
-        """Check that all named cases and folders exist.
+    def check_arguments(self, decline: Mapping[str, str]) -> None:
+        """Check that all named cases and folders exist; a case that was declined before may get a new reason.
 
         Raises:
             MissingInput, CampaignError: one does not; nothing is written.
         """
         finder, waiting = self.finder, self.campaign.waiting()
-        for case in decline:
-            if case not in waiting:
+        for case, reason in decline.items():
+            if case not in waiting and not (reason and case in self.campaign.declined):
                 raise CampaignError(
                     f"--decline {case}: no label is waited for; waiting in fold {self.campaign.fold}: "
                     f"{', '.join(waiting) or 'none'}."

@@ -38,9 +38,10 @@ class Work(Protocol):
 def run_through(
     work: Work, items: Iterable[str], early: Callable[[], bool] = lambda: True
 ) -> Iterator[tuple[str, Any]]:
-    """Yield each item with its result, in turn; the next item is read during the work on the current one, so two are held.
+    """Yield each item with its result, in turn; the next item is read during the work on the current one.
 
-    What is read must not hold Python's lock, or nothing reaches the GPU meanwhile.
+    Two items are held, or three if the work is queued on a GPU. Reading must release Python's lock, or nothing reaches the GPU
+    meanwhile.
 
     Args:
         work: what to do with each item.
@@ -75,7 +76,11 @@ def _one_by_one(
 
 
 def _queued(work: Work, read_next: Callable[[], _Read | None], early: Callable[[], bool]) -> Iterator[tuple[str, Any]]:
-    """Queue each item's work before the result of the one before is awaited, so that the GPU never waits for this process."""
+    """Queue each item's work before the result of the one before is awaited, so that the GPU never waits for this process.
+
+    The next item is read from then on: a GPU's queue takes about a thousand operations, so queueing an image lasts nearly as long as
+    the work on it, and what is read only afterwards comes too late.
+    """
 
     def begin(item: str, reading: Future) -> Callable[[], Any]:
         try:
@@ -85,10 +90,12 @@ def _queued(work: Work, read_next: Callable[[], _Read | None], early: Callable[[
 
     read, current = read_next(), None
     while read is not None or current is not None:
-        following = None if read is None else (read[0], begin(*read))
+        now, read = read, read_next() if read is not None and early() else None
+        following = None if now is None else (now[0], begin(*now))
         result = None if current is None else current[1]()
         done, current = current, following
-        read = read_next() if current is None or early() else None
+        if read is None and (current is None or early()):
+            read = read_next()
         if done is not None:
             yield done[0], result
 

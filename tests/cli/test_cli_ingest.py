@@ -141,7 +141,7 @@ def test_accepting_a_prediction_that_nobody_was_given_says_what_to_do(nnunet_fol
     make_target(nnunet_folders, labelled=1, unlabelled=3)
     campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), Settings(budget=3), "folder", log=silent)
     ask(campaign, "case_3", "case_1")
-    assert main(["ingest", "-d", "902", "--accept-unchanged", "case_3", "case_2"]) == 0
+    assert main(["ingest", "-d", "902", "--accept-unchanged", "case_3", "case_2"]) == 1
     said = capsys.readouterr().out
     assert "Case case_2 cannot be accepted: it was never asked for" in said
     assert (

@@ -274,6 +274,12 @@ def test_a_case_that_nobody_can_label_is_declined(target, folder):
         take(decline={"case_1": ""})
 
 
+def test_a_declined_case_can_get_another_reason_later(target, folder):
+    take(decline={"case_1": ""})
+    assert take(decline={"case_1": "the scan is of a phantom"}).declined == ["case_1"]
+    assert campaign_of(target).declined == {"case_1": "the scan is of a phantom"}
+
+
 def test_wrong_names_are_said_before_anything_is_done(target, folder, tmp_path):
     edit(folder, "case_3")
     before = content(target.root)

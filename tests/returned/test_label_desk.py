@@ -58,7 +58,7 @@ def test_what_lay_in_labelstr_is_kept(nnunet_folders, target):
 def test_a_case_that_nobody_waits_for_cannot_be_declined(nnunet_folders, target):
     desk, _ = desk_of(nnunet_folders, target)
     with pytest.raises(CampaignError, match="--decline case_2: no label is waited for"):
-        desk.check_arguments(["case_2"])
+        desk.check_arguments({"case_2": ""})
 
 
 @pytest.mark.parametrize("name", ["elsewhere/scan.nrrd", "nnUNet_raw/labels/scan.nii.gz", "in labelsTr/case_0.nrrd"])
