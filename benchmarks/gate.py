@@ -10,7 +10,7 @@ with its ``weight``.
 The rule is read from the package, so that ``judge`` says what today's gate would do. Rows of a second round of slices are in
 ``results/gate_two_rounds_of_slices.csv``, of scans labelled one by one (``one_by_one.py``) in ``results/one_by_one.csv``, of networks
 that also learned from unlabelled cases (``--recipe guarded:unlabelled=mix``) in ``results/gate_mixed.csv`` and
-``results/one_by_one_mixed.csv`` (``judge --mixed``).
+``results/one_by_one_mixed.csv`` (``judge --mixed``; in the latter, seeds 1 to 5 were trained on a GPU, the others on a CPU).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def judge(rows: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
         scans = int(network["scans"].iloc[0])
-        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans, mixed), mixed)
+        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans), mixed)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed

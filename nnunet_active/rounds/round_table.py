@@ -163,11 +163,14 @@ def few_at_once(query: Query, campaign: Campaign) -> str:
     settings = campaign.settings
     whole = settings.fine_tuning.get("interpolation") == GUARDED and settings.unit == UNITS[0]
     few = {*campaign.initial, *query.requested}
-    if not whole or not few.issuperset(campaign.labelled()) or max(len(few), len(campaign.val)) >= DEFAULT_SIZE:
+    mixed = settings.fine_tuning.get("unlabelled") == "mix"
+    enough = 2 if mixed else DEFAULT_SIZE
+    if not whole or not few.issuperset(campaign.labelled()) or max(len(few), len(campaign.val)) >= enough:
         return ""
+    also = "" if mixed else " or the recipe guarded:unlabelled=mix (which trains longer)"
     return (
-        f"From one or two whole scans, the recipe guarded learns too little to go far from the source model. {DEFAULT_SIZE} at once "
-        f"(-n {DEFAULT_SIZE}) gained more, and slices of many scans (--unit slice) most."
+        f"From {'one whole scan' if mixed else 'one or two whole scans'}, the recipe guarded does not go far from the source model. "
+        f"{enough} at once (-n {enough}){also} gained more, slices of many scans (--unit slice) most."
     )
 
 

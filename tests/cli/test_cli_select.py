@@ -86,7 +86,7 @@ def test_a_dry_run_says_that_nothing_was_asked_for(target, capsys):
     out = capsys.readouterr().out
     assert (
         "without --dry-run does it" in out
-        and "\n\nFrom one or two whole scans, the recipe guarded learns too little" in out
+        and "\n\nFrom one or two whole scans, the recipe guarded does not go far" in out
     )
 
 

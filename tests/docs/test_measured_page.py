@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from nnunet_active.training import guarded_choice
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "measured.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,7 +90,7 @@ def test_the_table_of_the_gate_is_what_the_recipe_would_have_done(script) -> Non
     assert f"two or three labels that come singly gain {two:.3f} and {three:.3f} less than with 0.75" in PAGE
     rules = script("single_label_rules")
     two, three = (rules.least_behind(labels).loc["fitted", "behind"] for labels in (2, 3))
-    assert f"that spares glioma would still lose {two:.3f} and {three:.3f} (`single_label_rules.py`)" in PAGE
+    assert f"fitted to these very networks stays {two:.3f} and {three:.3f} behind 0.75" in guarded_choice.__doc__
     networks = _replayed(script, "glioma", "mmacts")
     found = networks["guarded"] - networks["source"]
     said = f"glioma still loses: {found.mean():+.3f}, {found.min():+.3f}, {(found < -0.005).sum()} of {len(found)}."
@@ -126,7 +128,7 @@ def test_what_the_readme_promises_is_what_the_default_recipe_reached(script) -> 
     ahead = reached["slices"] - reached["3"]
     assert (ahead > 0.015).sum() == 3 and "On three of four pairs they beat as many slices of whole scans" in README
     means = _replayed(script, "cardiac").groupby("labels")["guarded"].mean()
-    assert f"**Scans one by one gain less**: {means[3]:.2f} with three on the first hearts." in README
+    assert f"**Scans one by one gain less**: {means[3]:.2f} with three on the first hearts (" in README
 
 
 def _slices(name: str, arm: str, unit: str, share: str = "") -> pd.DataFrame:
@@ -217,8 +219,12 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     judged.loc[(judged["unit"] == "case") & (judged["labels"] > 3), "unit"] = "two rounds"
     mixed = gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate_mixed.csv"), mixed=True)
     mixed["unit"] = "mixed"
+    singles = gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "one_by_one_mixed.csv"), mixed=True)
+    singles["pair"] = singles["pair"].replace({"cardiac": "hearts", "diseased": "diseased hearts"})
+    singles["unit"] = "one by one"
+    few = singles[singles["labels"] > 1].assign(labels=2)
     every = (
-        gates.summary(pd.concat([judged, mixed], ignore_index=True))
+        gates.summary(pd.concat([judged, mixed, few], ignore_index=True))
         .set_index(["unit", "strategy", "pair"])
         .sort_index()
     )
@@ -231,6 +237,7 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     for way, cells in _table(PAGE, "one query |").items():
         recipe, _, more = way.partition(", ")
         units = {"three whole scans": "case", "two rounds of three": "two rounds", "three whole scans, mix": "mixed"}
+        units["two or three, one by one, mix"] = "one by one"
         unit = units.get(more, "slice")
         column = columns[recipe]
         strategy = more.removeprefix("by ") if more.startswith("by ") else "foreground_random"
@@ -245,7 +252,11 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     behind = (whole[list(columns.values())].max(axis=1) - whole["guarded"]).drop("glioma").max()
     glioma = whole.loc["glioma", "0.75"] - whole.loc["glioma", "guarded"]
     said = f"with three whole scans at most {behind:.2f}, and {glioma:.2f} on glioma"
-    assert said in PAGE and every["guarded worse"].sum() == 0
+    assert said in PAGE and every.drop("one by one")["guarded worse"].sum() == 0
+    lost = (singles["guarded"] - singles["source"] < -0.005).sum()
+    with_pool = f"({lost} of {len(singles)} with the unlabelled pool)"
+    of_three = singles[(singles["pair"] == "hearts") & (singles["labels"] == 3)]["guarded"].mean()
+    assert f"({of_three:.2f} with the pool)" in README
     twice = gates.judge(pd.read_csv(ROOT / "benchmarks" / "results" / "gate_two_rounds_of_slices.csv"))
     twice = twice.groupby("pair")["guarded"].agg(["mean", "size"])
     told = ", ".join(
@@ -256,7 +267,8 @@ def test_the_table_of_the_trained_gate_is_that_of_its_rows(script) -> None:
     networks = found["networks"].sum()
     singles = pd.concat(_replayed(script, name) for name in ("cardiac", "glioma", "hippocampus"))
     worse = (singles["guarded"] - singles["source"] < -0.005).sum()
-    said = f"With `guarded`, {worse} of {len(singles)} were with scans one by one, none of {whole['networks'].sum()} with three at once"
+    said = f"With `guarded`, {worse} of {len(singles)} were with scans one by one {with_pool}"
+    said += f", none of {whole['networks'].sum()} with three at once"
     assert f"{said}, none of {networks} with slices." in PAGE
     assert f"none of {networks} networks was worse than its source; none of {len(mixed)} with three scans and" in README
     best = found[list(columns.values())].max(axis=1)
@@ -309,16 +321,12 @@ def test_what_mixing_gained_is_that_of_its_rows() -> None:
     trained = pd.read_csv(ROOT / "benchmarks" / "results" / "mixing_trainers.csv")
     runs = trained.pivot_table(index=["unit", "pair", "seed"], columns="recipe", values="dice")
     gain = runs["three_quarters:unlabelled=mix"] - runs["three_quarters"]
-    whole, most = gain["case"], max(gains.mean() for _, gains in gain["slice"].groupby("pair"))
-    assert (
-        f"in {(whole > 0).sum()} of {len(whole)} with three whole scans; with slices it gained at most {most:.2f}."
-        in FINE_TUNING
-    )
-    for unit, begins in (("case", "nnU-Net's own trainer, three whole scans: "), ("slice", "Slices: ")):
-        (line,) = (line for line in text.splitlines() if line.startswith(begins))
-        for pair, gains in gain[unit].groupby("pair"):
-            told = f"{gains.mean():+.3f} on {pair} ({(gains > 0).sum()} of {len(gains)})"
-            assert told.replace("-", "−") in line, (unit, pair)
+    most = max(gains.mean() for _, gains in gain["slice"].groupby("pair"))
+    assert f"with slices it gained at most {most:.2f}." in FINE_TUNING
+    (line,) = (line for line in text.splitlines() if line.startswith("nnU-Net's own trainer, slices: "))
+    for pair, gains in gain["slice"].groupby("pair"):
+        told = f"{gains.mean():+.3f} on {pair} ({(gains > 0).sum()} of {len(gains)})"
+        assert told.replace("-", "−") in line, pair
 
 
 def test_what_the_guard_changed_is_that_of_its_rows() -> None:

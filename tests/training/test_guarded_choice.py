@@ -88,34 +88,20 @@ def test_cases_came_one_by_one_where_few_judge_or_networks_of_few(
     assert came_one_by_one(kinds, labelled) is one_by_one
 
 
-@pytest.mark.parametrize(
-    ("held_out", "prequential", "labelled", "one_by_one"),
-    [
-        (2, 0, 3, False),  # the floor needs no judge
-        (0, 1, 4, False),
-        (2, 0, 2, True),
-        (0, 2, 3, True),
-        (0, 4, 5, True),
-    ],
-)
-def test_with_unlabelled_cases_only_a_first_network_of_few_makes_it_one_by_one(
-    held_out, prequential, labelled, one_by_one
-):
-    kinds = {"held_out": table(*[[0.5] * 4] * held_out), "prequential": table(*[[0.5] * 4] * prequential)}
-    assert came_one_by_one(kinds, labelled, mixed=True) is one_by_one
-
-
 def test_many_labelled_cases_raise_the_floor():
     assert gate(table(), MANY) == FLOOR_OF_MANY
     assert gate(table(*[[0.5, 0.52, 0.53, 0.54]] * 9), 9) == FLOOR_OF_MANY
 
 
-def test_three_cases_raise_the_floor_where_unlabelled_ones_are_learned_from_unless_they_came_one_by_one():
-    assert gate(table(), MANY_MIXED - 1, None, False, mixed=True) == FLOOR
-    assert gate(table(), MANY_MIXED, None, False, mixed=True) == gate(table(), MANY, None, False, mixed=True) == OPEN
-    harmed = table(*[[0.8, 0.7, 0.7, 0.6]] * MANY_MIXED)
-    assert gate(harmed, MANY_MIXED, None, False, mixed=True) == FLOOR_OF_MANY
-    assert gate(harmed, MANY_MIXED, None, True, mixed=True) == gate(harmed, MANY_MIXED, None, False) == 0
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_two_cases_raise_the_floor_where_unlabelled_ones_are_learned_from_however_they_came(one_by_one):
+    few, many = MANY_MIXED - 1, MANY_MIXED
+    assert gate(table(), few, None, one_by_one, mixed=True) == FLOOR
+    assert gate(table([0.8, 0.81, 0.81, 0.81]), few, None, one_by_one, mixed=True) == FLOOR
+    assert gate(table(), many, None, one_by_one, mixed=True) == gate(table(), MANY, None, one_by_one, True) == OPEN
+    harmed = table(*[[0.8, 0.7, 0.7, 0.6]] * many)
+    assert gate(harmed, many, None, one_by_one, mixed=True) == FLOOR_OF_MANY
+    assert gate(harmed, many, None, one_by_one) == 0
 
 
 def test_a_gain_below_the_margin_leaves_the_gate_closed():
@@ -162,9 +148,9 @@ def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one, mixed):
     assert np.allclose([found[a] for a in ALPHAS], [mean[a] for a in ALPHAS])
     chosen = gate(table(*rows), labelled, None, one_by_one, mixed)
     floor, lower = (FLOOR_OF_MANY, FLOOR) if labelled >= MANY else (FLOOR, 0.0)
-    if mixed and not one_by_one and labelled >= MANY_MIXED:
+    if mixed and labelled >= MANY_MIXED:
         floor, lower = OPEN, FLOOR_OF_MANY
-    strict = rows and labelled < MANY and one_by_one
+    strict = rows and labelled < MANY and one_by_one and not mixed
     least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if strict else (-HARM, mean[OPEN])
     assert chosen in (lower, floor, OPEN)
     assert floor == OPEN or (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
