@@ -38,6 +38,10 @@ GUARDED = "guarded"
 MIX = "mix"
 """The value of ``unlabelled`` that mixes labelled and unlabelled samples."""
 
+MANY_MIXED = 2
+"""Labelled cases from which on `GUARDED` goes far from the source if unlabelled cases are trained on
+(:mod:`~nnunet_active.training.guarded_choice`)."""
+
 UNTIL_CHOSEN = {HELD_OUT: 0.75, GUARDED: 0.25}
 """Alpha before the first choice."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round, was_drawn
-from nnunet_active.campaign.fine_tuning import GUARDED
+from nnunet_active.campaign.fine_tuning import GUARDED, MANY_MIXED, MIX
 from nnunet_active.campaign.settings import UNITS
 from nnunet_active.commands import DEFAULT_SIZE
 from nnunet_active.query.query_tables import stands_out
@@ -158,16 +158,17 @@ def expected_minutes(query: Query) -> str:
 def few_at_once(query: Query, campaign: Campaign) -> str:
     """That more whole scans at once gain more, where ``guarded`` has little to judge by in a small first query; else empty.
 
-    Our reading of ``docs/measured.md``: with three scans one by one, the gate stays shut more often than with three at once.
+    Our reading of ``docs/measured.md``: with three scans one by one, the gate stays shut more often than with three at once, unless
+    the network also learns from unlabelled cases.
     """
     settings = campaign.settings
     whole = settings.fine_tuning.get("interpolation") == GUARDED and settings.unit == UNITS[0]
     few = {*campaign.initial, *query.requested}
-    mixed = settings.fine_tuning.get("unlabelled") == "mix"
-    enough = 2 if mixed else DEFAULT_SIZE
+    mixed = settings.fine_tuning.get("unlabelled") == MIX
+    enough = MANY_MIXED if mixed else DEFAULT_SIZE
     if not whole or not few.issuperset(campaign.labelled()) or max(len(few), len(campaign.val)) >= enough:
         return ""
-    also = "" if mixed else " or the recipe guarded:unlabelled=mix (which trains longer)"
+    also = "" if mixed else f" or the recipe {GUARDED}:unlabelled={MIX} (which trains longer)"
     return (
         f"From {'one whole scan' if mixed else 'one or two whole scans'}, the recipe guarded does not go far from the source model. "
         f"{enough} at once (-n {enough}){also} gained more, slices of many scans (--unit slice) most."

@@ -64,7 +64,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from nnunet_active.campaign.fine_tuning import GUARDED, UNTIL_CHOSEN
+from nnunet_active.campaign.fine_tuning import GUARDED, MANY_MIXED, UNTIL_CHOSEN
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.nnunet.window import Window
 from nnunet_active.training.adaptation import Adaptation
@@ -78,7 +78,6 @@ from nnunet_active.training.source_watch import judging
 
 FLOOR, FLOOR_OF_MANY, OPEN = UNTIL_CHOSEN[GUARDED], 0.5, 0.75
 MANY = 8
-MANY_MIXED = 2
 MARGIN = 0.05
 HARM = 0.01
 EARNED = 0.02

@@ -94,7 +94,7 @@ def _queued(work: Work, read_next: Callable[[], _Read | None], early: Callable[[
         following = None if now is None else (now[0], begin(*now))
         result = None if current is None else current[1]()
         done, current = current, following
-        if read is None and (current is None or early()):
+        if read is None and current is None:
             read = read_next()
         if done is not None:
             yield done[0], result

@@ -24,7 +24,7 @@ from tiny_training import (
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
-from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.campaign.fine_tuning import MANY_MIXED, recipe
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.training.case_weights import weights_of
@@ -34,7 +34,6 @@ from nnunet_active.training.guarded_choice import (
     FLOOR_OF_MANY,
     HARM,
     MANY,
-    MANY_MIXED,
     MARGIN,
     OPEN,
     came_one_by_one,
