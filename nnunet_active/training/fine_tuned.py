@@ -71,12 +71,10 @@ class FineTunedMixin:
         super().on_train_epoch_start()
 
     def train_step(self, batch: dict) -> dict:
-        """Like the stock method; if unlabelled cases are trained on too, the same step adds the loss of mixed samples."""
+        """Like the stock method; if unlabelled cases are trained on too, the same step learns from mixed samples."""
         if self.mixing is None or self.dataloader_unlabelled is None:
             return super().train_step(batch)
-        data = batch["data"].to(self.device, non_blocking=True)
-        with self.mixing.joining(data):
-            return super().train_step({**batch, "data": data})
+        return self.mixing.step(batch, super().train_step)
 
     def on_validation_epoch_start(self) -> None:
         """Validate with the weights that predict."""

@@ -11,14 +11,15 @@ count (:mod:`~nnunet_active.training.unlabelled_mix`). The teacher's probabiliti
 so both halves start as the source network. Unlabelled samples come from the stored images of unlabelled cases. If the campaign asks for
 slices, they also come from labelled cases, since these are labelled only in part.
 
-A step makes three forward and backward passes instead of one, plus the teacher's two forward passes.
+A step makes three forward and backward passes instead of one, plus the teacher's two forward passes. They come one after the other,
+and their gradients add up, so that activations take as much memory as in plain training; the teachers take two networks' weights more.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -89,8 +90,7 @@ class MixedTraining:
             self.thresholds = session.ranks.decide(self._measure)
         self.thresholds = self.thresholds.to(self.trainer.device)
         self._say(
-            "Fine-tuning: with unlabelled=mix a step costs about three to four passes through the network instead of one, and "
-            "about three times its memory."
+            "Fine-tuning: with unlabelled=mix a step costs about three to four passes through the network instead of one."
         )
 
     def has_cases(self, epoch: int) -> bool:
@@ -133,35 +133,85 @@ class MixedTraining:
         over = (epoch - start + self._step / trainer.num_iterations_per_epoch) / (end - start)
         return WEIGHT * min(1.0, over / RAMP)
 
-    @contextmanager
-    def joining(self, data: Tensor) -> Iterator[None]:
-        """Add the loss of the mixed samples to the trainer's loss for one step, then update the running mean.
+    def step(self, batch: dict, stock: Callable[[dict], dict]) -> dict:
+        """A step of the trainer that also learns from mixed samples; then the running mean follows.
 
-        The trainer's own step adds the losses up, in its own precision, and does one backward pass through the sum.
+        The gradients of mixed samples are computed first, right after the trainer's step has cleared the old ones, and that step adds
+        its own. So one graph is held at a time, and clipping and the gradient scaler see the sum.
 
         Args:
-            data: the labelled samples, on the trainer's device.
-        """
-        trainer, stock = self.trainer, self.trainer.loss
-        trainer.loss = lambda output, target: stock(output, target) + self.weight * self._of_mixed(data, target)
-        try:
-            yield
-        finally:
-            trainer.loss = stock
-        follow(live_weights(self._mean), live_weights(trainer.network), DECAY)
-        self._step += 1
+            batch: nnU-Net's batch of labelled samples.
+            stock: the trainer's own step, which takes it.
 
-    def _of_mixed(self, data: Tensor, target: Tensor | list[Tensor]) -> Tensor:
-        trainer = self.trainer
-        other = next(trainer.dataloader_unlabelled)["data"].to(trainer.device, non_blocking=True)
+        Returns:
+            What ``stock`` returned, with the whole loss.
+
+        Raises:
+            RuntimeError: ``stock`` did not clear the gradients exactly once.
+        """
+        trainer, optimizer, learned = self.trainer, self.trainer.optimizer, []
+        batch = {**batch, **{name: _moved(batch[name], trainer.device) for name in ("data", "target")}}
+        clear = optimizer.zero_grad
+
+        def clear_and_learn(*given: Any, **named: Any) -> None:
+            clear(*given, **named)
+            learned.append(self.learn(batch["data"], batch["target"]))
+
+        optimizer.zero_grad = clear_and_learn
+        try:
+            result = stock(batch)
+        finally:
+            del optimizer.zero_grad
+        if len(learned) != 1:
+            raise RuntimeError(
+                f"{type(trainer).__name__}'s training step cleared the gradients {len(learned)} times; with unlabelled=mix, it has to "
+                f"do so once, before its forward pass."
+            )
+        self.follow()
+        return {**result, "loss": result["loss"] + learned[0]}
+
+    def learn(self, data: Tensor, target: Tensor | list[Tensor]) -> Any:
+        """Add the gradients of the mixed samples to those that the weights have, in the trainer's precision.
+
+        Args:
+            data: labelled samples (N, channels, ...), on the trainer's device.
+            target: nnU-Net's target, there as well; a list with deep supervision.
+
+        Returns:
+            Lambda times their loss, as a numpy scalar.
+        """
+        trainer, scaler, total = self.trainer, self.trainer.grad_scaler, 0.0
+        on_cuda = trainer.device.type == "cuda"
+        precision = torch.autocast("cuda") if on_cuda else nullcontext()  # as in nnU-Net's own step
+        with precision:
+            samples = self._mixed(data, target)
+        # under DDP, the trainer's own backward pass averages the sum over the processes
+        with getattr(trainer.network, "no_sync", nullcontext)():
+            for image, wanted in samples:
+                with precision:
+                    loss = self.weight * self._loss(trainer.network(image), wanted)
+                (loss if scaler is None else scaler.scale(loss)).backward()
+                total = total + loss.detach()
+        return total.cpu().numpy()
+
+    def _mixed(self, data: Tensor, target: Tensor | list[Tensor]) -> list[tuple[Tensor, Tensor | list[Tensor]]]:
+        """Samples mixed both ways, with their targets."""
+        other = _moved(next(self.trainer.dataloader_unlabelled)["data"], self.trainer.device)
         guess, sure = sure_guess(self.teach(other), self.thresholds)
         strong, inside = strong_view(other, self._masked), boxes(other.shape, other.device)
         labelled = target if isinstance(target, Tensor) else target[0]
-        total = torch.zeros((), device=other.device)
-        for part in (inside, ~inside):
-            wanted = mixed_target(part, labelled, guess, sure, self._ignored)
-            total = total + self._loss(trainer.network(torch.where(part, data, strong)), at_scales(wanted, target))
-        return total
+        return [
+            (
+                torch.where(part, data, strong),
+                at_scales(mixed_target(part, labelled, guess, sure, self._ignored), target),
+            )
+            for part in (inside, ~inside)
+        ]
+
+    def follow(self) -> None:
+        """After a step: the running mean follows the weights in training."""
+        follow(live_weights(self._mean), live_weights(self.trainer.network), DECAY)
+        self._step += 1
 
     @torch.no_grad()
     def teach(self, x: Tensor) -> Tensor:
@@ -180,6 +230,13 @@ class MixedTraining:
         if found := details.get(STATE):
             put_weights(self._mean, found["mean"])
             self.thresholds = found["thresholds"]
+
+
+def _moved(found: Any, device: torch.device) -> Any:
+    """Tensors on a device; a list stays one."""
+    if isinstance(found, Tensor):
+        return found.to(device, non_blocking=True)
+    return [_moved(one, device) for one in found]
 
 
 def _frozen_copy(network: nn.Module) -> nn.Module:

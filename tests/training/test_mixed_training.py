@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 
 import pytest
@@ -20,6 +21,7 @@ from torch.func import functional_call
 
 from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.data.ignore_label import add_ignore_label
+from nnunet_active.training.fine_tuned import FineTunedMixin
 from nnunet_active.training.mixed_training import DECAY, STATE
 from nnunet_active.training.weights import copy_weights
 
@@ -119,8 +121,9 @@ def test_both_teachers_begin_as_the_source_and_the_mean_follows_by_a_hundredth(n
     assert trainer.network.training and not mixing.teach(x).requires_grad
     assert all(parameter.requires_grad for parameter in trainer.network.parameters())
     first = next(iter(trainer.network.parameters()))
-    with mixing.joining(x), torch.no_grad():
+    with torch.no_grad():
         first += 1.0
+    mixing.follow()
     name = next(iter(source))
     moved = {**source, name: source[name] + (1 - DECAY)}
     torch.testing.assert_close(mixing.state()[STATE]["mean"][name], moved[name])
@@ -237,21 +240,99 @@ def test_a_source_that_does_not_know_a_class_teaches_nothing(nnunet_folders, cap
     assert trainer.mixing is None and "cannot teach them" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("how", [{}, REGIONS], ids=["labels", "regions"])
-def test_in_mixed_precision_a_scaled_loss_of_mixed_samples_goes_back_to_every_trained_weight(nnunet_folders, how):
-    target = make_target(nnunet_folders, labelled=4, **how)
+def in_training(target):
+    """A trainer before a step of its second half of an epoch, so that mixed samples count."""
     start(target, **MIXED, budget=1, epochs=1)
     trainer = trainer_of(target)
     trainer.on_train_start()
     trainer.on_epoch_start()
     trainer.on_train_epoch_start()
-    batch = next(trainer.dataloader_train)
-    with torch.autocast("cpu", torch.bfloat16):
-        loss = trainer.mixing._of_mixed(batch["data"], batch["target"])
-    torch.amp.GradScaler("cpu").scale(loss).backward()
+    trainer.mixing._step = 1
+    other = next(trainer.dataloader_unlabelled)
+    trainer.dataloader_unlabelled = itertools.repeat(other)
+    return trainer, next(trainer.dataloader_train)
+
+
+def gradients(trainer) -> dict[str, torch.Tensor]:
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in trainer.network.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("how", [{}, {"name": "2d"}, REGIONS], ids=["labels", "2d", "regions"])
+def test_a_step_follows_the_gradient_of_the_whole_formula_and_returns_its_loss(nnunet_folders, how):
+    trainer, batch = in_training(make_target(nnunet_folders, labelled=4, **how))
+    mixing, network = trainer.mixing, trainer.network
+    torch.manual_seed(1)
+    data, target = batch["data"], batch["target"]
+    loss = trainer.loss(network(data), target)
+    for image, wanted in mixing._mixed(data, target):
+        loss = loss + 0.5 * 0.5 / 0.8 * mixing._loss(network(image), wanted)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+    expected, seen = gradients(trainer), []
+    trainer.optimizer.register_step_pre_hook(lambda *_: seen.append(gradients(trainer)))
+    torch.manual_seed(1)
+    result = trainer.train_step(batch)
+    assert result["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert len(seen) == 1 and seen[0].keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(seen[0][name], gradient, rtol=1e-3, atol=1e-5)
+    assert "zero_grad" not in vars(trainer.optimizer)
+    trainer.session.end()
+
+
+def test_a_step_holds_no_more_activations_at_a_time_than_a_plain_one(nnunet_folders):
+    trainer, batch = in_training(make_target(nnunet_folders, labelled=4, name="3d_fullres"))
+    peaks = []
+    for step in (super(FineTunedMixin, trainer).train_step, trainer.train_step):
+        held, most = [0], [0]
+
+        class Kept:
+            def __init__(self, tensor, held=held, most=most) -> None:
+                self.tensor, self.held = tensor, held
+                self.size = tensor.numel() * tensor.element_size()
+                held[0] += self.size
+                most[0] = max(most[0], held[0])
+
+            def __del__(self) -> None:
+                self.held[0] -= self.size
+
+        with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+            step(batch)
+        assert held[0] == 0
+        peaks.append(most[0])
+    assert peaks[0] > 0 and peaks[1] < 1.1 * peaks[0]
+    trainer.session.end()
+
+
+def test_a_trainer_that_does_not_clear_the_gradients_is_told_so(nnunet_folders):
+    trainer, batch = in_training(make_target(nnunet_folders, labelled=4))
+    with pytest.raises(RuntimeError, match="cleared the gradients 0 times"):
+        trainer.mixing.step(batch, lambda _: {"loss": 0.0})
+    trainer.session.end()
+
+
+@pytest.mark.parametrize("how", [{}, REGIONS], ids=["labels", "regions"])
+def test_in_mixed_precision_the_gradients_of_mixed_samples_are_scaled_like_the_trainers_own(nnunet_folders, how):
+    trainer, batch = in_training(make_target(nnunet_folders, labelled=4, **how))
+    found = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        trainer.grad_scaler = scaler
+        trainer.optimizer.zero_grad()
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            value = trainer.mixing.learn(batch["data"], batch["target"])
+        found.append((float(value), gradients(trainer)))
+    (plain, by_plain), (scaled, by_scaled) = found
+    assert plain == pytest.approx(scaled, rel=1e-3)
     last = len(trainer.network.decoder.seg_layers) - 1
     for name, parameter in trainer.network.named_parameters():
         if not name.startswith("decoder.seg_layers.0") or last == 0:  # the coarsest output weighs nothing
-            assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name
-    assert any(bool(parameter.grad.any()) for parameter in trainer.network.parameters() if parameter.grad is not None)
+            assert parameter.grad is not None, name
+    assert any(bool(gradient.any()) for gradient in by_plain.values())
+    for name, gradient in by_plain.items():
+        torch.testing.assert_close(by_scaled[name] / 2**10, gradient, rtol=0.1, atol=0.02)
     trainer.session.end()
