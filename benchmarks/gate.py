@@ -22,7 +22,7 @@ from pathlib import Path
 import guard
 import pandas as pd
 
-from nnunet_active.training.guarded_choice import came_one_by_one, counting_evidence, gate
+from nnunet_active.training.guarded_choice import came_one_by_one, counting_evidence, gate, may_go_far
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIXED = (0.25, 0.5, 0.75, 1.0)
@@ -55,7 +55,8 @@ def judge(rows: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
     for key, network in rows.groupby(NETWORK):
         test = network[network["kind"] == "test"].groupby("alpha")["dice"].mean()
         # nothing is cross-fitted there by now; the rows of older networks stay, and show why
-        of_gate = network[~network["kind"].isin(["test", "cross_fit"] if mixed else ["test"])]
+        far = may_go_far(mixed, key[2])
+        of_gate = network[~network["kind"].isin(["test", "cross_fit"] if far else ["test"])]
         kinds = {
             kind: part.pivot_table(index="case", columns="alpha", values="dice")
             for kind, part in of_gate.groupby("kind")
@@ -65,7 +66,7 @@ def judge(rows: pd.DataFrame, mixed: bool = False) -> pd.DataFrame:
         weights = of_gate.groupby("case")["weight"].first() if "weight" in of_gate else pd.Series(1.0, judged.index)
         weights = weights.reindex(judged.index)
         scans = int(network["scans"].iloc[0])
-        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans), mixed)
+        alpha = gate(judged, scans, weights.fillna(1.0), came_one_by_one(kinds, scans), far)
         fixed = {f"{a:g}": test[a] for a in FIXED}
         found.append(
             dict(zip(NETWORK, key, strict=True)) | {"source": test[0.0], "alpha": alpha, "guarded": test[alpha]} | fixed
@@ -80,7 +81,7 @@ def summary(networks: pd.DataFrame) -> pd.DataFrame:
         ways = group[["guarded", *(f"{a:g}" for a in FIXED)]]
         change = ways.sub(group["source"], axis=0)
         line = dict(zip(NETWORK[:-1], key, strict=True)) | {"networks": len(group), "source": group["source"].mean()}
-        line["opened"] = int((group["alpha"] == 0.75).sum())
+        line["opened"] = int((group["alpha"] >= 0.75).sum())
         for way in ways:
             line |= {
                 way: ways[way].mean(),

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.training.query_mixin import ActiveQueryMixin
 
 
@@ -15,4 +15,4 @@ class nnUNetTrainerActive(ActiveQueryMixin, nnUNetTrainer):
 
     strategy = "random"
     active_epochs = 600
-    active_fine_tuning: ClassVar[dict[str, Any]] = recipe(DEFAULT_RECIPE)
+    active_fine_tuning: ClassVar[dict[str, Any]] = recipe(default_recipe())

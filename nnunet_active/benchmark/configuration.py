@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.benchmark.checked_settings import checked_settings
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, FEWEST, FineTuning, recipe
+from nnunet_active.campaign.fine_tuning import FEWEST, FineTuning, default_recipe, recipe
 from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES
 from nnunet_active.commands import DEFAULT_PLANS
 from nnunet_active.strategies.registry import get_strategy
@@ -145,7 +145,7 @@ class Configuration:
 
     def __post_init__(self) -> None:
         if not self.recipes:
-            object.__setattr__(self, "recipes", (_recipe(DEFAULT_RECIPE),))
+            object.__setattr__(self, "recipes", (_recipe(default_recipe(self.unit)),))
         for what, names in (("arms", [arm.name for arm in self.arms]), ("recipes", [r.name for r in self.recipes])):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, RECIPES, recipe
+from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPES, RECIPES, FineTuning, default_recipe, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import (
     MOST,
@@ -79,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="RECIPE[:SETTING=VALUE]",
-        help=f"way of fine-tuning: {', '.join(RECIPES)}; plain is the papers' (default: {DEFAULT_RECIPE})",
+        help=f"way of fine-tuning: {', '.join(RECIPES)}; plain is the papers' (default: {DEFAULT_RECIPES['case']}; with --unit slice "
+        f"{DEFAULT_RECIPES['slice']})",
     )
     parser.add_argument(
         "--fine-tuning",
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     of_slices = {"unit": "case", **slice_settings(args)}
     if percent and of_slices["unit"] == "slice":
         raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
-    named = recipe(args.recipe or DEFAULT_RECIPE)
+    named = recipe(args.recipe or default_recipe(of_slices["unit"]))
     settings = Settings(
         strategy=args.strategy,
         strategy_options=parse_options("--strategy-option", args.strategy_option),
@@ -203,5 +204,10 @@ def run(args: argparse.Namespace) -> int:
     if source is not None:
         save_source_model(source, source_folder(workspace.folder, args.plans, workspace.configuration))
     trainer = settings.trainer
-    print(*why_trainer(trainer), f"Next: {workspace.commands.train(trainer)}", sep="\n")
+    print(
+        *why_trainer(trainer),
+        *FineTuning.of(settings.fine_tuning).cost(),
+        f"Next: {workspace.commands.train(trainer)}",
+        sep="\n",
+    )
     return 0

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.running import RunningTraining, running_trainings
 from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, why_trainer
 from nnunet_active.data.cases import CaseStore, make_store
@@ -270,7 +271,7 @@ def _train(
 ) -> NextStep:
     chosen = unfinished or earlier
     trainer = chosen.trainer if chosen else campaign.settings.trainer
-    why = why if chosen else (*why, *why_trainer(trainer))
+    why = why if chosen else (*why, *why_trainer(trainer), *FineTuning.of(campaign.settings.fine_tuning).cost())
     command = commands.train(trainer, unfinished.fold if unfinished else fold, go_on=unfinished is not None)
     if unfinished is not None and unfinished.labelled is None:
         why = (

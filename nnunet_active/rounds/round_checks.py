@@ -9,7 +9,7 @@ from nnunet_active.annotation.records import HANDOFF_FILE, read_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.cross_validation import check_switch_on
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.campaign.settings import UNITS, Settings
 from nnunet_active.campaign.splits import check_split_files, edited_by_hand
 from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES
@@ -31,13 +31,14 @@ def settings_of(options: SelectOptions, in_training: bool) -> Settings:
     Raises:
         CampaignError: a setting is not valid.
     """
-    in_slices = options.settings.get("unit", UNITS[0]) == "slice"
+    unit = options.settings.get("unit", UNITS[0])
+    in_slices = unit == "slice"
     size = options.n or (DEFAULT_SLICES if in_slices else DEFAULT_SIZE)
     settings: dict[str, Any] = {
         "budget": size,
         "query_size": 1 if in_training and not in_slices else size,
         "strategy_options": options.strategy_options,
-        "fine_tuning": recipe(DEFAULT_RECIPE),
+        "fine_tuning": recipe(default_recipe(unit)),
         **options.settings,
     }
     settings |= {name: value for name in ("strategy", "seed") if (value := getattr(options, name)) is not None}

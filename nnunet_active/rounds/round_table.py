@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nnunet_active.campaign.campaign_round import Round, was_drawn
-from nnunet_active.campaign.fine_tuning import GUARDED, MANY_MIXED, MIX
+from nnunet_active.campaign.fine_tuning import GUARDED, MANY_MIXED, MIX, STANDS_FOR_THE_POOL
 from nnunet_active.campaign.settings import UNITS
 from nnunet_active.commands import DEFAULT_SIZE
 from nnunet_active.query.query_tables import stands_out
@@ -165,13 +165,15 @@ def few_at_once(query: Query, campaign: Campaign) -> str:
     whole = settings.fine_tuning.get("interpolation") == GUARDED and settings.unit == UNITS[0]
     few = {*campaign.initial, *query.requested}
     mixed = settings.fine_tuning.get("unlabelled") == MIX
+    if mixed and settings.strategy not in STANDS_FOR_THE_POOL:
+        return ""  # the network stays near the source, however many there are
     enough = MANY_MIXED if mixed else DEFAULT_SIZE
     if not whole or not few.issuperset(campaign.labelled()) or max(len(few), len(campaign.val)) >= enough:
         return ""
-    also = "" if mixed else f" or the recipe {GUARDED}:unlabelled={MIX} (which trains longer)"
+    also = "" if mixed else f", the recipe {GUARDED}:unlabelled={MIX} (which trains longer),"
     return (
         f"From {'one whole scan' if mixed else 'one or two whole scans'}, the recipe guarded does not go far from the source model. "
-        f"{enough} at once (-n {enough}){also} gained more, slices of many scans (--unit slice) most."
+        f"{enough} at once (-n {enough}){also} or slices of many scans (--unit slice) gained more."
     )
 
 

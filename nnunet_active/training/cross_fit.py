@@ -10,10 +10,10 @@ other labelled cases, and its Dice is measured at every alpha on those of the fo
 * **Trainings**: they use the trainer's own loaders, augmentation, loss and optimizer, for half the epochs of the first round (at least
   1). The learning rate follows the same schedule at twice the speed. There are no pseudo-labels yet. They have seen less than the
   real one, so they err towards the source.
-* **With ``unlabelled=mix``** there are none, unless ``cross_fit=true`` asks for them. These networks do not learn from unlabelled
-  cases, and misjudge one that does: in twelve networks of three whole scans, m(0.75) was between -0.175 and +0.209, while the network
-  itself gained in all (``gate_mixed.csv``). Those that did learn from them judged alike (glioma and diseased hearts, one run each), at
-  three times the cost.
+* **With ``unlabelled=mix``** and requests drawn from the pool there are none, unless ``cross_fit=true`` asks for them. These
+  networks do not learn from unlabelled cases, and misjudge one that does: in twelve networks of three whole scans, m(0.75) was
+  between -0.175 and +0.209, while the network itself gained in all (``gate_mixed.csv``). Those that did learn from them judged
+  alike (glioma and diseased hearts, one run each), at three times the cost.
 * Afterwards the trainer is as it was: the training that follows is the same to the bit.
 
 Source: HOSO (arXiv 2603.04341) chooses a blending ratio by one case that was not trained on. Folds and lengths are our choice.
@@ -32,7 +32,7 @@ from nnunet_active.data.patients import Patients
 from nnunet_active.training.adaptation import Adaptation
 from nnunet_active.training.comparison_table import CROSS_FIT
 from nnunet_active.training.earlier_training import EarlierTraining
-from nnunet_active.training.guarded_choice import ENOUGH, GuardedChoice
+from nnunet_active.training.guarded_choice import ENOUGH, GuardedChoice, may_go_far
 from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.source_watch import judging
 from nnunet_active.training.untouched import untouched
@@ -111,8 +111,9 @@ class CrossFit:
     def _why_not(self, folds: list[list[str]], able: set[str]) -> str:
         if not self.trainer.fine_tuning.is_cross_fitted:
             return "it is switched off"
-        mixing = self.trainer.mixing
-        if self.trainer.fine_tuning.cross_fit is None and mixing is not None and mixing.has_cases(0):
+        mixing, asked = self.trainer.mixing, self.session.campaign.settings.strategy
+        mixed = mixing is not None and mixing.has_cases(0)
+        if self.trainer.fine_tuning.cross_fit is None and may_go_far(mixed, asked):
             return (
                 "networks that learn from labelled cases alone say nothing of one that learns from unlabelled ones, too"
             )

@@ -168,9 +168,9 @@ class MixedTraining:
                 f"do so once, before its forward pass."
             )
         self.follow()
-        return {**result, "loss": result["loss"] + learned[0]}
+        return {**result, "loss": result["loss"] + learned[0].cpu().numpy()}
 
-    def learn(self, data: Tensor, target: Tensor | list[Tensor]) -> Any:
+    def learn(self, data: Tensor, target: Tensor | list[Tensor]) -> Tensor:
         """Add the gradients of the mixed samples to those that the weights have, in the trainer's precision.
 
         Args:
@@ -178,9 +178,9 @@ class MixedTraining:
             target: nnU-Net's target, there as well; a list with deep supervision.
 
         Returns:
-            Lambda times their loss, as a numpy scalar.
+            Lambda times their loss.
         """
-        trainer, scaler, total = self.trainer, self.trainer.grad_scaler, 0.0
+        trainer, scaler, losses = self.trainer, self.trainer.grad_scaler, []
         on_cuda = trainer.device.type == "cuda"
         precision = torch.autocast("cuda") if on_cuda else nullcontext()  # as in nnU-Net's own step
         with precision:
@@ -191,8 +191,8 @@ class MixedTraining:
                 with precision:
                     loss = self.weight * self._loss(trainer.network(image), wanted)
                 (loss if scaler is None else scaler.scale(loss)).backward()
-                total = total + loss.detach()
-        return total.cpu().numpy()
+                losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def _mixed(self, data: Tensor, target: Tensor | list[Tensor]) -> list[tuple[Tensor, Tensor | list[Tensor]]]:
         """Samples mixed both ways, with their targets."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_active.benchmark.configuration import Arm, Configuration, parse_arm, read_configuration
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
+from nnunet_active.campaign.fine_tuning import default_recipe
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 
@@ -55,7 +55,7 @@ def test_a_file_and_flags_together(tmp_path: Path):
 @pytest.mark.parametrize("unit", ["case", "slice"])
 def test_the_recipe_that_nobody_names_is_the_default(unit: str):
     given = Configuration("Dataset901_X", "2d", (Arm("random"),), unit=unit)
-    assert [one.name for one in given.recipes] == [DEFAULT_RECIPE]
+    assert [one.name for one in given.recipes] == [default_recipe(unit)]
     assert Configuration.from_json(given.to_json()) == given
 
 

@@ -15,7 +15,7 @@ from nnunet_active.benchmark.configuration import Arm, Recipe
 from nnunet_active.benchmark.engines import LocalEngine
 from nnunet_active.benchmark.execution import execute
 from nnunet_active.benchmark.results import METRICS, finished, finished_before, per_class, read_rows, write_tables
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE
+from nnunet_active.campaign.fine_tuning import default_recipe
 
 
 def cases(*rows: tuple[str, str, float | None]) -> pd.DataFrame:
@@ -90,7 +90,7 @@ def test_what_an_earlier_call_finished_stays_in_the_tables_as_long_as_it_can_be_
     assert before(arms=(Arm("random"),)) == ["entropy"]
     assert before(seeds=(1,)) == ["entropy", "random"]
     assert before() == []
-    gentle = Recipe(DEFAULT_RECIPE, {"interpolation": 0.5})  # another recipe of the same name
+    gentle = Recipe(default_recipe(), {"interpolation": 0.5})  # another recipe of the same name
     others = [
         {"stride": 2},
         {"iterations": 2},

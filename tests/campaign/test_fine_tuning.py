@@ -5,13 +5,15 @@ import json
 import pytest
 
 from nnunet_active.campaign.fine_tuning import (
-    DEFAULT_RECIPE,
+    DEFAULT_RECIPES,
     RECIPES,
     REMOVED,
     REMOVED_RECIPES,
     FineTuning,
+    default_recipe,
     recipe,
 )
+from nnunet_active.campaign.settings import UNITS
 from nnunet_active.util.errors import CampaignError
 
 
@@ -23,7 +25,12 @@ def test_no_setting_is_on_by_itself_and_plain_has_none():
 
 
 def test_the_default_recipe_is_the_plain_training_with_predictions_that_labels_let_leave_the_source():
-    assert FineTuning.of(recipe(DEFAULT_RECIPE)) == FineTuning(interpolation="guarded")
+    assert FineTuning.of(recipe(default_recipe("slice"))) == FineTuning(interpolation="guarded")
+
+
+def test_where_whole_scans_are_asked_for_the_default_recipe_also_learns_from_unlabelled_ones():
+    assert FineTuning.of(recipe(default_recipe())) == FineTuning(interpolation="guarded", unlabelled="mix")
+    assert default_recipe() == default_recipe("case") and set(DEFAULT_RECIPES) == set(UNITS)
 
 
 @pytest.mark.parametrize("name", RECIPES)

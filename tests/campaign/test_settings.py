@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nnunet_active.campaign.fine_tuning import STANDS_FOR_THE_POOL
 from nnunet_active.campaign.settings import DEFAULT_STRATEGY, Settings
-from nnunet_active.training.guarded_choice import STANDS_FOR_THE_POOL
 from nnunet_active.util.errors import CampaignError
 
 

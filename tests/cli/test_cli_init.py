@@ -8,7 +8,7 @@ import tiny_target
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.campaign.settings import DEFAULT_STRATEGY
 from nnunet_active.cli.main import main
 
@@ -71,6 +71,17 @@ def test_for_a_short_schedule_the_trainer_with_adamw_is_proposed_and_the_reason_
     assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActiveAdamW " in out
 
 
+@pytest.mark.parametrize(
+    ("recipe", "costs"), [((), True), (("--recipe", "guarded"), False)], ids=["default", "guarded"]
+)
+def test_what_training_on_unlabelled_cases_costs_is_said_before_it_begins(target, capsys, recipe, costs):
+    target("all")
+    assert init(*recipe) == 0
+    assert ("takes three to four times as long; with --recipe guarded" in capsys.readouterr().out) == costs
+    assert main(["next", "-d", "902"]) == 0
+    assert ("takes three to four times as long; with --recipe guarded" in capsys.readouterr().out) == costs
+
+
 def test_with_labels_missing_the_campaign_waits_for_files(target, capsys):
     folder = target("some")
     assert init("--strategy", "random", "-f", "all", "--budget", "2") == 0
@@ -114,10 +125,10 @@ def test_the_flags_become_the_settings(target):
 @pytest.mark.parametrize(
     ("flags", "kept"),
     [
-        ([], recipe(DEFAULT_RECIPE)),
+        ([], recipe(default_recipe())),
         (["--unit", "slice", "--add-ignore-label"], recipe("guarded")),
         (["--recipe", "plain"], {}),
-        (["--fine-tuning", "interpolation=1"], {"interpolation": 1}),
+        (["--fine-tuning", "interpolation=1"], {"interpolation": 1, "unlabelled": "mix"}),
         (["--recipe", "guarded:unlabelled=mix"], {**recipe("guarded"), "unlabelled": "mix"}),
     ],
 )

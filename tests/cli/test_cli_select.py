@@ -9,7 +9,7 @@ from tiny_rounds import plan_another
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.cli.main import main
 
 
@@ -82,7 +82,7 @@ def test_while_cases_wait_nothing_new_is_asked_for(target, capsys):
 
 
 def test_a_dry_run_says_that_nothing_was_asked_for(target, capsys):
-    assert select("-n", "1", "--strategy", "random", "--dry-run") == 0
+    assert select("-n", "1", "--strategy", "random", "--recipe", "guarded", "--dry-run") == 0
     out = capsys.readouterr().out
     assert (
         "without --dry-run does it" in out
@@ -107,7 +107,7 @@ def test_in_training_prints_the_training_command(target, capsys):
     assert "Next: nnUNetv2_train 902 3d_fullres 0 -tr nnUNetTrainerActive -p" in out
     settings = Campaign.open(target.preprocessed, 0).settings
     assert (settings.budget, settings.query_size, settings.epochs) == (2, 1, 100)
-    assert settings.fine_tuning == recipe(DEFAULT_RECIPE)
+    assert settings.fine_tuning == recipe(default_recipe())
 
 
 def test_the_schedule_of_the_training_can_be_set_where_the_campaign_begins(target):

@@ -36,10 +36,12 @@ from nnunet_active.training.guarded_choice import (
     MANY,
     MARGIN,
     OPEN,
+    WIDE_OPEN,
     came_one_by_one,
     counting_evidence,
     floor_of,
     gate,
+    may_go_far,
     shrunk_gains,
 )
 from nnunet_active.training.weights import copy_weights, interpolate
@@ -103,6 +105,21 @@ def test_two_cases_raise_the_floor_where_unlabelled_ones_are_learned_from_howeve
     assert gate(harmed, many, None, one_by_one) == 0
 
 
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_where_unlabelled_cases_are_learned_from_a_large_gain_opens_the_gate_to_the_trained_weights(one_by_one):
+    for open_, alpha in ((2 * MARGIN - 0.001, OPEN), (2 * MARGIN + 0.001, WIDE_OPEN)):
+        assert gate(table([0.5, 0.5, 0.5, 0.5 + open_]), MANY_MIXED, None, one_by_one, mixed=True) == alpha
+    assert gate(table([0.5, 0.6, 0.7, 0.8]), MANY_MIXED - 1, None, one_by_one, mixed=True) == OPEN
+
+
+@pytest.mark.parametrize(
+    ("mixed", "strategy", "far"),
+    [(True, "strata", True), (True, "random", True), (True, "mmacts", False), (False, "random", False)],
+)
+def test_unlabelled_cases_let_the_gate_open_where_the_labelled_ones_are_drawn_from_them(mixed, strategy, far):
+    assert may_go_far(mixed, strategy) is far
+
+
 def test_a_gain_below_the_margin_leaves_the_gate_closed():
     assert gate(table(*[[0.5, 0.53, 0.53, 0.54]] * 5), 5) == FLOOR
 
@@ -151,13 +168,10 @@ def test_the_rule_is_that_of_the_formula(rows, labelled, one_by_one, mixed):
         floor, lower = OPEN, FLOOR_OF_MANY
     strict = rows and labelled < MANY and one_by_one and not mixed
     least, opens = (EARNED, min(mean[OPEN], mean[FLOOR])) if strict else (-HARM, mean[OPEN])
-    assert chosen in (lower, floor, OPEN)
-    assert floor == OPEN or (chosen == OPEN) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
-    assert (
-        (floor != OPEN and chosen == OPEN)
-        or (chosen == lower) == (mean[floor] < least)
-        or abs(mean[floor] - least) < 1e-9
-    )
+    opened = WIDE_OPEN if floor == OPEN else OPEN
+    assert chosen in (lower, floor, opened)
+    assert (chosen == opened) == (opens > MARGIN) or abs(opens - MARGIN) < 1e-9
+    assert chosen == opened or (chosen == lower) == (mean[floor] < least) or abs(mean[floor] - least) < 1e-9
 
 
 def test_a_case_that_stands_for_more_of_the_pool_counts_for_more():

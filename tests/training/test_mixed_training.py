@@ -19,7 +19,7 @@ from tiny_training import (
 )
 from torch.func import functional_call
 
-from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.data.ignore_label import add_ignore_label
 from nnunet_active.training.fine_tuned import FineTunedMixin
 from nnunet_active.training.mixed_training import DECAY, STATE
@@ -177,6 +177,25 @@ def test_with_a_restart_the_mean_begins_again_and_so_does_the_weight(nnunet_fold
     assert weights == pytest.approx([0, 0.5 * 0.5 / 0.8] * 2)
 
 
+def test_pseudo_labelled_cases_are_trained_on_and_still_drawn_from_as_unlabelled(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=5)
+    everyone = {"confident_fraction": 1.0, "nearer_fraction": 1.0, "allow_empty": True}
+    settings = {"stride": 2, "epochs": 4, "pseudo_labels": everyone, "fine_tuning": recipe(default_recipe())}
+    start(target, restart="source", **settings)
+    trainer = trainer_of(target, "nnUNetTrainerASSFT")
+    seen, pseudo, original = drawn_from(trainer), [], trainer.on_train_epoch_start
+
+    def look() -> None:
+        pseudo.append(trainer.pseudo.cases)
+        original()
+
+    trainer.on_train_epoch_start = look
+    trainer.run_training()
+    assert any(pseudo) and all(set(one) <= set(drawn) for one, drawn in zip(pseudo, seen, strict=True))
+    weights = checkpoint_of(target, "nnUNetTrainerASSFT")["network_weights"]
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
 def test_where_slices_are_asked_for_the_images_of_labelled_cases_are_drawn_from_as_well(nnunet_folders):
     target = make_target(nnunet_folders, labelled=4, name="2d")
     add_ignore_label([target.raw / "dataset.json", target.preprocessed / "dataset.json"])
@@ -205,18 +224,19 @@ def test_networks_of_cross_fitting_are_trained_plainly(tmp_path, monkeypatch):
     assert len(rows[0]) and rows[0].equals(rows[1])
 
 
-def test_no_network_is_cross_fitted_where_unlabelled_cases_are_learned_from_unless_that_is_asked_for(
-    nnunet_folders, capsys
+@pytest.mark.parametrize(("strategy", "fitted"), [("random", False), ("entropy", True)])
+def test_cross_fitting_is_left_out_where_unlabelled_cases_are_learned_from_and_the_others_are_drawn_from_them(
+    nnunet_folders, capsys, strategy, fitted
 ):
     target = make_target(nnunet_folders, labelled=6)
-    once = {"budget": 3, "query_size": 3, "one_off": True, "strategy": "random", "epochs": 1}
+    once = {"budget": 3, "query_size": 3, "one_off": True, "strategy": strategy, "epochs": 1}
     start(target, **once, fine_tuning=recipe("guarded:unlabelled=mix"))  # two cases are held out
     trainer = trainer_of(target)
     trainer.run_training()
     said = capsys.readouterr().out
-    assert "Cross-fit: none, networks that learn from labelled cases alone say nothing of one that" in said
-    assert "cross_fit" not in set(trainer.choice.comparison.table["kind"]) and trainer.mixing.cases
-    assert "From here on, alpha is 0.75." in said
+    assert ("Cross-fit: none, networks that learn from labelled cases alone say nothing of one that" in said) != fitted
+    assert ("cross_fit" in set(trainer.choice.comparison.table["kind"])) == fitted and trainer.mixing.cases
+    assert ("From here on, alpha is 0.75." in said) != fitted
 
 
 def test_with_background_workers_nobody_stays_behind(nnunet_folders, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from tiny_target import make_target
 from tiny_training import checkpoint_of, start, trainer_of
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPE, recipe
+from nnunet_active.campaign.fine_tuning import default_recipe, recipe
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.trainers.nnUNetTrainerActive import nnUNetTrainerActive
@@ -24,7 +24,7 @@ def test_the_papers_trainers_are_fine_tuned_as_the_papers_do(trainer):
 
 @pytest.mark.parametrize("trainer", [nnUNetTrainerActive, nnUNetTrainerActiveAdamW])
 def test_our_own_trainers_take_the_default_recipe(trainer):
-    assert trainer.active_fine_tuning == recipe(DEFAULT_RECIPE)
+    assert trainer.active_fine_tuning == recipe(default_recipe())
 
 
 def test_mmacts_has_the_schedule_of_the_paper():
