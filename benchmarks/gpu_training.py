@@ -117,9 +117,7 @@ def guarded(check: Check) -> None:
     """The default recipe, with the unlabelled pool: cross-fitting, training, certificate, then ``nnunet_active predict``."""
     fold, iterations = "2", 4 if check.tiny else 10
     words = ["--strategy", "foreground_random", "--budget", 2, "--query-size", 2, "--epochs", 2]
-    begin(
-        fold, *words, "--iterations", iterations, "--fine-tuning", "unlabelled=mix", "--fine-tuning", "cross_fit=true"
-    )
+    begin(fold, *words, "--iterations", iterations, "--recipe", "guarded:unlabelled=mix:cross_fit=true")
     # compiling would take longer than these steps, once for each of the three networks
     variables = {"nnUNet_extTrainer": trainers_folder(), "nnUNet_compile": "f"}
     check.row(

@@ -14,7 +14,6 @@ Memory: the growth of the resident memory during a step, whose peak is reset bef
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
 import tempfile
@@ -23,14 +22,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 from one_by_one import linked
 from scoring_growth import resident_peak
-from workspace import GLIOMA, PLANS, Workspace, glioma_model, test_data
+from workspace import ENDING, GLIOMA, PLANS, Workspace, glioma_model, test_data
 
 CONFIGURATION, TRAINER, CASES = "3d_fullres", "nnUNetTrainerActiveAdamW", 6
-WAYS = ("plain", "mix", "together")
 
 
 def trainer(work: Path) -> Any:
@@ -42,7 +40,7 @@ def trainer(work: Path) -> Any:
 
     os.environ["nnUNet_extTrainer"] = with_own_folder()
     raw = test_data() / "nnUNet_raw" / GLIOMA
-    cases = sorted(file.name.removesuffix(".nii.gz") for file in (raw / "labelsTr").glob("*.nii.gz"))[:CASES]
+    cases = sorted(file.name.removesuffix(ENDING) for file in (raw / "labelsTr").glob(f"*{ENDING}"))[:CASES]
     linked(raw, cases, Workspace(work, GLIOMA, {}))
     words = ["-m", glioma_model(CONFIGURATION), "--strategy", "foreground_random", "--recipe", "guarded:unlabelled=mix"]
     words += ["-d", GLIOMA, "-c", CONFIGURATION, "-f", "all", "-device", "cpu", "-n", 1, "--epochs", 1]
@@ -73,9 +71,11 @@ def steps_of(training: Any) -> dict[str, Callable[[dict], Any]]:
         training.optimizer.step()
         mixing.follow()
 
-    return dict(
-        zip(WAYS, (lambda batch: nnUNetTrainer.train_step(training, batch), training.train_step, together), strict=True)
-    )
+    return {
+        "plain": lambda batch: nnUNetTrainer.train_step(training, batch),
+        "mix": training.train_step,
+        "together": together,
+    }
 
 
 def main() -> None:
@@ -84,9 +84,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--csv", type=Path)
     args = parser.parse_args()
-    if (
-        os.environ.get("MALLOC_MMAP_THRESHOLD_") != "65536"
-    ):  # otherwise, freed tensors stay in the heap and hide the next peak
+    # otherwise, freed tensors stay in the heap and hide the next peak
+    if os.environ.get("MALLOC_MMAP_THRESHOLD_") != "65536":
         os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
         os.execv(sys.executable, [sys.executable, *sys.argv])
     torch.set_num_threads(1)
@@ -98,29 +97,20 @@ def main() -> None:
         training = trainer(work)
         steps, batch = steps_of(training), next(training.dataloader_train)
         for turn in range(-1, args.turns):  # the first turn makes the optimizer's state
-            for way in WAYS:
+            for way, step in steps.items():
                 before, start = resident_peak(reset=True), time.process_time()
-                steps[way](batch)
-                row = {
-                    "way": way,
-                    "turn": turn,
-                    "seconds": time.process_time() - start,
-                    "mib": resident_peak() - before,
-                }
-                rows += [row] if turn >= 0 else []
+                step(batch)
+                spent = time.process_time() - start, resident_peak() - before
+                rows += [(way, turn, *spent)] if turn >= 0 else []
         training.session.end()
+    table = pd.DataFrame(rows, columns=["way", "turn", "seconds", "mib"])
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows({**row, "seconds": f"{row['seconds']:.3f}", "mib": f"{row['mib']:.1f}"} for row in rows)
-    median = {
-        way: {name: float(np.median([row[name] for row in rows if row["way"] == way])) for name in ("seconds", "mib")}
-        for way in WAYS
-    }
+        table.round({"seconds": 3, "mib": 1}).to_csv(args.csv, index=False)
+    median = table.groupby("way", sort=False)[["seconds", "mib"]].median()
+    ratios = median / median.loc["plain"]
     print("| way | processor time | memory |\n|---|---|---|")
-    for way, found in median.items():
-        seconds, mib = (found[name] / median["plain"][name] for name in ("seconds", "mib"))
+    for way, found in median.iterrows():
+        seconds, mib = ratios.loc[way]
         print(f"| {way} | {found['seconds']:.1f} s ({seconds:.2f}) | {found['mib']:.0f} MiB ({mib:.2f}) |")
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from nnunet_active.campaign.fine_tuning import DEFAULT_RECIPES, RECIPES, FineTuning, default_recipe, recipe
+from nnunet_active.campaign.fine_tuning import RECIPES, FineTuning, default_recipe, recipe
 from nnunet_active.campaign.settings import ORACLES, RESTARTS, Settings
 from nnunet_active.cli.arguments import (
     MOST,
@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="RECIPE[:SETTING=VALUE]",
-        help=f"way of fine-tuning: {', '.join(RECIPES)}; plain is the papers' (default: {DEFAULT_RECIPES['case']}; with --unit slice "
-        f"{DEFAULT_RECIPES['slice']})",
+        help=f"way of fine-tuning: {', '.join(RECIPES)}; plain is the papers' (default: {default_recipe()}; with --unit slice "
+        f"{default_recipe('slice')})",
     )
     parser.add_argument(
         "--fine-tuning",

@@ -166,7 +166,7 @@ def few_at_once(query: Query, campaign: Campaign) -> str:
     few = {*campaign.initial, *query.requested}
     mixed = settings.fine_tuning.get("unlabelled") == MIX
     if mixed and settings.strategy not in STANDS_FOR_THE_POOL:
-        return ""  # the network stays near the source, however many there are
+        return ""  # what gained more was measured for requests drawn from the pool
     enough = MANY_MIXED if mixed else DEFAULT_SIZE
     if not whole or not few.issuperset(campaign.labelled()) or max(len(few), len(campaign.val)) >= enough:
         return ""

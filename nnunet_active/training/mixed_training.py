@@ -181,8 +181,8 @@ class MixedTraining:
             Lambda times their loss.
         """
         trainer, scaler, losses = self.trainer, self.trainer.grad_scaler, []
-        on_cuda = trainer.device.type == "cuda"
-        precision = torch.autocast("cuda") if on_cuda else nullcontext()  # as in nnU-Net's own step
+        # as in nnU-Net's own step
+        precision = torch.autocast("cuda") if trainer.device.type == "cuda" else nullcontext()
         with precision:
             samples = self._mixed(data, target)
         # under DDP, the trainer's own backward pass averages the sum over the processes

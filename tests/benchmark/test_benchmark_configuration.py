@@ -52,7 +52,7 @@ def test_a_file_and_flags_together(tmp_path: Path):
     assert read_configuration(file) == read
 
 
-@pytest.mark.parametrize("unit", ["case", "slice"])
+@pytest.mark.parametrize("unit", ["case", "slice", "scan"])  # the settings of a run refuse the last one in words
 def test_the_recipe_that_nobody_names_is_the_default(unit: str):
     given = Configuration("Dataset901_X", "2d", (Arm("random"),), unit=unit)
     assert [one.name for one in given.recipes] == [default_recipe(unit)]

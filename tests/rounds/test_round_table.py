@@ -70,7 +70,7 @@ def test_a_first_query_of_one_or_two_whole_scans_is_told_what_gained_more(target
     [
         (["case_0"], "random", True),
         (["case_0", "case_1"], "random", False),
-        (["case_0"], "entropy", False),  # stays near the source, however many there are
+        (["case_0"], "entropy", False),  # not drawn from the pool
     ],
 )
 def test_with_the_unlabelled_pool_two_whole_scans_are_enough(nnunet_folders, asked, strategy, said):
