@@ -236,7 +236,7 @@ def make_store(dataset: str, plans: dict, configuration: str) -> CaseStore:
         CampaignError: the configuration is the second stage of a cascade.
     """
     store = CaseStore(preprocessed_folder(dataset), plans, configuration)
-    if "cascade" in configuration or plans["configurations"][configuration].get("previous_stage"):
+    if configuration_of(plans, configuration).get("previous_stage"):
         raise CampaignError(
             f"{configuration} is the second stage of a cascade; active queries work with 2d, 3d_fullres and 3d_lowres."
         )

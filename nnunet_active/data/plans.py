@@ -126,3 +126,8 @@ def configuration_of(plans: dict, name: str) -> dict[str, Any]:
     for one in reversed(line):
         resolved |= available[one]
     return resolved
+
+
+def configuration_if_planned(plans: dict, name: str) -> dict[str, Any]:
+    """The same, or nothing where the plans have no such configuration (they may have been made anew since the campaign began)."""
+    return configuration_of(plans, name) if name in plans.get("configurations", {}) else {}

@@ -14,6 +14,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.file_endings import carries_geometry
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.maps import map_ending
+from nnunet_active.data.plans import configuration_if_planned
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.query.query_tables import open_first_words, stands_out
 from nnunet_active.report import slices
@@ -187,7 +188,7 @@ def _view(
 
 def ct_windows(plans: dict, configuration: str) -> dict[int, tuple[float, float]]:
     """Window (black, white) of each CT-normalised channel: the foreground's range, extended by half of it on either side."""
-    schemes = plans["configurations"].get(configuration, {}).get("normalization_schemes", [])
+    schemes = configuration_if_planned(plans, configuration).get("normalization_schemes", [])
     known = plans.get("foreground_intensity_properties_per_channel", {})
     windows = {}
     for index, scheme in enumerate(schemes):

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_active import __version__
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.plans import configuration_if_planned
 from nnunet_active.report.ranking import as_text
 from nnunet_active.training.comparison_table import is_of_campaign
 from nnunet_active.util.tables import read_csv
@@ -48,7 +49,7 @@ def versions_table(campaign: Campaign) -> list[tuple[str, str]]:
 
 def plans_table(plans: dict, configuration: str) -> list[tuple[str, str]]:
     """The plans' entries that decide how the network sees a case."""
-    chosen = plans.get("configurations", {}).get(configuration, {})
+    chosen = configuration_if_planned(plans, configuration)
     names = ("spacing", "patch_size", "batch_size", "normalization_schemes", "data_identifier")
     rows = [(name.replace("_", " "), _text(chosen[name])) for name in names if name in chosen]
     network = (chosen.get("architecture") or {}).get("network_class_name") or chosen.get("UNet_class_name")

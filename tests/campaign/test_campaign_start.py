@@ -152,9 +152,13 @@ def test_the_second_stage_of_a_cascade_is_refused(nnunet_folders):
     file = target.preprocessed / f"{PLANS}.json"
     plans = json.loads(file.read_text())
     plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    plans["configurations"]["larger"] = {"inherits_from": "3d_cascade_fullres", "batch_size": 4}
+    plans["configurations"]["no_cascade"] = {"inherits_from": "3d_fullres"}
     file.write_text(json.dumps(plans))
-    with pytest.raises(CampaignError, match="second stage of a cascade"):
-        open_store(NAME, PLANS, "3d_cascade_fullres")
+    for second_stage in ("3d_cascade_fullres", "larger"):
+        with pytest.raises(CampaignError, match=f"{second_stage} is the second stage of a cascade"):
+            open_store(NAME, PLANS, second_stage)
+    assert open_store(NAME, PLANS, "no_cascade").configuration == "no_cascade"
 
 
 @pytest.mark.parametrize("wrong", ["{}.nii.gz", "{}_0000", "gone_{}"])

@@ -254,5 +254,7 @@ def test_ct_is_shown_in_the_range_of_its_foreground():
             "1": {},
         },
     }
-    assert ct_windows(plans, "2d") == {0: (-300.0, 500.0)}
+    plans["configurations"]["larger"] = {"inherits_from": "2d", "batch_size": 9}
+    for name in ("2d", "larger"):
+        assert ct_windows(plans, name) == {0: (-300.0, 500.0)}
     assert ct_windows(plans, "3d") == {}

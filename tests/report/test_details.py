@@ -29,6 +29,8 @@ def test_the_plans_say_how_a_case_is_seen(nnunet_folders):
     assert found["spacing"] == "[3.0, 1.25, 1.25]" and found["batch size"] == "2" and "network" not in found
     plans = {"configurations": {"2d": {"architecture": {"network_class_name": "a.b.PlainConvUNet"}}}}
     assert plans_table(plans, "2d") == [("network", "PlainConvUNet")] and plans_table({}, "2d") == []
+    plans["configurations"]["larger"] = {"inherits_from": "2d", "batch_size": 9}
+    assert plans_table(plans, "larger") == [("batch size", "9"), ("network", "PlainConvUNet")]
 
 
 def test_comparisons_of_the_fold_are_shown_as_they_were_written(nnunet_folders):
