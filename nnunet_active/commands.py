@@ -18,7 +18,7 @@ DEFAULT_SIZE, DEFAULT_SLICES = 3, 30
 """Default number of cases or slices of a round."""
 
 SHORT_STEPS, SHORT_TRAINER = 1000, "nnUNetTrainerActiveAdamW"
-"""Below this many steps we propose AdamW: nnU-Net's SGD learns little in a few hundred (``docs/measured.md``)."""
+"""Below this many steps we propose AdamW: nnU-Net's SGD learns little in a few hundred (``benchmarks/results/benchmark_*_sgd.csv``)."""
 
 _TRAINERS = {"mmacts": "nnUNetTrainerMmActS", "assft": "nnUNetTrainerASSFT"}
 _STEPS_OF_AN_EPOCH = 250

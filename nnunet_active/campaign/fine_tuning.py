@@ -27,7 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 REMOVED_RECIPES = ("low_lr", "anchored", "gentle")
 REMOVED = {"lr_factor": 1, "warmup_epochs": 0, "anchor": 0}
-"""Settings of earlier versions with their neutral values. When measured, each lost more than it saved (``docs/measured.md``)."""
+"""Settings of earlier versions with their neutral values; each lost more than it saved (``benchmarks/results/*other_recipes.csv``)."""
 
 HELD_OUT = "held_out"
 """The value of ``interpolation`` that lets the held-out cases choose alpha."""

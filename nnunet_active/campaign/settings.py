@@ -31,7 +31,7 @@ MOST, MOST_FOLDS = 1_000_000, 100
 
 @dataclass(frozen=True)
 class Settings:
-    """How a campaign queries and trains. The defaults are mmActS's published ones (methods, section 1), except for the strategy.
+    """How a campaign queries and trains. The defaults are mmActS's published ones, except for the strategy.
 
     Attributes:
         strategy: name of a registered query strategy.

@@ -36,7 +36,7 @@ _SCHEDULE = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What to choose from, by which strategy and model, and how many; only ``-d`` is needed once there is a campaign."""
+    """What to choose from, by which strategy and model, and how many; only ``-d`` and ``-n`` are needed once there is a campaign."""
     arguments.add_dataset(parser)
     arguments.add_configuration(parser)
     arguments.add_plans(parser, of_campaign=True)
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n",
         type=arguments.whole("-n"),
-        help="how many cases, or slices (default: 3, or what the campaign's budget has left for a query)",
+        help="how many cases (at first 3) or slices (at first 30; later default: what the campaign's budget has left for a query)",
     )
     parser.add_argument("--strategy", help=f"of this round (default: the campaign's; at first {DEFAULT_STRATEGY})")
     parser.add_argument("--strategy-option", action="append", default=[], metavar="NAME=VALUE", help="repeatable")

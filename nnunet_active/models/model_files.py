@@ -235,7 +235,10 @@ def choose_fold(
         for candidate in candidates:
             if name in found[candidate]:
                 if fold is None and len(found) > 1:
-                    notes.append(f"Folds found: {', '.join(found)}; fold {candidate} is taken (-f chooses another).")
+                    notes.append(
+                        f"Folds found: {', '.join(found)}; fold {candidate} is taken (another: select --model-folds, "
+                        f"init --source-fold, plan -f)."
+                    )
                 if name != checkpoint:
                     notes.append(f"fold_{candidate} has no {checkpoint}; {name} is taken in its place.")
                 return candidate, name

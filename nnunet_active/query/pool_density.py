@@ -27,7 +27,7 @@ MOST_SHOWN = 20
 def density_of_cases(
     store: CaseStore, cases: Sequence[str], cache: Path, ranks: Ranks | None = None, log: Log = silent
 ) -> pd.Series:
-    """Representativeness rho (mmActS E3) of every case among ``cases``. An image is read again only if its file has changed.
+    """Representativeness rho (mmActS) of every case among ``cases``. An image is read again only if its file has changed.
 
     Args:
         store: the preprocessed images.

@@ -3,9 +3,9 @@
 The chain, from images to one number per case:
 
 1. ``case_signature``: per modality, PCA of the volume, then the distribution of the PCA scores as a short vector;
-2. ``pairwise_distances``: E4, the mean over modalities of the 1-Wasserstein distance between those distributions;
+2. ``pairwise_distances``: the mean over modalities of the 1-Wasserstein distance between those distributions;
 3. ``default_radius``: the radius δ, which the paper does not give;
-4. ``neighbour_density``: E3, the share of the pool that lies within δ.
+4. ``neighbour_density``: the share of the pool that lies within δ.
 
 Nothing here needs a model or a label, so it is all computed once per target pool. Pass images normalised by nnU-Net: the
 distance ignores an intensity offset but not an intensity scale. It also depends on which axis is the last, because the
@@ -41,7 +41,7 @@ def volume_signature(
     explained_variance: float = DEFAULT_EXPLAINED_VARIANCE,
     bins: int = DEFAULT_BINS,
 ) -> np.ndarray:
-    """Describe one volume by the distribution of its PCA scores, for E5.
+    """Describe one volume by the distribution of its PCA scores.
 
     Resize to size³ with anti-aliasing → reshape to (size², size) → a PCA fitted to this volume, keeping the components that hold
     75 % of the variance → flatten the scores → integrate their quantile function over ``bins`` probability bins:
@@ -122,7 +122,7 @@ def case_signature(
 
 
 def pairwise_distances(signatures: np.ndarray) -> np.ndarray:
-    """Distance between every two cases, E4: d(x_i, x_j) = (1/M) Σ_m W(P_i^m, P_j^m)   [reading].
+    """Distance between every two cases: d(x_i, x_j) = (1/M) Σ_m W(P_i^m, P_j^m)   [reading].
 
     With signatures from ``volume_signature``, this is the mean absolute difference over modalities and bins.
 
@@ -150,7 +150,7 @@ def pairwise_distances(signatures: np.ndarray) -> np.ndarray:
 
 
 def default_radius(distances: np.ndarray, quantile: float = 0.1) -> float:
-    """Choose the radius δ of E3: a quantile of the distances between different cases   [choice; the paper gives no δ].
+    """Choose the radius δ: a quantile of the distances between different cases   [choice; the paper gives no δ].
 
     Args:
         distances: (n, n), symmetric, from ``pairwise_distances``.
@@ -183,7 +183,7 @@ def neighbour_counts(distances: np.ndarray, radius: float) -> np.ndarray:
 
 
 def neighbour_density(distances: np.ndarray, radius: float) -> np.ndarray:
-    """Representativeness ρ of every case, E3 [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ].
+    """Representativeness ρ of every case [reading]: ρ(x_i) = (1/n) Σ_j 1[d(x_i, x_j) < δ].
 
     The case itself always counts, even with δ = 0, so an isolated case keeps ρ = 1/n > 0 [choice].
 

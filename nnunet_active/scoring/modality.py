@@ -1,4 +1,4 @@
-r"""Dominant modality of a case (mmActS E7): the single channel whose prediction comes closest to that from all channels.
+r"""Dominant modality of a case (mmActS): the single channel whose prediction comes closest to that from all channels.
 
 ``m* = argmax_m Dice(network(x^m), y)``, with ``y = network(x)`` [paper]. How to feed one modality to a network with M input
 channels is not published. Our choice: keep channel m and set the others to 0, the mean of a z-scored image (``"zero"``), or

@@ -6,8 +6,8 @@ Notation (all entropies in nats): p(v) is the softmax over the C heads at voxel 
 ==========================  ====================================================================  ===================
 column                      formula                                                               status
 ==========================  ====================================================================  ===================
-mean_entropy                u = (1/N) sum_v H(p(v))                                               mmActS E2, paper+code
-foreground_voxels           a = #{v : y(v) != background}                                         mmActS E1, our reading
+mean_entropy                u = (1/N) sum_v H(p(v))                                               mmActS, paper+code
+foreground_voxels           a = #{v : y(v) != background}                                         mmActS, our reading
 foreground_mm3              a times the voxel volume in mm³                                       -
 foreground_entropy          mean of H over the predicted foreground; NaN where nothing is         ASSFT, our reading
                             predicted
@@ -92,7 +92,7 @@ class CaseScores:
 
 
 def voxel_entropy(probabilities: Tensor) -> Tensor:
-    """Entropy H over axis 0 in nats, probabilities clipped to [1e-10, 1] (golden value of mmActS E2: see the tests).
+    """Entropy H over axis 0 in nats, probabilities clipped to [1e-10, 1] (golden value: see the tests).
 
     Args:
         probabilities: (C, ...) float; need not be normalised, as in the published code.

@@ -49,8 +49,8 @@ class AssftStrategy(QueryStrategy):
       information, so Q = n(DKD). KD is then the distance to the source summary; without a summary, DKD = n(Div).
 
     Of the settings tried on two real pairs, the defaults ``class_balanced`` and 100 voxels have the best rank correlation with
-    the true error (``docs/measured.md``). In adaptation ``drift`` beat ``anchor`` on both pairs but did worse on a control
-    without a shift (``docs/measured.md``); so ``anchor`` stayed the default.
+    the true error (``benchmarks/results/asd.csv``). In adaptation ``drift`` beat ``anchor`` on both pairs but did worse on a
+    control without a shift (``benchmark_*_ablation.csv`` there); so ``anchor`` stayed the default.
 
     Arrays: ``embedding`` is zt, the current network's; ``source_embedding`` is z0, the frozen source network's; without
     it z0 = zt (true in round 1; a note says so). Cost: O(n (k + m + b) d).

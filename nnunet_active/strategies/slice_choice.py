@@ -22,7 +22,7 @@ import numpy as np
 
 RULES = ("spread", "centre", "random")
 SUPPORT = 100.0
-"""n0, in voxels: the same as for ASD (``docs/measured.md``)."""
+"""n0, in voxels: the same as for ASD (``benchmarks/results/asd.csv``)."""
 
 
 def scans_for(count: int, free: Sequence[int], per_case: int) -> int:

@@ -9,7 +9,7 @@ d(alpha, i) = D(b, i) - D(alpha, i). The rule takes the smallest alpha with
 This is the network nearest to the source that is worse than the best one by at most one standard error of the difference. (One
 standard error: Breiman, Friedman, Olshen, Stone, Classification and Regression Trees, 1984, section 3.4.3; paired differences: our
 choice.) So the network leaves the source only as far as the held-out cases justify. If they show no gain, the source network itself
-predicts. ``docs/measured.md`` says how well that works with two to seven cases.
+predicts. ``docs/measured.md`` says how well that works with three cases.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_a_finished_checkpoint_of_a_higher_fold_goes_before_an_unfinished_one_of
     found = {"0": ["checkpoint_latest.pth"], "1": [DEFAULT_CHECKPOINT, "checkpoint_best.pth"]}
     fold, checkpoint, notes = chosen(found)
     assert (fold, checkpoint) == ("1", DEFAULT_CHECKPOINT)
-    assert notes == ["Folds found: 0, 1; fold 1 is taken (-f chooses another)."]
+    assert notes == ["Folds found: 0, 1; fold 1 is taken (another: select --model-folds, init --source-fold, plan -f)."]
 
 
 def test_the_best_checkpoint_goes_before_the_latest_and_only_in_the_place_of_the_default():

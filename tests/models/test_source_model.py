@@ -101,7 +101,9 @@ def test_the_lowest_fold_is_taken_and_the_others_are_named(source, trained):
         write_trained(replace(source, weights={k: v + 1 for k, v in source.weights.items()}), trained, fold)
     read = read_source_model(trained)
     assert read.fold == "0" and read.folds_found == ("0", "2", "10", "all")
-    assert read.notes == ("Folds found: 0, 2, 10, all; fold 0 is taken (-f chooses another).",)
+    assert read.notes == (
+        "Folds found: 0, 2, 10, all; fold 0 is taken (another: select --model-folds, init --source-fold, plan -f).",
+    )
     other = read_source_model(trained, fold=2)
     assert other.fold == "2" and not equal_weights(other.weights, source.weights)
     assert read_source_model(trained / "fold_all").fold == "all"

@@ -255,7 +255,10 @@ def test_the_command_says_what_was_matched_which_fold_and_what_is_next(tmp_path,
     write_trained(source_model(seed=3), folder, "4")
     assert command("-m", folder) == 0
     printed = capsys.readouterr().out
-    assert "fold 1 is taken (-f chooses another)" in printed and "Channels matched by name: T1, FLAIR, T1ce." in printed
+    assert (
+        "fold 1 is taken (another: select --model-folds, init --source-fold, plan -f)" in printed
+        and "Channels matched by name: T1, FLAIR, T1ce." in printed
+    )
     assert printed.rstrip().endswith("nnunet_active preprocess -d 901 -c 3d_fullres")
     assert command("-m", folder, "-f", "4", "-plans_name", "Mine", "--json") == 0
     summary = json.loads(capsys.readouterr().out)

@@ -19,7 +19,7 @@ from nnunet_active.scoring.statistics import (
 )
 
 FOREGROUND = torch.tensor([0.5, 0.1, 0.0, 0.8], dtype=torch.float64)
-GOLDEN = 0.37965814  # mmActS E2
+GOLDEN = 0.37965814  # the mean of H over these four voxels
 NAN_WITHOUT_FOREGROUND = {"foreground_entropy", "class_balanced_entropy", "confidence", "soft_dice_confidence"}
 COLUMNS = {
     "mean_entropy",
@@ -262,7 +262,7 @@ def test_classes_of_very_different_size_count_the_same_in_the_class_balanced_mea
     st.data(),
 )
 def test_dividing_by_the_largest_volume_keeps_the_ranking_but_min_max_scaling_does_not(volumes, data):
-    """Min-max scaling gives the smallest tumour 0, so that it can never be picked, however uncertain it is (mmActS E1)."""
+    """Min-max scaling gives the smallest tumour 0, so that it can never be picked, however uncertain it is."""
     a = np.array(volumes, dtype=float)
     u = np.array([data.draw(st.floats(0.01, 1.0)) for _ in volumes])
     order = np.argsort(-(u * a), kind="stable")

@@ -59,13 +59,13 @@ def voxel_statistics(p: np.ndarray) -> tuple[float, float]:
 def test_mmacts_from_voxels_to_the_pick():
     maps = [np.array([0.5, 0.1, 0.0, 0.8]), np.array([0.6, 0.6, 0.9, 0.9]), np.array([0.01, 0.0, 0.0, 0.99])]
     statistics = [voxel_statistics(np.stack([1 - f, f])) for f in maps]
-    assert statistics[0][0] == pytest.approx(0.37965814, abs=1e-8)  # E2's golden value
+    assert statistics[0][0] == pytest.approx(0.37965814, abs=1e-8)  # the golden value of its entropy
     distance = np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 5.0], [5.0, 5.0, 0.0]])
-    rho = (distance < 2.0).mean(axis=1)  # E3, the case itself counts
+    rho = (distance < 2.0).mean(axis=1)  # the case itself counts
     u, a = map(np.array, zip(*statistics, strict=True))
     selection = query("mmacts", table(mean_entropy=u, foreground_voxels=a, density=rho), 3)
     assert a.tolist() == [1.0, 4.0, 1.0]
-    assert selection.utilities.iloc[0].to_numpy() == pytest.approx(u * a * rho)  # E1, E6
+    assert selection.utilities.iloc[0].to_numpy() == pytest.approx(u * a * rho)
     assert indices(selection) == [1, 0, 2]
     assert list(selection.components.columns) == ["u", "a", "informativeness", "rho"]
     assert selection.components["informativeness"].to_numpy() == pytest.approx(u * a)
