@@ -7,6 +7,7 @@ needed: that takes seconds, and the state of a campaign is known without it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -205,7 +206,15 @@ class Workspace:
 
     def candidates(self) -> list[str]:
         """The preprocessed cases that may still be asked for, sorted."""
-        return self.campaign.pool(self.oracle.candidates())
+        return self.campaign.pool(self.not_withdrawn(self.oracle.candidates()))
+
+    def not_withdrawn(self, cases: Iterable[str]) -> list[str]:
+        """Those of the cases whose images are in the raw data set: others were taken out of it after preprocessing. All of them where
+        no raw image is, as on a machine that only trains."""
+        there: Collection[str] = ()
+        with suppress(ActiveError):  # read anew: scans come and go while a training runs
+            there = RawDataset(raw_folder(self.dataset), read_pool_folders(self.folder)).cases
+        return [case for case in cases if case in there or not there]
 
     @property
     def stored(self) -> tuple[list[str], list[str]]:

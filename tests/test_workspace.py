@@ -12,6 +12,7 @@ from tiny_target import NAME, PLANS
 from nnunet_active.rounds.between_rounds import select
 from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.training.session import QuerySession
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.workspace import Workspace
 
@@ -99,3 +100,19 @@ def test_a_fold_of_a_cross_validation_finds_its_campaign_and_commands_name_that(
     assert workspace.campaign.folder == campaign.folder
     assert workspace.commands.ingest() == "nnunet_active ingest -d 902"
     assert Workspace.of(campaign).campaign is campaign
+
+
+def test_a_scan_that_was_taken_out_of_the_raw_data_is_neither_asked_for_nor_learned_from(target):
+    campaign = start()
+    workspace = Workspace(NAME)
+    session = QuerySession(workspace, lambda text: None, target.root / "log.jsonl")
+    before = workspace.candidates()
+    withdrawn, kept = before[0], before[1:]
+    assert session.unlabelled(0) == before
+    for file in (target.raw / "imagesTr").glob(f"{withdrawn}_*"):
+        file.unlink()
+    assert workspace.candidates() == session.unlabelled(0) == kept
+    assert withdrawn in workspace.store.identifiers() and campaign.status_of(withdrawn) == "in the pool"
+    for file in (target.raw / "imagesTr").iterdir():
+        file.unlink()
+    assert workspace.candidates() == session.unlabelled(0) == before  # a machine that only trains has no raw images

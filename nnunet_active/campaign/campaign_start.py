@@ -229,8 +229,8 @@ def _divide(
     initial = set() if simulated else (there & train) - val
     excluded = there - val - (train if simulated else initial)
     queryable = there - val if simulated else set(unlabelled)
-    # a case that the user holds out is never asked for, even while it has no label
-    excluded |= held_out & set(unlabelled)
+    # a case that the user holds out is never asked for, even while it has no label, or no image yet
+    excluded |= held_out - val
     if torn := sorted(patients.companions(val, initial)):
         raise CampaignError(
             f"{definition.origin} trains on {', '.join(torn)} and holds other scans of the same patients out (--groups); put all scans "

@@ -108,7 +108,7 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def excluded(self) -> tuple[str, ...]:
-        """Cases that are never asked for and never trained on."""
+        """Cases that are never asked for and never trained on; see also :meth:`never_used`."""
         return tuple(self._state.excluded)
 
     @property
@@ -126,7 +126,14 @@ class CampaignQuestions(SliceQuestions):
             return "declined"
         if case in self.requested():
             return "waiting"
-        return "excluded" if case in self._state.excluded else "in the pool"
+        return "excluded" if self.never_used([case]) else "in the pool"
+
+    def never_used(self, cases: Iterable[str]) -> set[str]:
+        """Those of ``cases`` that are never asked for and never trained on: the excluded ones, those that were declined before the
+        campaign began, and other scans of held-out patients, also those that came later."""
+        others = set(cases) - set(self.val)
+        declined_before = set(self.declined) - set(self.requested())
+        return others & {*self.excluded, *declined_before} | self.settings.patients.companions(self.val, others)
 
     def requested(self) -> list[str]:
         """All cases ever asked for, in order, each once."""
@@ -184,13 +191,14 @@ class CampaignQuestions(SliceQuestions):
 
         In a campaign of slices, a case may be asked for again once its requested slices are labelled.
         """
-        taken = {*self.val, *self.initial, *self.excluded, *self.declined}
+        cases = set(cases)
+        taken = {*self.val, *self.initial, *self.never_used(cases), *self.declined}
         if self.asks_for_slices:
             unasked = set(self._state.labelled) - set(self._state.labelled_slices)  # whole labels
             taken |= {*self.waiting_slices(), *unasked}
         else:
             taken |= {*self._state.labelled, *self.requested()}
-        return sorted(set(cases) - taken)
+        return sorted(cases - taken)
 
     @property
     def ingested(self) -> dict[str, dict[str, Any]]:

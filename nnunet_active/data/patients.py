@@ -28,7 +28,7 @@ class Patients:
         pattern: regular expression; the patient is its first group in the case identifier, or the whole match.
         table: the patient by case.
 
-    A case that the pattern does not match, or that the table lacks, is a patient of its own.
+    A case of which the pattern matches nothing, or that the table lacks, is a patient of its own.
 
     >>> Patients(r"^(patient\\d+)_").of("patient008_frame13")
     'patient008'
@@ -81,9 +81,11 @@ class Patients:
 
     def of(self, case: str) -> str:
         """The patient of a case."""
-        if self.pattern and (found := re.search(self.pattern, case)):
-            return next((one for one in found.groups() if one), found[0])
-        return self.table.get(self._key(case), case)
+        return (self._matched(case) if self.pattern else self.table.get(self._key(case))) or case
+
+    def _matched(self, case: str) -> str:
+        found = re.search(self.pattern, case)
+        return next((one for one in found.groups() if one), found[0]) if found else ""
 
     def check(self, cases: Collection[str]) -> tuple[str, ...]:
         """Check that the table or the pattern covers the cases of the data set; otherwise scans of one patient would silently be
@@ -127,7 +129,7 @@ class Patients:
         )
 
     def _names(self, case: str) -> bool:
-        return bool(re.search(self.pattern, case)) if self.pattern else self._key(case) in self.table
+        return bool(self._matched(case)) if self.pattern else self._key(case) in self.table
 
     def _key(self, case: str) -> str:
         return case if case in self.table else unicodedata.normalize("NFC", case)

@@ -24,6 +24,7 @@ from nnunet_active.data.label_intake import readable_label
 from nnunet_active.data.label_writer import copy_label, write_label
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partly_labelled import fill_ignored
+from nnunet_active.data.patients import Patients
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.revealed_labels import cut_to_slices
 from nnunet_active.nnunet.nnunet_paths import datasets_with_number, preprocessed_root, raw_root
@@ -126,7 +127,8 @@ def derive_dataset(
             _write(case, _predicted(case, by), file, raw, by)
         shutil.copy2(made.folder / TABLE, new / TABLE)
         checked = [case for case in people if case not in made.filled]
-        splits = folds_on_labels_of_people(checked, list(campaign.val), [*made.cases, *made.filled])
+        patients = campaign.settings.patients
+        splits = folds_on_labels_of_people(checked, list(campaign.val), [*made.cases, *made.filled], patients)
         write_json(new / "splits_final.json", splits)
         facts = {
             "derived_from": raw.name,
@@ -200,12 +202,22 @@ def _is_ours(folder: Path, target: str) -> bool:
         return False
 
 
-def folds_on_labels_of_people(people: list[str], val: list[str], pseudo: list[str]) -> list[dict[str, list[str]]]:
-    """Folds that validate only on people's labels: on the held-out ones, else on every labelled case once."""
+def folds_on_labels_of_people(
+    people: list[str], val: list[str], pseudo: list[str], patients: Patients
+) -> list[dict[str, list[str]]]:
+    """Folds that validate only on people's labels: on the held-out ones, else on every labelled case once. No patient is on both
+    sides, except where all labelled cases are of one patient."""
+    every = {*people, *pseudo}
+
+    def fold(validates: list[str]) -> dict[str, list[str]]:
+        left_out = {*validates, *patients.companions(validates, every)}
+        return {"train": sorted(every - left_out), "val": sorted(validates)}
+
     held_out = sorted(set(val) & set(people))
     if held_out:
-        return [{"train": sorted({*people, *pseudo} - set(held_out)), "val": held_out}]
-    if len(people) < 2:  # nnU-Net needs a case to validate on
-        return [{"train": sorted({*people, *pseudo}), "val": sorted(people or pseudo)}]
-    parts = np.array_split(np.array(people), min(MOST_FOLDS, len(people)))
-    return [{"train": sorted({*people, *pseudo} - set(part)), "val": sorted(part.tolist())} for part in parts]
+        return [fold(held_out)]
+    groups = list(patients.cases_of(people).values())
+    if len(groups) < 2:  # nnU-Net needs a case to validate on
+        return [{"train": sorted(every), "val": sorted(people or pseudo)}]
+    parts = np.array_split(np.arange(len(groups)), min(MOST_FOLDS, len(groups)))
+    return [fold([case for index in part for case in groups[index]]) for part in parts]

@@ -143,12 +143,13 @@ class QuerySession:
         return self.campaign.sides(self.fold, None if self.only_follows else epoch)
 
     def unlabelled(self, epoch: int) -> list[str]:
-        """Stored cases that were not labelled, requested, held out or excluded up to ``epoch``, whatever came later (sorted)."""
+        """Stored cases that were not labelled, requested or held out up to ``epoch``, whatever came later (sorted), and may be used."""
         campaign = self.campaign
         rounds = [one for one in campaign.rounds if self.only_follows or one.epoch <= epoch]
         asked = {case for one in rounds for case in one.requested}
-        taken = {*self.labelled(epoch), *asked, *self.held_out(), *campaign.val, *campaign.excluded}
-        return sorted(set(self.store.identifiers()) - taken)
+        cases = self.store.identifiers()
+        taken = {*self.labelled(epoch), *asked, *self.held_out(), *campaign.val, *campaign.never_used(cases)}
+        return self.workspace.not_withdrawn(case for case in cases if case not in taken)
 
     def window(
         self, network: nn.Module, device: torch.device, mirror_axes: tuple[int, ...] | None = None

@@ -183,6 +183,15 @@ def test_names_of_no_case_and_labelled_cases_in_no_fold_are_listed(nnunet_folder
     assert any("1 labelled case(s) are neither in train nor in val" in line and "case_2" in line for line in said)
 
 
+def test_a_held_out_case_whose_image_comes_later_is_still_held_out(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=2, unlabelled=1)
+    splits = [{"train": ["case_0"], "val": ["case_1", "late"]}]
+    (target.raw / "splits_final.json").write_text(json.dumps(splits))
+    campaign, _ = start(oracle="folder")
+    assert campaign.pool(["case_2", "late"]) == ["case_2"] and campaign.unasked(["late"]) == []
+    assert campaign.status_of("late") == "excluded"
+
+
 PAIRS = {"table": {"case_0": "p", "case_1": "p", "case_2": "q", "case_3": "q"}}
 
 
@@ -191,6 +200,16 @@ def test_other_scans_of_a_held_out_patient_are_never_asked_for(nnunet_folders):
     (target.raw / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["case_3"]}]))
     campaign, _ = start(oracle="folder", groups=PAIRS)
     assert campaign.pool(target.store.identifiers()) == ["case_0", "case_1"]
+
+
+def test_a_scan_of_a_held_out_patient_that_comes_later_is_never_asked_for_or_trained_on(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=2)
+    (target.raw / "splits_final.json").write_text(json.dumps([{"train": [], "val": ["case_0"]}]))
+    late = {"table": {**PAIRS["table"], "late": "p", "later": "another"}}
+    campaign, _ = start(oracle="folder", groups=late)
+    assert campaign.pool(["case_0", "case_1", "case_2", "late", "later"]) == ["case_2", "later"]
+    assert campaign.unasked(["late", "later"]) == ["later"]
+    assert campaign.status_of("late") == "excluded" and campaign.never_used(["case_0", "late", "later"]) == {"late"}
 
 
 def test_a_split_that_tears_a_patient_apart_is_refused(nnunet_folders):

@@ -105,3 +105,10 @@ def test_without_groups_every_case_is_a_patient_of_its_own():
 
 def test_companions_are_the_other_scans_of_the_same_patients():
     assert Patients("^p.").companions(["p1_ed", "p3_es"], CASES) == {"p1_ed", "p1_es", "p3_ed", "p3_es"}
+
+
+@pytest.mark.parametrize("pattern", [r"^(p\d)?", r"\d*$", "x?"])
+def test_a_pattern_that_matches_nothing_of_a_name_does_not_join_cases(pattern):
+    patients = Patients(pattern)
+    assert patients.of("a_b") == "a_b" and patients.companions(["a_b"], ["a_b", "c_d"]) == {"a_b"}
+    assert "does not say whose a_b, c_d is" in patients.about_unnamed(["a_b", "c_d"])

@@ -23,6 +23,7 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.data.patients import Patients
 from nnunet_active.data.preprocessing import preprocess_dataset
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.pseudo.derived_dataset import (
@@ -51,7 +52,7 @@ def test_names_that_nnunet_cannot_use_are_refused(nnunet_folders, wrong):
 @given(people=CASES, pseudo=CASES.map(lambda cases: {f"pseudo_{case}" for case in cases}), data=st.data())
 def test_only_labels_of_people_validate_and_nobody_is_on_both_sides(people, pseudo, data):
     val = data.draw(st.sets(st.sampled_from(sorted(people)), max_size=len(people) - 1))
-    folds = folds_on_labels_of_people(sorted(people), sorted(val), sorted(pseudo))
+    folds = folds_on_labels_of_people(sorted(people), sorted(val), sorted(pseudo), Patients())
     for fold in folds:
         assert set(fold["train"]) | set(fold["val"]) == people | pseudo
         assert set(fold["val"]) <= people
@@ -61,6 +62,20 @@ def test_only_labels_of_people_validate_and_nobody_is_on_both_sides(people, pseu
         assert [fold["val"] for fold in folds] == [sorted(val)]
     elif len(people) > 1:
         assert sorted(case for fold in folds for case in fold["val"]) == sorted(people)
+
+
+@given(people=CASES, pseudo=CASES, data=st.data())
+def test_no_patient_is_on_both_sides_of_a_fold(people, pseudo, data):
+    patients = Patients(table={case: data.draw(st.sampled_from("pq"), label=case) for case in sorted(people | pseudo)})
+    val = data.draw(st.sets(st.sampled_from(sorted(people)), max_size=len(people) - 1))
+    folds = folds_on_labels_of_people(sorted(people), sorted(val), sorted(pseudo - people), patients)
+    if not val and len(patients.cases_of(people)) < 2:
+        assert len(folds) == 1  # nothing can be validated on without its patient in training
+        return
+    for fold in folds:
+        assert not {*map(patients.of, fold["train"])} & {*map(patients.of, fold["val"])}
+    validated = [case for fold in folds for case in fold["val"]]
+    assert sorted(validated) == sorted(val or people)
 
 
 class _SeesBright:
