@@ -265,4 +265,8 @@ def _from(place: Path, image: Path) -> str:
     image, place = Path(os.path.abspath(image)), Path(os.path.abspath(place))
     dataset = image.parent.parent
     beside = len(place.parents) > 2 and place.parents[2] == dataset  # annotate/fold_F_round_NNN/CASE
-    return os.path.relpath(image, place) if beside else str(image)
+    relative = os.path.relpath(image, place)
+    leads_there = (
+        place / relative
+    ).resolve() == image.resolve()  # not where annotate is itself a link, e.g. to another disk
+    return relative if beside and leads_there else str(image)

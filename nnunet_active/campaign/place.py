@@ -40,12 +40,12 @@ class Place:
     def in_the_raw_data(self, recorded: Path) -> Path:
         """The present path of a folder recorded inside ``nnUNet_raw/DatasetXXX``: it moves along with the data set, and a copied data
         set has its own. A folder that is elsewhere, or not found in the present ``nnUNet_raw``, keeps its recorded path."""
-        parts = recorded.parts
-        if self.dataset not in parts:
-            return recorded
-        inner = parts[len(parts) - parts[::-1].index(self.dataset) :]
+        above = next((one for one in recorded.parents if one.name == self.dataset), None)
+        if above is None or (recorded.is_dir() and not (above / "dataset.json").is_file()):
+            return recorded  # a folder on a share may be called after the data set, too
+        inner = recorded.relative_to(above)
         with suppress(MissingInput):  # nnUNet_raw is not set; not every command needs it
-            here = (raw_root() / self.dataset).joinpath(*inner).absolute()
+            here = (raw_root() / self.dataset / inner).absolute()
             return here if here.is_dir() else recorded
         return recorded
 

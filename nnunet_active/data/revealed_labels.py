@@ -136,7 +136,8 @@ def _make(case: RawCase, change: LabelChange | None, store: CaseStore, dataset_j
         if image.suffix == ".b2nd":
             made = place / f"{name}.b2nd"
             made.unlink()
-            made.symlink_to(os.path.relpath(image, place.parent))
+            # from where the folder really is: it may be reached by a link
+            made.symlink_to(os.path.relpath(image.parent.resolve() / image.name, place.parent.resolve()))
         return
     preprocessor_class(store, dataset_json, change)(verbose=False).run_case_save(
         output,

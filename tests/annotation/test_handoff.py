@@ -252,6 +252,18 @@ def test_the_links_of_a_data_set_that_is_moved_with_its_hand_off_folder_still_le
     assert moved.samefile(tmp_path / "moved" / "imagesTr" / "c_0000.nii.gz")
 
 
+def test_the_links_of_a_hand_off_folder_that_is_itself_on_another_disk_lead_to_the_images(tmp_path):
+    raw, disk = tmp_path / "Dataset903_Space", tmp_path / "another" / "disk" / "annotate"
+    image = write_nifti(raw / "imagesTr" / "c_0000.nii.gz", DIRECTIONS["identity"])
+    disk.mkdir(parents=True)
+    (raw / "annotate").symlink_to(disk)
+    handoff = Handoff(tmp_path, [image])
+    handoff.folder = raw / "annotate" / "fold_0_round_001"
+    handoff()
+    assert handoff.file("c_0000.nii.gz").is_symlink()
+    assert handoff.file("c_0000.nii.gz").samefile(raw / "imagesTr" / "c_0000.nii.gz")
+
+
 def test_where_there_are_no_links_the_images_are_copied(tmp_path, monkeypatch):
     def refuse(*_args, **_how):
         raise OSError("a required privilege is not held by the client")

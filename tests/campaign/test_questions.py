@@ -69,6 +69,7 @@ def test_without_any_label_a_training_is_halted(tmp_path):
 def test_a_hand_off_folder_in_the_raw_data_goes_with_it_and_a_copied_data_set_has_its_own(tmp_path, monkeypatch, stays):
     for disk in ("old", "new"):
         (tmp_path / disk / "raw" / "Dataset902_Tiny" / "annotate" / "fold_0_round_001").mkdir(parents=True)
+        (tmp_path / disk / "raw" / "Dataset902_Tiny" / "dataset.json").touch()
     old, new = (next((tmp_path / disk).rglob("fold_0_round_001")) for disk in ("old", "new"))
     (tmp_path / "elsewhere").mkdir()
     campaign = begin(tmp_path / "Dataset902_Tiny", settings=Settings(budget=4, oracle="folder"))
@@ -80,6 +81,17 @@ def test_a_hand_off_folder_in_the_raw_data_goes_with_it_and_a_copied_data_set_ha
     assert campaign.handoff_folder(1) == new and campaign.handoff_folder(2) == tmp_path / "elsewhere"
     monkeypatch.delenv("nnUNet_raw")
     assert campaign.handoff_folder(1) == old
+
+
+@pytest.mark.parametrize("inner", ["", "annotate"])
+def test_a_hand_off_folder_elsewhere_that_is_called_after_the_data_set_stays_where_it_is(tmp_path, monkeypatch, inner):
+    (tmp_path / "raw" / "Dataset902_Tiny" / "annotate").mkdir(parents=True)
+    shared = tmp_path / "share" / "Dataset902_Tiny" / inner
+    shared.mkdir(parents=True)
+    campaign = begin(tmp_path / "Dataset902_Tiny", settings=Settings(budget=4, oracle="folder"))
+    campaign.record_handoff(1, shared)
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    assert campaign.handoff_folder(1) == shared
 
 
 def test_labels_that_nobody_asked_for_are_those_of_cases_that_the_campaign_does_not_know(campaign):

@@ -140,3 +140,13 @@ def test_a_slice_that_is_not_there_or_was_cropped_away_is_refused_and_nothing_is
         reveal(RawDataset(raw).cases["a"], "y", [0], store, IGNORING, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert json.loads((raw / "dataset.json").read_text()) == tiny.DATASET_JSON
+
+
+def test_the_image_is_found_where_the_folder_is_reached_by_a_link(tmp_path):
+    raw, store = prepared(tmp_path)
+    (tmp_path / "another" / "disk" / "active").mkdir(parents=True)
+    (tmp_path / "active").symlink_to(tmp_path / "another" / "disk" / "active")
+    out = tmp_path / "active" / "known_slices"
+    reveal(RawDataset(raw).cases["a"], "z", KNOWN, store, IGNORING, out)
+    assert (out / "a.b2nd").is_symlink()
+    np.testing.assert_array_equal(stored(out)[0], stored(store.folder)[0])
