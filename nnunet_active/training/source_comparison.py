@@ -36,7 +36,7 @@ from nnunet_active.training.comparison_table import (
     of_source,
     read_comparison,
 )
-from nnunet_active.util.errors import BadCase
+from nnunet_active.util.errors import BadCase, MissingInput
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.util.tables import write_csv
 
@@ -97,8 +97,8 @@ class Comparison:
         self.known = store.folder if known is None else known
         self.file, self.store, self.labels, self.ranks = Path(file), store, labels, ranks or Ranks()
         self.origin = origin
-        # cache: a label is read again only if its file has changed
-        self._seen: dict[tuple[Path, str], tuple[tuple[int, int] | None, str, bool]] = {}
+        # cache: image and label are read again only if a file of theirs has changed
+        self._seen: dict[tuple[Path, str], tuple[tuple, str, bool]] = {}
         self.table = self.ranks.decide(self._read)
 
     def _read(self) -> pd.DataFrame:
@@ -126,22 +126,21 @@ class Comparison:
             note_campaign(self.file.parent, self.origin.campaign)
 
     def of_now(self) -> pd.DataFrame:
-        """Rows whose label has not changed since they were measured. A label drawn slice by slice may have grown."""
+        """Rows whose image and label have not changed since they were measured. A label drawn slice by slice may have grown."""
         changed = self.ranks.decide(self._changed)
         keys = zip(self.table["kind"], self.table["case"], self.table["reference"], strict=True)
         return self.table[np.array([key not in changed for key in keys], dtype=bool)].reset_index(drop=True)
 
     def _changed(self) -> set[tuple[str, str, str]]:
-        """Kind, case and reference of rows whose label was corrected."""
+        """Kind, case and reference of rows whose label was corrected, or whose image was replaced."""
         found = set()
         rows = self.table[["kind", "case", "reference"]].drop_duplicates()
         for (kind, case), of_case in rows.groupby(["kind", "case"]):
             try:
                 now, in_part = self._as_it_is(case, kind)
-            except BadCase:
+            except (BadCase, MissingInput):
                 continue  # reported when it is trained on
-            if not in_part:
-                found |= {(kind, case, one) for one in of_case["reference"] if one != now}
+            found |= {(kind, case, one) for one in of_case["reference"] if not _is_still(one, now, in_part)}
         return found
 
     def begin(self) -> None:
@@ -201,7 +200,7 @@ class Comparison:
         return rows[(rows["model"] == SOURCE) | ((rows["round"] == number) & (rows["epoch"] == epoch))]
 
     def reference(self, case: str, kind: str) -> tuple[np.ndarray, str]:
-        """A label (Z, Y, X) and its fingerprint, which shows whether the label is corrected later.
+        """A label (Z, Y, X), and a fingerprint of it and of the image, which shows whether either changes later.
 
         Args:
             case: a labelled case.
@@ -211,15 +210,15 @@ class Comparison:
             BadCase: the case's files cannot be read.
         """
         label = np.ascontiguousarray(read_label_map(self._folder(kind), case)[0])
-        return label, hashlib.blake2b(label.tobytes(), digest_size=8).hexdigest()
+        return label, f"{_digest(label)}-{_digest(self.store.load_image(case))}"
 
     def _folder(self, kind: str) -> Path:
         return self.store.folder if kind == HELD_OUT else self.known
 
     def _as_it_is(self, case: str, kind: str) -> tuple[str, bool]:
-        """The fingerprint of the current label, and whether it covers the case only in part (has ignored voxels)."""
+        """The current fingerprint, and whether the label covers the case only in part (has ignored voxels)."""
         key = self._folder(kind), case
-        state = label_state(*key)
+        state = label_state(*key), self.store.image_state(case)
         if key not in self._seen or self._seen[key][0] != state:
             label, fingerprint = self.reference(case, kind)
             ignore = self.labels.get("ignore")
@@ -236,3 +235,13 @@ class Comparison:
 
     def _write(self) -> None:
         write_csv(self.file, self.table)
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.blake2b(array, digest_size=8).hexdigest()
+
+
+def _is_still(recorded: str, now: str, in_part: bool) -> bool:
+    """Whether a recorded fingerprint is that of now; earlier versions recorded none of the image. ``in_part``: the label may grow."""
+    (label, _, image), (label_now, _, image_now) = recorded.partition("-"), now.partition("-")
+    return (in_part or label == label_now) and image in ("", image_now)

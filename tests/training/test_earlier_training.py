@@ -28,6 +28,17 @@ def test_it_is_the_network_that_predicts_and_the_one_that_was_trained(nnunet_fol
     assert found.labelled == set(campaign_of(target).labelled()) and found.epoch == 2
 
 
+def test_where_an_average_predicts_it_is_the_average_that_was_trained(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, epochs=2, fine_tuning={"ema_epochs": 2.0})
+    trainer = trainer_of(target)
+    trainer.run_training()
+    found = earlier_training(output_folder(target), trainer.adaptation.source, pytest.fail)
+    with trainer.adaptation.predicting():
+        assert_equal_weights(found.trained, copy_weights(trainer.network))
+    assert any(not found.trained[name].equal(tensor) for name, tensor in copy_weights(trainer.network).items())
+
+
 def test_a_network_of_other_shapes_is_none(nnunet_folders):
     target = make_target(nnunet_folders)
     start(target, epochs=2)

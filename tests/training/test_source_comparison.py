@@ -12,6 +12,7 @@ from tiny_target import make_target, truth
 
 from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
+from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.comparison_table import ADAPTED, CROSS_FIT, HELD_OUT, PREQUENTIAL, SOURCE
 from nnunet_active.training.source_comparison import Comparison, Measured, Origin
 from nnunet_active.util.moments import now_in_utc
@@ -178,3 +179,30 @@ def test_a_damaged_file_is_as_good_as_none(measured):
     assert again.table.empty
     again.measure(window, Measured(SOURCE, "abc"), ["case_0"], HELD_OUT)
     assert len(pd.read_csv(file)) == 2
+
+
+def test_a_replaced_image_is_measured_again_and_what_was_measured_on_the_old_one_speaks_no_more(measured):
+    comparison, window, _ = measured
+    for network in (Measured(SOURCE, "abc"), Measured(ADAPTED, "def")):
+        comparison.measure(window, network, ["case_0", "case_1"], PREQUENTIAL)
+    store = comparison.store
+    properties, label = store.properties("case_1"), read_label_map(store.folder, "case_1")
+    image = store.load_image("case_1") + 1
+    for file in store.folder.glob("case_1*"):
+        file.unlink()
+    nnUNetDatasetBlosc2.save_case(
+        image, label, properties, str(store.folder / "case_1"), blocks=image.shape, chunks=image.shape
+    )
+    assert set(comparison.of_now()["case"]) == {"case_0"} and comparison.gain(PREQUENTIAL).cases == 1
+    window.images["case_1"], asked = image.tobytes(), window.asked
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1"], HELD_OUT)
+    assert window.asked == asked + 1
+
+
+def test_rows_of_an_earlier_version_which_recorded_the_label_alone_still_count(measured):
+    comparison, window, _ = measured
+    comparison.measure(window, Measured(SOURCE, "abc"), ["case_0", "case_1"], PREQUENTIAL)
+    comparison.table["reference"] = comparison.table["reference"].str.partition("-")[0]
+    assert set(comparison.of_now()["case"]) == {"case_0", "case_1"}
+    save_label(comparison, "case_1", window.predictions["case_1"])
+    assert set(comparison.of_now()["case"]) == {"case_0"}
