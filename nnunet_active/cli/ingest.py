@@ -79,6 +79,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({**report.to_json(), "next": step.command}, indent=2))
     else:
         _show(report, workspace.campaign.known_slices())
+        for sentence in step.why[1:] if step.kind == "train" else ():
+            print(sentence)
         print(step.line())
     return 1 if report.refused or report.astray else 0
 

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, check_trained, make_reliable_set
     from nnunet_active.rounds.asking_model import find_models, make_window
     from nnunet_active.training.known_slices import KnownSlices
+    from nnunet_active.util.lock import hold
     from nnunet_active.workspace import Workspace
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
@@ -78,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     # beside a training's own sets, never replacing them
     place = campaign.folder / "pseudo_between_rounds" / f"round_{len(campaign.rounds):03d}"
     by = Predicting(window, workspace.store, workspace.dataset_json, log=log)
-    made = make_reliable_set(campaign, by, candidates, place, settings, partly=partly)
+    with hold(place.parent):
+        made = make_reliable_set(campaign, by, candidates, place, settings, partly=partly)
     lines = [f"All reliabilities: {made.folder / TABLE}"]
     derived = None
     if name is not None and (made.cases or made.filled):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value, read_dataset_json
-from nnunet_active.data.label_definitions import IGNORE
+from nnunet_active.data.label_definitions import IGNORE, class_values
 from nnunet_active.util.atomic import copy_file, write_json
 from nnunet_active.util.errors import MissingInput
 
@@ -68,7 +68,9 @@ def add_ignore_label(files: Sequence[Path]) -> list[Path]:
     for file in map(Path, files):
         read_dataset_json(file)  # finds any fault before anything is written
         contents[file] = json.loads(file.read_text(encoding="utf-8-sig"))
-    without = [{n: v for n, v in content["labels"].items() if n != IGNORE} for content in contents.values()]
+    without = [
+        class_values({n: v for n, v in content["labels"].items() if n != IGNORE}) for content in contents.values()
+    ]
     if any(one != without[0] for one in without):
         raise MissingInput(
             f"{' and '.join(map(str, contents))} differ in their labels; make them agree first. Nothing was written."

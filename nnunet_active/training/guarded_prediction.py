@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.image_checks import check_image, image_reader
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
@@ -133,7 +134,7 @@ def predict_guarded(options: PredictOptions) -> GuardedPrediction:
 
 
 def _leave_out_damaged(predictor: GuardedPredictor, result: GuardedPrediction) -> None:
-    reader, channels = image_reader(predictor.plans_manager.plans), len(predictor.dataset_json["channel_names"])
+    reader, channels = image_reader(predictor.plans_manager.plans), len(channel_names(predictor.dataset_json))
 
     def can_be_used(case: str, files: Sequence[str]) -> bool:
         try:

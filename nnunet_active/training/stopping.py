@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
@@ -15,11 +15,15 @@ from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.ranks import all_are_leaving
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
+if TYPE_CHECKING:
+    from nnunet_active.training.mixed_training import MixedTraining
+
 
 class StoppingMixin:
     """Mixin to put before an nnU-Net trainer class that has a ``session``."""
 
     can_go_on: bool
+    mixing: MixedTraining | None
 
     def run_training(self) -> None:
         """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died."""
@@ -41,6 +45,8 @@ class StoppingMixin:
             for case in (*session.labelled(self.current_epoch), *session.held_out(self.current_epoch)):
                 session.store.load_image(case)
                 read_label_map(session.known_slices.folder, case)
+            for case in self.mixing.cases if self.mixing is not None else ():
+                session.store.load_image(case)
         except ActiveError as error:
             return error
         return None

@@ -9,6 +9,7 @@ from tiny_target import NAME, PLANS, make_target, truth
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import start_campaign
+from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.campaign.settings import Settings
@@ -51,6 +52,18 @@ def test_while_a_training_runs_the_last_line_says_that_nothing_is_to_do(folder, 
     assert main(["ingest", "-d", "902"]) == 0
     note.end()
     assert capsys.readouterr().out.rstrip().endswith("There is nothing to do until the training ends.")
+
+
+def test_before_a_training_it_says_what_the_training_costs(nnunet_folders, tmp_path, capsys):
+    target = make_target(nnunet_folders, labelled=1, unlabelled=3)
+    mixed = FineTuning(interpolation="guarded", unlabelled="mix")
+    settings = Settings(budget=3, fine_tuning={"interpolation": "guarded", "unlabelled": "mix"})
+    campaign = start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), settings, "folder", log=silent)
+    ask(campaign, "case_3")
+    edit(hand_out(target, campaign, tmp_path / "handoff"), "case_3")
+    assert main(["ingest", "-d", "902"]) == 0
+    *_, cost, following = capsys.readouterr().out.splitlines()
+    assert (cost,) == mixed.cost() and following.startswith("Next: nnUNetv2_train 902 3d_fullres 0")
 
 
 def test_a_refused_label_makes_the_exit_code_one(folder, capsys):

@@ -23,6 +23,7 @@ from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.models.model_writing import save_source_model
 from nnunet_active.models.source_model import read_source_model, source_folder
+from nnunet_active.util.lock import hold
 
 DERIVED = "Dataset905_TinyTarget_PseudoLabelled"
 EVERYONE = ["--confident-fraction", "1", "--nearer-fraction", "1"]
@@ -201,3 +202,12 @@ def test_predictions_fill_what_nobody_labelled_and_withheld_slices_stay_withheld
     assert facts["completed_by_predictions"] == [filled] and facts["labelled_by_people"] == [left]
     splits = json.loads((derived / "splits_final.json").read_text())
     assert all(filled not in fold["val"] and filled in fold["train"] for fold in splits)
+
+
+def test_two_commands_do_not_write_reliable_sets_at_once(target, capsys):
+    campaign = start()
+    place = campaign.folder / "pseudo_between_rounds"
+    with hold(place):
+        assert pseudo() == 2
+    assert f"{place} is in use by" in capsys.readouterr().err and not (place / "round_000").exists()
+    assert pseudo() == 0 and (place / "round_000" / "reliability.csv").is_file()

@@ -107,3 +107,10 @@ def test_a_content_gets_the_label_once_and_keeps_all_else(content):
     found = with_ignore_label(content)
     assert found == {**content, "labels": {**content["labels"], "ignore": 3}} and "ignore" not in content["labels"]
     assert with_ignore_label(found) == found
+
+
+def test_values_that_are_typed_as_text_in_one_copy_are_equal(tmp_path):
+    typed = {**PLAIN, "labels": {"background": 0, "oedema": "1", "core": "2"}}
+    files = [written(tmp_path / "raw", typed), written(tmp_path / "preprocessed")]
+    assert add_ignore_label(files) == files
+    assert [ignore_value(json.loads(file.read_text())) for file in files] == [3, 3]

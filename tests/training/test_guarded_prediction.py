@@ -226,6 +226,10 @@ def test_a_damaged_image_is_named_and_set_aside_and_the_others_are_predicted(
 ):
     details = {"labelled": ["case_0"], "interpolation": interpolation}
     train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), False), nnunet_active=details)
+    file = tiny.results / NAME / f"{TRAINER}__{PLANS}__{tiny.configuration}" / "dataset.json"
+    older = json.loads(file.read_text())
+    older["modality"] = older.pop("channel_names")  # the key of older data sets
+    file.write_text(json.dumps(older))
     images, output = shutil.copytree(tiny.raw / "imagesTr", tmp_path / "images"), tmp_path / "ours"
     whole = (images / "case_0_0000.nii.gz").read_bytes()
     (images / "case_0_0000.nii.gz").write_bytes(whole[: len(whole) // 2])  # ITK would fill it up with zeros

@@ -126,6 +126,26 @@ def test_a_damaged_file_that_the_loader_finds_first_is_named_in_place_of_its_tra
     assert "cannot be read" in said and "run nnunet_active preprocess again." in said and "Traceback" not in said
 
 
+def test_a_damaged_image_of_the_unlabelled_pool_is_named_in_place_of_the_loaders_traceback(nnunet_folders, capsys):
+    target = make_target(nnunet_folders, labelled=5)
+    start(target, strategy="random", fine_tuning={"compare": False, "unlabelled": "mix"})
+    trainer = trainer_of(target)
+    on_train_epoch_start = trainer.on_train_epoch_start
+
+    def damage() -> None:
+        on_train_epoch_start()
+        for case in trainer.mixing.cases:
+            file = target.store.folder / f"{case}.b2nd"
+            file.write_bytes(file.read_bytes()[:-40])
+
+    trainer.on_train_epoch_start = damage
+    with pytest.raises(SystemExit) as stop:
+        trainer.run_training()
+    assert stop.value.code == 2
+    said = capsys.readouterr().out
+    assert f"{trainer.mixing.cases[0]}" in said and "cannot be read" in said and "Traceback" not in said
+
+
 def test_a_stop_before_the_first_checkpoint_does_not_point_to_that_of_an_earlier_training(nnunet_folders, capsys):
     target = ended(nnunet_folders)
     final = (output_folder(target) / "checkpoint_final.pth").read_bytes()
