@@ -73,7 +73,7 @@ class AnnotationService:
             return {}
         one = self.case(case)
         shown = {} if one.slices is None else {"PatientID": f"{case}: {one.slices.words()} only"}
-        ending = next(ending for ending in SPATIAL_ENDINGS if one.image.name.lower().endswith(ending))
+        ending = _ending_of(one.image)
         return {
             "id": case,
             "name": f"{case}_{one.channel.replace('/', '-')}{ending}",
@@ -91,7 +91,7 @@ class AnnotationService:
         labels = {label.name: label.value for label in self.served.labels()}
         original = {"ext": SLICER_ENDING, "info": {"params": {"label_names": labels}}}
         objects = {
-            case: {"image": {"ext": "".join(one.image.suffixes), "info": {}}, "labels": {"original": original}}
+            case: {"image": {"ext": _ending_of(one.image), "info": {}}, "labels": {"original": original}}
             for case, one in self.served.cases().items()
             if one.waits
         }
@@ -184,3 +184,7 @@ def check_served(service: AnnotationService, command: str) -> int:
 
 def _called(client: str) -> str:
     return "an annotator without a name" if client in NAMELESS else f"{client[:80]!r}"
+
+
+def _ending_of(image: Path) -> str:
+    return next(ending for ending in SPATIAL_ENDINGS if image.name.lower().endswith(ending))

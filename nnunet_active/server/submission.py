@@ -7,6 +7,7 @@ everywhere, so the voxels are saved as a segmentation with these names.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import re
 import shutil
 import tempfile
@@ -31,6 +32,8 @@ from nnunet_active.util.errors import BadCase
 from nnunet_active.util.log import silent
 
 FOLDER = "submitted"
+_NRRD_DATA = re.compile(rb"data ?file\s*:", re.IGNORECASE)
+_META_DATA = re.compile(rb"ElementDataFile\s*[=:]([^\r\n]*)", re.IGNORECASE)
 _OWN_VALUES = 30_000
 """Added to the values of a submitted label map, which only number its segments, so that they match no data set's values."""
 _LARGEST = (
@@ -109,6 +112,7 @@ def _ending(case: str, name: str) -> str:
 def _keep(case: str, image: Path, sent: Path, place: Path, ending: str, segments: Sequence[str] | None) -> None:
     target = place / f"{case}{ending}"
     shutil.copyfile(sent, target)
+    _check_is_whole(case, target)
     _check_size(case, image, target)
     if segments is None or ending == SLICER_ENDING:
         return
@@ -143,6 +147,21 @@ def _label_map(what: str, file: Path) -> tuple[np.ndarray, Geometry]:
 def _reason(error: Exception, file: Path) -> str:
     """An image library's error message, without the folder that it read from."""
     return last_line(ValueError(str(error).replace(f"{file.parent}/", "") or type(error).__name__))[:80]
+
+
+def _check_is_whole(case: str, file: Path) -> None:
+    """Refuse a header that leads to another file: ITK would read any file of this machine, and its messages would tell of it."""
+    if not file.stat().st_size:
+        return  # refused by its size
+    with file.open("rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        leads = whole[:4] == b"NRRD" and _NRRD_DATA.search(whole) is not None
+        if file.suffix.lower() == ".mha":
+            places = [place.strip().upper() for place in _META_DATA.findall(whole)]
+            leads = places not in ([], [b"LOCAL"])
+    if leads:
+        raise BadCase(
+            f"Case {case}: the label's voxels are in another file, which is not taken here; send them in one file."
+        )
 
 
 def _check_size(case: str, image: Path, file: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -163,4 +164,32 @@ def test_while_a_training_holds_the_campaign_the_label_waits_in_labels_tr(target
     with Campaign.open(target.preprocessed, "0").lock():
         received = take(target, where, sent(tmp_path, truth(3)), ["oedema", "core"])
     assert not received.taken and any("in use by process" in note for note in received.notes)
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 1 1 1\nencoding: raw\nbyte skip: 0\ndata file: {}\n\n"),
+        ("a.seg.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 1 1 1\nencoding: raw\nDataFile : LIST\n{}\n"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("a.mha", "ObjectType = Image\nElementDataFile = LOCAL\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+    ],
+)
+def test_a_file_whose_header_leads_to_another_file_is_refused_before_anything_is_read(
+    target, where, tmp_path, name, header
+):
+    secret = tmp_path / "secret"
+    os.mkfifo(secret)  # whoever opens it waits for ever
+    (tmp_path / name).write_text(header.format(secret))
+    with pytest.raises(BadCase, match="voxels are in another file"):
+        take(target, where, tmp_path / name, ["oedema"], name=name)
+    assert waiting(target) == ["case_3", "case_1"]
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_other_formats_of_one_file_are_taken(target, where, tmp_path, ending):
+    file = tmp_path / f"a{ending}"
+    sitk.WriteImage(sitk.ReadImage(str(sent(tmp_path, truth(3)))), str(file), useCompression=True)
+    assert take(target, where, file, ["oedema", "core"], name=file.name).taken
     np.testing.assert_array_equal(label_of(target), truth(3))
