@@ -6,6 +6,7 @@ result goes to a separate folder, and the task is done once the result is there.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def says_accepted(file: Path, case: str) -> bool:
     >>> says_accepted(Path("handoff/a/accepted/a.nrrd"), "a"), says_accepted(Path("accepted/a.nrrd"), "a")
     (True, False)
     """
-    return file.parent.name == ACCEPTED and file.parent.parent.name == case
+    return file.parent.name == ACCEPTED and unicodedata.normalize("NFC", file.parent.parent.name) == case
 
 
 def case_of_interim(file: Path) -> str | None:
@@ -33,7 +34,7 @@ def case_of_interim(file: Path) -> str | None:
     >>> case_of_interim(Path("handoff/a/accepted/a.interim.nrrd"))
     'a'
     """
-    case, mark, _ = file.name.rpartition(_INTERIM)
+    case, mark, _ = unicodedata.normalize("NFC", file.name).rpartition(_INTERIM)
     return case if mark and says_accepted(file, case) else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,12 +71,9 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
             continue
         stems = label_stems(file.name, ending)
         case = next((stem for stem in stems if stem in known), None)
-        if (
-            case is None
-            and file.parent.name in known
-            and _SAVED_BESIDE.fullmatch(file.name.removeprefix(file.parent.name))
-        ):
-            case = file.parent.name
+        name, above = (unicodedata.normalize("NFC", one) for one in (file.name, file.parent.name))
+        if case is None and above in known and _SAVED_BESIDE.fullmatch(name.removeprefix(above)):
+            case = above
         if case is not None:
             found.setdefault(case, []).append(file)
         elif stems and (not file.name.lower().endswith(DICOM_ENDING) or is_dicom_label(file)):

@@ -33,7 +33,9 @@ def read_folder(folder: Path, source: SourceModel) -> RawDataset:
         raise MissingInput(f"The folder of source images {folder} was not found.")
     with tempfile.TemporaryDirectory(prefix="nnunet_active_") as scratch:
         (Path(scratch) / "imagesTr").mkdir()
-        (Path(scratch) / "dataset.json").write_text(json.dumps(source.dataset_json))
+        # without the list of files that the model was trained on: this folder alone is asked for
+        content = {key: value for key, value in source.dataset_json.items() if key != "dataset"}
+        (Path(scratch) / "dataset.json").write_text(json.dumps(content))
         return RawDataset(Path(scratch), [folder])
 
 

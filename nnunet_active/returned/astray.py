@@ -56,7 +56,8 @@ def _cases_of(folder: Path) -> dict[str, Any]:
 def _case_of(file: Path, folder: Path, entries: Mapping[str, Any]) -> str | None:
     within = file.relative_to(folder).parts
     if len(within) > 1:
-        return within[0] if within[0] in entries else None
+        case = unicodedata.normalize("NFC", within[0])
+        return case if case in entries else None
     # no letter or digit may follow: a_1 is not the case of a_10.nii.gz
     name = unicodedata.normalize("NFC", file.name)
     begun = [case for case in entries if name.startswith(case) and not name[len(case) :][:1].isalnum()]

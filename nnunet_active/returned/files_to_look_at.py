@@ -21,7 +21,7 @@ def files_to_look_at(
     Args:
         campaign: opened.
         raw: its data set.
-        folders: folders to search at any depth; empty for the campaign's hand-off folders and ``labelsTr``.
+        folders: folders to search at any depth; empty for the campaign's hand-off folders, and ``labelsTr`` without folders in it.
         report: gets missing folders, files that nobody has accepted yet, files that belong to no case, and labels of waiting cases
             that lie in a hand-off folder under another name.
     """
@@ -29,8 +29,11 @@ def files_to_look_at(
     found: dict[str, list[Path]] = {}
     astray: dict[str, list[Path]] = {}
     waiting = campaign.waiting()
-    for folder in folders or [*_handoff_folders(campaign, report), raw.folder / "labelsTr"]:
+    own = raw.folder / "labelsTr"
+    for folder in folders or [*_handoff_folders(campaign, report), own]:
         here, others = find_label_files(folder, known, raw.file_ending)
+        if folder == own:  # nnU-Net reads no folder in it either
+            here = {case: kept for case, files in here.items() if (kept := [one for one in files if one.parent == own])}
         for case, files in here.items():
             found.setdefault(case, []).extend(file for file in files if file not in found.get(case, []))
         interim = {file: case for file in others if (case := case_of_interim(file)) in known}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,7 @@ def test_where_slices_are_asked_for_the_task_names_them(tmp_path):
 
 def test_only_what_lies_in_the_folder_of_its_case_counts_as_accepted():
     assert says_accepted(Path("x/a/accepted/a.nii.gz"), "a")
+    assert says_accepted(Path(unicodedata.normalize("NFD", "x/Müller/accepted/Müller.nrrd")), "Müller")
     assert not says_accepted(Path("x/accepted/a.nrrd"), "a") and not says_accepted(Path("x/a/a.nrrd"), "a")
     assert not says_accepted(Path("x/b/accepted/a.nrrd"), "a")
     assert case_of_interim(Path("x/a.b/accepted/a.b.interim.nrrd")) == "a.b"

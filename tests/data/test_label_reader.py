@@ -273,3 +273,10 @@ def test_a_label_is_refused_that_each_geometry_of_its_image_would_put_elsewhere(
     np.testing.assert_array_equal(read(label_of(image, drawn, "header"), image).voxels, drawn)
     both = np.ones_like(drawn)
     np.testing.assert_array_equal(read(label_of(image, both, form), image).voxels, both)
+
+
+def test_a_label_that_slicer_saved_in_a_folder_in_macos_spelling_is_found(tmp_path):
+    folder = tmp_path / unicodedata.normalize("NFD", "Müller_1")
+    folder.mkdir()
+    (folder / unicodedata.normalize("NFD", "Müller_1(1).seg.nrrd")).touch()
+    assert list(find_label_files(tmp_path, ["Müller_1"], ".nii.gz")[0]) == ["Müller_1"]

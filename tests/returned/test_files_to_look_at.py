@@ -46,3 +46,15 @@ def test_only_in_folders_that_somebody_named_are_files_of_no_case_told_of(target
     assert not look(target, campaign)[1].unknown
     found, report = look(target, campaign, out)
     assert list(found) == ["case_1"] and report.unknown == [str(out / "case_9.nii.gz")]
+
+
+def test_what_was_set_aside_in_a_folder_of_labelstr_is_no_label(target):
+    campaign = start()
+    request(campaign, "case_1")
+    aside = target.raw / "labelsTr" / "rejected"
+    aside.mkdir()
+    for case in ("case_0", "case_1"):
+        shutil.copy(target.raw / "labelsTr" / "case_0.nii.gz", aside / f"{case}.nii.gz")
+    found, report = look(target, campaign)
+    assert found == {"case_0": ["case_0.nii.gz"]} and not report.unknown
+    assert look(target, campaign, aside)[0] == {case: [f"{case}.nii.gz"] for case in ("case_0", "case_1")}
