@@ -67,7 +67,8 @@ class Evaluator:
 
     def foreground(self, cases: Sequence[str], known: Mapping[str, SliceRequest] | None = None) -> int:
         """Foreground voxels in the reference labels of some cases, or in their known slices: what an annotator outlines."""
-        return int(sum((self._reference(case, (known or {}).get(case))[0] > 0).sum() for case in cases))
+        references = (self._reference(case, (known or {}).get(case))[0] for case in cases)
+        return int(sum(((one > 0) & (one != self.labels.ignore_label)).sum() for one in references))
 
     def source(self) -> torch.nn.Module:
         """The source network before any training, carried over as the trainers do it."""

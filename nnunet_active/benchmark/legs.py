@@ -1,8 +1,8 @@
 """Trained legs that runs share: a checkpoint for each leg of a training, stored under what decides it.
 
-A leg lies between two multiples of the stride. Its end depends only on the target, the source, the recipe, the seed and on which
-cases were labelled when, not on the strategy that chose them. So two runs that chose the same cases so far train once, and a killed
-run continues after its last finished leg.
+A leg lies between two multiples of the stride. Its end depends on the target, the source, the recipe, the seed and on which cases were
+labelled when, but not on the strategy that chose them, except with the recipe ``guarded``, whose gate asks how they were drawn. So two
+runs that chose the same cases so far train once, and a killed run continues after its last finished leg.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_active.benchmark.plan import digest_of
+from nnunet_active.campaign.fine_tuning import GUARDED, FineTuning
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.util.atomic import atomic_file, atomic_folder
 
@@ -59,6 +60,8 @@ class LegCache:
         self.whole_rounds = whole_rounds
         # the number of queries decides where rounds end, and so where the schedules of each round begin
         self._base = {**context, "queries": settings.queries, **{name: content[name] for name in _TRAINING}}
+        if FineTuning.of(settings.fine_tuning).interpolation == GUARDED:
+            self._base |= {name: content[name] for name in ("strategy", "strategy_options")}
 
     def ends(self) -> list[int]:
         """Epochs at which legs end: the multiples of the stride (with whole rounds: those with a query), and the training's end."""

@@ -82,7 +82,13 @@ def foreground_rate(share: np.ndarray, values: np.ndarray, source: np.ndarray, f
     def error(rate: float) -> float:
         return float((((full - gap * np.exp(-rate * share)) - values)[usable] ** 2).sum())
 
-    return float(minimize_scalar(error, bounds=(0.0, LARGEST_RATE), method="bounded").x)
+    # far from the best rate the error is flat, so a search alone would not find it
+    rates = np.r_[0.0, np.geomspace(0.001, LARGEST_RATE, 200)]
+    errors = [error(rate) for rate in rates]
+    best = int(np.argmin(errors))
+    beside = rates[max(best - 1, 0)], rates[min(best + 1, len(rates) - 1)]
+    refined = float(minimize_scalar(error, bounds=beside, method="bounded").x)
+    return refined if error(refined) < errors[best] else float(rates[best])
 
 
 def per_run(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:

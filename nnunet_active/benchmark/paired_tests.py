@@ -35,7 +35,8 @@ def win_matrix(table: pd.DataFrame) -> pd.DataFrame:
 def pairwise_tests(table: pd.DataFrame) -> pd.DataFrame:
     """Wilcoxon's signed-rank test (two-sided) for every pair of ways, and its p-value after Holm's correction over all pairs.
 
-    With n units, p cannot be below 2 / 2**n: three seeds on one fold can never show a difference (p >= 0.25), six can (0.03).
+    With n units that differ, p cannot be below 2 / 2**n: three seeds on one fold can never show a difference (p >= 0.25), six can
+    (0.03). Units that do not differ, as where both ways chose the same cases, say nothing.
 
     Returns:
         One row per pair: ``first``, ``second``, ``n``, ``difference`` (mean of first - second), ``p``, ``p_holm``, ``smallest_p``.
@@ -45,10 +46,9 @@ def pairwise_tests(table: pd.DataFrame) -> pd.DataFrame:
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             difference = (table[first] - table[second]).to_numpy()
-            n = len(difference)
-            p = 1.0
-            if n and np.any(difference != 0):
-                p = float(wilcoxon(difference, zero_method="wilcox", method="auto").pvalue)
+            n, differing = len(difference), difference[difference != 0]
+            # without the zeros, for which scipy would give up the exact distribution
+            p = float(wilcoxon(differing, method="auto").pvalue) if len(differing) else 1.0
             lines.append(
                 {
                     "first": first,
@@ -56,7 +56,7 @@ def pairwise_tests(table: pd.DataFrame) -> pd.DataFrame:
                     "n": n,
                     "difference": float(difference.mean()) if n else np.nan,
                     "p": p,
-                    "smallest_p": min(1.0, 2.0 ** (1 - n)),
+                    "smallest_p": min(1.0, 2.0 ** (1 - len(differing))),
                 }
             )
     tests = pd.DataFrame(lines, columns=["first", "second", "n", "difference", "p", "smallest_p"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from tiny_benchmark import job_of, tiny_benchmark
 
 from nnunet_active.benchmark.case_metrics import Evaluator
@@ -58,3 +59,12 @@ def test_the_iou_with_any_label_differs_from_the_sources_by_at_most_the_distance
         whole, left = (np.isin(found[case], test.classes[name]).sum() for found in (maps, half))
         assert value == pytest.approx(1 - left / whole if whole else 0)
     assert 0 < rows["source_distance"].max() < 1
+
+
+def test_what_nobody_labelled_is_no_outlined_foreground(nnunet_folders, monkeypatch):
+    job = job_of(tiny_benchmark(nnunet_folders), "source")
+    test = Evaluator(job.target, job.spec.test, "cpu", 2.0)
+    monkeypatch.setattr(test, "_reference", lambda case, known: (np.array([0, 1, 2, 3, 3, 3]), None))
+    assert test.foreground(["a", "b"]) == 10
+    test.labels = LabelManager({"background": 0, "oedema": 1, "core": 2, "ignore": 3}, None)
+    assert test.foreground(["a", "b"]) == 4

@@ -64,3 +64,10 @@ def test_ranks_and_wins_of_nothing_are_empty():
     empty = pd.DataFrame({"a": [], "b": []}, dtype=float)
     assert comparison.bootstrap_ranks(empty).empty
     assert comparison.win_matrix(empty).isna().all(axis=None)
+
+
+@pytest.mark.parametrize("ties", [0, 8, 9, 10, 30])
+def test_units_in_which_two_ways_are_equal_make_no_difference_more_certain(ties):
+    table = pd.DataFrame({"a": [0.1, 0.2, 0.3, 0.4, 0.5] + [0.6] * ties, "b": [0.0] * 5 + [0.6] * ties})
+    (test,) = comparison.pairwise_tests(table).to_dict("records")
+    assert test["p"] == test["smallest_p"] == 2 / 2**5 and test["n"] == 5 + ties

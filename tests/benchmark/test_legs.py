@@ -8,6 +8,7 @@ import pytest
 from killed_process import killed_before_rename, needs_fork
 
 from nnunet_active.benchmark.legs import LegCache, drop_checkpoints
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.campaign.settings import Settings
 
 HISTORY = [["a"], ["a", "b"]]
@@ -56,6 +57,13 @@ def test_the_strategy_and_the_order_of_requests_do_not_change_the_key(tmp_path: 
     other = cache(tmp_path, strategy="entropy", strategy_options={}, modality="replicate")
     assert cache(tmp_path).key(HISTORY) == other.key([["a"], ["b", "a"]])
     assert cache(tmp_path).key(HISTORY) != cache(tmp_path).key([["b"], ["a", "b"]])
+
+
+@pytest.mark.parametrize("change", [{"strategy": "strata"}, {"strategy": "mmacts", "strategy_options": {"a": 1}}])
+def test_with_guarded_the_strategy_changes_the_key_because_the_gate_asks_how_cases_were_drawn(tmp_path: Path, change):
+    guarded = {"fine_tuning": recipe("guarded")}
+    one, other = cache(tmp_path, strategy="mmacts", **guarded), cache(tmp_path, **guarded, **change)
+    assert one.key(HISTORY) != other.key(HISTORY)
 
 
 def test_a_leg_that_is_kept_is_found_again_and_the_first_one_stays(tmp_path: Path):

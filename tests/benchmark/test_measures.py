@@ -150,3 +150,13 @@ def test_selected_pseudo_labels_are_compared_with_the_others_run_by_run():
     assert found.loc[1, ["runs", "selected", "unselected", "higher"]].tolist() == pytest.approx([2, 0.65, 0.5, 0.5])
     assert found.loc[1, "difference_std"] == pytest.approx(np.std([0.5, -0.2], ddof=1))
     assert found.loc[2, ["runs", "difference", "higher"]].tolist() == pytest.approx([1, 0.2, 1])
+
+
+@pytest.mark.parametrize("share", [[0.5], [0.6, 0.9, 1.0], [0.01], [1.0]])
+@pytest.mark.parametrize("rate", [0.0, 1.0, 5.0])
+def test_foreground_efficiency_is_found_where_most_of_the_foreground_was_outlined_at_once(share, rate):
+    share = np.array(share)
+    source, full = np.full(len(share), 0.5), np.full(len(share), 0.9)
+    values = full - (full - source) * np.exp(-rate * share)
+    assert measures.foreground_rate(share, values, source, full) == pytest.approx(rate, abs=1e-3)
+    assert measures.foreground_rate(share, source - 0.1, source, full) == 0
