@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nnunet_active.campaign.campaign import Campaign
+from nnunet_active.data.cases import label_state
 from nnunet_active.data.dataset_json import class_masks, ignore_value
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.forecast.expected_dice import LABELS_NEEDED
@@ -38,7 +39,7 @@ def fitted_temperature(campaign: Campaign, digest: str) -> float:
 
 
 def fit_map_temperature(workspace: Workspace, window: Window, digest: str, cases: Sequence[str]) -> float:
-    """Fit and save the temperature of a network. On the same cases, it is not fitted again.
+    """Fit and save the temperature of a network. On the same cases, with the same images and labels, it is not fitted again.
 
     Args:
         workspace: its campaign may see the labels of these cases, which are whole.
@@ -49,15 +50,17 @@ def fit_map_temperature(workspace: Workspace, window: Window, digest: str, cases
     Returns:
         The temperature; 1 with fewer than `LABELS_NEEDED` cases.
     """
-    campaign, chosen = workspace.campaign, sorted(cases)[:MOST_CASES]
+    campaign, chosen, store = workspace.campaign, sorted(cases)[:MOST_CASES], workspace.store
     known = _read(campaign)
-    if known.get(digest, {}).get("cases") == chosen:
+    made_from = {case: [*(label_state(store.folder, case) or ()), *store.image_state(case)] for case in chosen}
+    if known.get(digest, {}).get("cases") == made_from:
         return fitted_temperature(campaign, digest)
     if len(chosen) < LABELS_NEEDED:
         return 1.0
     found = fit_temperature([_sample(workspace, window, case) for case in chosen], window.regions)
     write_json(
-        forecast_folder(campaign) / TEMPERATURES, {**known, digest: {"temperature": round(found, 4), "cases": chosen}}
+        forecast_folder(campaign) / TEMPERATURES,
+        {**known, digest: {"temperature": round(found, 4), "cases": made_from}},
     )
     return fitted_temperature(campaign, digest)
 

@@ -276,7 +276,7 @@ class GuardedChoice(AlphaChoice):
         of_source, kind = rows["model"] == SOURCE, rows["kind"]
         found, known = {}, set()
         for name, counts in (
-            (HELD_OUT, of_source | (rows["epoch"] == epoch)),
+            (HELD_OUT, of_source | ((rows["epoch"] == epoch) & (rows["round"] == self.session.trained_on(epoch)[0]))),
             # a run that was killed and goes on has measured the cases of this epoch already, and chose without them
             (PREQUENTIAL, of_source | (rows["epoch"] < epoch)),
             (CROSS_FIT, kind == CROSS_FIT),

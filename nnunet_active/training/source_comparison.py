@@ -27,6 +27,7 @@ from nnunet_active.nnunet.window import Window
 from nnunet_active.training.comparison_table import (
     COLUMNS,
     HELD_OUT,
+    PREQUENTIAL,
     SOURCE,
     Gain,
     gain_of,
@@ -144,9 +145,14 @@ class Comparison:
         return found
 
     def begin(self) -> None:
-        """Start a training at epoch 0: drop the held-out rows of an earlier training's network."""
+        """Start a training at epoch 0: drop the held-out rows of an earlier training's network, and mark what that training measured
+        on new labels as older than anything of this one."""
         old = (self.table["kind"] == HELD_OUT) & (self.table["model"] != SOURCE)
         self.table = self.table[~old].reset_index(drop=True)
+        earlier = (self.table["kind"] == PREQUENTIAL) & (self.table["epoch"] != 0)
+        if earlier.any():
+            self.table.loc[earlier, "epoch"] = 0
+            self.ranks.decide(self._write)
 
     def forget(self, kind: str) -> None:
         """Drop all rows of a kind."""

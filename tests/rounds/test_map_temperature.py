@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -59,3 +61,13 @@ def test_two_cases_are_too_few_and_a_damaged_file_is_as_good_as_none(workspace):
     for damaged in ("{", "[]", '{"a": 3}', '{"a": {"temperature": "x"}}', '{"a": {"temperature": -1}}'):
         file.write_text(damaged)
         assert fitted_temperature(workspace.campaign, "a") == 1
+
+
+@pytest.mark.parametrize("changed", ["", "_seg"])
+def test_after_an_image_or_a_label_has_changed_it_is_fitted_again(workspace, changed):
+    window = window_of(workspace)
+    fit_map_temperature(workspace, window, "a", CASES)
+    os.utime(workspace.store.folder / f"case_1{changed}.b2nd", (2e9, 2e9))
+    window.slabs = None
+    with pytest.raises(TypeError):
+        fit_map_temperature(workspace, window, "a", CASES)

@@ -228,6 +228,20 @@ def test_held_out_cases_judge_too(nnunet_folders):
     assert val and [entry["cases"] for entry in interpolations_of(target)] == [len(val), len(val) + 1]
 
 
+def test_held_out_cases_judge_once_where_a_round_was_made_after_a_killed_run_had_measured_them(nnunet_folders):
+    target = make_target(nnunet_folders)
+    start(target, **SETTINGS)
+    trainer = trainer_of(target)
+    trainer.run_training()
+    rows, epoch = trainer.comparison.table, trainer.num_epochs
+    found = trainer.choice.evidence(epoch)["held_out"]
+    of_candidates = (rows["kind"] == "held_out") & (rows["model"] != "source")
+    fewer_rounds = rows[of_candidates].assign(round=lambda table: table["round"] - 1)
+    trainer.comparison.table = pd.concat([fewer_rounds, rows], ignore_index=True)
+    assert len(found)
+    pd.testing.assert_frame_equal(trainer.choice.evidence(epoch)["held_out"], found)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.75])
 def test_the_final_checkpoint_is_as_far_from_the_source_as_the_gate_says(nnunet_folders, monkeypatch, alpha):
     target = make_target(nnunet_folders)

@@ -206,3 +206,12 @@ def test_rows_of_an_earlier_version_which_recorded_the_label_alone_still_count(m
     assert set(comparison.of_now()["case"]) == {"case_0", "case_1"}
     save_label(comparison, "case_1", window.predictions["case_1"])
     assert set(comparison.of_now()["case"]) == {"case_0"}
+
+
+def test_what_an_earlier_training_measured_on_new_labels_is_older_than_all_of_a_new_training(measured):
+    comparison, window, file = measured
+    for network in (Measured(SOURCE, "abc", epoch=40), Measured(ADAPTED, "def", epoch=40)):
+        comparison.measure(window, network, ["case_0"], PREQUENTIAL)
+    comparison.begin()
+    for table in (comparison.table, pd.read_csv(file)):
+        assert len(table) == 4 and set(table["epoch"]) == {0}
