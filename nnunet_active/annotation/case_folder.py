@@ -261,12 +261,11 @@ class CaseFolder:
 
 
 def _from(place: Path, image: Path) -> str:
-    """Where a link leads: in the hand-off folder of a data set from there, so that both can be moved together."""
+    """Where a link leads: in the hand-off folder of a data set from there, so that both can be moved together; but not where
+    ``annotate`` is itself a link, e.g. to another disk."""
     image, place = Path(os.path.abspath(image)), Path(os.path.abspath(place))
     dataset = image.parent.parent
     beside = len(place.parents) > 2 and place.parents[2] == dataset  # annotate/fold_F_round_NNN/CASE
     relative = os.path.relpath(image, place)
-    leads_there = (
-        place / relative
-    ).resolve() == image.resolve()  # not where annotate is itself a link, e.g. to another disk
+    leads_there = (place / relative).resolve() == image.resolve()
     return relative if beside and leads_there else str(image)

@@ -43,7 +43,7 @@ Source: our own rule. Its numbers come from ``benchmarks/results/interpolation_*
   Without hippocampus, one would have been chosen instead of two: 3 of its 28 networks would be worse. Without any other pair, two.
   With one scan, 0.75 lost up to 0.019, and 0.25 at most 0.0003. In a laboratory of small networks (``benchmarks/mixing.py``), three
   scans at 0.75 still lost up to 0.054.
-  With three scans that mmActS asked for on glioma, 0.75 lost 0.013 and 0.029 even with the pool, and 0.25 gained 0.009 and 0.012.
+  With three scans that mmActS asked for on glioma, 0.75 lost 0.004 to 0.029 even with the pool, and 0.25 gained 0.005 to 0.012.
 * Earlier labels hardly tell these networks apart, since those that they judge have learned from fewer scans. On glioma, they spoke for
   a step down in 7 of 12 networks of two or three single labels, which cost 0.002 on average.
 * `OPEN`: without the unlabelled pool, alpha 1 was never ahead of 0.75 by more than 0.010, and up to 0.018 behind.
