@@ -59,9 +59,8 @@ def earlier_training(folder: Path, source: Weights, log: Log, begun: str = "") -
         if any(details.get(name, value) != value for name, value in here.items()):
             return None
         labelled, epoch = frozenset(details["labelled"]), int(checkpoint["current_epoch"])
-        between = (
-            details.get("interpolation") != 1
-        )  # else the weights that predict are those of alpha = 1, averaged or not
+        # at alpha = 1, the weights that predict are the trained ones, averaged or not
+        between = details.get("interpolation") != 1
         trained = (between and (details.get("averaged_weights") or details.get("trained_weights"))) or predicting
         predicting, trained = ({name: weights[name] for name in source} for weights in (predicting, trained))
         fits = all(tensor.shape == predicting[name].shape == trained[name].shape for name, tensor in source.items())
