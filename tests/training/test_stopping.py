@@ -105,24 +105,29 @@ def test_a_label_that_came_after_the_end_is_named_with_the_way_to_train_on_it(nn
     assert new in checkpoint_of(target)["nnunet_active"]["labelled"]
 
 
-@pytest.mark.parametrize("what", ["", "_seg"])
-def test_a_damaged_file_that_the_loader_finds_first_is_named_in_place_of_its_traceback(nnunet_folders, capsys, what):
-    target = make_target(nnunet_folders)
-    start(target, strategy="random", fine_tuning={"compare": False})
-    trainer = trainer_of(target)
+def said_of_damaged_files(target, trainer, capsys, names) -> str:
+    """What a training says that ends because some of its preprocessed files are cut short once an epoch has begun."""
     on_train_epoch_start = trainer.on_train_epoch_start
 
     def damage() -> None:
         on_train_epoch_start()
-        for case in trainer.do_split()[0]:
-            file = target.store.folder / f"{case}{what}.b2nd"
+        for name in names():
+            file = target.store.folder / f"{name}.b2nd"
             file.write_bytes(file.read_bytes()[:-40])
 
     trainer.on_train_epoch_start = damage
     with pytest.raises(SystemExit) as stop:
         trainer.run_training()
     assert stop.value.code == 2
-    said = capsys.readouterr().out
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["", "_seg"])
+def test_a_damaged_file_that_the_loader_finds_first_is_named_in_place_of_its_traceback(nnunet_folders, capsys, what):
+    target = make_target(nnunet_folders)
+    start(target, strategy="random", fine_tuning={"compare": False})
+    trainer = trainer_of(target)
+    said = said_of_damaged_files(target, trainer, capsys, lambda: [f"{case}{what}" for case in trainer.do_split()[0]])
     assert "cannot be read" in said and "run nnunet_active preprocess again." in said and "Traceback" not in said
 
 
@@ -130,19 +135,7 @@ def test_a_damaged_image_of_the_unlabelled_pool_is_named_in_place_of_the_loaders
     target = make_target(nnunet_folders, labelled=5)
     start(target, strategy="random", fine_tuning={"compare": False, "unlabelled": "mix"})
     trainer = trainer_of(target)
-    on_train_epoch_start = trainer.on_train_epoch_start
-
-    def damage() -> None:
-        on_train_epoch_start()
-        for case in trainer.mixing.cases:
-            file = target.store.folder / f"{case}.b2nd"
-            file.write_bytes(file.read_bytes()[:-40])
-
-    trainer.on_train_epoch_start = damage
-    with pytest.raises(SystemExit) as stop:
-        trainer.run_training()
-    assert stop.value.code == 2
-    said = capsys.readouterr().out
+    said = said_of_damaged_files(target, trainer, capsys, lambda: trainer.mixing.cases)
     assert f"{trainer.mixing.cases[0]}" in said and "cannot be read" in said and "Traceback" not in said
 
 
