@@ -204,16 +204,22 @@ class Workspace:
         """Who answers the campaign's requests."""
         return oracle_of(self.campaign, self.store)
 
-    def candidates(self) -> list[str]:
-        """The preprocessed cases that may still be asked for, sorted."""
-        return self.campaign.pool(self.not_withdrawn(self.oracle.candidates()))
+    def candidates(self, raw: RawDataset | None = None) -> list[str]:
+        """The preprocessed cases that may still be asked for, sorted; ``raw``: see :meth:`not_withdrawn`."""
+        return self.campaign.pool(self.not_withdrawn(self.oracle.candidates(), raw))
 
-    def not_withdrawn(self, cases: Iterable[str]) -> list[str]:
+    def not_withdrawn(self, cases: Iterable[str], raw: RawDataset | None = None) -> list[str]:
         """Those of the cases whose images are in the raw data set: others were taken out of it after preprocessing. All of them where
-        no raw image is, as on a machine that only trains."""
-        there: Collection[str] = ()
-        with suppress(ActiveError):  # read anew: scans come and go while a training runs
-            there = RawDataset(raw_folder(self.dataset), read_pool_folders(self.folder)).cases
+        no raw image is, as on a machine that only trains.
+
+        Args:
+            cases: preprocessed cases.
+            raw: the data set, if it has just been read; None: it is read now, since scans come and go while a training runs.
+        """
+        there: Collection[str] = () if raw is None else raw.cases
+        if raw is None:
+            with suppress(ActiveError):
+                there = RawDataset(raw_folder(self.dataset), read_pool_folders(self.folder)).cases
         return [case for case in cases if case in there or not there]
 
     @property

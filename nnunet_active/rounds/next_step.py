@@ -106,7 +106,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     campaign, raw, store, commands = workspace.campaign, workspace.raw, workspace.store, workspace.commands
     folder_oracle = campaign.asks_a_person
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
-    pool, waiting = workspace.candidates(), campaign.waiting()
+    pool, waiting = workspace.candidates(raw), campaign.waiting()
     trainings = trainings_of(campaign, results_root())
     state = {
         "rounds": len(campaign.rounds),

@@ -64,7 +64,7 @@ def candidates_of(prepared: Prepared) -> list[str]:
         CampaignError: an excluded or included case was asked for before, or has a label.
     """
     options, campaign = prepared.options, prepared.workspace.campaign
-    pool = prepared.workspace.candidates()
+    pool = prepared.workspace.candidates(prepared.workspace.raw)
     check_named_cases(campaign, prepared.workspace, options)
     for case in options.must_include:
         if case not in pool or not _is_usable(case, prepared):

@@ -215,8 +215,11 @@ class Comparison:
         Raises:
             BadCase: the case's files cannot be read.
         """
-        label = np.ascontiguousarray(read_label_map(self._folder(kind), case)[0])
-        return label, f"{_digest(label)}-{_digest(self.store.load_image(case))}"
+        label = self._label(case, kind)
+        return label, _fingerprint(label, self.store.load_image(case))
+
+    def _label(self, case: str, kind: str) -> np.ndarray:
+        return np.ascontiguousarray(read_label_map(self._folder(kind), case)[0])
 
     def _folder(self, kind: str) -> Path:
         return self.store.folder if kind == HELD_OUT else self.known
@@ -232,19 +235,20 @@ class Comparison:
         return self._seen[key][1:]
 
     def _dice(self, window: Window, case: str, kind: str, known: dict) -> tuple[str, dict[str, float | None]]:
-        reference, digest = self.reference(case, kind)
+        reference, image = self._label(case, kind), self.store.load_image(case)
+        digest = _fingerprint(reference, image)
         if (case, digest) in known:
             rows = known[case, digest].drop_duplicates("label")
             return digest, dict(zip(rows["label"], rows["dice"], strict=True))
-        predicted = window.label_map(self.store.load_image(case))
+        predicted = window.label_map(image)
         return digest, compare(reference, predicted, self.labels, 1.0)["dice"]
 
     def _write(self) -> None:
         write_csv(self.file, self.table)
 
 
-def _digest(array: np.ndarray) -> str:
-    return hashlib.blake2b(array, digest_size=8).hexdigest()
+def _fingerprint(label: np.ndarray, image: np.ndarray) -> str:
+    return "-".join(hashlib.blake2b(array, digest_size=8).hexdigest() for array in (label, image))
 
 
 def _is_still(recorded: str, now: str, in_part: bool) -> bool:
