@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from nnunet_active.annotation.image_record import is_of_these, record_file, write_image_record
 from nnunet_active.annotation.resample_back import to_original_space
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.geometry import Geometry
@@ -45,7 +46,7 @@ class Archived:
 
 
 class Archive:
-    """A folder with ``CASE<ending>`` and ``CASE_uncertainty<map ending>`` per case.
+    """A folder with ``CASE<ending>`` and ``CASE_uncertainty<map ending>`` per case, and a hidden record of the image they are of.
 
     Args:
         folder: path of the archive; need not exist yet.
@@ -75,7 +76,7 @@ class Archive:
         return f"{case}_uncertainty{map_ending(self.ending)}"
 
     def get(self, case: RawCase) -> Archived:
-        """The prediction of a case: from the archive if it is there and matches the image's size, else predicted now.
+        """The prediction of a case: from the archive if it is there and is of this very image, else predicted now.
 
         Raises:
             BadCase: the image cannot be read, or the network's output cannot be used.
@@ -96,6 +97,8 @@ class Archive:
         uncertainty_file = self.folder / self.uncertainty_name(case.identifier)
         if not (label_file.is_file() and uncertainty_file.is_file()):
             return None
+        if not is_of_these(record_file(self.folder, case.identifier), case.images):
+            return None
         try:
             label = read_in_file_order(label_file, self.ending, self.reader)
             uncertainty = read_in_file_order(uncertainty_file, map_ending(self.ending)).astype(np.float32, copy=False)
@@ -110,7 +113,7 @@ class Archive:
         return Archived(label_file, uncertainty_file, label, uncertainty, (companion,) if companion.is_file() else ())
 
     def _predict(self, case: RawCase) -> None:
-        """Predict a case and write its files, the label map last, so that a kill leaves either no label map or a whole one."""
+        """Predict a case and write its files, the label map last, so that a kill leaves no label map, or a whole one of this image."""
         name = case.identifier
         properties = self.store.properties(name)
         image = self.store.load_image(name)
@@ -140,6 +143,8 @@ class Archive:
                 )
                 label_name = f"{name}{self.ending}"
                 write_label_like(label, case.images[0], temporary / label_name, self.ending, self.reader, properties)
+                (self.folder / label_name).unlink(missing_ok=True)
+                write_image_record(record_file(self.folder, name), case.images)
                 for file in sorted(temporary.iterdir(), key=lambda file: file.name == label_name):
                     with file.open("rb+") as content:
                         os.fsync(content.fileno())

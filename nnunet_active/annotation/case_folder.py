@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_active.annotation.archive import Archive, Archived
+from nnunet_active.annotation.image_record import is_of_these, record_file
 from nnunet_active.annotation.itksnap import Layer, workspace
 from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.mitk_tasks import ACCEPTED
@@ -58,6 +59,7 @@ class CaseFolder:
         self.segmentation_name = f"{self.name}.seg.nrrd"
         self.context_name = f"{self.name}_prediction{ending}"
         self.begun_file = begun_file(archive.folder, self.name, ending)
+        self.image_record = record_file(archive.folder, self.name)
 
     def read_record(self, known: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """The record made when the case was handed over; if it is damaged, the entry of ``handoff.json``; None if both are."""
@@ -67,15 +69,21 @@ class CaseFolder:
             return known if known is not None and not conforms(known, CaseRecord) else None
 
     def check_image(self) -> None:
-        """Check that the label that was handed over still fits the image.
+        """Check that the image is still the one that was handed over with its prediction.
 
         Raises:
-            BadCase: the image now has another size.
+            BadCase: it has another size, or was replaced by another image of the same size.
         """
+        again = f"move {self.folder} away to have it handed over again"
         if differ := size_then_and_now(self.folder / self.label_name, self.case.raw.images[0]):
             raise BadCase(
-                f"Case {self.name}: its image has changed since it was handed over ({differ[0]} voxels then, {differ[1]} now); move "
-                f"{self.folder} away to have it handed over again."
+                f"Case {self.name}: its image has changed since it was handed over ({differ[0]} voxels then, {differ[1]} now); "
+                f"{again}."
+            )
+        if not is_of_these(self.image_record, self.case.raw.images):
+            raise BadCase(
+                f"Case {self.name}: its image was replaced since it was handed over, and the prediction there is of the image before; "
+                f"{again}."
             )
 
     def is_edited(self, entry: dict[str, Any]) -> bool:

@@ -71,6 +71,7 @@ _COLUMNS = {
     "note": "what to beware of",
 }
 _VOLUME, _VOLUME_WORDS = "predicted_cm3_", "volume that is predicted in the whole scan, label by label, in cm³"
+_PIXELS, _PIXELS_WORDS = "predicted_pixels_", "number of pixels that are predicted, label by label"
 _LOOK, _LOOK_WORDS = "_slices", "slices to look at first, most uncertain first"
 
 _ITKSNAP = """\
@@ -96,8 +97,11 @@ def write_worklist(folder: Path, cases: Sequence[HandoffCase], entries: Mapping[
             row |= {"axis": entry["asked"]["axis"], "slices": " ".join(map(str, entry["asked"]["slices"]))}
         else:
             row |= {f"{plane}{_LOOK}": " ".join(map(str, found)) for plane, found in entry["slices"].items()}
-        row |= {f"{_VOLUME}{name}": round(mm3 / 1000, 3) for name, mm3 in entry["volumes_mm3"].items()}
-        row |= {name: value for name, value in case.facts.items() if name not in row}
+        metric = carries_geometry(entry["label_file"])
+        column, unit, digits = (_VOLUME, 1000, 3) if metric else (_PIXELS, 1, None)
+        row |= {f"{column}{name}": round(mm3 / unit, digits) for name, mm3 in entry["volumes_mm3"].items()}
+        left_out = {*row} if metric else {*row, "foreground_mm3"}
+        row |= {name: value for name, value in case.facts.items() if name not in left_out}
         if entry.get("channels_apart"):
             row["note"] = f"the channels do not lie on one grid: {entry['channels_apart']}"
         rows.append(row)
@@ -179,6 +183,7 @@ def _columns_in_words(columns: Sequence[str]) -> str:
     for name in columns:
         words = _COLUMNS.get(name, "a fact that was noted about the case")
         words = _VOLUME_WORDS if name.startswith(_VOLUME) else _LOOK_WORDS if name.endswith(_LOOK) else words
+        words = _PIXELS_WORDS if name.startswith(_PIXELS) else words
         said.setdefault(words, []).append(name)
     lines = [f"  {', '.join(names)}: {words}" for words, names in said.items()]
     return "\n".join(["", "Columns of worklist.csv:", "", *lines, ""]) if lines else ""

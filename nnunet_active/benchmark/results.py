@@ -129,9 +129,13 @@ def write_tables(root: Path, results: Iterable[dict[str, Any]]) -> tuple[Path, P
 
 
 def read_rows(*files: Path) -> pd.DataFrame:
-    """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table."""
+    """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table; what they share, as the source, counts once."""
     text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
-    return pd.concat([read_csv(file, dtype=text, **_READ) for file in files], ignore_index=True)
+    tables: list[pd.DataFrame] = []
+    for file in files:
+        table = read_csv(file, dtype=text, **_READ)
+        tables.append(table[~table["run"].isin({run for before in tables for run in before["run"]})])
+    return pd.concat(tables, ignore_index=True)
 
 
 def count_as_the_runs(details: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a label was refused, cannot be accepted unchanged or has another name than its case."""
+    from nnunet_active.data.file_endings import carries_geometry
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
@@ -78,18 +79,18 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({**report.to_json(), "next": step.command}, indent=2))
     else:
-        _show(report, workspace.campaign.known_slices())
-        for sentence in step.why[1:] if step.kind == "train" else ():
+        _show(report, workspace.campaign.known_slices(), carries_geometry(workspace.raw.file_ending))
+        for sentence in step.costs:
             print(sentence)
         print(step.line())
     return 1 if report.refused or report.astray else 0
 
 
-def _show(report: IngestReport, in_slices: Container[str]) -> None:
+def _show(report: IngestReport, in_slices: Container[str], metric: bool) -> None:
     for title, cases in (("New label", report.taken), ("Corrected label", report.corrected)):
         for case, facts in cases.items():
             unasked = "not asked for; " if case in report.unasked else ""
-            print(f"{title}: {case} ({unasked}{agreement(facts, case in in_slices)})")
+            print(f"{title}: {case} ({unasked}{agreement(facts, case in in_slices, metric)})")
     if report.delivered:
         print(f"Put into labelsTr: {', '.join(report.delivered)}")
     for sentences in report.warnings.values():
@@ -121,11 +122,17 @@ def _show(report: IngestReport, in_slices: Container[str]) -> None:
         print(f"\nLOOK AT THIS LABEL AGAIN: {sentence}\n")
 
 
-def agreement(facts: dict[str, Any], in_slices: bool) -> str:
-    """What the annotator did with the prediction, in a few words; ``in_slices`` says that volumes are of the asked slices alone."""
+def agreement(facts: dict[str, Any], in_slices: bool, metric: bool = True) -> str:
+    """What the annotator did with the prediction, in a few words.
+
+    ``in_slices``: volumes are of the asked slices alone; ``metric``: they are in mm³, and not numbers of pixels.
+    """
     from nnunet_active.data.label_agreement import is_accepted
 
-    volumes = "; ".join(f"{name} {volume / 1000:.2f} cm3" for name, volume in facts["volume_label_mm3"].items())
+    volumes = "; ".join(
+        f"{name} {volume / 1000:.2f} cm3" if metric else f"{name} {volume:.0f} pixels"
+        for name, volume in facts["volume_label_mm3"].items()
+    )
     volumes += " in the asked slices" if in_slices and volumes else ""
     if facts["changed_voxels"] is None:
         return f"{volumes}; no prediction to compare with"

@@ -21,7 +21,7 @@ from nnunet_active.util.sentences import INCOMPLETE
 if TYPE_CHECKING:
     from nnunet_active.query.part_of_pool import Part
     from nnunet_active.rounds.between_rounds import SelectResult
-    from nnunet_active.rounds.next_step import NextStep
+    from nnunet_active.rounds.step import NextStep
     from nnunet_active.rounds.target_preparation import SelectOptions
     from nnunet_active.util.log import Log
     from nnunet_active.util.ranks import Ranks
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=arguments.real("--minutes"),
         metavar="MINUTES",
-        help="expected minutes: CASE OBJECT CM3, for every case, every predicted object and every cm3 of it "
+        help="expected minutes: CASE OBJECT CM3, for every case, every predicted object and every cm3 (1000 pixels) "
         f"(default: {time_budget.BASE_MINUTES:g} {time_budget.MINUTES_PER_OBJECT:g} {time_budget.MINUTES_PER_CM3:g}); with --unit "
         "slice CASE SLICE, for opening a case and for a slice "
         f"(default: {time_budget.OPENING_MINUTES:g} {time_budget.MINUTES_PER_SLICE:g})",
@@ -254,6 +254,7 @@ def _next(result: SelectResult) -> NextStep | None:
 
 
 def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
+    from nnunet_active.data.file_endings import carries_geometry
     from nnunet_active.rounds import explanation, explanation_words
     from nnunet_active.rounds.round_table import expected_minutes, few_at_once, format_query
 
@@ -263,7 +264,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
             f"{', '.join(result.campaign.waiting())} still wait for their labels, so nothing new is asked for (--more does)."
         )
     if result.query is not None:
-        lines += ["", format_query(result.query)]
+        lines += ["", format_query(result.query, carries_geometry(result.workspace.raw.file_ending))]
         if args.explain:
             for case in result.query.requested:
                 lines += ["", *explanation_words.choice_lines(case, explanation.explain_choice(result.query, case))]
@@ -278,8 +279,7 @@ def _lines(args: argparse.Namespace, result: SelectResult) -> list[str]:
         return [*lines, "", then]
     if (step := _next(result)) is None:
         return [*lines, "", "Nothing was asked for; the same command without --dry-run does it."]
-    if step.kind == "train":
-        lines += ["", *step.why[1:]]
+    lines += ["", *step.costs] if step.costs else []
     first = "Label the cases (README.txt in the folder says how), then: " if step.kind == "label" else "Next: "
     return [*lines, "", step.line(first=first)]
 

@@ -31,6 +31,7 @@ from nnunet_active.data.segments import Segment, map_segments, segments_of
 from nnunet_active.util.errors import BadCase
 from nnunet_active.util.folders import files_below
 
+_CHANNEL = re.compile(r"_\d{4}")
 _SAVED_BESIDE = re.compile(r"([_(].*\.seg|_\d{4}_label)\.nrrd", re.IGNORECASE)
 
 
@@ -70,8 +71,10 @@ def find_label_files(folder: Path, cases: Iterable[str], ending: str) -> tuple[d
         if any(part.startswith(".") for part in within.parts) or not file.is_file():
             continue
         stems = label_stems(file.name, ending)
-        case = next((stem for stem in stems if stem in known), None)
         name, above = (unicodedata.normalize("NFC", one) for one in (file.name, file.parent.name))
+        # in the folder of case X, X_0000 is its first channel, though another case may be called X_0000
+        is_channel = above in known and stems and _CHANNEL.fullmatch(stems[0].removeprefix(above))
+        case = None if is_channel else next((stem for stem in stems if stem in known), None)
         if case is None and above in known and _SAVED_BESIDE.fullmatch(name.removeprefix(above)):
             case = above
         if case is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_active.annotation.image_record import is_of_these, record_file
 from nnunet_active.annotation.slices_to_check import WorthLooking, worth_looking
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
@@ -103,9 +104,12 @@ def _add_pictures(
     shape: tuple[int, ...] = ()
     several = len(raw.channel_names) > 1
     windows = ct_windows(plans, campaign.configuration)
+    archive = campaign.predictions_folder(number)
+    if not is_of_these(record_file(archive, case), raw.cases[case].images):
+        card["notes"].append("The image was replaced after its prediction, which is drawn as it was.")
     for index, channel in enumerate(read_channels(raw.cases[case].images, plans)):
         if not views:
-            prediction, uncertainty = _maps(card, campaign.predictions_folder(number), raw.file_ending, channel, plans)
+            prediction, uncertainty = _maps(card, archive, raw.file_ending, channel, plans)
             if asked is not None:
                 views = slices.views_of_slices(channel, asked.axis, asked.slices[:MOST_SLICES])
             else:

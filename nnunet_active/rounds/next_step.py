@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, replace
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import FineTuning
@@ -17,45 +15,9 @@ from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
 from nnunet_active.rounds.changed_by_hand import changes_by_hand
 from nnunet_active.rounds.forecast_record import forecast_sentences
+from nnunet_active.rounds.step import NextStep
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
 from nnunet_active.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class NextStep:
-    """The next step of a campaign.
-
-    Attributes:
-        kind: ``select``, ``annotate``, ``label`` (a person is at work), ``ingest``, ``preprocess``, ``train``, ``wait`` (a training
-            is running) or ``done``.
-        command: what to type next; for ``label``, what to type once labels are finished.
-        why: sentences, the most important first.
-        also: other commands that make sense now, each with a reason.
-        state: numbers and names for scripts.
-        answer: whether the adapted model is better than the source model, if a training has measured it; then the last forecast.
-    """
-
-    kind: str
-    command: str
-    why: tuple[str, ...]
-    also: tuple[tuple[str, str], ...] = ()
-    state: dict[str, Any] = field(default_factory=dict)
-    answer: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """The step in JSON types only."""
-        return json.loads(json.dumps(asdict(self)))
-
-    def line(self, training: str = "the training", first: str = "Next: ") -> str:
-        """The command after ``first``, or that there is none; ``training``: how to call the one that is under way."""
-        nothing = f"There is nothing to do until {training} ends." if self.kind == "wait" else "Nothing is left to do."
-        return f"{first}{self.command}" if self.command else nothing
-
-    def lines(self) -> list[str]:
-        """The step as one screen of text."""
-        first = [self.answer, ""] if self.answer else []
-        also = [f"  or, {reason}: {command}" for reason, command in self.also]
-        return [*first, *self.why, "", self.line("it"), *also]
 
 
 def next_step(workspace: Workspace) -> NextStep:

@@ -75,8 +75,14 @@ class Query:
         return [name for name in self.scores.columns if name.startswith("component_")]
 
 
-def format_query(query: Query, shown: int = SHOWN) -> str:
-    """The chosen and the best other cases with the strategy's factors; also utility and rank, unless the strategy draws."""
+def format_query(query: Query, metric: bool = True, shown: int = SHOWN) -> str:
+    """The chosen and the best other cases with the strategy's factors; also utility and rank, unless the strategy draws.
+
+    Args:
+        query: what is shown.
+        metric: whether volumes in mm³ are meaningful; otherwise numbers of pixels are shown.
+        shown: number of other cases.
+    """
     scores = query.scores
     ranks = scores["utility"].rank(ascending=False, method="min").astype(int)
     others = [case for case in scores.index if case not in query.requested]
@@ -90,8 +96,10 @@ def format_query(query: Query, shown: int = SHOWN) -> str:
         if not query.drawn:
             cells |= {"utility": _short(row["utility"]), "rank": ranks[case]}
         cells |= {name.removeprefix("component_"): _short(row[name]) for name in query.components()}
-        if "foreground_mm3" in scores:
+        if "foreground_mm3" in scores and metric:
             cells["cm3"] = _short(row["foreground_mm3"] / 1000)
+        if "foreground_voxels" in scores and not metric:
+            cells["pixels"] = _short(row["foreground_voxels"])
         if "minutes" in scores:
             cells["minutes"] = "" if pd.isna(row["minutes"]) else f"{row['minutes']:.0f}"
         if slices:

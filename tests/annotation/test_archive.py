@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -26,7 +28,11 @@ def test_a_prediction_is_made_once_and_read_afterwards(handoff):
     assert handoff.predicted == 1
     assert np.array_equal(first.label, again.label) and np.array_equal(first.uncertainty, again.uncertainty)
     assert first.label.dtype == np.uint8 and first.label[MARKER] == 1
-    assert {file.name for file in handoff.archive.iterdir()} == {"c.nii.gz", "c_uncertainty.nii.gz"}
+    assert {file.name for file in handoff.archive.iterdir()} == {
+        ".c.image.json",
+        "c.nii.gz",
+        "c_uncertainty.nii.gz",
+    }
 
 
 @pytest.mark.parametrize("name", ["c.nii.gz", "c_uncertainty.nii.gz"])
@@ -48,6 +54,41 @@ def test_a_prediction_of_an_image_that_was_replaced_is_made_anew(handoff):
     write_nifti(raw.images[0], DIRECTIONS["flipped"], array=np.concatenate([voxels(), voxels(1)]))
     case = add_case(handoff.store, handoff.description, raw.images[0])
     assert archive.get(case.raw).label.shape == (18, 12, 10) and handoff.predicted == 2
+
+
+def test_a_prediction_of_another_image_of_the_same_size_is_made_anew(handoff):
+    archive, raw = archive_of(handoff), handoff.cases[0].raw
+    before = archive.get(raw).label
+    write_nifti(raw.images[0], DIRECTIONS["oblique"], array=voxels()[..., ::-1].copy())
+    case = add_case(handoff.store, handoff.description, raw.images[0])
+    after = archive.get(case.raw).label
+    assert handoff.predicted == 2 and before[MARKER] == 1 and np.array_equal(after, before[..., ::-1])
+    assert archive.get(case.raw).label.shape == before.shape and handoff.predicted == 2
+
+
+def test_a_copied_image_keeps_its_prediction_and_so_does_an_archive_without_records(handoff):
+    archive, raw = archive_of(handoff), handoff.cases[0].raw
+    archive.get(raw)
+    os.utime(raw.images[0], (1, 1))
+    archive.get(raw)
+    (handoff.archive / ".c.image.json").unlink()
+    archive.get(raw)
+    assert handoff.predicted == 1
+
+
+def test_a_kill_while_an_image_is_predicted_anew_leaves_no_label_of_the_image_before(handoff, monkeypatch):
+    archive, raw = archive_of(handoff), handoff.cases[0].raw
+    before = archive.get(raw).label
+    write_nifti(raw.images[0], DIRECTIONS["oblique"], array=voxels()[..., ::-1].copy())
+    case = add_case(handoff.store, handoff.description, raw.images[0])
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("nnunet_active.annotation.archive.os.replace", killed)
+        archive.get(case.raw)
+    assert np.array_equal(archive.get(case.raw).label, before[..., ::-1])
 
 
 def test_a_case_that_is_not_preprocessed_is_named(handoff):

@@ -408,7 +408,9 @@ def test_one_bad_case_is_named_and_the_others_go_on(tmp_path):
     assert report.written == ["d"]
     assert "NaN" in report.problems["a"] and "not those of the prediction" in report.problems["b"]
     assert list(read_handoff(handoff.folder)["cases"]) == ["d"] and len(handoff.log) == 2
-    assert not list(handoff.archive.glob(".*")) and not (handoff.archive / "a.nii.gz").exists()
+    assert [file.name for file in handoff.archive.glob(".*")] == [".d.image.json"] and not (
+        handoff.archive / "a.nii.gz"
+    ).exists()
 
 
 def labelled_before(handoff: Handoff, file: Path, how: str) -> np.ndarray:

@@ -28,6 +28,17 @@ def test_the_worklist_is_sorted_by_rank_and_has_the_facts(tmp_path):
     assert table["utility"].tolist() == [0.75, 0.5] and table["minutes"].isna().tolist() == [True, False]
 
 
+def test_images_without_a_spacing_have_pixels_and_no_volumes(tmp_path):
+    flat = {**entry("a", left_lung=1234.0), "label_file": "a/a.png"}
+    columns = write_worklist(tmp_path, [case("a", 1, foreground_mm3=1234.0, minutes=3)], {"a": flat})
+    table = pd.read_csv(tmp_path / "worklist.csv")
+    assert table["predicted_pixels_left_lung"].tolist() == [1234] and not any(
+        "mm3" in name or "cm3" in name for name in columns
+    )
+    write_readme(tmp_path, {**CONTENT, "file_ending": ".png"}, ["photo"], ".png", columns)
+    assert "  predicted_pixels_left_lung: number of pixels" in (tmp_path / "README.txt").read_text()
+
+
 def test_where_slices_are_asked_for_the_worklist_names_no_others(tmp_path):
     asked = {**entry("a"), "asked": {"axis": "z", "slices": [2, 8], "position_mm": [0, 0, 0]}}
     columns = write_worklist(tmp_path, [case("a", 1)], {"a": asked})

@@ -118,6 +118,19 @@ def results_in_slices() -> list[dict]:
     ]
 
 
+def test_the_source_that_several_benchmarks_share_counts_once_where_they_are_pooled(tmp_path: Path):
+    source, random, entropy = results_in_slices()
+    for name, results in (("one", [source, random]), ("two", [source, entropy]), ("all", [source, random, entropy])):
+        write_tables(tmp_path / name, results)
+    pooled, together = read(tmp_path / "one", tmp_path / "two"), read(tmp_path / "all")
+    for name in ("rows", "cases", "pseudo_labels"):
+        found, expected = (getattr(tables, name) for tables in (pooled, together))
+        key = [column for column in ("run", "round", "class", "case") if column in found]
+        pd.testing.assert_frame_equal(
+            found.sort_values(key, ignore_index=True), expected.sort_values(key, ignore_index=True)
+        )
+
+
 @pytest.mark.parametrize("written", ["now", "by an earlier version"])
 def test_where_slices_are_asked_for_every_table_counts_slices(tmp_path: Path, written: str):
     write_tables(tmp_path, results_in_slices())

@@ -168,3 +168,4 @@ def test_a_volume_of_some_slices_says_that_it_is_of_these_alone():
     facts = {"volume_label_mm3": {"tumour": 3480.0}, "changed_voxels": None}
     assert agreement(facts, True) == "tumour 3.48 cm3 in the asked slices; no prediction to compare with"
     assert agreement(facts, False) == "tumour 3.48 cm3; no prediction to compare with"
+    assert agreement(facts, False, metric=False) == "tumour 3480 pixels; no prediction to compare with"

@@ -234,6 +234,16 @@ def test_a_label_with_a_channel_number_is_told_of_unless_the_case_has_another_fi
     assert list(found) == ["a"] and [file.name for file in others] == ["b_0000.nii.gz"]
 
 
+def test_in_a_folder_of_a_case_its_channel_is_no_label_of_a_case_with_that_name(tmp_path):
+    names = "a/a.nii.gz", "a/a_0000.nii.gz", "a_0000/a_0000.nii.gz", "a_0000/a_0000_0000.nii.gz", "all/a_0000.nii.gz"
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found, others = find_label_files(tmp_path, ["a", "a_0000"], ENDING)
+    expected = {"a": [names[0]], "a_0000": [names[2], names[4]]}
+    assert found == {case: [tmp_path / name for name in files] for case, files in expected.items()} and not others
+
+
 FORMS = [(1, 1), (1, 2), (2, 1), (0, 0)]
 
 

@@ -9,6 +9,7 @@ from PIL import Image
 from report_campaign import CASES, LPS, RAS, SHAPE, add_round, make_setting, uncertainty, write_archive
 from tiny_rounds import mark_drawn
 
+from nnunet_active.annotation.image_record import record_file, write_image_record
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.report.case_card import case_card, ct_windows
 from nnunet_active.rounds.round_table import Query
@@ -116,6 +117,16 @@ def test_without_an_uncertainty_map_the_largest_section_is_shown(nnunet_folders)
     content = card(setting)
     assert any("largest section" in sentence for sentence in content["facts"]) and content["legend"]
     assert "case_2_uncertainty.nii.gz was not found" in content["notes"][0]
+
+
+def test_a_prediction_of_an_image_that_was_replaced_is_told(nnunet_folders):
+    setting = make_setting(nnunet_folders)
+    images = setting.raw.cases["case_2"].images
+    write_image_record(record_file(setting.campaign.predictions_folder(2), "case_2"), images)
+    assert not any("replaced" in note for note in card(setting)["notes"])
+    image = sitk.ReadImage(str(images[0]))
+    sitk.WriteImage(image + 1, str(images[0]))
+    assert any("The image was replaced after its prediction" in note for note in card(setting)["notes"])
 
 
 def test_a_map_on_another_grid_is_named_and_not_drawn(nnunet_folders):

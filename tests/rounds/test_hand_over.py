@@ -138,6 +138,22 @@ def test_the_hand_off_folder_of_an_earlier_campaign_is_set_aside_and_not_served_
     assert len(list(old.folder.parent.iterdir())) == 2
 
 
+def test_a_case_whose_image_was_replaced_by_another_of_its_size_is_not_handed_over_as_it_was(target):
+    campaign = start()
+    request(campaign, "case_1")
+    (one,) = run(target, campaign)
+    (file, *_) = sorted(target.raw.glob("imagesTr/case_1_*"))
+    image = sitk.ReadImage(str(file))
+    sitk.WriteImage(image + 1, str(file))
+    (again,) = run(target, campaign)
+    assert "its image was replaced since it was handed over" in again.set_aside["case_1"] and again.cases == ()
+    (one.folder / "case_1").rename(one.folder.parent / "away")
+    (again,) = run(target, campaign)
+    assert again.cases == ("case_1",) and (one.folder / "case_1" / "case_1.nii.gz").is_file()
+    (again,) = run(target, campaign)
+    assert again.cases == ("case_1",) and not again.set_aside
+
+
 def test_a_case_whose_image_changed_its_size_is_not_handed_over_as_it_was(target):
     campaign = start()
     request(campaign, "case_1")

@@ -85,6 +85,16 @@ def test_a_long_table_is_cut_and_says_so(query):
     assert "case_1" in text and "case_3" not in text and "... and 2 more; all are in scores.csv" in text
 
 
+@pytest.mark.parametrize(
+    ("metric", "shown"), [(True, {"cm3": "1.234", "pixels": None}), (False, {"pixels": "617", "cm3": None})]
+)
+def test_volumes_are_in_cm3_only_where_images_have_a_spacing(query, metric, shown):
+    known = query.scores.assign(foreground_mm3=1234.0, foreground_voxels=617.0)
+    head, first, *_ = format_query(replace(query, scores=known), metric).splitlines()[1:]
+    for name, number in shown.items():
+        assert (name in head.split()) == (number in first.split()) == (number is not None)
+
+
 def test_what_was_drawn_shows_its_probability_and_no_rank_since_that_would_be_chance():
     columns = {"utility": [0.3, 2.0, 0.1], "component_probability": [0.25, 0.5, 0.3]}
     scores = pd.DataFrame(columns, index=["case_2", "case_1", "case_3"])

@@ -80,7 +80,7 @@ def test_a_note_that_cannot_be_read_is_made_anew(target):
     campaign = start()
     request(campaign, "case_1")
     old, _ = hand(campaign)
-    (note,) = campaign.predictions_folder(1).glob(".*.json")
+    (note,) = campaign.predictions_folder(1).glob(".source_network.json")
     note.write_text("{")
     assert hand(campaign, predict=None)[1] == []
     plan_again(target)
