@@ -80,8 +80,9 @@ def benchmark(args: argparse.Namespace, output: Path, arms: Sequence[str], budge
     command += ["--budget", str(args.rounds * budget), "--query-size", str(budget), "--stride", str(args.epochs)]
     command += ["--epochs", str(args.rounds * args.epochs), "--iterations", str(args.iterations)]
     command += ["--seeds", *map(str, args.seeds)]
-    if main([*command, *unit, "--strategies", *arms]) != 0:
-        raise SystemExit("a run failed; see log.txt in its folder")
+    code = main([*command, *unit, "--strategies", *arms])
+    if code != 0:  # the command has said what it refuses
+        raise SystemExit("a run failed; see log.txt in its folder" if code == 1 else code)
 
 
 def rows(output: Path, per_scan: float, open_minutes: float) -> pd.DataFrame:
