@@ -103,11 +103,13 @@ def trained(
     saved: float | None = None,
     seed: int = 5,
     alpha: float = 1.0,
+    campaign: str = "",
 ) -> Path:
     """A training's checkpoint; without ``labelled`` it keeps no record, as a stock trainer's. ``ended``: its last epoch did."""
     source = tiny_source.source_model(seed=seed)
     folder = target.results / NAME / f"{trainer}__{PLANS}__{CONFIGURATION}"
     details = {"trainer_name": trainer, "labelled": list(labelled or ()), "interpolation": alpha}
+    details |= {"campaign": campaign} if campaign else {}
     record = {} if labelled is None else {"nnunet_active": details}
     begun = time.time() if begun is None else begun
     log = {"epoch_start_timestamps": [begun], "epoch_end_timestamps": [] if ended is None else [ended]}

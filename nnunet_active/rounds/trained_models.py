@@ -45,6 +45,7 @@ class Training:
         problem: why the checkpoint could not be read, or empty.
         interpolation: how far its network is from the source (0) to the fine-tuned weights (1); 1 if the trainer records none.
         is_source: whether its network is the source network, because the labels showed no gain.
+        campaign: when the campaign that it belongs to began; empty if the checkpoint does not say.
     """
 
     trainer: str
@@ -59,6 +60,7 @@ class Training:
     problem: str = ""
     interpolation: float = 1.0
     is_source: bool = False
+    campaign: str = ""
 
     @property
     def model_folder(self) -> Path:
@@ -94,17 +96,21 @@ def find_trainings(results: Path, dataset: str, plans: str, configuration: str, 
 def trainings_of(campaign: Campaign, results: Path) -> list[Training]:
     """The trainings that can have used this campaign's labels, newest first.
 
-    A checkpoint that was trained on labels that the campaign has not revealed belongs to an earlier campaign. A stock checkpoint
-    from before the campaign is the user's own, perhaps the source network.
+    A checkpoint that names another campaign, or was trained on labels that this one has not revealed, belongs to an earlier one
+    (``init --restart``). A stock checkpoint from before the campaign is the user's own, perhaps the source network.
     """
     known = {*campaign.labelled(), *campaign.val}
     begun = _begin_of(campaign)
     trainings = find_trainings(
         results, campaign.dataset_folder.name, campaign.plans, campaign.configuration, covered_folds(campaign)
     )
-    return [
-        one for one in trainings if (one.saved >= begun if one.labelled is None else known.issuperset(one.labelled))
-    ]
+
+    def is_its_own(one: Training) -> bool:
+        if one.labelled is None:
+            return one.saved >= begun
+        return one.campaign in ("", campaign.begun) and known.issuperset(one.labelled)
+
+    return [one for one in trainings if is_its_own(one)]
 
 
 def covered_folds(campaign: Campaign) -> list[str]:
@@ -211,6 +217,7 @@ def _read_checkpoint(trainer: str, fold: str, file: Path, resumable: bool) -> Tr
         labels=tuple(labels) if labels is not None else None,
         interpolation=alpha,
         is_source=record.get("is_source", alpha == 0),  # earlier versions did not record it
+        campaign=str(record.get("campaign", "")),
     )
 
 

@@ -45,6 +45,7 @@ class FineTunedMixin:
         watch: compares with the source network; None if that is switched off.
         choice: chooses the interpolation; None if it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
+        trained_in: when the campaign of a loaded checkpoint began; empty if it does not say, as those of earlier versions.
         can_go_on: whether ``--c`` would resume this training, because it has saved a checkpoint or began from one.
     """
 
@@ -57,6 +58,7 @@ class FineTunedMixin:
     watch: SourceWatch | None = None
     choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
+    trained_in: str = ""
     can_go_on: bool = False
     dataloader_unlabelled: Any = None
     _validated: ExitStack
@@ -114,7 +116,7 @@ class FineTunedMixin:
         self.adaptation.resume(details)
         if self.mixing is not None:
             self.mixing.resume(details)
-        self.trained_on = tuple(details.get("labelled", ()))
+        self.trained_on, self.trained_in = tuple(details.get("labelled", ())), details.get("campaign", "")
         for follower in (self.watch, self.choice):
             if isinstance(follower, SourceWatch | GuardedChoice):
                 follower.trained_on = set(self.trained_on)

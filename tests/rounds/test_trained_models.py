@@ -76,6 +76,14 @@ def test_a_model_that_knows_labels_this_campaign_has_not_revealed_is_another_cam
     assert trainings_of(campaign, target.results) == []
 
 
+def test_a_training_of_the_campaign_before_a_restart_is_not_this_ones_though_it_knows_the_same_labels(target):
+    campaign = labelled_campaign("case_1")
+    trained(target, labelled=["case_0", "case_1"], campaign="2020-01-01T00:00:00.000000+00:00")
+    assert trainings_of(campaign, target.results) == []
+    trained(target, labelled=["case_0", "case_1"], campaign=campaign.begun)
+    assert len(trainings_of(campaign, target.results)) == 1
+
+
 def test_a_stock_training_from_before_the_campaign_is_not_its_own(target):
     campaign = labelled_campaign("case_1")
     trained(target, "nnUNetTrainer", saved=NOW - 10_000)

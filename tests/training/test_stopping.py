@@ -5,9 +5,11 @@ from tiny_rounds import request
 from tiny_target import make_target
 from tiny_training import campaign_of, checkpoint_of, output_folder, start, trainer_of
 
+from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.cli.main import main
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.util.errors import CampaignError, EmptyPool
+from nnunet_active.util.log import silent
 
 
 class Stock:
@@ -90,6 +92,20 @@ def test_to_continue_a_training_that_has_ended_says_so_and_changes_nothing(nnune
         ["checkpoint_best.pth", "checkpoint_final.pth"],
         ["checkpoint_final.pth", "checkpoint_best.pth"],
     )
+
+
+def test_a_training_does_not_go_on_with_the_network_of_the_campaign_before(nnunet_folders, capsys):
+    target = stopped_before_epoch_0(nnunet_folders)
+    set_aside(campaign_of(target).folder, silent)  # as init --restart does
+    start(target, strategy="random")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        trainer_of(target, resume=True).run_training()
+    assert stop.value.code == 2 and "was trained in an earlier campaign" in capsys.readouterr().out
+    assert not campaign_of(target).rounds
+    with pytest.raises(SystemExit) as stop:
+        trainer_of(target).run_training()
+    assert stop.value.code == 0 and len(campaign_of(target).rounds) == 1
 
 
 def test_a_label_that_came_after_the_end_is_named_with_the_way_to_train_on_it(nnunet_folders, capsys):
