@@ -82,7 +82,6 @@ def prepare_benchmark(configuration: Configuration, root: Path, model: Path | No
     folds = make_folds(target, configuration.folds, configuration.splits, split_file)
     runs = plan_runs(configuration, folds)
     _check_same_target(root, target)
-    write_json(root / CONFIGURATION, configuration.to_json())
     return Benchmark(root, configuration, target, tuple(folds), tuple(runs))
 
 
@@ -114,8 +113,8 @@ def run_benchmark(
     """
     failed = []
     with hold(benchmark.root):
+        write_json(benchmark.root / CONFIGURATION, benchmark.configuration.to_json())
         jobs = benchmark.open_jobs()
-        before = finished_before(benchmark.root, benchmark.runs)
         if not available():
             log(
                 "MONAI is not installed, so there is no surface Dice and no HD95 (pip install nnunet_active[benchmark])."
@@ -129,12 +128,17 @@ def run_benchmark(
                     failed.append(outcome)
                     log(f"{outcome.job.spec.identifier}: {outcome.problem}")
                 else:
-                    write_tables(benchmark.root, [*before, *benchmark.results])
+                    write_all_tables(benchmark)
                     bar.set_postfix_str(_headline(outcome.result))
                 bar.update()
-        if benchmark.results:
-            write_tables(benchmark.root, [*before, *benchmark.results])
+        write_all_tables(benchmark)
     return failed
+
+
+def write_all_tables(benchmark: Benchmark) -> None:
+    """Write the tables of the finished runs, with comparable ones of earlier calls; nothing if none is finished."""
+    if results := benchmark.results:
+        write_tables(benchmark.root, [*finished_before(benchmark.root, benchmark.runs), *results])
 
 
 def _headline(result: dict) -> str:

@@ -183,3 +183,19 @@ def refuse_unknown(options: Mapping[str, Any], of: type, sentence: str) -> None:
     known = [entry.name for entry in fields(of)]
     if unknown := sorted(set(options) - set(known)):
         raise CampaignError(f"{sentence.format(', '.join(unknown))}; those there are: {', '.join(known)}.")
+
+
+def check_slice_settings(given: Mapping[str, Any], unit: str) -> None:
+    """Refuse settings of slices where whole cases are asked for.
+
+    Args:
+        given: settings that the user named.
+        unit: ``case`` or ``slice``; empty if it is not known.
+
+    Raises:
+        CampaignError: names the first of them.
+    """
+    if unit == UNITS[0] and (others := sorted(given.keys() & set(_OF_SLICES) - {"unit"})):
+        raise CampaignError(
+            f"--{others[0].replace('_', '-')} says something of slices; leave it out, or add --unit slice."
+        )

@@ -10,9 +10,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES, UNITS
+from nnunet_active.campaign.settings import PER_CASE, SLICE_AXES, SLICE_RULES, UNITS, check_slice_settings
 from nnunet_active.commands import DEFAULT_PLANS
-from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import Log, silent
 
 if TYPE_CHECKING:
@@ -252,17 +252,14 @@ def add_ignore_label_flag(parser: ArgumentParser) -> None:
     )
 
 
-def slice_settings(args: Namespace) -> dict[str, Any]:
-    """The flags of :func:`add_slices` that were given.
+def slice_settings(args: Namespace, begins: bool = False) -> dict[str, Any]:
+    """The flags of :func:`add_slices` that were given; ``begins``: no campaign is there whose unit they could mean.
 
     Raises:
-        CampaignError: a flag that needs ``--unit slice`` came with ``--unit case``.
+        CampaignError: a flag that needs ``--unit slice`` came without it.
     """
     given = {
         name: value for name in ("unit", "per_case", "slices", "axis") if (value := getattr(args, name)) is not None
     }
-    if given.get("unit") == UNITS[0] and (others := sorted(set(given) - {"unit"})):
-        raise CampaignError(
-            f"--{others[0].replace('_', '-')} says something of slices; leave it out, or add --unit slice."
-        )
+    check_slice_settings(given, given.get("unit", UNITS[0] if begins else ""))
     return given

@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds", nargs="+", type=seed("--seeds"), metavar="SEED", help="one number n means the seeds 0 to n - 1"
     )
     parser.add_argument("--folds", nargs="+", type=whole("--folds", 0, MOST_FOLDS), help="folds to run (default: 0)")
-    parser.add_argument("--split-file", help="a splits_final.json that defines the folds")
+    parser.add_argument("--split-file", type=Path, help="a splits_final.json that defines the folds")
     parser.add_argument("--no-all-labels", action="store_true", help="leave out the trainings on all labels")
     parser.add_argument(
         "--engine", choices=("local", "submitit"), default="local", help="where to run (default: local)"
@@ -113,7 +113,9 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     given: dict[str, Any] = {name: getattr(args, name) for name, _, _ in _DIRECT}
     given |= {"configuration": args.configuration, "plans": args.plans, "trainer": args.trainer, "device": args.device}
     given |= slice_settings(args)
-    given |= {"arms": args.strategies, "recipes": args.recipes, "folds": args.folds, "split_file": args.split_file}
+    given |= {"arms": args.strategies, "recipes": args.recipes, "folds": args.folds}
+    # whole, since a later call may come from another folder
+    given["split_file"] = str(args.split_file.expanduser().resolve()) if args.split_file else None
     if args.seeds == [0]:
         raise CampaignError(
             "--seeds 0 means no seed at all: one number n means the seeds 0 to n - 1. Seed 0 alone is --seeds 1."
@@ -129,7 +131,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, do the unfinished runs, summarise."""
-    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare_benchmark, run_benchmark
+    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare_benchmark, run_benchmark, write_all_tables
     from nnunet_active.benchmark.configuration import Configuration, read_configuration
     from nnunet_active.benchmark.engines import LocalEngine
     from nnunet_active.benchmark.legs import drop_checkpoints
@@ -137,10 +139,12 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.benchmark.reproduction import run_again
     from nnunet_active.benchmark.results import ROWS
     from nnunet_active.benchmark.summary import FOLDER, read, summarise_benchmark
+    from nnunet_active.campaign.settings import check_slice_settings
     from nnunet_active.workspace import Workspace
 
     changes = _changes(args)
-    file = args.config or (args.output / CONFIGURATION if "arms" not in changes else None)
+    goes_on = "arms" not in changes or ("dataset" not in changes and (args.output / CONFIGURATION).is_file())
+    file = args.config or (args.output / CONFIGURATION if goes_on else None)
     if file is None:
         changes.setdefault("device", device_of(None, print).type)
         workspace = Workspace(changes["dataset"], "0", args.configuration, args.plans) if args.dataset else None
@@ -150,6 +154,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.device is not None:
         device_of(args.device)
     configuration = read_configuration(file, **changes) if file else Configuration.from_json(changes)
+    check_slice_settings(changes, configuration.unit)
     if not configuration.arms and not configuration.all_labels:
         raise CampaignError("There is nothing to compare; name strategies with --strategies.")
     benchmark = prepare_benchmark(configuration, args.output, args.model, args.processes)
@@ -158,7 +163,9 @@ def run(args: argparse.Namespace) -> int:
         print(as_markdown(table))
         return 0 if table[["same request", "same weights"]].all(axis=None) else 1
     failed = []
-    if not args.summary_only:
+    if args.summary_only:
+        write_all_tables(benchmark)  # a kill may have come between a run and its rows
+    else:
         if args.engine == "submitit":
             from nnunet_active.benchmark.submitit_engine import SubmititEngine
 

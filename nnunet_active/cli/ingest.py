@@ -57,12 +57,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a label was refused, cannot be accepted unchanged or has another name than its case."""
     from nnunet_active.data.file_endings import carries_geometry
-    from nnunet_active.nnunet.nnunet_paths import dataset_name
+    from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
     from nnunet_active.returned.ingest import ingest
     from nnunet_active.rounds.next_step import next_step
     from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
+    results_root()  # the next step needs it: say so before a label is taken
     report = ingest(
         dataset,
         args.fold,

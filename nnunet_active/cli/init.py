@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = dataset_name(args.dataset)
     counts = {"budget": args.budget, "query_size": args.query_size}
     percent = {name: float(value[:-1]) for name, value in counts.items() if isinstance(value, str)}
-    of_slices = {"unit": "case", **slice_settings(args)}
+    of_slices = {"unit": "case", **slice_settings(args, begins=True)}
     if percent and of_slices["unit"] == "slice":
         raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
     named = recipe(args.recipe or default_recipe(of_slices["unit"]))

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.rounds.trained_models import trainings_of
     from nnunet_active.workspace import Workspace
 
-    campaign = Workspace(dataset_name(args.dataset), args.fold).campaign
+    campaign = Workspace(dataset_name(args.dataset), args.fold).campaign.adopt()
     trainings = trainings_of(campaign, results_root())
     answer, bound = newest_answer(trainings, campaign), newest_certificate(trainings, campaign)
     forecast = forecast_sentences(campaign, trainings)

@@ -221,8 +221,8 @@ def _is_settled(case: RawCase, store: CaseStore, dataset_json: dict, report: Pre
     if case.label is None and in_stock_folder:
         report.warnings[case.identifier] = (
             f"Case {case.identifier} has no label file any more, but its preprocessed copy in {store.folder} has one and "
-            f"is still used for training; delete the files {case.identifier}.* and {case.identifier}_seg.* there and "
-            f"preprocess again to take the label back."
+            f"is still used for training; put the label back, or, to do without it, delete the files {case.identifier}.* and "
+            f"{case.identifier}_seg.* there, preprocess again, and begin a new campaign (init --restart) where one counts it already."
         )
     elif not is_current(case, case.label is not None, store, dataset_json):
         return False

@@ -111,6 +111,9 @@ def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str],
     images, labels = work / "test_images", work / "test_labels"
     for folder in (images, labels):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():  # an attempt with another seed linked other cases
+            if left.is_symlink():
+                left.unlink()
     for case in test:
         for index, image in enumerate(dataset.cases[case].images):
             _link(image, images / f"{case}_{index:04d}{dataset.file_ending}")
@@ -121,8 +124,8 @@ def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str],
 
 
 def _link(source: Path, target: Path) -> None:
-    if not target.exists():
-        target.symlink_to(source.resolve())
+    target.unlink(missing_ok=True)
+    target.symlink_to(source.resolve())
 
 
 def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log = print) -> list[Row]:

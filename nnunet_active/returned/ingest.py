@@ -59,22 +59,22 @@ def ingest(
     report = IngestReport()
     finder = LabelFinder(campaign, [Path(folder) for folder in folders], accept_unchanged, report, also_drawn)
     desk = LabelDesk(campaign, finder, report, log)
+    campaign.adopt()
     desk.check_arguments(decline or {})
     check_split_files(campaign.dataset_folder)  # they follow the labels, so change nothing if they cannot
-    campaign.adopt()
     if edited := edited_by_hand(campaign.dataset_folder, campaign.split_entries()):
         report.notes.append(edited)
     with hold(desk.kept):
         sweep(finder.raw_folder / "labelsTr")  # left by killed runs
+        if decline:  # first: if a training holds the campaign, this fails, and no label was put anywhere
+            with campaign.lock():
+                for case, reason in decline.items():
+                    report.declined += campaign.decline([case], reason)
         labels = {} if desk.retrospective else desk.deliver(finder.look())
         try:
             with campaign.lock():
-                for case, reason in (decline or {}).items():
-                    report.declined += campaign.decline([case], reason)
                 desk.take_up(labels)
         except CampaignInUse as error:
-            if decline:
-                raise
             report.delivered = sorted(labels)
             report.notes.append(
                 f"{error} What is finished lies in {finder.raw_folder / 'labelsTr'} already, where a training that waits finds it."

@@ -28,7 +28,7 @@ from nnunet_active.rounds.round_checks import check_round
 from nnunet_active.rounds.round_choice import allow, choose, open_or_start, score_share
 from nnunet_active.rounds.round_table import Query
 from nnunet_active.rounds.target_preparation import Prepared, SelectOptions, open_target, open_workspace, prepare
-from nnunet_active.util.errors import EmptyPool
+from nnunet_active.util.errors import CampaignError, EmptyPool
 from nnunet_active.util.log import Log, silent
 from nnunet_active.workspace import Workspace
 
@@ -90,6 +90,10 @@ def select(
         show: shows the result to people. A round is complete once it was shown: if a command was killed before that, repeating it
             shows the same round and does not ask for another one.
     """
+    if dry_run and in_training:
+        raise CampaignError(
+            "--dry-run shows what select would ask for, and with --in-training the next training asks; leave one out."
+        )
     opened = open_target(options)
     check_round(opened, more, in_training, place.folder, log)
     only_look = dry_run or options.part is not None
@@ -105,7 +109,9 @@ def select(
         campaign.adopt()
         result = SelectResult("proposed", prepared.workspace)
         try:
-            if (part := options.part) is None:
+            if (part := options.part) is None and campaign.waiting() and campaign.asks_a_person and not more:
+                result.outcome, result.query = "waiting", Query.of_round(campaign.rounds[-1])
+            elif part is None:
                 result.query = Query.of_proposal(choose(prepared, log)[0])
             else:
                 scored = score_share(prepared, log)
@@ -167,6 +173,7 @@ def annotate(
 
 def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, log: Log) -> SelectResult:
     options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
+    campaign.exclude(options.exclude)
     if (folds := options.settings.get("folds")) is not None:
         for sentence in switch_on(campaign, folds, raw_folder(options.dataset)):
             log(sentence)
@@ -188,7 +195,6 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
         proposal, window = choose(prepared, log)
     except EmptyPool as end:
         return SelectResult("empty", workspace, message=str(end))
-    campaign.exclude(options.exclude)
     allow(campaign, proposal.units)
     made = record(campaign, proposal, epoch=0, made_by="select", log=silent)
     if not campaign.asks_a_person:

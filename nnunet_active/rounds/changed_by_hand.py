@@ -21,7 +21,20 @@ def changes_by_hand(workspace: Workspace) -> list[str]:
     """
     description = changed_description(workspace.raw.dataset_json, workspace.dataset_json)
     split = edited_by_hand(workspace.folder, workspace.campaign.split_entries())
-    return [*filter(None, (description, split)), *_corrections(workspace)]
+    return [*filter(None, (description, split)), *_corrections(workspace), *_withdrawn(workspace)]
+
+
+def _withdrawn(workspace: Workspace) -> list[str]:
+    """Which cases count as labelled although their label was deleted, in the raw data set and where it was preprocessed."""
+    campaign = workspace.campaign
+    seen = {*campaign.labelled()} & {*campaign.initial, *campaign.ingested}
+    gone = seen - {*workspace.store.labelled_identifiers(), *workspace.raw.labelled}
+    if not gone:
+        return []
+    return [
+        f"The label of {', '.join(sorted(gone))} was deleted, and this campaign counts it, so that no training can run: put it back "
+        f"and run {workspace.commands.preprocess()}, or begin a new campaign with nnunet_active init ... --restart."
+    ]
 
 
 def _corrections(workspace: Workspace) -> list[str]:

@@ -108,6 +108,11 @@ def _status(campaign: Campaign, case: str, candidate: bool) -> str:
         return f"{asked}; its label {'has not come back yet' if case in campaign.waiting() else 'is there'}."
     if campaign.status_of(case) == "labelled":
         return f"{case} was labelled without being asked for."
+    if campaign.status_of(case) == "declined":
+        reason = campaign.declined[case]
+        return (
+            f"{case} was declined before this campaign began{f' ({reason})' if reason else ''}, and is not asked for."
+        )
     if campaign.status_of(case) == "excluded":
         return f"{case} is excluded and is never asked for."
     return f"{case} is in the pool and has not been asked for." if candidate else ""

@@ -68,7 +68,7 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     campaign, raw, store, commands = workspace.campaign, workspace.raw, workspace.store, workspace.commands
     folder_oracle = campaign.asks_a_person
     new = sorted(set(campaign.pool(raw.unlabelled)) - set(store.identifiers())) if folder_oracle else []
-    pool, waiting = workspace.candidates(raw), campaign.waiting()
+    pool, waiting = _with_open_slices(workspace, workspace.candidates(raw)), campaign.waiting()
     trainings = trainings_of(campaign, results_root())
     state = {
         "rounds": len(campaign.rounds),
@@ -105,6 +105,17 @@ def _of_campaign(workspace: Workspace) -> NextStep:
     why = (head, *step.why, *broken, *changes_by_hand(workspace))
     answer = "\n".join(filter(None, [newest_answer(trainings, campaign), *forecast_sentences(campaign, trainings)]))
     return NextStep(step.kind, step.command, why, step.also, {**state, **step.state}, answer)
+
+
+def _with_open_slices(workspace: Workspace, pool: list[str]) -> list[str]:
+    """Where slices are asked for and no fresh scan is left, the scans with slices that may still be asked for; else the pool."""
+    campaign = workspace.campaign
+    if not (campaign.asks_for_slices and {*campaign.asked_slices(), *campaign.known_slices()}.issuperset(pool)):
+        return pool
+    from nnunet_active.query.slice_query import SliceQuery  # not above: it needs slow imports
+
+    query = SliceQuery(campaign, workspace.store)
+    return [case for case in pool if query.open_slices(case)]
 
 
 def _size_of_select(campaign: Campaign, pool: int) -> int:
@@ -175,7 +186,9 @@ def _with_labels(
             missing = verdict.missing if verdict else tuple(labels_to_train_on(campaign, fold))
             note = (verdict.note,) if verdict and verdict.note else ()
             why = f"No model of fold {fold} was trained on {_short(missing)} yet."
-            untrained[fold] = _train(campaign, commands, (why, *note), None, fold, next(iter(of_fold), None))
+            untrained[fold] = _train(
+                campaign, commands, (why, *note), None, fold, next(iter([*of_fold, *knowing]), None)
+            )
     # between rounds, training the campaign's own fold is enough; at the end, every fold of a cross-validation is trained
     wanted = covered_folds(campaign)[: None if campaign.exhausted or not pool else 1]
     for fold in wanted:
@@ -185,8 +198,9 @@ def _with_labels(
     notes = filter(None, [missed_labels(campaign, best).note, *(one.problem for one in trainings)])
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
     use = "to use the model, which predicts like the source model" if best.is_source else "to use the model"
-    predict = (use, commands.predict(best.trainer, covered_folds(campaign)))
-    open_ended = campaign.is_open_ended and pool
+    folds = [fold for fold in covered_folds(campaign) if (best.trainer, fold) in {(k.trainer, k.fold) for k in knowing}]
+    predict = (use, commands.predict(best.trainer, folds))
+    open_ended = campaign.is_open_ended and (pool or new)
     if campaign.exhausted and open_ended:
         why = "You can ask for further cases, or stop here."
         return NextStep("select", select, (*trained, why), (predict,))

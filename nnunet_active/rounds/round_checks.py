@@ -10,7 +10,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.campaign_start import draft_campaign
 from nnunet_active.campaign.cross_validation import check_switch_on
 from nnunet_active.campaign.fine_tuning import default_recipe, recipe
-from nnunet_active.campaign.settings import UNITS, Settings
+from nnunet_active.campaign.settings import UNITS, Settings, check_slice_settings
 from nnunet_active.campaign.splits import check_split_files, edited_by_hand
 from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES
 from nnunet_active.data.ignore_label import require_ignore_value
@@ -33,6 +33,7 @@ def settings_of(options: SelectOptions, in_training: bool) -> Settings:
     """
     unit = options.settings.get("unit", UNITS[0])
     in_slices = unit == "slice"
+    check_slice_settings(options.settings, unit)
     size = options.n or (DEFAULT_SLICES if in_slices else DEFAULT_SIZE)
     settings: dict[str, Any] = {
         "budget": size,
@@ -87,6 +88,7 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
             f"-n {options.n} is less than the {len(options.must_include)} cases of --must-include; raise it."
         )
     if in_training:
+        _check_left_to_training(campaign, options)
         check_training_asks(campaign)
         return
     if opened.models:
@@ -97,6 +99,19 @@ def check_round(opened: Opened, more: bool, in_training: bool, folder: Path | No
     _check_folder(workspace, folder)
 
 
+def _check_left_to_training(campaign: Campaign, options: SelectOptions) -> None:
+    """Refuse what would not count if the next training asks, by the settings of the campaign, which this call may begin."""
+    given = {"must-include": options.must_include, "time-budget": options.minutes}
+    for name in ("strategy", "strategy_options", "seed"):
+        if (value := getattr(options, name)) != getattr(campaign.settings, name):
+            given[name.removesuffix("s").replace("_", "-")] = value
+    for flag, value in given.items():
+        if value not in (None, (), {}):
+            raise CampaignError(
+                f"--{flag} does not go with --in-training: the next training asks, by the campaign's settings alone; leave one out."
+            )
+
+
 def _check_time(campaign: Campaign, options: SelectOptions) -> None:
     if campaign.asks_for_slices and isinstance(options.time, AnnotationTime):
         raise CampaignError("--minutes has three numbers, those for whole cases; for slices it takes two: CASE SLICE.")
@@ -104,6 +119,8 @@ def _check_time(campaign: Campaign, options: SelectOptions) -> None:
         raise CampaignError(
             "--minutes has two numbers, those for slices; for whole cases it takes three: CASE OBJECT CM3."
         )
+    if options.time is not None and options.minutes is None and not campaign.asks_for_slices:
+        raise CampaignError("--minutes goes with --time-budget, which says how many minutes there are.")
 
 
 def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:

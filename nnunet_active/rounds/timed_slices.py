@@ -107,7 +107,7 @@ def plan_slices(
         most: maximum number of slices.
 
     Raises:
-        EmptyPool: not a single slice fits.
+        EmptyPool: no slice is left, or not a single one fits.
     """
     per_case = query.campaign.settings.per_case
     limits = {case: min(query.open_slices(case), per_case) for case in candidates}
@@ -115,6 +115,8 @@ def plan_slices(
     plan = plan_time(available, time, [limits[case] for case in order if limits[case]], len(must), most)
     if plan is None and must:
         return TimePlan(len(must), len(must))
+    if not any(limits.values()):
+        raise EmptyPool("No unlabelled slice is left to ask for.")
     if plan is None:
         raise EmptyPool(
             f"No slice fits into {available:g} minutes: the first takes {time.minutes(1):g}; give --time-budget more."

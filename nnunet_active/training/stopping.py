@@ -46,8 +46,8 @@ class StoppingMixin:
         begun = self.session.campaign.begun if self.session is not None and self.trained_in else ""
         if begun and begun != self.trained_in:
             raise CampaignError(
-                f"The checkpoint in {self.output_folder} was trained in an earlier campaign of this data set, with its settings and labels; "
-                f"train without --c, so that this campaign begins at its source network."
+                f"The checkpoint in {self.output_folder} was trained in an earlier campaign of this data set, with its settings and "
+                f"labels; train without --c, so that this campaign begins at its source network."
             )
 
     def _damaged_case(self) -> ActiveError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -35,10 +36,52 @@ def test_a_benchmark_runs_goes_on_and_repeats_a_run_from_its_row(
     printed = capsys.readouterr().out
     assert "2 of 2 runs are finished" in printed and (out / "summary" / "summary.html").is_file()
     rows = pd.read_csv(out / "results.csv")
+    (out / "results.csv").unlink()  # as a kill before it was written leaves it
     assert main(["benchmark", "-o", str(out), "--summary-only"]) == 0  # the settings are known
+    assert "earlier calls" not in capsys.readouterr().out and len(pd.read_csv(out / "results.csv")) == len(rows)
     run = rows.loc[rows["arm"] == "random", "run"].iloc[0]
     assert main(["benchmark", "-o", str(out), "--again", run]) == 0
     assert "True" in capsys.readouterr().out
+
+
+def test_a_file_of_splits_is_the_same_one_wherever_the_benchmark_goes_on(
+    nnunet_folders: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    target = make_target(nnunet_folders)
+    cases = sorted(file.name.split(".")[0] for file in (target.raw / "labelsTr").iterdir())
+    for name, test in (("here", cases[:2]), ("there", cases[2:4])):
+        (nnunet_folders / name).mkdir()
+        content = json.dumps([{"train": [case for case in cases if case not in test], "val": test}])
+        (nnunet_folders / name / "splits.json").write_text(content)
+    monkeypatch.chdir(nnunet_folders / "here")
+    command = ["benchmark", "-o", str(nnunet_folders / "out"), "-np", "1"]
+    first = [
+        "-d",
+        NAME,
+        "-c",
+        "3d_fullres",
+        "--strategies",
+        "random",
+        "--budget",
+        "1",
+        "--stride",
+        "1",
+        "--iterations",
+        "1",
+    ]
+    first += ["--seeds", "1", "--no-all-labels", "-device", "cpu", "--split-file", "splits.json"]
+    assert main([*command, *first]) == 0
+    monkeypatch.chdir(nnunet_folders / "there")
+    capsys.readouterr()
+    assert main(command) == 0 and "2 of 2 runs" in capsys.readouterr().out
+    assert len(list((nnunet_folders / "out" / "runs").iterdir())) == 2
+
+
+def test_slices_need_their_unit(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]):
+    (nnunet_folders / "nnUNet_raw" / NAME).mkdir()
+    named = ["-d", NAME, "-c", "3d_fullres", "--strategies", "random", "--per-case", "2"]
+    assert main(["benchmark", "-o", str(nnunet_folders / "out"), *named]) == 2
+    assert "--per-case says something of slices" in capsys.readouterr().err
 
 
 def test_a_user_without_a_folder_or_strategies_is_told(nnunet_folders: Path, capsys: pytest.CaptureFixture[str]):
@@ -64,6 +107,7 @@ def test_a_benchmark_that_began_with_a_source_model_goes_on_by_its_folder_alone(
         ([], "2 of 2 runs"),
         (["--again", run], "True"),
         (["--seeds", "2", "-np", "1"], "3 of 3 runs"),
+        (["--strategies", "random", "foreground_random", "--summary-only"], "3 of 5 runs"),
         (["--summary-only", "--drop-checkpoints"], "MiB of checkpoints were deleted"),
     ):
         capsys.readouterr()

@@ -42,6 +42,12 @@ def write_comparison(checkpoint, kind: str, source: float, adapted: float, cases
     pd.DataFrame(rows, columns=COLUMNS).to_csv(checkpoint.parent / "comparison.csv", index=False)
 
 
+def test_another_configuration_than_the_campaigns_is_refused(target, capsys):
+    start()
+    assert main(["forecast", "-d", "902", "-device", "cpu", "-c", "2d"]) == 2
+    assert "is for -c 3d_fullres, not 2d" in capsys.readouterr().err
+
+
 def test_before_a_campaign_the_cases_are_ranked_and_no_dice_is_claimed(target, capsys):
     content = forecast(capsys, "-c", "3d_fullres")
     assert sorted(content["cases"]) == ["case_4", "case_5", "case_6"]

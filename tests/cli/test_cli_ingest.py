@@ -66,6 +66,15 @@ def test_before_a_training_it_says_what_the_training_costs(nnunet_folders, tmp_p
     assert (cost,) == mixed.cost() and following.startswith("Next: nnUNetv2_train 902 3d_fullres 0")
 
 
+def test_without_the_results_folder_no_label_is_taken(folder, capsys, monkeypatch):
+    edit(folder, "case_3")
+    with monkeypatch.context() as patch:
+        patch.delenv("nnUNet_results")
+        assert main(["ingest", "-d", "902"]) == 2
+    assert "nnUNet_results is not set" in capsys.readouterr().err
+    assert main(["ingest", "-d", "902"]) == 0 and "New label: case_3" in capsys.readouterr().out
+
+
 def test_a_refused_label_makes_the_exit_code_one(folder, capsys):
     edit(folder, "case_3", np.full_like(truth(3), 7))
     assert main(["ingest", "-d", "902"]) == 1

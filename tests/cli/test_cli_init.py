@@ -199,6 +199,7 @@ def test_a_second_start_is_refused_and_restart_keeps_the_first(target, capsys):
         (["--strategy-option", "radius"], "--strategy-option radius has no '='"),
         (["--budget", "0"], "--budget 0 makes no sense"),
         (["--epochs", "50"], "raise --epochs"),
+        (["--axis", "x"], "--axis says something of slices; leave it out, or add --unit slice"),
         (["-f", "first"], "-f first is neither a number nor 'all'"),
         (["-f", "9"], "Nothing defines fold 9"),
         (["-p", "nnUNetPlans"], "nnUNetPlans.json was not found"),

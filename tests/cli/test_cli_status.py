@@ -4,6 +4,7 @@ import json
 
 import pytest
 from tiny_campaign import begin
+from tiny_rounds import copy_of, request, start
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.status import campaign_status, format_status
@@ -30,6 +31,18 @@ def test_the_status_is_printed_for_people_and_as_json_for_scripts(campaign, data
         "forecast": [],
         **campaign_status(campaign),
     }
+
+
+def test_a_round_that_a_kill_kept_out_of_the_campaign_file_is_counted(made, nnunet_folders, capsys):
+    copy_of(made, nnunet_folders)
+    campaign = start(oracle="folder")
+    before = (campaign.folder / "campaign.json").read_bytes()
+    request(campaign, "case_1")
+    (campaign.folder / "campaign.json").write_bytes(before)
+    assert main(["status", "-d", "902"]) == 0
+    said = capsys.readouterr().out
+    assert "1 waiting" in said and "case_1" in said
+    assert main(["ingest", "-d", "902", "--decline", "case_1"]) == 0
 
 
 def test_reading_writes_nothing(campaign, capsys):

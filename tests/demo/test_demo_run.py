@@ -53,6 +53,19 @@ def test_too_few_labels_are_said_before_anything_is_trained(nnunet_folders):
         runner.hold_out(target.raw, nnunet_folders / "work", 1 / 3, 0)
 
 
+def test_a_second_attempt_in_a_folder_tests_on_its_own_cases_alone(nnunet_folders):
+    target = make_target(nnunet_folders, labelled=9)
+    work = nnunet_folders / "work"
+    tests = [runner.hold_out(target.raw, work, 1 / 3, seed) for seed in (0, 1, 1)]
+    assert tests[0][0] != tests[1][0] == tests[2][0]
+    for folder, channels in zip(tests[2][1:], (3, 1), strict=True):
+        names = {file.name.split(".")[0] for file in folder.iterdir()}
+        expected = {
+            case if channels == 1 else f"{case}_{index:04d}" for case in tests[2][0] for index in range(channels)
+        }
+        assert names == expected and all(file.is_file() for file in folder.iterdir())
+
+
 def test_raw_without_source_is_refused_in_one_sentence(nnunet_folders, capsys):
     assert main.main(["demo", "--raw", str(nnunet_folders)]) == 2
     assert "--source" in capsys.readouterr().err

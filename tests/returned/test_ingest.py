@@ -300,6 +300,10 @@ def test_while_a_training_holds_the_campaign_labels_are_laid_where_it_finds_them
     np.testing.assert_array_equal(label_of(target, "case_3"), truth(3))
     assert campaign_of(target).waiting() == ["case_3", "case_1", "case_2"]
     assert list(take().taken) == ["case_3"]
+    edit(folder, "case_2")
+    with campaign_of(target).lock(), pytest.raises(CampaignError, match="in use"):
+        take(decline={"case_1": ""})
+    assert not (target.raw / "labelsTr" / "case_2.nii.gz").exists()  # a command that failed has done nothing
 
 
 @pytest.mark.parametrize("during_training", [True, False])

@@ -19,6 +19,7 @@ from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds import handoff_place
 from nnunet_active.rounds.between_rounds import HandOff, annotate, select
 from nnunet_active.rounds.target_preparation import SelectOptions
+from nnunet_active.rounds.time_budget import AnnotationTime
 from nnunet_active.strategies.registry import available_strategies
 from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.util.log import silent
@@ -192,6 +193,8 @@ def test_excluded_cases_are_never_asked_for_and_included_ones_are(target):
         ({"must_include": ("case_1", "case_2", "case_3")}, "-n 2 is less than"),
         ({"strategy": "magic"}, "magic"),
         ({"configuration": "3d_lowres"}, "3d_lowres"),
+        ({"settings": {"per_case": 2}}, "--per-case says something of slices; leave it out, or add --unit slice"),
+        ({"time": AnnotationTime(1, 1, 1)}, "--minutes goes with --time-budget"),
         ({"fold": "7"}, "Nothing defines fold 7"),
         ({"model": "nowhere"}, "nowhere"),
     ],
@@ -240,8 +243,6 @@ def test_a_spent_budget_is_a_friendly_end_unless_a_number_is_named(target):
 
 
 def test_the_time_of_the_expert_is_filled(target):
-    from nnunet_active.rounds.time_budget import AnnotationTime
-
     time = AnnotationTime(base=10, per_object=0, per_cm3=0)
     result = select(options(n=None, minutes=35.0, time=time), **QUIET)
     assert len(result.query.requested) == 3 and campaign_of(target).budget == 3
@@ -272,7 +273,7 @@ def test_in_training_asks_nothing_now_and_a_repetition_adds_nothing(target):
     with campaign.lock():
         campaign.mark_labelled(["case_1"])
     for _ in range(2):
-        assert select(options(), in_training=True, **QUIET).outcome == "in_training"
+        assert select(options(strategy=None), in_training=True, **QUIET).outcome == "in_training"
         assert campaign_of(target).budget == 3 and not campaign_of(target).waiting()
     assert campaign_of(target).query_due(40)
 
@@ -283,6 +284,36 @@ def test_where_every_label_is_there_the_round_is_a_simulation(all_labelled, nnun
     campaign = campaign_of(target)
     assert result.outcome == "simulated" and campaign.labelled() == sorted(result.query.requested)
     assert not result.handed_over and not campaign.waiting()
+
+
+def test_cases_are_excluded_also_where_no_round_is_made(target):
+    start(oracle="folder")
+    assert select(options(strategy=None, exclude=("case_3",)), in_training=True, **QUIET).outcome == "in_training"
+    assert campaign_of(target).excluded == ("case_3",)
+    select(options(n=1), **QUIET)
+    other = next(case for case in ("case_1", "case_2", "case_4") if case not in campaign_of(target).waiting())
+    assert select(options(exclude=(other,)), **QUIET).outcome == "waiting"
+    assert campaign_of(target).excluded == tuple(sorted(("case_3", other)))
+
+
+@pytest.mark.parametrize(
+    "more", [{"must_include": ("case_1",)}, {"minutes": 30.0}, {"strategy": "entropy"}, {"seed": 7}], ids=str
+)
+def test_what_a_training_would_not_heed_is_refused_where_it_is_left_the_question(target, more):
+    start(oracle="folder")
+    with pytest.raises(CampaignError, match="does not go with --in-training"):
+        select(options(**{"strategy": None, **more}), in_training=True, **QUIET)
+    with pytest.raises(CampaignError, match="--dry-run shows"):
+        select(options(), dry_run=True, in_training=True, **QUIET)
+
+
+def test_a_dry_run_says_what_the_command_would_while_cases_wait(target):
+    made = select(options(n=1), **QUIET)
+    look = select(options(n=1), dry_run=True, **QUIET)
+    assert look.outcome == select(options(n=1), **QUIET).outcome == "waiting"
+    assert look.query.requested == made.query.requested
+    more = select(options(n=1), dry_run=True, more=True, **QUIET)
+    assert more.outcome == "proposed" and set(more.query.requested).isdisjoint(made.query.requested)
 
 
 def test_a_broken_scan_is_named_and_the_others_are_chosen_from(target):

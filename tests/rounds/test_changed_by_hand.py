@@ -68,6 +68,17 @@ def test_a_scan_that_was_deleted_is_not_counted_as_left_in_the_pool(target):
     assert next_step(Workspace(NAME)).state["pool"] == 1
 
 
+def test_a_label_that_was_deleted_everywhere_though_the_campaign_counts_it_is_told(target):
+    start(oracle="folder")
+    (target.raw / "labelsTr" / "case_1.nii.gz").unlink()
+    assert not changes_by_hand(Workspace(NAME))  # training has a copy
+    for file in target.preprocessed.rglob("case_1*"):
+        file.unlink()
+    (said,) = changes_by_hand(Workspace(NAME))
+    assert said.startswith("The label of case_1 was deleted") and "init ... --restart" in said
+    assert said in next_step(Workspace(NAME)).why
+
+
 def test_a_label_that_was_edited_after_it_was_taken_is_told_until_it_is_taken_again(target):
     campaign = start(oracle="folder", budget=1, query_size=1)
     ask(campaign, "case_2")

@@ -429,6 +429,19 @@ def test_scans_that_came_when_the_pool_was_empty_are_preprocessed_first(target):
     assert "late" in found.why[-1]
 
 
+def test_scans_that_came_to_a_campaign_without_a_planned_end_are_asked_for_after_its_budget_is_spent(target):
+    campaign = edit(start(budget=5, query_size=5), made_by="select")
+    request(campaign, *CASES[1:])
+    mark(campaign, *CASES[1:])
+    trained(target, labelled=CASES)
+    assert step().kind == "done"
+    for channel in range(3):
+        there = target.raw / "imagesTr" / f"case_1_{channel:04d}.nii.gz"
+        shutil.copy(there, target.raw / "imagesTr" / f"late_{channel:04d}.nii.gz")
+    found = step()
+    assert found.kind == "select" and "-n 1" in found.command and "spent" not in " ".join(found.why)
+
+
 def test_a_declined_case_frees_the_budget(target):
     campaign = start(budget=2)
     request(campaign, "case_1", "case_2")
@@ -470,8 +483,11 @@ def test_with_cross_validation_the_own_fold_is_enough_to_ask_and_all_are_wanted_
     mark(campaign, "case_1", "case_2")
     from nnunet_active.rounds.trained_models import labels_to_train_on
 
+    trained(target, "nnUNetTrainerMmActS", labelled=labels_to_train_on(campaign, "0"), fold="0", saved=NOW - 50)
+    assert any("1 -tr nnUNetTrainerMmActS" in command for _, command in step().also)
     trained(target, labelled=labels_to_train_on(campaign, "0"), fold="0")
     found = step()
+    assert "-f 0 " in f"{found.also[-1][1]} " and "-f 0 1" not in found.also[-1][1]
     assert found.kind == "select" and any("nnUNetv2_train 902 3d_fullres 1 " in command for _, command in found.also)
     request(campaign, "case_3")
     mark(campaign, "case_3")
@@ -480,6 +496,9 @@ def test_with_cross_validation_the_own_fold_is_enough_to_ask_and_all_are_wanted_
     trained(target, labelled=labels_to_train_on(campaign, "1"), fold="1")
     assert step().kind == "done" and "-f 0 1" in step().also[0][1]
     assert step(fold="1") == step()  # a fold that the campaign covers
+    trained(target, "nnUNetTrainerASSFT", labelled=labels_to_train_on(campaign, "1"), fold="1", saved=LATER)
+    predict = step().also[0][1]  # nnU-Net looks for all folds in one trainer's folder
+    assert "-f 1 -tr nnUNetTrainerASSFT" in predict
 
 
 # --- while a training is under way ---------------------------------------------------------------------------------------------------

@@ -5,17 +5,19 @@ import itertools
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_rounds import CONFIGURATION
+from tiny_rounds import CONFIGURATION, trained
 from tiny_target import NAME
 
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.rounds.between_rounds import select
+from nnunet_active.rounds.next_step import next_step
 from nnunet_active.rounds.round_table import expected_minutes
 from nnunet_active.rounds.target_preparation import SelectOptions
 from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.rounds.timed_slices import TimePlan, plan_time, worth
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.log import silent
+from nnunet_active.workspace import Workspace
 
 MADE = {"labelled": 0, "unlabelled": 4}
 
@@ -108,6 +110,21 @@ def test_too_little_time_for_any_slice_asks_for_nothing(target):
     end = ask(target, minutes=2.5, dry_run=True)
     assert end.outcome == "empty"
     assert end.message == "No slice fits into 2.5 minutes: the first takes 3; give --time-budget more."
+
+
+def test_where_every_slice_is_labelled_nothing_is_left_to_ask_for_and_next_says_so(target):
+    result = ask(target, n=100)
+    while result.outcome == "asked":
+        campaign = Campaign.open(target.preprocessed, "0")
+        with campaign.lock():
+            campaign.mark_labelled(campaign.waiting())
+        result = ask(target, n=100)
+    campaign = Campaign.open(target.preprocessed, "0")
+    assert result.outcome == "empty" and len(campaign.labelled()) == 4
+    assert ask(target, minutes=60).message == "No unlabelled slice is left to ask for."
+    trained(target, labelled=campaign.labelled(), campaign=campaign.begun)
+    found = next_step(Workspace(NAME))
+    assert found.kind == "done" and found.state["pool"] == 0, found
 
 
 def test_minutes_of_whole_cases_and_of_slices_are_not_mixed_up(target):
