@@ -9,14 +9,13 @@ from the target (name, reader, file ending, labels).
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
@@ -38,12 +37,12 @@ from nnunet_active.nnunet import nnunet_paths
 from nnunet_active.nnunet.networks import build_network, find_trainer_class
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.planners.channel_normalisation import map_normalisation
+from nnunet_active.planners.image_reader import choose_reader
 from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 _TAKEN = ("dataset", "dataset_fingerprint", "splits_final")  # nnU-Net's own files beside the plans
-_EXAMPLES = 5  # images that are tried to find a reader; the first may be damaged
 
 
 def read_sources(
@@ -63,7 +62,7 @@ class SourceModelPlanner:
     Normalisation and intensity statistics follow the channels, see `channel_normalisation.map_normalisation`.
 
     Args:
-        raw_dataset_folder: ``nnUNet_raw/DatasetXXX`` of the target.
+        raw_dataset: ``nnUNet_raw/DatasetXXX`` of the target; or the data set as read, with pool folders that are not remembered yet.
         source: a source model, several (one per configuration), or a path for `read_sources`.
         configurations: which configurations to plan; None for those of ``source``.
         plans_name: name of the plans file; a configuration is added to an existing one of ours.
@@ -76,7 +75,7 @@ class SourceModelPlanner:
 
     def __init__(
         self,
-        raw_dataset_folder: str | Path,
+        raw_dataset: str | Path | RawDataset,
         source: SourceModel | Sequence[SourceModel] | str | Path,
         configurations: str | Sequence[str] | None = None,
         plans_name: str = DEFAULT_PLANS,
@@ -84,10 +83,10 @@ class SourceModelPlanner:
     ) -> None:
         if not re.fullmatch(r"\w[\w+-]*", plans_name) or "__" in plans_name or plans_name.lower() in _TAKEN:
             raise ActiveError(f"The plans name {plans_name!r} cannot be a file's name here; use letters and digits.")
-        raw_dataset_folder = Path(raw_dataset_folder)
         self.plans_name = plans_name
-        self.folder = Path(preprocessed_dataset_folder or nnunet_paths.preprocessed_folder(raw_dataset_folder.name))
-        self.dataset = RawDataset(raw_dataset_folder, read_pool_folders(self.folder))
+        raw = raw_dataset if isinstance(raw_dataset, RawDataset) else Path(raw_dataset)
+        self.folder = Path(preprocessed_dataset_folder or nnunet_paths.preprocessed_folder(raw.name))
+        self.dataset = raw if isinstance(raw, RawDataset) else RawDataset(raw, read_pool_folders(self.folder))
         wanted = [configurations] if isinstance(configurations, str) else list(configurations or [])
         if isinstance(source, str | Path):
             self.sources = read_sources(source, wanted)
@@ -111,7 +110,7 @@ class SourceModelPlanner:
         The source's weights are carried into the planned network once, to prove that the plans work.
         """
         if self._plans is None:
-            reader = self._reader()
+            reader = choose_reader(self.dataset, self.sources, self.notes)
             plans = merge_plans(self.plans_file, [self._plan_one(source, reader) for source in self.sources])
             for source in self.sources:
                 self.reports[source.configuration] = self._try_transfer(source, plans)
@@ -198,8 +197,14 @@ class SourceModelPlanner:
         _check_functions(configuration)
         if reader != source.plans.get("image_reader_writer"):
             self.notes.append(
-                f"The source's images were read with {source.plans.get('image_reader_writer')}, the target's are read "
-                f"with {reader}; check that both give the same orientation."
+                f"The source's images were read with {source.plans.get('image_reader_writer')}, the target's are read with {reader}; "
+                f"check that both give the same orientation (overwrite_image_reader_writer in dataset.json names another reader)."
+            )
+        forward, backward = manager.transpose_forward, manager.transpose_backward
+        if reader == NaturalImage2DIO.__name__ and forward[0] != 0:  # a flat picture has only one plane
+            forward = backward = [0, 1, 2]
+            self.notes.append(
+                "The source's axes are in another order; those of the target's pictures stay as they are."
             )
         stock_labels = "label_manager" not in source.plans or manager.label_manager_class is None
         return {
@@ -208,34 +213,14 @@ class SourceModelPlanner:
             "original_median_spacing_after_transp": source.plans.get("original_median_spacing_after_transp"),
             "original_median_shape_after_transp": source.plans.get("original_median_shape_after_transp"),
             "image_reader_writer": reader,
-            "transpose_forward": manager.transpose_forward,
-            "transpose_backward": manager.transpose_backward,
+            "transpose_forward": forward,
+            "transpose_backward": backward,
             "configurations": {source.configuration: configuration},
             "experiment_planner_used": source.plans.get("experiment_planner_used", "ExperimentPlanner"),
             "label_manager": "LabelManager" if stock_labels else source.plans["label_manager"],
             "foreground_intensity_properties_per_channel": statistics,
             "source_models": {source.configuration: _provenance(source, channels)},
         }
-
-    def _reader(self) -> str:
-        """nnU-Net's reader for the target's files, tried on the first few images."""
-        images = [case.images[0] for case in self.dataset.cases.values()][:_EXAMPLES]
-        wanted = self.dataset.dataset_json.get("overwrite_image_reader_writer")
-        for image in [*map(str, images), None]:
-            # nnU-Net prints a traceback for every reader that does not fit
-            with contextlib.suppress(RuntimeError), contextlib.redirect_stderr(io.StringIO()):
-                found = determine_reader_writer_from_dataset_json(self.dataset.dataset_json, image, verbose=False)
-                if image is None and images:
-                    self.notes.append(f"None of the first {len(images)} images could be read; the reader is a guess.")
-                if wanted not in (None, "None", found.__name__):
-                    self.notes.append(
-                        f"dataset.json names the image reader {wanted}, which this nnU-Net does not have; {found.__name__} is used."
-                    )
-                return found.__name__
-        raise ActiveError(
-            f"nnU-Net has no reader for files ending in {self.dataset.file_ending} ({self.dataset.folder}); "
-            f"correct file_ending in dataset.json or convert the images."
-        )
 
     def _try_transfer(self, source: SourceModel, plans: dict) -> TransferReport:
         dataset_json = self.dataset.dataset_json

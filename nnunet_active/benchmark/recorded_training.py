@@ -112,7 +112,9 @@ class RecordedTraining:
             copy_file(leg.folder / FILE, measured := Path(self.output_folder) / FILE)
             os.utime(measured)  # it counts as this run's own
         self.load_checkpoint(str(leg.checkpoint))
-        self.trained_in = ""  # the leg may be another run's, of a campaign of its own
+
+    def _check_origin(self, details: dict[str, Any]) -> None:
+        """A leg may be another run's, of a campaign of its own."""
 
     def _history(self) -> list[list[str]]:
         return [cases for _, cases in self._labelled_so_far(self.current_epoch)]

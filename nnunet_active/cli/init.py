@@ -149,13 +149,15 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.nnunet.networks import build_network
     from nnunet_active.nnunet.nnunet_paths import dataset_name
     from nnunet_active.nnunet.safe_checkpoint import weights_digest
-    from nnunet_active.rounds.source_checks import check_new_source
+    from nnunet_active.rounds.source_checks import check_new_source, prepared_differently
     from nnunet_active.util.errors import CampaignError
     from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
     counts = {"budget": args.budget, "query_size": args.query_size}
     percent = {name: float(value[:-1]) for name, value in counts.items() if isinstance(value, str)}
+    if percent:  # one query, until the cases are counted, so that no schedule is too short for it
+        counts = dict.fromkeys(counts, next((value for name, value in counts.items() if name not in percent), 1))
     of_slices = {"unit": "case", **slice_settings(args, begins=True)}
     if percent and of_slices["unit"] == "slice":
         raise CampaignError("A percentage counts cases; with --unit slice give --budget and --query-size as numbers.")
@@ -163,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         strategy=args.strategy,
         strategy_options=parse_options("--strategy-option", args.strategy_option),
-        **{name: value for name, value in counts.items() if name not in percent},
+        **counts,
         one_off=args.one_off,
         folds=args.folds,
         stride=args.stride,
@@ -190,19 +192,21 @@ def run(args: argparse.Namespace) -> int:
         network = build_network(workspace.plans, store.configuration, workspace.dataset_json)
         report = carry_over(network, source, workspace.plans, workspace.dataset_json)
         print(f"Source network: {source.origin}, fold {source.fold}", *report.lines(), sep="\n  ")
+        for sentence in prepared_differently(workspace, source):
+            print(sentence)
     if args.source_summary is not None:
         source = source or workspace.source
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
     draft = draft_campaign(workspace.place, settings, args.oracle, percent, cases=workspace.stored)
     draft.check_place(args.restart)
-    if source is not None:
-        print(*check_new_source(workspace, source), sep="\n", end="")
+    for sentence in check_new_source(workspace, source) if source is not None else ():
+        print(sentence)
     if args.add_ignore_label:
         declare_ignore_label(workspace.raw.folder, workspace.folder)
-    draft.begin(args.restart)
-    if source is not None:
+    if source is not None:  # first: a campaign without it would begin at the one before
         save_source_model(source, source_folder(workspace.folder, args.plans, workspace.configuration))
+    draft.begin(args.restart)
     trainer = settings.trainer
     print(
         *why_trainer(trainer),

@@ -39,7 +39,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.campaign.slice_campaigns import without_new_slices
     from nnunet_active.data.cases import CaseStore
     from nnunet_active.data.dataset_json import read_dataset_json
-    from nnunet_active.data.plans import read_plans_file
     from nnunet_active.data.preprocessing import preprocess_dataset
     from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders, remember_pool_folder
     from nnunet_active.nnunet.nnunet_paths import dataset_name, preprocessed_folder, raw_folder
@@ -60,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     args.configuration = workspace.configuration
     # nnU-Net reads the labels from the copy beside the plans; before planning there is only the raw one
     dataset_json_file = folder / "dataset.json" if (folder / "dataset.json").is_file() else raw / "dataset.json"
-    store = CaseStore(folder, read_plans_file(plans_file), args.configuration)
+    store = CaseStore(folder, workspace.plans, args.configuration)
     # opened before it is remembered, because a folder with a name clash would stop every later command
     pool_folders = [*read_pool_folders(folder), *(Path(pool) for pool in args.pool)]
     dataset = RawDataset(raw, pool_folders)

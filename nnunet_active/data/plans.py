@@ -31,6 +31,11 @@ def read_plans(dataset: str, plans: str) -> dict:
             f'{file} calls itself {inside} inside ("plans_name"), and nnU-Net would write its results under that name; set '
             f'"plans_name": "{plans}" in it, or name the file {inside}.json and use -p {inside}.'
         )
+    if (whose := content.get("dataset_name", dataset)) != dataset:
+        raise MissingInput(
+            f'{file} is of {whose} inside ("dataset_name"), and nnU-Net would train there; bring plans along with '
+            f'nnUNetv2_move_plans_between_datasets, or set "dataset_name": "{dataset}" in it.'
+        )
     return content
 
 
@@ -47,7 +52,10 @@ def complete_plans(dataset_folder: Path, plans: dict, dataset_json: dict) -> Non
 def fingerprint_of(plans: dict) -> dict:
     """What plans tell of the fingerprint that they were made from; stock trainers only copy the file."""
     key = "foreground_intensity_properties_per_channel"
-    return {key: plans[key], "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
+    found = plans.get(
+        key, plans.get("foreground_intensity_properties_by_modality", {})
+    )  # the name in nnU-Net's first v2 plans
+    return {key: found, "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
 
 
 @dataclass

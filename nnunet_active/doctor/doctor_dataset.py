@@ -91,13 +91,10 @@ class _Target(Workspace):
 
     def check_plans(self) -> Iterator[Check]:
         self.store.check_channels(self.channel_names)
-        manager, configured = self.store.plans_manager, self.store.configuration_manager
+        configured = self.store.configuration_manager
         spacing = " x ".join(f"{value:g}" for value in configured.spacing)
         patch = " x ".join(map(str, configured.patch_size))
         yield Check("plans", "ok", f"{self.plans_name}, {self.configuration}: {spacing} mm, patch {patch}")
-        if manager.dataset_name != self.dataset:
-            found = f"the plans are those of {manager.dataset_name}"
-            yield Check("plans", "problem", found, f"Make plans for {self.dataset}: {self.commands.plan()}")
         for key in ("channel_names", "labels", "file_ending"):
             ours, beside = self.raw.dataset_json.get(key), self.dataset_json.get(key)
             if ours != beside:

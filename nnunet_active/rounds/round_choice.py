@@ -20,6 +20,7 @@ from nnunet_active.query.selector import Proposal, propose
 from nnunet_active.query.slice_query import SliceQuery
 from nnunet_active.rounds.asking_model import FoundModel, find_models, make_window
 from nnunet_active.rounds.round_checks import check_named_cases, check_unchanged, settings_of, why_not
+from nnunet_active.rounds.source_checks import prepared_differently
 from nnunet_active.rounds.target_preparation import Prepared
 from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.rounds.timed_choice import CaseMinutes, choose_in_time
@@ -157,7 +158,7 @@ def _keep_source(prepared: Prepared, save: bool, log: Log) -> None:
     if not opened.models or kept.is_dir():
         return
     if opened.transfer is not None:
-        for line in opened.transfer.lines():
+        for line in (*opened.transfer.lines(), *prepared_differently(workspace, opened.models[0])):
             log(line)
     workspace.source = opened.models[0]
     if save:

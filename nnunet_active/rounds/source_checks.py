@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 from nnunet_active.data.campaign_files import campaign_files
+from nnunet_active.data.dataset_json import channel_names
+from nnunet_active.data.plans import configuration_of
+from nnunet_active.models.name_mapping import map_channels
 from nnunet_active.models.source_model import SourceModel, find_source, source_folder
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.util.errors import ActiveError, CampaignError
@@ -61,6 +64,38 @@ def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
             f"network that is kept for the plans {workspace.plans_name}, and {source.origin} is another one."
         )
     return [f"{source.origin} replaces the source network that was kept for the plans {workspace.plans_name}."]
+
+
+def prepared_differently(workspace: Workspace, source: SourceModel) -> list[str]:
+    """What the target's plans do otherwise with an image than the source's plans did: spacing, normalisation, axis order, reader.
+
+    Returns:
+        One sentence; none if all is the same, or the source is an encoder alone, which is trained on.
+    """
+    if source.encoder_only:
+        return []
+    theirs, ours = source.plans, workspace.plans
+    there, here = configuration_of(theirs, source.configuration), configuration_of(ours, workspace.configuration)
+    pairs = {"spacing": ([f"{one:.3g}" for one in there["spacing"]], [f"{one:.3g}" for one in here["spacing"]])}
+    pairs |= {key: (theirs.get(key), ours.get(key)) for key in ("transpose_forward", "image_reader_writer")}
+    channels = map_channels(channel_names(source.dataset_json), channel_names(workspace.dataset_json))
+    feeding = [0] * len(channels.target) if channels.kind == "shared" else channels.indices
+    for name, index, scheme in zip(channels.target, feeding, here["normalization_schemes"], strict=False):
+        if index is not None:
+            pairs[f"normalisation of {name}"] = there["normalization_schemes"][index], scheme
+    differ = [
+        f"{what} {_words(before)} there, {_words(now)} here" for what, (before, now) in pairs.items() if before != now
+    ]
+    if not differ:
+        return []
+    return [
+        f"WARNING: the plans prepare images otherwise than the source's did ({'; '.join(differ)}), so the network begins with images "
+        f"unlike those that it knows; {workspace.commands.plan()} -plans_name NAME makes plans from the source."
+    ]
+
+
+def _words(value: object) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _kept(workspace: Workspace) -> SourceModel | None:

@@ -179,7 +179,7 @@ def open_target(options: SelectOptions) -> Opened:
         folds = options.model_folds or (None,)
         models = [workspace.model(options.model, fold, trust=options.trust) for fold in folds]
     if models and not workspace.plans_file.is_file():
-        planner = SourceModelPlanner(raw.folder, models[:1], plans_name=workspace.plans_name)
+        planner = SourceModelPlanner(raw, models[:1], plans_name=workspace.plans_name)
         _check_readable(options.must_include, raw, planner.plan())
         return Opened(options, workspace, models, planner=planner)
     plans, dataset_json = workspace.store.plans_manager.plans, workspace.dataset_json

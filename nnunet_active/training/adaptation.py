@@ -50,9 +50,14 @@ class Adaptation:
         self._optimizer: Optimizer | None = None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the whole network is interpolated, its head included."""
+        return not self._free
+
+    @property
     def is_source(self) -> bool:
         """Whether the source network itself predicts: alpha is 0, and the whole network is interpolated."""
-        return self.interpolation == 0 and not self._free
+        return self.interpolation == 0 and self.is_whole
 
     def attach(self, optimizer: Optimizer) -> None:
         """Follow the steps of an optimizer (idempotent). A trainer may replace its optimizer between epochs."""

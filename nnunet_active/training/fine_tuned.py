@@ -18,7 +18,7 @@ from nnunet_active.training.alpha_choice import AlphaChoice
 from nnunet_active.training.checkpoints import meant_by, own_details
 from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.cross_fit import CrossFit
-from nnunet_active.training.earlier_training import earlier_training
+from nnunet_active.training.earlier_training import earlier_training, origin_of
 from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.loaders import finish_loader
@@ -27,6 +27,7 @@ from nnunet_active.training.schedule import RoundSchedule
 from nnunet_active.training.session import QuerySession
 from nnunet_active.training.source_comparison import Comparison, Origin
 from nnunet_active.training.source_watch import SourceWatch
+from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
 
 _NOT_OURS = "it was not written by a training of this package; train without --c, or put your own checkpoint back"
@@ -45,7 +46,6 @@ class FineTunedMixin:
         watch: compares with the source network; None if that is switched off.
         choice: chooses the interpolation; None if it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
-        trained_in: when the campaign of a loaded checkpoint began; empty if it does not say, as those of earlier versions.
         can_go_on: whether ``--c`` would resume this training, because it has saved a checkpoint or began from one.
     """
 
@@ -58,7 +58,6 @@ class FineTunedMixin:
     watch: SourceWatch | None = None
     choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
-    trained_in: str = ""
     can_go_on: bool = False
     dataloader_unlabelled: Any = None
     _validated: ExitStack
@@ -99,7 +98,8 @@ class FineTunedMixin:
             super().perform_actual_validation(save_probabilities)
 
     def load_checkpoint(self, *given: Any, **named: Any) -> None:
-        """Like the stock method; then restore the weights in training, stored beside those that predict if they differ.
+        """Like the stock method; then restore the weights in training, stored beside those that predict if they differ. Refuses the
+        checkpoint of another campaign, or of a training that began from another source network.
 
         The stock method unpickles the file, which can run code stored in it. So the file is first read safely, and refused if that
         fails. The argument (a file or a checkpoint) has different names in different versions of nnU-Net.
@@ -113,13 +113,31 @@ class FineTunedMixin:
         super().load_checkpoint(found)
         self.can_go_on = True
         details = own_details(checkpoint)
+        with self.one_sentence():
+            self._check_origin(details)
         self.adaptation.resume(details)
         if self.mixing is not None:
             self.mixing.resume(details)
-        self.trained_on, self.trained_in = tuple(details.get("labelled", ())), details.get("campaign", "")
+        self.trained_on = tuple(details.get("labelled", ()))
         for follower in (self.watch, self.choice):
             if isinstance(follower, SourceWatch | GuardedChoice):
                 follower.trained_on = set(self.trained_on)
+
+    def _check_origin(self, details: dict[str, Any]) -> None:
+        here = origin_of(self.adaptation.source, self.session.campaign.begun)
+        what = f"The checkpoint in {self.output_folder} was trained"
+        if details.get("campaign", here.get("campaign")) != here.get("campaign", details.get("campaign")):
+            raise CampaignError(
+                f"{what} in an earlier campaign of this data set, with its settings and labels; train without --c, so that this "
+                f"campaign begins at its source network."
+            )
+        # an untrained head has other random weights in another version of PyTorch, and is not interpolated
+        between = self.adaptation.is_whole and self.adaptation.interpolation != 1
+        if between and details.get("source", here["source"]) != here["source"]:
+            raise CampaignError(
+                f"{what} from another source network, and what it predicts lies between the two; train without --c, or put the source "
+                f"network back that it began with."
+            )
 
     def _adapt(self, report: TransferReport) -> None:
         """Set up :attr:`adaptation` and :attr:`mixing`; the network still has the source weights."""

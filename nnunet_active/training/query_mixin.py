@@ -33,7 +33,7 @@ from nnunet_active.training.session import QuerySession
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.training.trainer_schedule import set_schedule
 from nnunet_active.training.unlabelled_loader import unlabelled_loader
-from nnunet_active.training.validation_folder import set_validation_aside
+from nnunet_active.training.validation_folder import set_validation_aside, without_missing_stage
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
@@ -240,7 +240,8 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
                 self.print_to_log_file(
                     f"Earlier predictions of {', '.join(moved)} were set aside: not held out any more."
                 )
-        super().perform_actual_validation(save_probabilities)
+        with without_missing_stage(self):
+            super().perform_actual_validation(save_probabilities)
 
     # --- our own -----------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
-from nnunet_active.util.errors import ActiveError, CampaignError
+from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.ranks import all_are_leaving
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
@@ -23,16 +23,10 @@ class StoppingMixin:
     """Mixin to put before an nnU-Net trainer class that has a ``session``."""
 
     can_go_on: bool
-    trained_in: str
     mixing: MixedTraining | None
 
     def run_training(self) -> None:
-        """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died.
-
-        Refuses to go on (``--c``) with the network of a campaign before this one.
-        """
-        with self.one_sentence():
-            self._check_campaign()
+        """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died."""
         try:
             super().run_training()
         except Exception as error:
@@ -41,14 +35,6 @@ class StoppingMixin:
                 raise
             with self.one_sentence():
                 raise damaged from error
-
-    def _check_campaign(self) -> None:
-        begun = self.session.campaign.begun if self.session is not None and self.trained_in else ""
-        if begun and begun != self.trained_in:
-            raise CampaignError(
-                f"The checkpoint in {self.output_folder} was trained in an earlier campaign of this data set, with its settings and "
-                f"labels; train without --c, so that this campaign begins at its source network."
-            )
 
     def _damaged_case(self) -> ActiveError | None:
         """The error of the first case of this training that cannot be read; None if all can."""

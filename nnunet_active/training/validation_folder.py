@@ -1,4 +1,4 @@
-"""Sets aside an earlier validation's predictions of cases that are no longer held out; nnU-Net would still count them.
+"""What nnU-Net's final validation trips over: predictions of cases that are no longer held out, and a second stage that is not there.
 
 A fold that trains on all its first labels is also validated on them, since there is nothing else. Once the fold holds out cases of its
 own, the old predictions would remain in ``validation``: ``summary.json`` would average over them, and
@@ -8,8 +8,10 @@ own, the old predictions would remain in ``validation``: ``summary.json`` would 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 FOLDER = "validation"
 KEPT = "validation_of_earlier_splits"
@@ -35,3 +37,19 @@ def set_validation_aside(output_folder: Path, held_out: Iterable[str], ending: s
             os.replace(file, kept / file.name)
             moved.append(case)
     return sorted(set(moved))
+
+
+@contextmanager
+def without_missing_stage(trainer: Any) -> Iterator[None]:
+    """Validate a ``3d_lowres`` whose second stage is planned but not preprocessed: nnU-Net would look for cases of that stage."""
+    manager = trainer.configuration_manager
+    stages = [trainer.plans_manager.get_configuration(name) for name in manager.next_stage_names or ()]
+    base = Path(trainer.preprocessed_dataset_folder_base)
+    if all(any((base / stage.data_identifier).glob("*.pkl")) for stage in stages):
+        yield
+        return
+    planned = manager.configuration.pop("next_stage")
+    try:
+        yield
+    finally:
+        manager.configuration["next_stage"] = planned

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import pytest
@@ -147,6 +149,29 @@ def test_budgets_may_be_percent_of_the_cases_to_choose_from(target, percent, cou
     assert init("-f", "all", "--budget", percent[0], "--query-size", percent[1]) == 0
     settings = Campaign.open(folder, "all").settings
     assert (settings.budget, settings.query_size) == count
+
+
+def test_a_percentage_is_not_too_much_for_a_schedule_before_the_cases_are_counted(target):
+    folder = target("all")
+    assert init("--budget", "20%", "--query-size", "20%", "--epochs", "40", "--stride", "40") == 0
+    campaign = Campaign.open(folder, 0)
+    assert campaign.settings.queries == 1 and campaign.settings.epochs == 40
+
+
+@pytest.mark.parametrize("left", ["kept", "nothing"])
+def test_where_the_source_cannot_be_kept_no_campaign_begins(target, nnunet_folders, monkeypatch, left):
+    folder = target("all")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if left == "nothing":
+        shutil.rmtree(folder / "active")
+    with monkeypatch.context() as patch:
+        patch.setattr("nnunet_active.models.model_writing.save_source_model", full)
+        assert init("-m", str(nnunet_folders / "model")) == 1
+    assert not (folder / "active" / "fold_0" / "campaign.json").exists()
+    assert init("-m", str(nnunet_folders / "model")) == 0
 
 
 @pytest.mark.parametrize("budget", ["0%", "101%", "x%", "%", "-5%"])

@@ -7,16 +7,33 @@ import pytest
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_dataset import make_plans
 
-from nnunet_active.data.plans import configuration_of, read_plans, read_plans_file
+from nnunet_active.data.plans import configuration_of, fingerprint_of, read_plans, read_plans_file
 from nnunet_active.util.errors import MissingInput
 
 
 def test_plans_are_read_as_they_are(nnunet_folders):
     folder = nnunet_folders / "nnUNet_preprocessed" / "Dataset902_X"
     folder.mkdir()
-    plans = make_plans()
+    plans = {**make_plans(), "dataset_name": "Dataset902_X"}
     (folder / f"{plans['plans_name']}.json").write_text(json.dumps(plans))
     assert read_plans("Dataset902_X", plans["plans_name"]) == json.loads(json.dumps(plans))
+
+
+def test_plans_of_another_data_set_are_refused_since_nnunet_would_train_there(nnunet_folders):
+    folder = nnunet_folders / "nnUNet_preprocessed" / "Dataset902_X"
+    folder.mkdir()
+    plans = {**make_plans(), "dataset_name": "Dataset900_Other"}
+    (folder / f"{plans['plans_name']}.json").write_text(json.dumps(plans))
+    with pytest.raises(MissingInput, match=r"is of Dataset900_Other inside .* nnUNetv2_move_plans_between_datasets"):
+        read_plans("Dataset902_X", plans["plans_name"])
+
+
+@pytest.mark.parametrize("name", ["per_channel", "by_modality"])
+def test_the_intensities_of_old_plans_are_found_under_their_old_name(name):
+    plans = make_plans()
+    found = plans.pop("foreground_intensity_properties_per_channel")
+    key = "foreground_intensity_properties_per_channel"
+    assert fingerprint_of({**plans, f"foreground_intensity_properties_{name}": found})[key] == found
 
 
 @pytest.mark.parametrize(

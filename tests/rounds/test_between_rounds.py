@@ -248,7 +248,7 @@ def test_the_time_of_the_expert_is_filled(target):
     assert len(result.query.requested) == 3 and campaign_of(target).budget == 3
     assert list(result.query.scores["minutes"].dropna()) == [10.0] * 3
     assert "3 cases fill 30 of 35 minutes" in result.query.selection["notes"][0]
-    free = select(options(n=3), dry_run=True, **QUIET)
+    free = select(options(n=3), dry_run=True, more=True, **QUIET)
     assert set(result.query.requested).isdisjoint(free.query.requested)
 
 

@@ -8,7 +8,7 @@ from tiny_target import NAME, PLANS
 from nnunet_active.cli.main import main
 from nnunet_active.models.source_model import read_source_model, source_folder
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
-from nnunet_active.rounds.source_checks import check_asking_model, check_new_source
+from nnunet_active.rounds.source_checks import check_asking_model, check_new_source, prepared_differently
 from nnunet_active.util.errors import CampaignError
 from nnunet_active.workspace import Workspace
 
@@ -46,6 +46,25 @@ def test_in_a_later_round_any_model_may_ask_and_it_is_said_that_it_is_not_traine
     assert "asks; a training starts from the source network" in sentence
 
 
+def test_a_source_whose_images_were_prepared_otherwise_is_told_with_every_difference(target, capsys):
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    assert prepared_differently(workspace, workspace.model(target.model)) == []
+    source = tiny_source.source_model(seed=9)
+    source.plans.update(image_reader_writer="NibabelIOWithReorient", transpose_forward=[2, 0, 1])
+    there = source.plans["configurations"][CONFIGURATION]
+    there["spacing"], there["normalization_schemes"][1] = [0.4, 0.4, 0.4], "RescaleTo01Normalization"
+    other = tiny_source.write_trained(source, target.root / "other")
+    (said,) = prepared_differently(workspace, workspace.model(other))
+    here = workspace.plans["configurations"][CONFIGURATION]
+    spacing = " x ".join(f"{one:.3g}" for one in here["spacing"])
+    assert f"spacing 0.4 x 0.4 x 0.4 there, {spacing} here" in said and "transpose_forward 2 x 0 x 1 there" in said
+    assert "image_reader_writer NibabelIOWithReorient there, SimpleITKIO here" in said
+    assert "normalisation of FLAIR RescaleTo01Normalization there, ZScoreNormalization here" in said
+    assert "normalisation of T1 " not in said and "nnunet_active plan -d 902" in said
+    assert main(["init", "-d", "902", "-c", CONFIGURATION, "-m", str(other), "--strategy", "random"]) == 0
+    assert said in capsys.readouterr().out.splitlines()
+
+
 def test_a_source_that_other_folds_start_from_is_not_replaced(target, capsys):
     other, before = write(target, "other"), kept(target)
     start(fold="all")
@@ -56,4 +75,6 @@ def test_a_source_that_other_folds_start_from_is_not_replaced(target, capsys):
     assert main(call) == 2 and kept(target) == before
     assert not (target.preprocessed / "active" / "fold_0").exists()
     assert main([*call, "-f", "all", "--restart"]) == 0 and kept(target) != before
-    assert "replaces the source network that was kept" in capsys.readouterr().out
+    assert any(
+        line.endswith("that was kept for the plans nnUNetActivePlans.") for line in capsys.readouterr().out.splitlines()
+    )

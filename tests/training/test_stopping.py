@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import pytest
+import tiny_source
 from tiny_rounds import request
-from tiny_target import make_target
+from tiny_target import PLANS, make_target
 from tiny_training import campaign_of, checkpoint_of, output_folder, start, trainer_of
 
 from nnunet_active.campaign.campaign_start import set_aside
+from nnunet_active.campaign.fine_tuning import recipe
 from nnunet_active.cli.main import main
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.source_model import source_folder
 from nnunet_active.training.stopping import StoppingMixin
 from nnunet_active.util.errors import CampaignError, EmptyPool
 from nnunet_active.util.log import silent
@@ -100,12 +104,29 @@ def test_a_training_does_not_go_on_with_the_network_of_the_campaign_before(nnune
     start(target, strategy="random")
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
-        trainer_of(target, resume=True).run_training()
+        trainer_of(target, resume=True)
     assert stop.value.code == 2 and "was trained in an earlier campaign" in capsys.readouterr().out
     assert not campaign_of(target).rounds
     with pytest.raises(SystemExit) as stop:
         trainer_of(target).run_training()
     assert stop.value.code == 0 and len(campaign_of(target).rounds) == 1
+
+
+@pytest.mark.parametrize(("recipe_name", "refused"), [("three_quarters", True), ("plain", False)])
+def test_what_lies_between_another_source_network_and_the_trained_one_is_refused(
+    nnunet_folders, capsys, recipe_name, refused
+):
+    target = stopped_before_epoch_0(nnunet_folders, fine_tuning=recipe(recipe_name))
+    kept = source_folder(target.preprocessed, PLANS, target.configuration)
+    other = tiny_source.source_model(seed=9)
+    save_source_model(other, kept)
+    capsys.readouterr()
+    if refused:
+        with pytest.raises(SystemExit) as stop:
+            trainer_of(target, resume=True)
+        assert stop.value.code == 2 and "from another source network" in capsys.readouterr().out
+    else:  # the trained weights alone predict
+        assert trainer_of(target, resume=True).current_epoch == 0
 
 
 def test_a_label_that_came_after_the_end_is_named_with_the_way_to_train_on_it(nnunet_folders, capsys):
