@@ -129,9 +129,13 @@ def _count(flag: str) -> Callable[[str], int | str]:
 
 
 def _pseudo_labels(given: list[str] | None) -> dict | None:
+    from nnunet_active.util.errors import CampaignError
+
     if given is None:
         return None
     if "off" in given:
+        if len(set(given)) > 1:
+            raise CampaignError("--pseudo-labels off goes with no other setting of pseudo-labels; leave one out.")
         return {"share": 0}
     return parse_options("--pseudo-labels", [one for one in given if one != "on"])
 
@@ -185,6 +189,8 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
     workspace.tell_configuration(print)
     source = None
+    if args.source_fold is not None and args.model is None:
+        raise CampaignError("--source-fold names a fold of the source model; name the model with -m.")
     if args.model is not None:
         source = workspace.model(args.model, args.source_fold, trust=args.trust_checkpoint)
         store = workspace.store

@@ -56,7 +56,13 @@ def earlier_training(folder: Path, source: Weights, log: Log, begun: str = "") -
         checkpoint = load_checkpoint(file, str(file))
         predicting, details = network_weights(checkpoint, str(file)), own_details(checkpoint)
         here = origin_of(source, begun)
-        if any(details.get(name, value) != value for name, value in here.items()):
+        other = {name for name, value in here.items() if details.get(name, value) != value}
+        if other == {"source"}:
+            log(
+                "WARNING: the training before began from another source network, so the two are not compared. If a stock training "
+                "replaced the source since, it may know the labels that were asked for: name the source with -m at init."
+            )
+        if other:
             return None
         labelled, epoch = frozenset(details["labelled"]), int(checkpoint["current_epoch"])
         # at alpha = 1, the weights that predict are the trained ones, averaged or not

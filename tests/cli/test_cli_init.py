@@ -197,6 +197,8 @@ def test_pseudo_labels_are_switched_on_and_off_in_one_word(target, flag, kept):
         (["--fine-tuning", "anchor=30"], "anchor (30) is no longer there"),
         (["--pseudo-labels", "share=2"], "share of pseudo-labels is 2"),
         (["--pseudo-labels", "tau=2"], "no setting tau of pseudo-labels"),
+        (["--pseudo-labels", "off", "--pseudo-labels", "share=0.5"], "off goes with no other setting"),
+        (["--source-fold", "0"], "name the model with -m"),
     ],
 )
 def test_a_way_of_training_that_makes_no_sense_is_refused_before_anything_is_written(target, capsys, flags, said):
