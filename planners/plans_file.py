@@ -52,6 +52,18 @@ def merge_plans(file: Path, planned: Sequence[dict]) -> dict:
     return merged
 
 
+def reader_in_use(file: Path) -> str | None:
+    """The reader of existing plans of ours that cases were preprocessed with; None if there are no such plans or cases.
+
+    Raises:
+        ActiveError: the file is not ours.
+    """
+    existing = _read(file) or {"configurations": {}}
+    folders = (configuration.get("data_identifier", "") for configuration in existing["configurations"].values())
+    used = any(any((file.parent / f"{folder}{end}").glob("*")) for folder in folders if folder for end in ("", "_pool"))
+    return existing.get("image_reader_writer") if used else None
+
+
 def what_is_replaced(file: Path, plans: dict) -> list[str]:
     """Sentences about the source models that new plans replace, and about their open rounds.
 

@@ -38,7 +38,7 @@ from nnunet_active.nnunet.networks import build_network, find_trainer_class
 from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.planners.channel_normalisation import map_normalisation
 from nnunet_active.planners.image_reader import choose_reader
-from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
+from nnunet_active.planners.plans_file import merge_plans, reader_in_use, what_is_replaced
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
@@ -110,7 +110,8 @@ class SourceModelPlanner:
         The source's weights are carried into the planned network once, to prove that the plans work.
         """
         if self._plans is None:
-            reader = choose_reader(self.dataset, self.sources, self.notes)
+            # cases that are preprocessed, perhaps with an earlier version, keep their reader
+            reader = reader_in_use(self.plans_file) or choose_reader(self.dataset, self.sources, self.notes)
             plans = merge_plans(self.plans_file, [self._plan_one(source, reader) for source in self.sources])
             for source in self.sources:
                 self.reports[source.configuration] = self._try_transfer(source, plans)

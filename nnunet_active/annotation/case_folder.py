@@ -68,8 +68,11 @@ class CaseFolder:
         except ActiveError:
             return known if known is not None and not conforms(known, CaseRecord) else None
 
-    def check_image(self) -> None:
+    def check_image(self, edited: bool) -> None:
         """Check that the image is still the one that was handed over with its prediction.
+
+        Args:
+            edited: whether somebody worked on the label; then an image of the same size will do, and ``ingest`` warns.
 
         Raises:
             BadCase: it has another size, or was replaced by another image of the same size.
@@ -80,7 +83,7 @@ class CaseFolder:
                 f"Case {self.name}: its image has changed since it was handed over ({differ[0]} voxels then, {differ[1]} now); "
                 f"{again}."
             )
-        if not is_of_these(self.image_record, self.case.raw.images):
+        if not edited and not is_of_these(self.image_record, self.case.raw.images):
             raise BadCase(
                 f"Case {self.name}: its image was replaced since it was handed over, and the prediction there is of the image before; "
                 f"{again}."

@@ -133,9 +133,9 @@ def _hand_over(
     raw = place.case.raw
     entry = place.read_record(known)
     if place.folder.is_dir() and entry is not None:
-        place.check_image()
-        place.place_images(place.folder, copy_images)
         edited = place.is_edited(entry)
+        place.check_image(edited)
+        place.place_images(place.folder, copy_images)
         place.complete(lambda: archive.get(raw), entry)
         (report.edited if edited else report.untouched).append(place.name)
         return entry

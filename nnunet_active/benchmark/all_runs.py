@@ -21,6 +21,7 @@ from nnunet_active.benchmark.results import (
     finished_before,
     labels_of_round,
     per_class,
+    read_rows,
     write_tables,
 )
 from nnunet_active.benchmark.surfaces import available
@@ -133,6 +134,14 @@ def run_benchmark(
                 bar.update()
         write_all_tables(benchmark)
     return failed
+
+
+def add_missing_rows(benchmark: Benchmark) -> None:
+    """Write the tables again if a finished run is not in them: a kill may have come between a run and its rows."""
+    file = benchmark.root / ROWS
+    known = {*read_rows(file)["run"]} if file.is_file() else set()
+    if not known.issuperset(result["run"] for result in benchmark.results):
+        write_all_tables(benchmark)
 
 
 def write_all_tables(benchmark: Benchmark) -> None:

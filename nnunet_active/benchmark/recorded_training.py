@@ -113,7 +113,7 @@ class RecordedTraining:
             os.utime(measured)  # it counts as this run's own
         self.load_checkpoint(str(leg.checkpoint))
 
-    def _check_origin(self, details: dict[str, Any]) -> None:
+    def _check_campaign(self) -> None:
         """A leg may be another run's, of a campaign of its own."""
 
     def _history(self) -> list[list[str]]:

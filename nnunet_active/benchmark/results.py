@@ -12,6 +12,7 @@ import pandas as pd
 from nnunet_active.benchmark.configuration import ALL_LABELS, SOURCE
 from nnunet_active.benchmark.legs import SCHEDULE
 from nnunet_active.benchmark.plan import RunSpec
+from nnunet_active.util.errors import CampaignError
 from nnunet_active.util.tables import read_csv, write_csv
 
 METRICS = ("dice", "iou", "surface_dice", "hd95")
@@ -132,8 +133,16 @@ def read_rows(*files: Path) -> pd.DataFrame:
     """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table; what they share, as the source, counts once."""
     text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
     tables: list[pd.DataFrame] = []
+    facts: dict[str, str] = {}
     for file in files:
         table = read_csv(file, dtype=text, **_READ)
+        made_with = dict(zip(table["run"], table["digests"], strict=True)) if "digests" in table else {}
+        if clash := sorted(run for run, digests in made_with.items() if facts.get(run, digests) != digests):
+            raise CampaignError(
+                f"{file} has the run {clash[0]} with other plans, source network or cases than the benchmarks before it, so they "
+                f"cannot be pooled."
+            )
+        facts |= made_with
         tables.append(table[~table["run"].isin({run for before in tables for run in before["run"]})])
     return pd.concat(tables, ignore_index=True)
 

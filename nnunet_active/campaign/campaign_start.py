@@ -64,7 +64,7 @@ class CampaignDraft:
         Raises:
             CampaignError: there is a campaign already, or another process is using it; the message names the process.
         """
-        self._check_unit()
+        self.check_unit()
         self.check_place(restart)
         draft = self
         if restart:
@@ -95,7 +95,12 @@ class CampaignDraft:
         declined = {case: reason for case, reason in declined.items() if case not in settled}
         return replace(self, roles=replace(roles, declined=declined), pool=self.pool - len(declined))
 
-    def _check_unit(self) -> None:
+    def check_unit(self) -> None:
+        """Refuse slices without an ignore label as :meth:`begin` does, before anything is written.
+
+        Raises:
+            CampaignError: says how to declare one.
+        """
         if self.settings.unit == "slice":
             file = self.place.dataset_folder / "dataset.json"
             require_ignore_value(read_dataset_json(file).content, file)

@@ -256,7 +256,7 @@ def slice_settings(args: Namespace, begins: bool = False) -> dict[str, Any]:
     """The flags of :func:`add_slices` that were given; ``begins``: no campaign is there whose unit they could mean.
 
     Raises:
-        CampaignError: a flag that needs ``--unit slice`` came without it.
+        CampaignError: a flag that needs ``--unit slice`` came with another unit, or, with ``begins``, without it.
     """
     given = {
         name: value for name in ("unit", "per_case", "slices", "axis") if (value := getattr(args, name)) is not None

@@ -131,7 +131,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, do the unfinished runs, summarise."""
-    from nnunet_active.benchmark.all_runs import CONFIGURATION, prepare_benchmark, run_benchmark, write_all_tables
+    from nnunet_active.benchmark.all_runs import CONFIGURATION, add_missing_rows, prepare_benchmark, run_benchmark
     from nnunet_active.benchmark.configuration import Configuration, read_configuration
     from nnunet_active.benchmark.engines import LocalEngine
     from nnunet_active.benchmark.legs import drop_checkpoints
@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
         return 0 if table[["same request", "same weights"]].all(axis=None) else 1
     failed = []
     if args.summary_only:
-        write_all_tables(benchmark)  # a kill may have come between a run and its rows
+        add_missing_rows(benchmark)
     else:
         if args.engine == "submitit":
             from nnunet_active.benchmark.submitit_engine import SubmititEngine

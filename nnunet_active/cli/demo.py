@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         raw, model = work / "nnUNet_raw" / args.raw.resolve().name, args.source
         if not args.raw.is_dir():
             raise ActiveError(f"--raw {args.raw} was not found; name a raw data set.")
-        if raw.is_symlink():  # an earlier attempt's
+        if raw.is_symlink() and raw.resolve() != args.raw.resolve():  # an earlier attempt's
             raw.unlink()
         if not raw.exists():
             raw.symlink_to(args.raw.resolve(), target_is_directory=True)

@@ -43,9 +43,13 @@ def run(args: argparse.Namespace) -> int:
     """Export, and print how to use the result."""
     from nnunet_active.models.model_export import export_model, export_source, exported_trainer
     from nnunet_active.nnunet import nnunet_paths
-    from nnunet_active.util.errors import MissingInput
+    from nnunet_active.util.errors import ActiveError, MissingInput
     from nnunet_active.workspace import Workspace
 
+    if args.source and (args.trainer or args.checkpoint != "checkpoint_final.pth" or len(args.folds) > 1):
+        raise ActiveError(
+            "--source exports the source network, which has one fold; leave -tr, -chk and further folds out."
+        )
     workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
     workspace.tell_configuration(print)
     plans, configuration = workspace.plans_name, workspace.configuration

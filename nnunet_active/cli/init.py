@@ -205,6 +205,8 @@ def run(args: argparse.Namespace) -> int:
         read_summary(args.source_summary, weights_digest(source.weights))
         source = replace(source, summary=args.source_summary.read_bytes())
     draft = draft_campaign(workspace.place, settings, args.oracle, percent, cases=workspace.stored)
+    if not args.add_ignore_label:  # else the label it needs is declared below
+        draft.check_unit()
     draft.check_place(args.restart)
     for sentence in check_new_source(workspace, source) if source is not None else ():
         print(sentence)

@@ -77,8 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         if number_of_process() == 0:
-            then = "the same command goes on from here" if given[0] != "demo" else "begin the demo anew in a new folder"
-            print(f"\nInterrupted; nothing is half-written, {then}.", file=sys.stderr)
+            then = (
+                "the same command goes on from here" if given[0] != "demo" else "start the demo again in a new folder"
+            )
+            print(f"\nInterrupted; nothing is half-written; {then}.", file=sys.stderr)
         return 130
     except Exception as error:  # the one place that turns every error into a sentence
         sentence, code = one_sentence(error)

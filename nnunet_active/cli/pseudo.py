@@ -53,9 +53,14 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.pseudo.pseudo_labels import TABLE, Predicting, check_trained, make_reliable_set
     from nnunet_active.rounds.asking_model import find_models, make_window
     from nnunet_active.training.known_slices import KnownSlices
+    from nnunet_active.util.errors import ActiveError
     from nnunet_active.util.lock import hold
     from nnunet_active.workspace import Workspace
 
+    if args.copy and not args.derived_dataset:
+        raise ActiveError(
+            "--copy says how --derived-dataset holds its images; name that data set, or leave --copy out."
+        )
     log = functools.partial(print, file=sys.stderr) if args.json else print
     device = arguments.device_of(args.device, log)
     workspace = Workspace(dataset_name(args.dataset), args.fold)

@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=arguments.real("--minutes"),
         metavar="MINUTES",
-        help="expected minutes: CASE OBJECT CM3, for every case, every predicted object and every cm3 (1000 pixels) "
+        help="expected minutes: CASE OBJECT CM3, for every case, every predicted object and every cm3 of it (of pictures, 1000 pixels) "
         f"(default: {time_budget.BASE_MINUTES:g} {time_budget.MINUTES_PER_OBJECT:g} {time_budget.MINUTES_PER_CM3:g}); with --unit "
         "slice CASE SLICE, for opening a case and for a slice "
         f"(default: {time_budget.OPENING_MINUTES:g} {time_budget.MINUTES_PER_SLICE:g})",

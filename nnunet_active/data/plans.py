@@ -33,7 +33,7 @@ def read_plans(dataset: str, plans: str) -> dict:
         )
     if (whose := content.get("dataset_name", dataset)) != dataset:
         raise MissingInput(
-            f'{file} is of {whose} inside ("dataset_name"), and nnU-Net would train there; bring plans along with '
+            f'{file} says that it belongs to {whose} ("dataset_name"), and nnU-Net would train there; bring plans along with '
             f'nnUNetv2_move_plans_between_datasets, or set "dataset_name": "{dataset}" in it.'
         )
     return content

@@ -124,8 +124,8 @@ def hold_out(raw: Path, work: Path, share: float, seed: int) -> tuple[list[str],
 
 
 def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    target.symlink_to(source.resolve())
+    if not target.exists():
+        target.symlink_to(source.resolve())
 
 
 def compare_ways(target: PreparedTarget, plan: Plan, test: list[str], log: Log = print) -> list[Row]:

@@ -69,6 +69,12 @@ class FolderStore:
         return str(self.root / model / name)
 
 
+def _of_macos(info: zipfile.ZipInfo) -> bool:
+    """Whether a member is what the Finder adds to every file."""
+    path = PurePosixPath(info.filename)
+    return "__MACOSX" in path.parts or path.name.startswith("._")
+
+
 class ZipStore:
     """The same for a zip; members are read or copied one by one, never extracted under their own names."""
 
@@ -76,22 +82,19 @@ class ZipStore:
         self.file = file
         try:
             with zipfile.ZipFile(file) as archive:
-                self.members = {info.filename for info in archive.infolist() if not info.is_dir()}
+                self.members = {info.filename for info in archive.infolist() if not (info.is_dir() or _of_macos(info))}
         except (zipfile.BadZipFile, OSError) as error:
             raise ActiveError(
                 f"{file} is neither a model folder nor a readable zip ({error}); copy it again."
             ) from error
 
     def models(self) -> list[str]:
-        """Names of the trained models, sorted."""
-        found = set()
-        for name in self.members:
-            member = PurePosixPath(name)
-            if member.name == "plans.json":
-                found.add(str(member.parent))
-            elif member.suffix == ".pth" and FOLD.fullmatch(member.parent.name):
-                found.add(str(member.parent.parent))
-        return sorted("" if name == "." else name for name in found)
+        """Names of the trained models, sorted: folders with a checkpoint; if there are none, those with plans."""
+        members = [PurePosixPath(name) for name in self.members]
+        trained = {one.parent.parent for one in members if one.suffix == ".pth" and FOLD.fullmatch(one.parent.name)}
+        # nnU-Net's export with predictions of the cross-validation has plans beside these, too
+        found = trained or {one.parent for one in members if one.name == "plans.json"}
+        return sorted("" if str(name) == "." else str(name) for name in found)
 
     def folds(self, model: str) -> dict[str, list[str]]:
         """Folds that have a checkpoint, by number, ``all`` last, each with its checkpoints' file names."""

@@ -45,7 +45,7 @@ def write_checkpoint(source: SourceModel, file: Path, trainer_name: str, written
             "dataset_json": source.dataset_json,
         },
         "trainer_name": trainer_name,
-        "inference_allowed_mirroring_axes": source.mirror_axes,
+        **({} if source.mirror_axes is None else {"inference_allowed_mirroring_axes": source.mirror_axes or None}),
     }
     if written_by:
         content[WRITTEN_BY] = written_by

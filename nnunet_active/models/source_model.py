@@ -46,7 +46,8 @@ class SourceModel:
         configuration: the configuration that this network belongs to, e.g. ``3d_fullres``.
         fold: the fold that was read, ``"0"``, ``"1"``, ... or ``"all"``.
         weights: state dict on the CPU, without the prefixes that DDP and ``torch.compile`` add.
-        mirror_axes: axes that test-time augmentation may mirror, or None.
+        mirror_axes: spatial axes along which images may be mirrored, in training and at inference; empty for none, as after
+            ``nnUNetTrainerNoMirroring``; None if the checkpoint does not say.
         trainer_name: the trainer class named in the checkpoint.
         origin: where it was read from, for messages.
         checkpoint: file name of the checkpoint that was read.
@@ -135,7 +136,8 @@ def read_source_model(
             f"{where} was trained for the configuration {trained}, not {configuration}; use -c {trained}."
         )
     _check_configuration(plans, trained, store.describe(model, "plans.json"))
-    axes = content.get("inference_allowed_mirroring_axes")
+    key = "inference_allowed_mirroring_axes"  # for nnU-Net, None means none
+    axes = (content[key] or ()) if key in content else None
     ours = content.get("nnunet_active")
     return SourceModel(
         plans=plans,

@@ -94,6 +94,10 @@ def derive_dataset(
     if not made.cases and not made.filled:
         raise ActiveError("No pseudo-label is reliable, so there is nothing to derive a data set from.")
     people = sorted({*campaign.labelled(), *campaign.val} & set(raw.labelled))
+    if without := sorted({*campaign.labelled(), *campaign.val} - {*people}):
+        by.log(
+            f"WARNING: {raw.folder / 'labelsTr'} has no label of {', '.join(without)} any more, so they are left out."
+        )
     gone = sorted(set(made.cases) - set(raw.cases))
     if gone:
         raise ActiveError(f"{raw.folder} and its pool folders have no images of {', '.join(gone)} any more.")
@@ -154,8 +158,12 @@ def derive_dataset(
         folder.rename(aside)
     scratch.rename(folder)
     shutil.rmtree(aside, ignore_errors=True)
+    preprocessed = preprocessed_root() / name
+    # nnU-Net validates on these copies and renews only those that are older than their label: a person's may be older than a prediction
+    shutil.rmtree(preprocessed / "gt_segmentations", ignore_errors=True)
+    (preprocessed / "dataset_fingerprint.json").unlink(missing_ok=True)
     # nnU-Net looks for it here; planning and preprocessing do not change it
-    write_json(preprocessed_root() / name / "splits_final.json", splits)
+    write_json(preprocessed / "splits_final.json", splits)
     return folder
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_active.annotation.image_record import is_of_these, record_file
 from nnunet_active.annotation.records import HANDOFF_FILE, begun_file, read_handoff
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.partial_labels import SliceCheck
+from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.folders import files_below
 
@@ -33,6 +35,15 @@ def record_of(campaign: Campaign, case: str, number: int | None, ending: str) ->
             file = begun_file(campaign.predictions_folder(one.number), case, ending)
             return file if file.is_file() else None
     return None
+
+
+def of_replaced_image(campaign: Campaign, raw: RawCase) -> str:
+    """Says that the image of a case was replaced since its prediction was made for the last round that asked for it; empty if not."""
+    rounds = [one.number for one in campaign.rounds if raw.identifier in one.requested]
+    record = record_file(campaign.predictions_folder(rounds[-1]), raw.identifier) if rounds else None
+    return (
+        "" if record is None or is_of_these(record, raw.images) else "its image was replaced since it was handed over"
+    )
 
 
 def given_label(handed_over: np.ndarray | None, predicted: np.ndarray | None, ignore: int) -> np.ndarray | None:

@@ -30,7 +30,7 @@ from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.returned.answered_round import answered_round
 from nnunet_active.returned.files_to_look_at import files_to_look_at
 from nnunet_active.returned.finished_label import FinishedLabel, SeenFile
-from nnunet_active.returned.handed_out import digests_of, record_of
+from nnunet_active.returned.handed_out import digests_of, of_replaced_image, record_of
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_places import file_state, is_same_place, place_of
 from nnunet_active.returned.taken_before import Kind, TakenBefore, slice_digests
@@ -252,6 +252,10 @@ class LabelFinder:
             )
         elif news:
             (seen,) = news.values()
+            if (replaced := of_replaced_image(self.campaign, self.raw.cases[case])) and seen[0].digest in predicted:
+                self.report.refused[case] = f"Case {case} cannot be accepted as predicted: {replaced}."
+                return None
+            problems += [f"Case {case}: {replaced}; see that the label fits it."] if replaced else []
             self.report.warn(case, *problems, *(f"{one.file}: {note}" for one in seen for note in one.notes))
             first = max(seen, key=lambda one: (one.accepted, not is_same_place(one.file, self.target(case))))
             files = {**before.files, **{place_of(one.file): one.entry() for one in changed}}

@@ -109,7 +109,7 @@ def select(
         campaign.adopt()
         result = SelectResult("proposed", prepared.workspace)
         try:
-            if (part := options.part) is None and campaign.waiting() and campaign.asks_a_person and not more:
+            if (part := options.part) is None and _only_shows(campaign, more):
                 result.outcome, result.query = "waiting", Query.of_round(campaign.rounds[-1])
             elif part is None:
                 result.query = Query.of_proposal(choose(prepared, log)[0])
@@ -129,6 +129,11 @@ def select(
         show(result)
         campaign.note_shown()
     return result
+
+
+def _only_shows(campaign: Campaign, more: bool) -> bool:
+    """Whether ``select`` would make no round, and show the last one again."""
+    return campaign.asks_a_person and bool(campaign.waiting()) and (not more or bool(campaign.unshown))
 
 
 def _hands_over_anew(workspace: Workspace, more: bool) -> bool:
@@ -173,11 +178,11 @@ def annotate(
 
 def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, log: Log) -> SelectResult:
     options, workspace, campaign = prepared.options, prepared.workspace, prepared.workspace.campaign
-    campaign.exclude(options.exclude)
     if (folds := options.settings.get("folds")) is not None:
         for sentence in switch_on(campaign, folds, raw_folder(options.dataset)):
             log(sentence)
     if in_training:
+        campaign.exclude(options.exclude)
         allow(campaign, options.n or max(1, campaign.size_of_next_query()))
         campaign.leave_to_training()
         return SelectResult("in_training", workspace)
@@ -187,6 +192,7 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
             campaign.mark_labelled(campaign.waiting())
             return SelectResult("simulated", workspace, Query.of_round(last))
         if not more or campaign.unshown:
+            campaign.exclude(options.exclude)
             handed = _hand_over(prepared, None, place, log)
             return SelectResult("waiting", workspace, Query.of_round(last), handed)
     elif campaign.unshown and not campaign.asks_a_person:
@@ -194,7 +200,9 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
     try:
         proposal, window = choose(prepared, log)
     except EmptyPool as end:
-        return SelectResult("empty", workspace, message=str(end))
+        kept = " No case was excluded for good." if options.exclude else ""
+        return SelectResult("empty", workspace, message=f"{end}{kept}")
+    campaign.exclude(options.exclude)
     allow(campaign, proposal.units)
     made = record(campaign, proposal, epoch=0, made_by="select", log=silent)
     if not campaign.asks_a_person:

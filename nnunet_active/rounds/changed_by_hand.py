@@ -31,9 +31,10 @@ def _withdrawn(workspace: Workspace) -> list[str]:
     gone = seen - {*workspace.store.labelled_identifiers(), *workspace.raw.labelled}
     if not gone:
         return []
+    what, it = ("label", "it") if len(gone) == 1 else ("labels", "them")
     return [
-        f"The label of {', '.join(sorted(gone))} was deleted, and this campaign counts it, so that no training can run: put it back "
-        f"and run {workspace.commands.preprocess()}, or begin a new campaign with nnunet_active init ... --restart."
+        f"The {what} of {', '.join(sorted(gone))} cannot be found any more although this campaign counts {it}, so no training can run; "
+        f"put {it} back and run {workspace.commands.preprocess()}, or begin a new campaign with nnunet_active init ... --restart."
     ]
 
 

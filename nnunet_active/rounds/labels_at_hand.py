@@ -23,7 +23,7 @@ from nnunet_active.data.partial_labels import check_slices, forget_background, l
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.data.slice_map import NUMPY_AXIS
 from nnunet_active.returned.astray import advice_on_astray, astray_labels
-from nnunet_active.returned.handed_out import given_label, half_done, record_of
+from nnunet_active.returned.handed_out import given_label, half_done, of_replaced_image, record_of
 from nnunet_active.returned.taken_before import TakenBefore
 from nnunet_active.util.errors import BadCase, MissingInput
 
@@ -143,6 +143,8 @@ def _look(campaign: Campaign, raw: RawDataset, store: CaseStore, case: str, numb
             f"its image has another size than when it was handed over; move {folder / case} away to have it written anew",
         )
     sentence, refusals = f"{entry['label_file']} is still the untouched prediction", []
+    if replaced := of_replaced_image(campaign, raw.cases[case]):
+        sentence = f"{replaced}; move {folder / case} away to have it written anew"
     record = record_of(campaign, case, number, raw.file_ending)
     begun = None if record is None else _look_into(raw, store, case, record)
     begun = None if isinstance(begun, str) else begun

@@ -22,6 +22,7 @@ from nnunet_active.rounds.time_budget import AnnotationTime, SliceMinutes
 from nnunet_active.strategies.registry import get_strategy
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import Log, silent
+from nnunet_active.util.strategy_files import found_from_anywhere
 from nnunet_active.workspace import Workspace
 
 
@@ -103,7 +104,8 @@ def _check_left_to_training(campaign: Campaign, options: SelectOptions) -> None:
     """Refuse what would not count if the next training asks, by the settings of the campaign, which this call may begin."""
     given = {"must-include": options.must_include, "time-budget": options.minutes}
     for name in ("strategy", "strategy_options", "seed"):
-        if (value := getattr(options, name)) != getattr(campaign.settings, name):
+        value = found_from_anywhere(getattr(options, name))  # as the settings keep it
+        if value != getattr(campaign.settings, name):
             given[name.removesuffix("s").replace("_", "-")] = value
     for flag, value in given.items():
         if value not in (None, (), {}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from nnunet_active.commands import Commands
 from nnunet_active.data.campaign_files import campaign_files
 from nnunet_active.data.dataset_json import channel_names
 from nnunet_active.data.plans import configuration_of
@@ -67,31 +68,45 @@ def check_new_source(workspace: Workspace, source: SourceModel) -> list[str]:
 
 
 def prepared_differently(workspace: Workspace, source: SourceModel) -> list[str]:
-    """What the target's plans do otherwise with an image than the source's plans did: spacing, normalisation, axis order, reader.
+    """What the target's plans do differently with an image than the source's plans did: spacing, axis order, reader, normalisation.
 
     Returns:
-        One sentence; none if all is the same, or the source is an encoder alone, which is trained on.
+        One sentence; none if all is the same, if the plans were made from this source, or if it is an encoder alone, which is trained
+        on.
     """
-    if source.encoder_only:
-        return []
     theirs, ours = source.plans, workspace.plans
+    made_from = ours.get("source_models", {}).get(workspace.configuration, {}).get("weights")
+    if source.encoder_only or made_from == weights_digest(source.weights):
+        return []
     there, here = configuration_of(theirs, source.configuration), configuration_of(ours, workspace.configuration)
     pairs = {"spacing": ([f"{one:.3g}" for one in there["spacing"]], [f"{one:.3g}" for one in here["spacing"]])}
     pairs |= {key: (theirs.get(key), ours.get(key)) for key in ("transpose_forward", "image_reader_writer")}
     channels = map_channels(channel_names(source.dataset_json), channel_names(workspace.dataset_json))
     feeding = [0] * len(channels.target) if channels.kind == "shared" else channels.indices
-    for name, index, scheme in zip(channels.target, feeding, here["normalization_schemes"], strict=False):
+    for channel, (name, index) in enumerate(zip(channels.target, feeding, strict=True)):
         if index is not None:
-            pairs[f"normalisation of {name}"] = there["normalization_schemes"][index], scheme
-    differ = [
-        f"{what} {_words(before)} there, {_words(now)} here" for what, (before, now) in pairs.items() if before != now
-    ]
+            both = _normalisation(theirs, there, index), _normalisation(ours, here, channel)
+            pairs[f"normalisation of {name}"] = both
+    differ = [f"{what} {_words(then)} there, {_words(now)} here" for what, (then, now) in pairs.items() if then != now]
     if not differ:
         return []
+    plan = Commands(workspace.dataset, workspace.configuration, "NAME").plan()
     return [
-        f"WARNING: the plans prepare images otherwise than the source's did ({'; '.join(differ)}), so the network begins with images "
-        f"unlike those that it knows; {workspace.commands.plan()} -plans_name NAME makes plans from the source."
+        f"WARNING: the plans prepare images differently from the source's plans ({'; '.join(differ)}), so the network sees images "
+        f"unlike those it was trained on; {plan} makes plans from the source."
     ]
+
+
+def _normalisation(plans: dict, configuration: dict, channel: int) -> str:
+    """Scheme of a channel in words; with the mask, and for CT with the range and the mean that it uses."""
+    scheme = configuration["normalization_schemes"][channel]
+    masked = " within the mask" if configuration["use_mask_for_norm"][channel] else ""
+    if scheme != "CTNormalization":
+        return scheme + masked
+    known = plans.get("foreground_intensity_properties_per_channel", {}).get(str(channel), {})
+    facts = (known.get(name) for name in ("percentile_00_5", "percentile_99_5", "mean", "std"))
+    low, high, mean, std = ("?" if fact is None else f"{fact:.4g}" for fact in facts)
+    return f"{scheme}{masked} ({low} to {high}, {mean} ± {std})"
 
 
 def _words(value: object) -> str:

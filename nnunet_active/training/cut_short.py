@@ -33,6 +33,14 @@ def without_parts(files: Iterable[Path]) -> Iterator[list[Path]]:
                 gone.append(file)
 
 
+def remove_parts(files: Iterable[Path]) -> list[Path]:
+    """Remove those of the files that are not whole; returns them. A killed process leaves a part, and nobody else knows of it."""
+    parts = [file for file in files if file.is_file() and not _is_whole(file)]
+    for file in parts:
+        file.unlink()
+    return parts
+
+
 def _is_whole(file: Path) -> bool:
     try:
         if file.suffix == ".npz":

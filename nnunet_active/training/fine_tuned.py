@@ -18,7 +18,7 @@ from nnunet_active.training.alpha_choice import AlphaChoice
 from nnunet_active.training.checkpoints import meant_by, own_details
 from nnunet_active.training.comparison_table import FILE
 from nnunet_active.training.cross_fit import CrossFit
-from nnunet_active.training.earlier_training import earlier_training, origin_of
+from nnunet_active.training.earlier_training import earlier_training
 from nnunet_active.training.guarded_choice import GuardedChoice
 from nnunet_active.training.held_out_choice import HeldOutChoice
 from nnunet_active.training.loaders import finish_loader
@@ -46,6 +46,8 @@ class FineTunedMixin:
         watch: compares with the source network; None if that is switched off.
         choice: chooses the interpolation; None if it is fixed.
         trained_on: cases that a loaded checkpoint was trained on.
+        trained_in: when the campaign of a loaded checkpoint began; empty if it does not say, as those of earlier versions.
+        source_axes: axes along which the source may be mirrored; None if it does not say.
         can_go_on: whether ``--c`` would resume this training, because it has saved a checkpoint or began from one.
     """
 
@@ -58,9 +60,33 @@ class FineTunedMixin:
     watch: SourceWatch | None = None
     choice: AlphaChoice | None = None
     trained_on: tuple[str, ...] = ()
+    trained_in: str = ""
+    source_axes: tuple[int, ...] | None = None
     can_go_on: bool = False
     dataloader_unlabelled: Any = None
     _validated: ExitStack
+    _told_of_axes: bool = False
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple:
+        """Like the stock method, but mirror along no axis along which the source was not mirrored: its labels may know sides."""
+        *others, axes = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.source_axes is None:
+            return (*others, axes)
+        allowed = tuple(axis for axis in axes or () if axis in self.source_axes) or None
+        if allowed != (axes or None) and not self._told_of_axes:
+            self._told_of_axes = True  # nnU-Net asks again for every new loader
+            self.print_to_log_file(
+                f"Mirroring: along {f'the axes {allowed}' if allowed else 'no axis'}, as in the source's training; this trainer would "
+                f"mirror along {axes}."
+            )
+        self.inference_allowed_mirroring_axes = allowed
+        return (*others, allowed)
+
+    @property
+    def _mirrored_axes(self) -> tuple[int, ...] | None:
+        """Axes for an ensemble of mirrored passes; None if they are not known yet."""
+        axes = self.inference_allowed_mirroring_axes
+        return () if axes is None and self.source_axes is not None else axes
 
     def on_train_epoch_start(self) -> None:
         """Follow the trainer's optimizer, and wrap its schedule where each round restarts from the source."""
@@ -98,8 +124,8 @@ class FineTunedMixin:
             super().perform_actual_validation(save_probabilities)
 
     def load_checkpoint(self, *given: Any, **named: Any) -> None:
-        """Like the stock method; then restore the weights in training, stored beside those that predict if they differ. Refuses the
-        checkpoint of another campaign, or of a training that began from another source network.
+        """Like the stock method; then restore the weights in training, stored beside those that predict if they differ. Refuses a
+        checkpoint whose weights lie between another source network and the trained one.
 
         The stock method unpickles the file, which can run code stored in it. So the file is first read safely, and refused if that
         fails. The argument (a file or a checkpoint) has different names in different versions of nnU-Net.
@@ -114,8 +140,9 @@ class FineTunedMixin:
         self.can_go_on = True
         details = own_details(checkpoint)
         with self.one_sentence():
-            self._check_origin(details)
+            self._check_source(details)
         self.adaptation.resume(details)
+        self.trained_in = details.get("campaign", "")
         if self.mixing is not None:
             self.mixing.resume(details)
         self.trained_on = tuple(details.get("labelled", ()))
@@ -123,20 +150,23 @@ class FineTunedMixin:
             if isinstance(follower, SourceWatch | GuardedChoice):
                 follower.trained_on = set(self.trained_on)
 
-    def _check_origin(self, details: dict[str, Any]) -> None:
-        here = origin_of(self.adaptation.source, self.session.campaign.begun)
-        what = f"The checkpoint in {self.output_folder} was trained"
-        if details.get("campaign", here.get("campaign")) != here.get("campaign", details.get("campaign")):
+    def _check_campaign(self) -> None:
+        """Refuse to go on (``--c``) with a training of another campaign; to validate it (``--val``) stays possible."""
+        begun = self.session.campaign.begun if self.session is not None else ""
+        if begun and self.trained_in not in ("", begun):
             raise CampaignError(
-                f"{what} in an earlier campaign of this data set, with its settings and labels; train without --c, so that this "
-                f"campaign begins at its source network."
+                f"The checkpoint in {self.output_folder} was trained in an earlier campaign of this data set, with its settings and "
+                f"labels; train without --c, so that this campaign begins at its source network."
             )
+
+    def _check_source(self, details: dict[str, Any]) -> None:
+        source = weights_digest(self.adaptation.source)
         # an untrained head has other random weights in another version of PyTorch, and is not interpolated
-        between = self.adaptation.is_whole and self.adaptation.interpolation != 1
-        if between and details.get("source", here["source"]) != here["source"]:
+        matters = self.adaptation.is_whole and (self.adaptation.interpolation != 1 or self.restart == "source")
+        if matters and details.get("source", source) != source:
             raise CampaignError(
-                f"{what} from another source network, and what it predicts lies between the two; train without --c, or put the source "
-                f"network back that it began with."
+                f"The checkpoint in {self.output_folder} was trained from another source network, so nothing can be made of it with "
+                f"the one that is there now; put that network back, or train anew (without --c or --val)."
             )
 
     def _adapt(self, report: TransferReport) -> None:

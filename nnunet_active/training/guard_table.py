@@ -49,6 +49,8 @@ class GuardTable:
         self.table = pd.DataFrame(columns=GUARD_COLUMNS)
         if goes_on and self.file.is_file():
             self.table = read_csv(self.file, dtype={"case": str, "label": str})[GUARD_COLUMNS]
+        else:  # an old table describes other predictions
+            write_csv(self.file, self.table)
 
     def add(self, case: str, verdict: Verdict) -> None:
         """Add the rows of one case and write the table."""

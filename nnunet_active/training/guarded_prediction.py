@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import multiprocessing
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.nnunet_paths import dataset_name, results_root
 from nnunet_active.training.comparison_table import KEPT_SOURCE
-from nnunet_active.training.cut_short import without_parts
+from nnunet_active.training.cut_short import remove_parts, without_parts
 from nnunet_active.training.guard_table import GuardTable, guard_file
 from nnunet_active.training.nearer_weights import NEAR, STOCK, NearerWeights, check_is_adapted, nearer_weights
 from nnunet_active.util.atomic import naming_full_disk
@@ -25,6 +26,7 @@ from nnunet_active.util.errors import BadCase, MissingInput
 from nnunet_active.util.outputs import check_output_folder
 from nnunet_active.workspace import Workspace
 
+_CHANNEL = re.compile(r".+_\d{4}")
 _ARGUMENTS = "predict_from_raw_data_args.json"
 """nnU-Net writes it into every folder of predictions."""
 
@@ -154,18 +156,29 @@ def _checked_cases(options: PredictOptions, ending: str) -> dict[str, Path]:
     if not images.is_dir():
         found = "is a file" if images.exists() else "was not found"
         raise MissingInput(f"{images} {found}; -i names the folder of the images.")
-    first = f"_0000{ending}"
-    names = [file.name.removesuffix(first) for file in images.glob(f"*{first}")]
-    part, parts = options.part
-    cases = {name: options.output / f"{name}{ending}" for name in sorted(names)[part::parts]}  # as nnU-Net divides them
-    if not names:
-        raise MissingInput(f"{images} holds no image CASE{first}, which the model needs; name another folder with -i.")
-    if options.overwrite:
-        names = [guard_file(options.part), *(file.name for file in cases.values())]
-        check_output_folder(
-            options.output, lambda folder: (folder / _ARGUMENTS).is_file(), names, "a folder of predictions"
+    stems = sorted(file.name.removesuffix(ending) for file in images.glob(f"*{ending}"))
+    if stray := [stem for stem in stems if not _CHANNEL.fullmatch(stem)]:
+        raise MissingInput(
+            f"{images / (stray[0] + ending)} has no channel number, and nnU-Net takes every file there for an image; name it "
+            f"CASE_0000{ending}, or move it away."
         )
+    names = sorted({stem[:-5] for stem in stems})
+    part, parts = options.part
+    cases = {name: options.output / f"{name}{ending}" for name in names[part::parts]}  # as nnU-Net divides them
+    if not names:
+        raise MissingInput(
+            f"{images} holds no image CASE_0000{ending}, which the model needs; name another folder with -i."
+        )
+    written = ["dataset.json", "plans.json"]
+    if options.overwrite:
+        files = [ending, *((".npz", ".pkl") if options.save_probabilities else ())]
+        written += [guard_file(options.part), *(f"{case}{end}" for case in cases for end in files)]
+    check_output_folder(options.output, _is_of_predictions, written, "a folder of predictions")
     return cases
+
+
+def _is_of_predictions(folder: Path) -> bool:
+    return (folder / _ARGUMENTS).is_file()
 
 
 @contextlib.contextmanager
@@ -198,6 +211,11 @@ def _predict(
 ) -> None:
     """Predict as nnUNetv2_predict does, but remove and name predictions that were cut short."""
     probabilities = [options.output / f"{case}.npz" for case in cases]
+    if not options.overwrite and _is_of_predictions(options.output):
+        result.warnings += [
+            f"{file} was cut short, as by a kill, and is predicted again."
+            for file in remove_parts([*cases.values(), *probabilities])
+        ]
     with (
         naming_full_disk(options.output),
         _threads(options.device),

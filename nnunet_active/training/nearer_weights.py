@@ -11,9 +11,9 @@ import torch
 from nnunet_active.models.source_model import SourceModel, carry_over
 from nnunet_active.nnunet.checkpoint_record import checkpoint_record
 from nnunet_active.nnunet.networks import build_network
-from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
+from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights, weights_digest
 from nnunet_active.training.checkpoints import own_details
-from nnunet_active.training.weights import Weights, interpolate
+from nnunet_active.training.weights import Weights, interpolate, live_weights
 from nnunet_active.util.errors import ActiveError, MissingInput
 
 NEAR = 0.25
@@ -105,7 +105,9 @@ def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, 
     alpha = float(details.get("interpolation", 1.0))
     trained = details.get("averaged_weights") or details.get("trained_weights")
     expected = interpolate(own, trained, alpha, free) if trained and alpha < 1 else {}
-    fits = own.keys() == weights.keys() and all(own[name].shape == weights[name].shape for name in own)
+    begun_from = weights_digest(live_weights(network))
+    fits = own.keys() == weights.keys() and (free or details.get("source", begun_from) == begun_from)
+    fits = fits and all(own[name].shape == weights[name].shape for name in own)
     if not fits or not all(torch.allclose(weights[name], tensor, atol=1e-5) for name, tensor in expected.items()):
         raise ActiveError(
             f"{where} was not adapted from the source network {source.origin}, which is there now; {STOCK}."

@@ -139,7 +139,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             super().initialize()
         with self.one_sentence():
             report = carry_over(unwrap(self.network), source, self.plans_manager.plans, self.dataset_json)
-        self.inference_allowed_mirroring_axes = source.mirror_axes
+        self.source_axes, self.inference_allowed_mirroring_axes = source.mirror_axes, source.mirror_axes or None
         self.print_to_log_file(f"Source network: {source.origin}")
         for line in report.lines():
             self.print_to_log_file(f"  {line}")
@@ -213,7 +213,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
             if not self._told:  # nnU-Net asks again for every validation
                 self.print_to_log_file("WARNING: no labelled case is held out; validation runs on the training cases.")
                 self._told = True
-            val = list(train)
+            val = list(train) or self._refuse_nothing()
         self.print_to_log_file(f"This split has {len(train)} training and {len(val)} validation cases.")
         return train, val
 
@@ -282,7 +282,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
                 self.network,
                 self.device,
                 self._before_query,
-                self.inference_allowed_mirroring_axes,
+                self._mirrored_axes,
             )
         waiting = self.session.take_up_labels(self.current_epoch)
         if waiting:
@@ -291,7 +291,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
         self._compare_on_new_labels()
 
     def _window(self) -> SlidingWindow:
-        return self.session.window(self.network, self.device, self.inference_allowed_mirroring_axes)
+        return self.session.window(self.network, self.device, self._mirrored_axes)
 
     def _before_query(self) -> None:
         self.save_here()

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nnunet_active.data.partly_labelled import read_label_map
 from nnunet_active.training.checkpoints import FINAL
 from nnunet_active.training.loaders import finish_loaders
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.errors import ActiveError, CampaignError
 from nnunet_active.util.ranks import all_are_leaving
 from nnunet_active.util.sentences import one_sentence, show_everything, writable
 
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 
 class StoppingMixin:
-    """Mixin to put before an nnU-Net trainer class that has a ``session``."""
+    """Mixin to put before an nnU-Net trainer class that has a ``session`` and ``_check_campaign``."""
 
     can_go_on: bool
     mixing: MixedTraining | None
 
     def run_training(self) -> None:
         """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died."""
+        with self.one_sentence():
+            self._check_campaign()
         try:
             super().run_training()
         except Exception as error:
@@ -72,7 +74,13 @@ class StoppingMixin:
         """Whether a finished training is being continued (``--c``)."""
         return self.current_epoch >= self.num_epochs and (Path(self.output_folder) / FINAL).is_file()
 
+    def _refuse_nothing(self) -> NoReturn:
+        with self.one_sentence():
+            raise CampaignError("No case of this campaign is labelled, so there is nothing to train on or to validate.")
+
     def _say_that_it_has_ended(self) -> None:
+        with self.one_sentence():
+            self._check_campaign()
         session = self.session
         self.print_to_log_file(
             f"This training has ended: {self.num_epochs} of {self.num_epochs} epochs are done, so that --c trains nothing more; only "

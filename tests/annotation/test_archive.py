@@ -82,8 +82,13 @@ def test_a_kill_while_an_image_is_predicted_anew_leaves_no_label_of_the_image_be
     write_nifti(raw.images[0], DIRECTIONS["oblique"], array=voxels()[..., ::-1].copy())
     case = add_case(handoff.store, handoff.description, raw.images[0])
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    rename, renamed = os.replace, []
+
+    def killed(source, target):  # after the record of the image has been written
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(target)
+        rename(source, target)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("nnunet_active.annotation.archive.os.replace", killed)

@@ -16,7 +16,7 @@ from nnunet_active.benchmark.measures import curves as measured_curves
 from nnunet_active.benchmark.plan import Fold, plan_runs
 from nnunet_active.benchmark.results import write_tables
 from nnunet_active.benchmark.summary import Tables, read, summarise_benchmark
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import CampaignError, MissingInput
 
 
 def tables(arms: tuple[str, ...] = ("mmacts", "foreground_random", "mmacts:one_off")) -> Tables:
@@ -129,6 +129,13 @@ def test_the_source_that_several_benchmarks_share_counts_once_where_they_are_poo
         pd.testing.assert_frame_equal(
             found.sort_values(key, ignore_index=True), expected.sort_values(key, ignore_index=True)
         )
+
+
+def test_runs_of_the_same_name_from_other_source_networks_are_not_pooled(tmp_path: Path):
+    for name in ("one", "two"):
+        write_tables(tmp_path / name, [{**result, "digests": {"source": name}} for result in results_in_slices()])
+    with pytest.raises(CampaignError, match="with other plans, source network or cases"):
+        read(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize("written", ["now", "by an earlier version"])

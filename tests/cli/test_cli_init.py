@@ -6,6 +6,7 @@ import os
 import shutil
 
 import pytest
+import tiny_source
 import tiny_target
 from tiny_target import NAME
 
@@ -332,6 +333,15 @@ def test_what_is_wrong_shows_before_the_data_set_is_changed(target, capsys):
     capsys.readouterr()
     assert init("--unit", "case", "--per-case", "2") == 2
     assert "--per-case says something of slices" in capsys.readouterr().err
+
+
+def test_slices_without_an_ignore_label_are_refused_before_the_source_is_replaced(target, nnunet_folders, capsys):
+    folder = target("some")
+    model = tiny_source.write_trained(tiny_source.source_model(seed=9), nnunet_folders / "other")
+    kept = {file: file.read_bytes() for file in (folder / "active" / "source").rglob("*") if file.is_file()}
+    assert init("-m", str(model), "--unit", "slice", "--restart") == 2
+    assert "Slices can be asked for only where" in capsys.readouterr().err
+    assert kept and all(file.read_bytes() == content for file, content in kept.items())
 
 
 def test_a_campaign_in_the_way_shows_before_the_data_set_is_changed(target, capsys):

@@ -136,6 +136,11 @@ def test_a_network_without_a_trained_head_gives_no_labels(target, tmp_path, caps
     assert "not trained on the target's classes" in capsys.readouterr().err
 
 
+def test_how_images_are_held_is_said_of_a_data_set_alone(target, capsys):
+    assert main(["pseudo", "-d", "902", "-device", "cpu", "--copy"]) == 2
+    assert "--copy says how --derived-dataset holds its images" in capsys.readouterr().err
+
+
 def test_without_a_campaign_it_says_so(target, capsys):
     assert pseudo() == 2
     assert "There is no campaign" in capsys.readouterr().err

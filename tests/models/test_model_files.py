@@ -42,6 +42,19 @@ def store(request, tmp_path):
     return ZipStore(tmp_path / "model.zip"), "Dataset1_A/"
 
 
+def test_what_the_finder_and_nnunets_export_add_to_a_zip_is_no_model(tmp_path):
+    model = "Dataset1_A/nnUNetTrainer__p__2d"
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        for name in ("plans.json", "fold_0/checkpoint_final.pth"):
+            archive.writestr(f"{model}/{name}", "content")
+            folder, _, file = name.rpartition("/")
+            archive.writestr(f"__MACOSX/{model}/{folder}/._{file}", "the Finder's")
+        archive.writestr(f"{model}/fold_0/._checkpoint_final.pth", "the Finder's")
+        archive.writestr(f"{model}/crossval_results_folds_0_1/plans.json", "nnU-Net's export")
+    store = ZipStore(tmp_path / "m.zip")
+    assert store.models() == [model] and store.folds(model) == {"0": ["checkpoint_final.pth"]}
+
+
 def test_models_are_found_by_their_plans_or_their_checkpoints(store):
     store, root = store
     assert store.models() == [f"{root}nnUNetTrainer__p__2d", f"{root}nnUNetTrainer__p__3d_fullres"]

@@ -225,3 +225,17 @@ def test_labels_of_the_source_that_cannot_be_used_are_named_as_the_sources(tmp_p
     (folder / "dataset.json").write_text(json.dumps(described))
     with pytest.raises(MissingInput, match=r"dataset\.json of the source model cannot be used: .*the wrong way round"):
         read_source_model(folder)
+
+
+@pytest.mark.parametrize(("written", "read"), [((0, 1), (0, 1)), (None, ()), ("absent", None)])
+def test_a_source_that_was_never_mirrored_is_told_from_one_that_does_not_say(source, tmp_path, written, read):
+    folder = write_trained(source, tmp_path / MODEL, inference_allowed_mirroring_axes=written)
+    if written == "absent":
+        file = folder / "fold_0" / "checkpoint_final.pth"
+        content = torch.load(file, weights_only=False)
+        del content["inference_allowed_mirroring_axes"]
+        torch.save(content, file)
+    found = read_source_model(folder)
+    assert found.mirror_axes == read
+    save_source_model(found, tmp_path / "kept")
+    assert read_source_model(tmp_path / "kept").mirror_axes == read

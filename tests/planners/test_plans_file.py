@@ -7,7 +7,7 @@ from tiny_rounds import request, start
 from tiny_source import plans
 from tiny_target import PLANS, make_target
 
-from nnunet_active.planners.plans_file import merge_plans, what_is_replaced
+from nnunet_active.planners.plans_file import merge_plans, reader_in_use, what_is_replaced
 from nnunet_active.util.errors import ActiveError
 
 
@@ -35,6 +35,18 @@ def test_a_file_with_only_the_configuration_that_is_planned_again_is_replaced_wh
     file = tmp_path / "plans.json"
     file.write_text(json.dumps(planned("2d", transpose_forward=[1, 0, 2])))
     assert merge_plans(file, [planned("2d")]) == planned("2d")
+
+
+def test_preprocessed_cases_keep_their_reader_and_without_any_it_is_chosen_anew(tmp_path):
+    file = tmp_path / "plans.json"
+    assert reader_in_use(file) is None
+    made = planned("2d", image_reader_writer="NibabelIO")
+    file.write_text(json.dumps(made))
+    assert reader_in_use(file) is None
+    folder = tmp_path / f"{made['configurations']['2d']['data_identifier']}_pool"
+    folder.mkdir()
+    (folder / "a.pkl").touch()
+    assert reader_in_use(file) == "NibabelIO"
 
 
 def test_a_broken_file_is_named(tmp_path):

@@ -111,12 +111,33 @@ def test_3d_tiff_files_keep_the_spacing_that_lies_beside_them(nnunet_folders, co
     (nnunet_folders / TABLE).write_text("case\na\n")
     place = Place.of(raw.name, "3d_fullres", "nnUNetActivePlans", "all")
     campaign = Campaign.create(place, Settings(oracle="folder"), Roles(["b"], [], []), "init", save=False)
-    by = Predicting(_SeesBright(), store, description)
+    by = Predicting(_SeesBright(), store, description, log=pytest.fail)
+    stale = nnunet_folders / "nnUNet_preprocessed" / "Dataset905_X"
+    (stale / "gt_segmentations").mkdir(parents=True)
+    for name in ("gt_segmentations/b.tif", "dataset_fingerprint.json"):  # of a set that was made before
+        (stale / name).touch()
     folder = derive_dataset("Dataset905_X", made, campaign, dataset, by, copy_images)
+    assert [file.name for file in stale.iterdir()] == ["splits_final.json"]
     for case in ("a", "b"):
         assert Tiff3DIO().read_images([str(folder / "imagesTr" / f"{case}_0000.tif")])[1]["spacing"] == spacing
         assert Tiff3DIO().read_seg(str(folder / "labelsTr" / f"{case}.tif"))[1]["spacing"] == spacing
         assert (folder / "imagesTr" / f"{case}.json").is_symlink() != copy_images
+
+
+def test_a_labelled_case_whose_label_has_gone_is_named(nnunet_folders):
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset902_Gone"
+    store, description = make_store(nnunet_folders / "nnUNet_preprocessed" / raw.name, "SimpleITKIO", ".nii.gz")
+    for case in ("a", "b"):
+        add_case(store, description, write_nifti(raw / "imagesTr" / f"{case}_0000.nii.gz", DIRECTIONS["oblique"]))
+    (raw / "dataset.json").write_text(json.dumps(description))
+    (nnunet_folders / TABLE).write_text("case\na\n")
+    made = ReliableSet(nnunet_folders, ("a",), pd.DataFrame(index=["a"]), {})
+    place = Place.of(raw.name, "3d_fullres", "nnUNetActivePlans", "all")
+    campaign = Campaign.create(place, Settings(oracle="folder"), Roles(["b"], [], []), "init", save=False)
+    said: list[str] = []
+    by = Predicting(_SeesBright(), store, description, log=said.append)
+    derive_dataset("Dataset905_X", made, campaign, RawDataset(raw), by)
+    assert len(said) == 1 and "has no label of b any more" in said[0]
 
 
 def test_no_half_of_a_label_is_left_where_a_full_disk_cuts_it_off(nnunet_folders):

@@ -294,6 +294,10 @@ def test_cases_are_excluded_also_where_no_round_is_made(target):
     other = next(case for case in ("case_1", "case_2", "case_4") if case not in campaign_of(target).waiting())
     assert select(options(exclude=(other,)), **QUIET).outcome == "waiting"
     assert campaign_of(target).excluded == tuple(sorted(("case_3", other)))
+    rest = {f"case_{i}" for i in range(1, 6)} - {*campaign_of(target).excluded, *campaign_of(target).waiting()}
+    end = select(options(exclude=tuple(rest)), more=True, **QUIET)
+    assert end.outcome == "empty" and "No case was excluded for good" in end.message
+    assert campaign_of(target).excluded == tuple(sorted(("case_3", other)))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ import SimpleITK as sitk
 import tiny_handoff
 import torch
 from tiny_rounds import mark_drawn, request, start
+from tiny_target import NAME
 
 from nnunet_active.annotation.records import voxel_digest
 from nnunet_active.campaign.campaign_start import set_aside
 from nnunet_active.campaign.status import campaign_status
 from nnunet_active.data.raw_dataset import RawDataset
+from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.hand_over import hand_over, is_handed_over, waiting_rounds
 from nnunet_active.rounds.handoff_place import default_folder
 from nnunet_active.rounds.labels_at_hand import returned_labels
@@ -147,11 +149,33 @@ def test_a_case_whose_image_was_replaced_by_another_of_its_size_is_not_handed_ov
     sitk.WriteImage(image + 1, str(file))
     (again,) = run(target, campaign)
     assert "its image was replaced since it was handed over" in again.set_aside["case_1"] and again.cases == ()
+    said = returned_labels(campaign, RawDataset(target.raw), target.store)["case_1"]
+    assert not said.ready and f"move {one.folder / 'case_1'} away to have it written anew" in said.sentence
+    report = ingest(NAME, accept_unchanged=["case_1"], log=silent)
+    assert "cannot be accepted as predicted: its image was replaced" in report.refused["case_1"] and not report.taken
     (one.folder / "case_1").rename(one.folder.parent / "away")
     (again,) = run(target, campaign)
     assert again.cases == ("case_1",) and (one.folder / "case_1" / "case_1.nii.gz").is_file()
     (again,) = run(target, campaign)
     assert again.cases == ("case_1",) and not again.set_aside
+
+
+def test_a_label_that_was_drawn_before_its_image_was_replaced_is_taken_with_a_warning(target):
+    campaign = start()
+    request(campaign, "case_1")
+    (one,) = run(target, campaign)
+    file = one.folder / "case_1" / "case_1.nii.gz"
+    label = sitk.ReadImage(str(file))
+    label[0, 0, 0] = 1
+    sitk.WriteImage(label, str(file))
+    image = sorted(target.raw.glob("imagesTr/case_1_*"))[0]
+    sitk.WriteImage(sitk.ReadImage(str(image)) + 1, str(image))
+    assert run(target, campaign)[0].cases == ("case_1",)
+    report = ingest(NAME, log=silent)
+    assert list(report.taken) == ["case_1"]
+    assert any(
+        "replaced since it was handed over; see that the label fits it" in one for one in report.warnings["case_1"]
+    )
 
 
 def test_a_case_whose_image_changed_its_size_is_not_handed_over_as_it_was(target):

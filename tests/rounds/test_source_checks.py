@@ -60,9 +60,20 @@ def test_a_source_whose_images_were_prepared_otherwise_is_told_with_every_differ
     assert f"spacing 0.4 x 0.4 x 0.4 there, {spacing} here" in said and "transpose_forward 2 x 0 x 1 there" in said
     assert "image_reader_writer NibabelIOWithReorient there, SimpleITKIO here" in said
     assert "normalisation of FLAIR RescaleTo01Normalization there, ZScoreNormalization here" in said
-    assert "normalisation of T1 " not in said and "nnunet_active plan -d 902" in said
+    assert "normalisation of T1 " not in said and "nnunet_active plan -d 902" in said and said.count("-plans_name") == 1
     assert main(["init", "-d", "902", "-c", CONFIGURATION, "-m", str(other), "--strategy", "random"]) == 0
     assert said in capsys.readouterr().out.splitlines()
+
+
+def test_another_range_of_ct_is_another_preparation(target):
+    source = tiny_source.source_model(seed=9)
+    workspace = Workspace(NAME, configuration=CONFIGURATION)
+    for plans, mean in ((source.plans, 40.0), (workspace.plans, -300.0)):
+        plans["configurations"][CONFIGURATION]["normalization_schemes"] = ["CTNormalization"] * 3
+        facts = {"mean": mean, "std": 10.0, "percentile_00_5": 0.0, "percentile_99_5": 99.0}
+        plans["foreground_intensity_properties_per_channel"] = dict.fromkeys("012", facts)
+    (said,) = prepared_differently(workspace, source)
+    assert "T1 CTNormalization (0 to 99, 40 ± 10) there, CTNormalization (0 to 99, -300 ± 10) here" in said
 
 
 def test_a_source_that_other_folds_start_from_is_not_replaced(target, capsys):

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 from full_disk import files_up_to
 
-from nnunet_active.training.cut_short import without_parts
+from nnunet_active.training.cut_short import remove_parts, without_parts
 
 NOISE = np.random.default_rng(0).integers(0, 3, (10, 40, 50)).astype(np.uint8)
 
@@ -36,6 +36,13 @@ def test_what_was_damaged_before_is_not_ours_to_remove(tmp_path):
         later.write_bytes(b"half of")
         raise KeyError
     assert gone == [later] and earlier.is_file() and not later.exists()
+
+
+def test_parts_that_a_kill_left_are_removed_and_named(tmp_path):
+    whole, part, absent = (tmp_path / f"{name}.nii.gz" for name in ("whole", "part", "absent"))
+    write(whole)
+    part.write_bytes(whole.read_bytes()[:-100])
+    assert remove_parts([whole, part, absent]) == [part] and whole.is_file() and not part.exists()
 
 
 def test_probabilities_that_are_cut_short_are_gone(tmp_path):

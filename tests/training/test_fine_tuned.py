@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from tiny_target import make_target
+from tiny_target import PLANS, make_target
 from tiny_training import (
     assert_equal_weights,
     campaign_of,
@@ -17,6 +19,8 @@ from tiny_training import (
 )
 
 from nnunet_active.campaign.fine_tuning import recipe
+from nnunet_active.models.model_writing import save_source_model
+from nnunet_active.models.source_model import read_source_model, source_folder
 from nnunet_active.training.weights import copy_weights
 
 AVERAGED = {"ema_epochs": 2.0}
@@ -183,3 +187,30 @@ def test_where_one_class_is_new_the_body_is_interpolated_and_the_head_is_the_tra
             if "seg_layers" in key
             else torch.equal(found[key], torch.lerp(trainer.adaptation.source[key], value, 0.75))
         )
+
+
+@pytest.mark.parametrize(("axes", "mirrored"), [(None, ()), ((1,), (1,)), ((0, 1, 2), (0, 1, 2))])
+def test_a_training_mirrors_along_no_axis_along_which_its_source_was_not_mirrored(
+    nnunet_folders, capsys, axes, mirrored
+):
+    target = make_target(nnunet_folders)
+    kept = source_folder(target.preprocessed, PLANS, target.configuration)
+    source = replace(read_source_model(kept, target.configuration), mirror_axes=axes or ())
+    save_source_model(source, kept)
+    start(target, strategy="entropy", epochs=2, fine_tuning={"compare": False})
+    trainer, seen = trainer_of(target), []
+    make = trainer.get_training_transforms
+
+    def transforms(patch_size, rotation, supervision, mirror_axes, *more, **how):
+        seen.append(mirror_axes)
+        return make(patch_size, rotation, supervision, mirror_axes, *more, **how)
+
+    trainer.get_training_transforms = transforms
+    trainer.initialize()
+    assert trainer._window().mirror_axes == mirrored
+    trainer.run_training()
+    assert seen and set(seen) == {mirrored or None} and trainer._window().mirror_axes == mirrored
+    content = torch.load(output_folder(target) / "checkpoint_final.pth", weights_only=False)
+    assert content["inference_allowed_mirroring_axes"] == (mirrored or None)
+    said = capsys.readouterr().out
+    assert said.count("as in the source's training; this trainer would mirror along") == (axes != (0, 1, 2))

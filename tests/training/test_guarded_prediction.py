@@ -21,9 +21,11 @@ from nnunet_active.campaign.settings import Settings
 from nnunet_active.cli.main import main
 from nnunet_active.models.source_model import read_source_model
 from nnunet_active.nnunet.guarded_predictor import GuardedPredictor
+from nnunet_active.nnunet.networks import build_network
+from nnunet_active.nnunet.safe_checkpoint import weights_digest
 from nnunet_active.scoring import collapse
 from nnunet_active.training.comparison_table import KEPT_SOURCE
-from nnunet_active.training.weights import interpolate
+from nnunet_active.training.weights import interpolate, live_weights
 
 CASES = ["case_0", "case_1", "case_2"]
 TRAINER = Settings().trainer
@@ -155,6 +157,17 @@ def test_an_interrupted_prediction_goes_on(tiny, tmp_path, monkeypatch):
     assert sorted((output / "guard.csv").read_text().splitlines()) == sorted(whole.splitlines())
 
 
+def test_a_prediction_that_a_kill_cut_short_is_made_again(tiny, tmp_path, capsys):
+    train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), True), nnunet_active={"labelled": []})
+    output = tmp_path / "ours"
+    assert predict(tiny, output) == 0
+    whole = label_map(output, "case_0")
+    (output / "case_0.nii.gz").write_bytes((output / "case_0.nii.gz").read_bytes()[:100])
+    assert predict(tiny, output, "--continue_prediction") == 0
+    np.testing.assert_array_equal(label_map(output, "case_0"), whole)
+    assert f"{output / 'case_0.nii.gz'} was cut short" in capsys.readouterr().out
+
+
 def test_a_model_near_to_its_source_is_predicted_by_the_stock_pass_alone(tiny, tmp_path, capsys):
     details = {"labelled": ["case_0"], "interpolation": 0.25}
     train(tiny, tiny.results / NAME, adapted_weights(source_weights(tiny), True), nnunet_active=details)
@@ -214,6 +227,10 @@ def test_what_cannot_be_guarded_is_one_sentence_and_nothing_is_written(tiny, tmp
     assert "holds no image" in capsys.readouterr().err
     assert predict(tiny, output, "-i", str(tmp_path / "nowhere")) == 2
     assert "was not found" in capsys.readouterr().err
+    shutil.copytree(tiny.raw / "imagesTr", tmp_path / "images")
+    (tmp_path / "images" / "mask.nii.gz").write_bytes(b"")
+    assert predict(tiny, output, "-i", str(tmp_path / "images")) == 2
+    assert "mask.nii.gz has no channel number" in capsys.readouterr().err
     assert predict(tiny, output, "-i", str(tiny.raw / "dataset.json")) == 2
     assert "dataset.json is a file" in capsys.readouterr().err
     assert not output.exists()
@@ -250,6 +267,32 @@ def test_no_label_is_ever_replaced(tiny, capsys):
     assert predict(tiny, labels) == 2
     assert "nothing is written there" in capsys.readouterr().err
     assert (labels / "case_0.nii.gz").read_bytes() == before and len([*labels.iterdir()]) == 1
+
+
+@pytest.mark.parametrize("flags", [(), ("--continue_prediction",)])
+def test_no_description_of_another_data_set_is_ever_replaced(tiny, tmp_path, capsys, flags):
+    train(tiny, tiny.results / NAME, {}, nnunet_active={"labelled": ["case_0"]})
+    (tmp_path / "dataset.json").write_text("{}")
+    assert predict(tiny, tmp_path, *flags) == 2
+    assert "dataset.json" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["dataset.json"]
+
+
+def test_a_model_that_was_trained_from_another_source_is_not_guarded_by_the_one_that_is_there(tiny, tmp_path, capsys):
+    here = source_weights(tiny)
+    weights = adapted_weights(here, lost=False)
+    network = build_network(
+        json.loads((tiny.preprocessed / f"{PLANS}.json").read_text()), tiny.configuration, tiny_json(tiny)
+    )
+    network.load_state_dict(here)
+    for source, code in ((weights_digest(live_weights(network)), 0), ("another", 2)):
+        train(tiny, tiny.results / NAME, weights, nnunet_active={"labelled": ["case_0"], "source": source})
+        assert predict(tiny, tmp_path / source) == code
+    assert "was not adapted from the source network" in capsys.readouterr().err
+
+
+def tiny_json(tiny: Target) -> dict:
+    return json.loads((tiny.raw / "dataset.json").read_text())
 
 
 def test_it_predicts_with_what_our_trainer_saved(tmp_path, monkeypatch, capsys):

@@ -103,13 +103,26 @@ def test_a_training_does_not_go_on_with_the_network_of_the_campaign_before(nnune
     set_aside(campaign_of(target).folder, silent)  # as init --restart does
     start(target, strategy="random")
     capsys.readouterr()
+    trainer = trainer_of(target, resume=True)
     with pytest.raises(SystemExit) as stop:
-        trainer_of(target, resume=True)
+        trainer.run_training()
     assert stop.value.code == 2 and "was trained in an earlier campaign" in capsys.readouterr().out
     assert not campaign_of(target).rounds
     with pytest.raises(SystemExit) as stop:
         trainer_of(target).run_training()
     assert stop.value.code == 0 and len(campaign_of(target).rounds) == 1
+
+
+def test_a_training_that_ended_in_the_campaign_before_is_not_gone_on_with_and_may_be_validated(nnunet_folders, capsys):
+    target = ended(nnunet_folders)
+    set_aside(campaign_of(target).folder, silent)
+    start(target, strategy="random")
+    trainer = trainer_of(target, resume=True)
+    with pytest.raises(SystemExit) as stop:
+        trainer.run_training()
+    assert stop.value.code == 2 and "was trained in an earlier campaign" in capsys.readouterr().out
+    trainer_of(target, resume=True).perform_actual_validation()  # as --val does, on the labels that are there
+    assert (output_folder(target) / "validation" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize(("recipe_name", "refused"), [("three_quarters", True), ("plain", False)])
