@@ -55,6 +55,7 @@ ADAPTERS = {
     "nnunet/networks",
     "nnunet/stock_folds",
     "planners/channel_normalisation",
+    "planners/image_reader",
     "planners/source_model_planner",
     "pseudo/pseudo_label_writer",
     "trainers/nnUNetTrainerASSFT",

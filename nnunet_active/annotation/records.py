@@ -163,6 +163,18 @@ class _Handoff:
 
 
 @dataclass
+class _Image:
+    file: str
+    channel: str
+
+
+@dataclass
+class _Asked:
+    axis: str
+    slices: list[int]
+
+
+@dataclass
 class CaseRecord:
     """The record of a case, made when it is handed over."""
 
@@ -175,3 +187,5 @@ class CaseRecord:
     open_first: str
     slices: dict[str, list[int]]
     volumes_mm3: dict[str, float]
+    images: list[_Image]
+    asked: _Asked | None = None

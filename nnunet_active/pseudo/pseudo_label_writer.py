@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,18 @@ from nnunet_active.data.case_writer import RECORD_KEY
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.partly_labelled import fill_ignored
 from nnunet_active.nnunet.window import Window
+from nnunet_active.util.errors import BadCase
+
+
+def without_properties(store: CaseStore, cases: Iterable[str]) -> dict[str, str]:
+    """One sentence for each of these cases whose properties cannot be read, so that :func:`write_pseudo_case` cannot write it."""
+    found = {}
+    for case in cases:
+        try:
+            store.properties(case)
+        except BadCase as error:
+            found[case] = f"Case {case}: {error}"
+    return found
 
 
 def write_pseudo_case(

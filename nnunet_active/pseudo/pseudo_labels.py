@@ -26,7 +26,7 @@ from nnunet_active.models.name_mapping import map_heads
 from nnunet_active.models.source_model import SourceModel
 from nnunet_active.nnunet.networks import head_names
 from nnunet_active.nnunet.window import Window
-from nnunet_active.pseudo.pseudo_label_writer import write_pseudo_case
+from nnunet_active.pseudo.pseudo_label_writer import without_properties, write_pseudo_case
 from nnunet_active.query.pool_scoring import PoolScores, WhatToScore, score_cases
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.reliability import reliability, semantic_distance
@@ -128,15 +128,16 @@ def rate_cases(
         settings: the shares.
         cache: cached scores of this network.
     """
-    window, store, ranks, log = by.window, by.store, by.ranks, by.log
+    window, store, ranks, log, embedding = by.window, by.store, by.ranks, by.log, by.window.has_encoder
     notes: list[str] = []
     labelled = sorted(set(labelled) & set(store.identifiers()))
-    embedding = window.has_encoder
-    scored = score_cases(window, store, sorted(set(candidates) - set(labelled)), WhatToScore(embedding), ranks, cache)
+    unlabelled = set(candidates) - set(labelled)
+    damaged = without_properties(store, sorted(unlabelled))
+    scored = score_cases(window, store, sorted(unlabelled - damaged.keys()), WhatToScore(embedding), ranks, cache)
     known = PoolScores(pd.DataFrame(), {}, {})
     if embedding and labelled and not scored.table.empty:
         known = score_cases(window, store, labelled, ranks=ranks, cache=cache, description="Scoring labelled cases")
-    for sentence in {**scored.problems, **known.problems}.values():
+    for sentence in {**scored.problems, **known.problems, **damaged}.values():
         log(f"WARNING: {sentence}")
     if scored.table.empty:
         columns = ["confidence", "distance", "nearest_labelled", "foreground_voxels", "eligible", "confident", "near"]

@@ -232,10 +232,11 @@ def test_an_empty_pool_gives_an_empty_set(retrospective):
     assert made.cases == () and made.table.empty and read_reliable_set(folder).cases == ()
 
 
-def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(nnunet_folders):
+@pytest.mark.parametrize("ending", [".b2nd", ".pkl"])
+def test_a_case_that_cannot_be_read_is_named_and_the_others_go_on(nnunet_folders, ending):
     target = make_target(nnunet_folders, labelled=2, unlabelled=3)
     window, dataset_json = make_window(target)
-    target.store.image_file("case_3").write_bytes(b"not an image")
+    target.store.image_file("case_3").with_suffix(ending).write_bytes(b"not an image")
     said: list[str] = []
     made = make(target, start(target), window, dataset_json, said=said, **EVERYONE)
     assert made.cases == ("case_2", "case_4")
