@@ -52,9 +52,8 @@ def complete_plans(dataset_folder: Path, plans: dict, dataset_json: dict) -> Non
 def fingerprint_of(plans: dict) -> dict:
     """What plans tell of the fingerprint that they were made from; stock trainers only copy the file."""
     key = "foreground_intensity_properties_per_channel"
-    found = plans.get(
-        key, plans.get("foreground_intensity_properties_by_modality", {})
-    )  # the name in nnU-Net's first v2 plans
+    of_first_plans = "foreground_intensity_properties_by_modality"  # the name in the first plans of nnU-Net v2
+    found = plans.get(key, plans.get(of_first_plans, {}))
     return {key: found, "median_relative_size_after_cropping": 1.0, "shapes_after_crop": [], "spacings": []}
 
 
