@@ -24,7 +24,7 @@ def test_plans_of_another_data_set_are_refused_since_nnunet_would_train_there(nn
     folder.mkdir()
     plans = {**make_plans(), "dataset_name": "Dataset900_Other"}
     (folder / f"{plans['plans_name']}.json").write_text(json.dumps(plans))
-    with pytest.raises(MissingInput, match=r"is of Dataset900_Other inside .* nnUNetv2_move_plans_between_datasets"):
+    with pytest.raises(MissingInput, match=r"belongs to Dataset900_Other .* nnUNetv2_move_plans_between_datasets"):
         read_plans("Dataset902_X", plans["plans_name"])
 
 

@@ -75,7 +75,7 @@ def test_a_label_that_was_deleted_everywhere_though_the_campaign_counts_it_is_to
     for file in target.preprocessed.rglob("case_1*"):
         file.unlink()
     (said,) = changes_by_hand(Workspace(NAME))
-    assert said.startswith("The label of case_1 was deleted") and "init ... --restart" in said
+    assert said.startswith("The label of case_1 cannot be found any more") and "init ... --restart" in said
     assert said in next_step(Workspace(NAME)).why
 
 
