@@ -165,6 +165,16 @@ def test_declined_excluded_and_unasked_cases_have_theirs(campaign):
     assert status["extra"] == "extra was labelled without being asked for."
 
 
+def test_a_case_that_was_declined_in_a_campaign_before_says_so(tmp_path):
+    campaign = begin(tmp_path / "Dataset204_GliomaTarget")
+    content = {**campaign.to_json(), "declined": {"z": "moved", "y": ""}}
+    (campaign.folder / "campaign.json").write_text(json.dumps(content))
+    campaign = Campaign.open(tmp_path / "Dataset204_GliomaTarget", 0)
+    said = explain_case(campaign, "z", ["z", "y"])["status"]
+    assert said == "z was declined before this campaign began (moved), and is not asked for."
+    assert "began, and is not" in explain_case(campaign, "y", ["z", "y"])["status"]
+
+
 def test_what_the_expert_changed_is_shown(campaign):
     campaign.record_label("a", {"time": "2026-01-01T00:00:00", "dice": {"tumour": 0.75, "core": None}})
     assert "agrees with the prediction to Dice tumour 0.75." in format_explanation(explain_case(campaign, "a"))

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
+import tifffile
+import tiny_source
 from tiny_rounds import CASES, plan_another, start
 from tiny_target import NAME, PLANS
 
@@ -79,3 +82,27 @@ def test_a_pool_folder_is_remembered_only_if_it_can_be_read(target, tmp_path):
     with pytest.raises(ActiveError, match="case_1 is in the pool folder"):
         prepare(options(pool_folders=(clash,)))
     assert not (target.preprocessed / "active" / "pool_folders.json").exists()
+
+
+@pytest.mark.parametrize("of_source", ["Tiff3DIO", "SimpleITKIO"])  # the latter does not read this format
+def test_the_first_round_finds_its_reader_by_the_images_of_its_pool_folders(target, tmp_path, of_source):
+    """nnU-Net's choice without any image would be a reader of flat pictures."""
+    shutil.rmtree(target.preprocessed)
+    for name in ("imagesTr", "labelsTr"):
+        shutil.rmtree(target.raw / name)
+        (target.raw / name).mkdir()
+    file = target.raw / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "file_ending": ".tif"}))
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for channel in range(3):
+        array = np.random.default_rng(channel).integers(0, 255, (12, 16, 16)).astype(np.uint8)
+        tifffile.imwrite(pool / f"new_{channel:04d}.tif", array)
+    (pool / "new.json").write_text(json.dumps({"spacing": [1.5, 1.5, 1.5]}))
+    source = tiny_source.source_model()
+    source.plans["image_reader_writer"] = of_source
+    model = tiny_source.write_trained(source, tmp_path / "model_of_tiff")
+    opened = open_target(SelectOptions(NAME, "3d_fullres", model=model, pool_folders=(pool,), processes=1))
+    assert opened.planner.plan()["image_reader_writer"] == "Tiff3DIO"
+    report = prepare(opened.options, lambda sentence: None, opened).report
+    assert report.done == ["new"] and not report.problems

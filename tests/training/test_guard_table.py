@@ -38,5 +38,6 @@ def test_an_interrupted_prediction_goes_on_and_a_new_one_begins_anew(tmp_path):
     said = "\n".join(second.lines())
     assert "in 2 of 3 cases a class collapsed" in said and "  001: core" in said and "  002: core" in said
     anew = GuardTable(tmp_path, names, regions=False)
+    assert list(pd.read_csv(anew.file).columns) == GUARD_COLUMNS and pd.read_csv(anew.file).empty
     anew.add("003", verdict(False, False))
     assert "no class collapsed in 1 cases" in anew.lines()[0] and len(pd.read_csv(anew.file)) == 1
