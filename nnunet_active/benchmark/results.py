@@ -133,6 +133,7 @@ def read_rows(*files: Path) -> pd.DataFrame:
     """``results.csv`` (or ``cases.csv``) of one or several benchmarks as one table; what they share, as the source, counts once."""
     text = dict.fromkeys(("run", "arm", "recipe", "class", "case", "requested", "labelled", "weights"), str)
     tables: list[pd.DataFrame] = []
+    seen: set[str] = set()
     facts: dict[str, str] = {}
     for file in files:
         table = read_csv(file, dtype=text, **_READ)
@@ -143,7 +144,8 @@ def read_rows(*files: Path) -> pd.DataFrame:
                 f"cannot be pooled."
             )
         facts |= made_with
-        tables.append(table[~table["run"].isin({run for before in tables for run in before["run"]})])
+        tables.append(table[~table["run"].isin(seen)])
+        seen |= {*table["run"]}
     return pd.concat(tables, ignore_index=True)
 
 

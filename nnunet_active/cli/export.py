@@ -42,11 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and print how to use the result."""
     from nnunet_active.models.model_export import export_model, export_source, exported_trainer
+    from nnunet_active.models.source_model import DEFAULT_CHECKPOINT
     from nnunet_active.nnunet import nnunet_paths
     from nnunet_active.util.errors import ActiveError, MissingInput
     from nnunet_active.workspace import Workspace
 
-    if args.source and (args.trainer or args.checkpoint != "checkpoint_final.pth" or len(args.folds) > 1):
+    if args.source and (args.trainer or args.checkpoint != DEFAULT_CHECKPOINT or len(args.folds) > 1):
         raise ActiveError(
             "--source exports the source network, which has one fold; leave -tr, -chk and further folds out."
         )

@@ -191,7 +191,7 @@ def _select(prepared: Prepared, more: bool, in_training: bool, place: HandOff, l
         if not campaign.asks_a_person:  # a kill came between the request and its answer
             campaign.mark_labelled(campaign.waiting())
             return SelectResult("simulated", workspace, Query.of_round(last))
-        if not more or campaign.unshown:
+        if _only_shows(campaign, more):
             campaign.exclude(options.exclude)
             handed = _hand_over(prepared, None, place, log)
             return SelectResult("waiting", workspace, Query.of_round(last), handed)

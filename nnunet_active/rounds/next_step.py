@@ -198,8 +198,8 @@ def _with_labels(
     notes = filter(None, [missed_labels(campaign, best).note, *(one.problem for one in trainings)])
     trained = (f"{_names(best)} knows all {len(campaign.labelled())} labels.", *notes)
     use = "to use the model, which predicts like the source model" if best.is_source else "to use the model"
-    folds = [fold for fold in covered_folds(campaign) if (best.trainer, fold) in {(k.trainer, k.fold) for k in knowing}]
-    predict = (use, commands.predict(best.trainer, folds))
+    known = {one.fold for one in knowing if one.trainer == best.trainer}
+    predict = (use, commands.predict(best.trainer, [fold for fold in covered_folds(campaign) if fold in known]))
     open_ended = campaign.is_open_ended and (pool or new)
     if campaign.exhausted and open_ended:
         why = "You can ask for further cases, or stop here."

@@ -153,17 +153,18 @@ class FineTunedMixin:
     def _check_campaign(self) -> None:
         """Refuse to go on (``--c``) with a training of another campaign; to validate it (``--val``) stays possible."""
         begun = self.session.campaign.begun if self.session is not None else ""
-        if begun and self.trained_in not in ("", begun):
+        if not begun or self.trained_in in ("", begun):
+            return
+        with self.one_sentence():
             raise CampaignError(
                 f"The checkpoint in {self.output_folder} was trained in an earlier campaign of this data set, with its settings and "
                 f"labels; train without --c, so that this campaign begins at its source network."
             )
 
     def _check_source(self, details: dict[str, Any]) -> None:
-        source = weights_digest(self.adaptation.source)
         # an untrained head has other random weights in another version of PyTorch, and is not interpolated
         matters = self.adaptation.is_whole and (self.adaptation.interpolation != 1 or self.restart == "source")
-        if matters and details.get("source", source) != source:
+        if matters and details.get("source") not in (None, weights_digest(self.adaptation.source)):
             raise CampaignError(
                 f"The checkpoint in {self.output_folder} was trained from another source network, so nothing can be made of it with "
                 f"the one that is there now; put that network back, or train anew (without --c or --val)."

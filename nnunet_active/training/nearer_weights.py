@@ -105,10 +105,11 @@ def nearer_weights(content: dict, where: str, source: SourceModel, plans: dict, 
     alpha = float(details.get("interpolation", 1.0))
     trained = details.get("averaged_weights") or details.get("trained_weights")
     expected = interpolate(own, trained, alpha, free) if trained and alpha < 1 else {}
-    begun_from = weights_digest(live_weights(network))
-    fits = own.keys() == weights.keys() and (free or details.get("source", begun_from) == begun_from)
-    fits = fits and all(own[name].shape == weights[name].shape for name in own)
-    if not fits or not all(torch.allclose(weights[name], tensor, atol=1e-5) for name, tensor in expected.items()):
+    from_here = free or details.get("source") in (None, weights_digest(live_weights(network)))
+    fits = own.keys() == weights.keys() and all(own[name].shape == weights[name].shape for name in own)
+    if not (from_here and fits) or not all(
+        torch.allclose(weights[name], tensor, atol=1e-5) for name, tensor in expected.items()
+    ):
         raise ActiveError(
             f"{where} was not adapted from the source network {source.origin}, which is there now; {STOCK}."
         )

@@ -153,6 +153,7 @@ class ActiveQueryMixin(FineTunedMixin, StoppingMixin, SavingMixin):
 
     def run_training(self) -> None:
         """Like the stock method, but do not end a finished training again: that would count newer labels as trained on."""
+        self._check_campaign()
         if not self.has_ended:
             super().run_training()
             return

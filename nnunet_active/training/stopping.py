@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
 
 class StoppingMixin:
-    """Mixin to put before an nnU-Net trainer class that has a ``session`` and ``_check_campaign``."""
+    """Mixin to put before an nnU-Net trainer class that has a ``session``."""
 
     can_go_on: bool
     mixing: MixedTraining | None
 
     def run_training(self) -> None:
         """Like the stock method, but if a stored case cannot be read, say so: nnU-Net's loaders only say that they died."""
-        with self.one_sentence():
-            self._check_campaign()
         try:
             super().run_training()
         except Exception as error:
@@ -79,8 +77,6 @@ class StoppingMixin:
             raise CampaignError("No case of this campaign is labelled, so there is nothing to train on or to validate.")
 
     def _say_that_it_has_ended(self) -> None:
-        with self.one_sentence():
-            self._check_campaign()
         session = self.session
         self.print_to_log_file(
             f"This training has ended: {self.num_epochs} of {self.num_epochs} epochs are done, so that --c trains nothing more; only "

@@ -11,27 +11,15 @@ from tiny_target import NAME, PLANS, make_target
 
 from nnunet_active.cli.main import main
 
+RANDOM = f"-d {NAME} -c 3d_fullres --strategies random --stride 1 --iterations 1 --seeds 1".split()
+
 
 def test_a_benchmark_runs_goes_on_and_repeats_a_run_from_its_row(
     nnunet_folders: Path, capsys: pytest.CaptureFixture[str]
 ):
     make_target(nnunet_folders)
     out = nnunet_folders / "out"
-    first = [
-        "-d",
-        NAME,
-        "-c",
-        "3d_fullres",
-        "--strategies",
-        "random",
-        "--budget",
-        "2",
-        "--stride",
-        "1",
-        "--iterations",
-        "1",
-    ]
-    first += ["--seeds", "1", "--splits", "3", "--no-all-labels", "-device", "cpu", "-np", "1"]
+    first = [*RANDOM, "--budget", "2", "--splits", "3", "--no-all-labels", "-device", "cpu", "-np", "1"]
     assert main(["benchmark", "-o", str(out), *first]) == 0
     printed = capsys.readouterr().out
     assert "2 of 2 runs are finished" in printed and (out / "summary" / "summary.html").is_file()
@@ -55,21 +43,7 @@ def test_a_file_of_splits_is_the_same_one_wherever_the_benchmark_goes_on(
         (nnunet_folders / name / "splits.json").write_text(content)
     monkeypatch.chdir(nnunet_folders / "here")
     command = ["benchmark", "-o", str(nnunet_folders / "out"), "-np", "1"]
-    first = [
-        "-d",
-        NAME,
-        "-c",
-        "3d_fullres",
-        "--strategies",
-        "random",
-        "--budget",
-        "1",
-        "--stride",
-        "1",
-        "--iterations",
-        "1",
-    ]
-    first += ["--seeds", "1", "--no-all-labels", "-device", "cpu", "--split-file", "splits.json"]
+    first = [*RANDOM, "--budget", "1", "--no-all-labels", "-device", "cpu", "--split-file", "splits.json"]
     assert main([*command, *first]) == 0
     monkeypatch.chdir(nnunet_folders / "there")
     capsys.readouterr()
