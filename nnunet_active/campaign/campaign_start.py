@@ -16,7 +16,7 @@ from nnunet_active.campaign.pseudo_label_settings import PseudoLabelSettings
 from nnunet_active.campaign.running import running_trainings
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slices_at_start import slices_at_start
-from nnunet_active.campaign.splits import FoldDefinition, check_names, define_fold, read_splits
+from nnunet_active.campaign.splits import FoldDefinition, check_can_begin, check_names, define_fold
 from nnunet_active.commands import Commands
 from nnunet_active.data.cases import open_store
 from nnunet_active.data.dataset_json import read_dataset_json
@@ -201,11 +201,7 @@ def draft_campaign(
     if settings.folds > 1:  # no predefined folds: cases get their folds as their labels arrive
         generated = None
     definition = define_fold(place.dataset_folder, fold, raw, generated) if settings.folds <= 1 else None
-    # a definition in the raw folder covers all folds, including those of later campaigns
-    other_folds = read_splits(raw / "splits_final.json") or generated
-    known = len(read_splits(place.dataset_folder / "splits_final.json") or other_folds or [])
-    if definition is None and fold != "all" and int(fold) > known:
-        raise CampaignError(f"Nothing defines fold {fold} of {dataset}; begin with -f {known} or -f all.")
+    other_folds = check_can_begin(place.dataset_folder, fold, raw, generated)
     if definition is not None:
         warnings += check_names(definition, fold, labelled, unlabelled)
     roles, pool = _divide(labelled, unlabelled, definition, simulated, patients)

@@ -33,6 +33,7 @@ _LEFT_OUT_WHILE_EMPTY = (
     "ingested",
     "handoff",
     "labelled_slices",
+    "partly_labelled",
 )
 
 
@@ -98,6 +99,7 @@ class CampaignState:
         ingested: for each case, facts about the label that came back.
         handoff: the hand-off folder of each round.
         labelled_slices: the labelled slices of partly labelled cases.
+        partly_labelled: the cases that were partly labelled from the start; they are in ``labelled``, too.
     """
 
     fold: str
@@ -124,6 +126,7 @@ class CampaignState:
     ingested: dict[str, dict[str, Any]] = field(default_factory=dict)
     handoff: dict[str, str] = field(default_factory=dict)
     labelled_slices: dict[str, SliceRequest] = field(default_factory=dict)
+    partly_labelled: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.fold != "all" and not self.fold.isdecimal():
@@ -140,6 +143,7 @@ class CampaignState:
             self.ingested,
             self.arrived,
             self.labelled_slices,
+            self.partly_labelled,
         )
         for case in {case for cases in named for case in cases}:
             check_case_identifier(case)
@@ -171,6 +175,7 @@ class CampaignState:
         state.initial = [case for case in initial if case not in roles.slices]
         state.declined = dict(roles.declined)
         state.labelled, state.labelled_slices = dict.fromkeys(roles.slices, 0), dict(roles.slices)
+        state.partly_labelled = sorted(roles.slices)
         state.assign_folds()
         return state
 

@@ -98,8 +98,13 @@ class CampaignQuestions(SliceQuestions):
 
     @property
     def initial(self) -> tuple[str, ...]:
-        """Cases labelled from the start."""
+        """Cases labelled as a whole from the start."""
         return tuple(self._state.initial)
+
+    @property
+    def labelled_from_start(self) -> int:
+        """Number of cases that had a label, or some labelled slices, when the campaign began."""
+        return len(self._state.initial) + len(self._state.partly_labelled)
 
     @property
     def val(self) -> tuple[str, ...]:

@@ -166,6 +166,31 @@ def define_fold(
     return None
 
 
+def check_can_begin(
+    dataset_folder: Path, fold: str, raw_folder: Path, other_folds: list[dict] | None = None
+) -> list[dict] | None:
+    """Check that a campaign can begin in a fold: it is defined, or follows the last one that is.
+
+    Args:
+        dataset_folder: ``nnUNet_preprocessed/DatasetXXX``.
+        fold: a number as text, or ``"all"``.
+        raw_folder: ``nnUNet_raw/DatasetXXX``.
+        other_folds: splits to fall back to.
+
+    Returns:
+        The splits that :func:`write_folds` begins with: those of the raw folder, which also cover the folds of later campaigns,
+        else ``other_folds``.
+
+    Raises:
+        CampaignError: it cannot; the message names folds that can.
+    """
+    others = read_splits(raw_folder / FILE_NAME) or other_folds
+    known = len(read_splits(dataset_folder / FILE_NAME) or others or [])
+    if fold != "all" and int(fold) > known and define_fold(dataset_folder, fold, raw_folder, other_folds) is None:
+        raise CampaignError(f"Nothing defines fold {fold} of {dataset_folder.name}; begin with -f {known} or -f all.")
+    return others
+
+
 def check_names(
     definition: FoldDefinition, fold: str, labelled: Sequence[str], unlabelled: Sequence[str]
 ) -> tuple[str, ...]:

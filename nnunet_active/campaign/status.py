@@ -53,7 +53,7 @@ def campaign_status(campaign: Campaign) -> dict[str, Any]:
         **({"unit": campaign.unit, "labelled_slices": campaign.labels_by_name()} if campaign.asks_for_slices else {}),
         "rounds_done": len(campaign.rounds),
         "rounds_planned": _rounds_planned(campaign),
-        "labelled_from_start": len(campaign.initial),
+        "labelled_from_start": campaign.labelled_from_start,
         "labelled": campaign.labelled(),
         "waiting": campaign.waiting(),
         "declined": campaign.declined,

@@ -47,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.util.errors import ActiveError, MissingInput
     from nnunet_active.workspace import Workspace
 
-    if args.source and (args.trainer or args.checkpoint != DEFAULT_CHECKPOINT or len(args.folds) > 1):
+    ignored = args.trainer or args.checkpoint != DEFAULT_CHECKPOINT or args.trust_checkpoint or len(args.folds) > 1
+    if args.source and ignored:
         raise ActiveError(
-            "--source exports the source network, which has one fold; leave -tr, -chk and further folds out."
+            "--source exports the source network as it is kept, one fold; leave -tr, -chk, --trust-checkpoint and further folds out."
         )
     workspace = Workspace(nnunet_paths.dataset_name(args.dataset), args.folds[0], args.configuration, args.plans)
     workspace.tell_configuration(print)

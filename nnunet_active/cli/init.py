@@ -68,10 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         most = MOST_FOLDS if name == "folds" else MOST
         parser.add_argument(flag, type=whole(flag, most=most), default=value, help=f"{text} (default: {value})")
     for name, text in (("budget", "cases, or slices, to query in all"), ("query_size", "cases, or slices, per query")):
-        value = getattr(default, name)
         flag = f"--{name.replace('_', '-')}"
-        text += f", or so many percent of the cases to choose from, as in 5%% (default: {value})"
-        parser.add_argument(flag, type=_count(flag), default=value, metavar="N|N%", help=text)
+        text += f", or so many percent of the cases to choose from, as in 5%% (default: {getattr(default, name)})"
+        parser.add_argument(flag, type=_count(flag), metavar="N|N%", help=text)
     add_slices(parser)
     add_groups(parser)
     add_ignore_label_flag(parser)
@@ -158,7 +157,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.workspace import Workspace
 
     dataset = dataset_name(args.dataset)
-    counts = {"budget": args.budget, "query_size": args.query_size}
+    if args.one_off and args.query_size not in (None, args.budget):
+        raise CampaignError("--one-off asks for the whole budget at once; leave --query-size out.")
+    counts = {name: getattr(args, name) or getattr(Settings(), name) for name in ("budget", "query_size")}
     percent = {name: float(value[:-1]) for name, value in counts.items() if isinstance(value, str)}
     if percent:  # one query, until the cases are counted, so that no schedule is too short for it
         counts = dict.fromkeys(counts, next((value for name, value in counts.items() if name not in percent), 1))

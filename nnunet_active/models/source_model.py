@@ -29,7 +29,7 @@ from nnunet_active.nnunet.networks import head_names, plans_manager
 from nnunet_active.nnunet.safe_checkpoint import load_checkpoint, network_weights
 from nnunet_active.scoring.encoder import unwrap
 from nnunet_active.util.atomic import sweep
-from nnunet_active.util.errors import IncompatibleSource, MissingInput
+from nnunet_active.util.errors import ActiveError, IncompatibleSource, MissingInput
 
 SUMMARY = "source_summary.npz"
 """The file beside ``plans.json`` that ``nnunet_active summarize-source`` writes."""
@@ -109,6 +109,10 @@ def read_source_model(
     if (found_nnssl := _read_encoder(path, configuration, trust)) is not None:
         return found_nnssl
     if path.is_file() and path.suffix == ".pth":
+        if checkpoint not in (DEFAULT_CHECKPOINT, path.name):
+            raise ActiveError(
+                f"{path} is a checkpoint already; leave -chk {checkpoint} out, or name the fold's folder."
+            )
         path, checkpoint = path.parent, path.name
     if path.is_dir() and (match := FOLD.fullmatch(path.name)):
         fold = match[1] if fold is None else fold

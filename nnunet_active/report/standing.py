@@ -50,7 +50,7 @@ def standing(workspace: Workspace, answered: bool = False) -> dict[str, Any]:
     return {
         "labelled": len(campaign.labelled()),
         "slices": campaign.labels_known() if campaign.asks_for_slices else 0,
-        "initial": len(campaign.initial),
+        "initial": campaign.labelled_from_start,
         "held_out": len(campaign.held_out()),
         "waiting": waiting,
         "declined": declined,

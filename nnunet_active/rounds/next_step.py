@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.fine_tuning import FineTuning
 from nnunet_active.campaign.running import RunningTraining, running_trainings
+from nnunet_active.campaign.splits import check_can_begin
 from nnunet_active.commands import DEFAULT_SIZE, DEFAULT_SLICES, Commands, why_trainer
 from nnunet_active.data.cases import CaseStore, make_store
 from nnunet_active.data.raw_dataset import RawDataset
@@ -29,6 +30,7 @@ def next_step(workspace: Workspace) -> NextStep:
 
     Raises:
         MissingInput: the data set was not found, or the configuration must be named.
+        CampaignError: no campaign has begun, and none can begin in this fold.
     """
     if workspace.found_campaign is not None:
         workspace.campaign.adopt()
@@ -42,6 +44,8 @@ def _before_the_campaign(workspace: Workspace) -> NextStep:
     configuration = workspace.configuration if planned else workspace.named_configuration or ""  # the source model's
     commands = Commands(raw.name, configuration, workspace.plans_name, workspace.fold)
     state = {"labelled": len(raw.labelled), "unlabelled": len(raw.unlabelled), "planned": planned}
+    if raw.unlabelled:  # else a campaign would be a simulation, on nnU-Net's own folds
+        check_can_begin(workspace.folder, workspace.fold, raw.folder)
     head = f"{raw.name}: {len(raw.labelled)} labelled and {len(raw.unlabelled)} unlabelled cases; no campaign of fold {workspace.fold}."
     if not raw.unlabelled:
         if not raw.labelled:

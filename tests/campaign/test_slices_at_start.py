@@ -13,6 +13,7 @@ from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.campaign.slices_at_start import slices_at_start
+from nnunet_active.campaign.status import format_status
 from nnunet_active.data.ignore_label import declare_ignore_label
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.query.slice_query import SliceQuery
@@ -42,6 +43,8 @@ def test_a_campaign_knows_the_slices_that_are_labelled_where_it_begins_and_may_a
     campaign = begin()
     assert campaign.known_slices() == {"case_1": SliceRequest("z", (4, 9))}
     assert campaign.initial == ("case_0",) and campaign.labelled() == ["case_0", "case_1"]
+    assert campaign.labelled_from_start == 2
+    assert "2 labelled (2 from the start)" in format_status(campaign)
     cases = target.store.identifiers()
     assert campaign.pool(cases) == ["case_1", "case_2", "case_3"] and campaign.spent() == 0
     query = SliceQuery(Campaign.open(target.preprocessed, "all"), target.store)
@@ -77,6 +80,7 @@ def test_a_label_of_some_slices_that_nobody_asked_for_is_no_whole_one(target):
     campaign = Campaign.open(target.preprocessed, "all")
     assert campaign.known_slices()["case_2"] == SliceRequest("z", (5, 8))
     assert "case_2" in campaign.pool(target.store.identifiers()) and "case_2" in campaign.labelled()
+    assert campaign.labelled_from_start == 2
     assert not ingest(NAME, "all", log=silent).taken
 
 

@@ -31,12 +31,14 @@ def test_a_zip_comes_with_the_command_that_installs_it(trained, tmp_path, capsys
     assert "nnUNetv2_install_pretrained_model_from_zip m.zip" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("more", [["-tr", "nnUNetTrainerX"], ["-chk", "checkpoint_best.pth"], ["-f", "0", "1"]])
+@pytest.mark.parametrize(
+    "more", [["-tr", "nnUNetTrainerX"], ["-chk", "checkpoint_best.pth"], ["-f", "0", "1"], ["--trust-checkpoint"]]
+)
 def test_what_the_source_does_not_have_cannot_be_exported_of_it(nnunet_folders, tmp_path, capsys, more):
     (nnunet_folders / "nnUNet_raw" / DATASET).mkdir()
     call = ["export", "-d", DATASET, "-c", "3d_fullres", "--source", "-o", str(tmp_path / "out"), *more]
     assert main(call) == 2
-    assert "--source exports the source network, which has one fold" in capsys.readouterr().err
+    assert "--source exports the source network as it is kept, one fold" in capsys.readouterr().err
 
 
 def test_a_fold_that_is_not_there_is_one_sentence_and_nothing_is_written(trained, tmp_path, capsys):

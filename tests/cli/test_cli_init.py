@@ -226,6 +226,7 @@ def test_a_second_start_is_refused_and_restart_keeps_the_first(target, capsys):
         (["--strategy", "magic"], "magic"),
         (["--strategy-option", "radius"], "--strategy-option radius has no '='"),
         (["--budget", "0"], "--budget 0 makes no sense"),
+        (["--one-off", "--query-size", "1"], "--one-off asks for the whole budget at once; leave --query-size out"),
         (["--epochs", "50"], "raise --epochs"),
         (["--axis", "x"], "--axis says something of slices; leave it out, or add --unit slice"),
         (["-f", "first"], "-f first is neither a number nor 'all'"),

@@ -125,6 +125,10 @@ def test_only_the_default_checkpoint_is_replaced_by_another(source, tmp_path):
     assert read_source_model(folder).checkpoint == "checkpoint_best.pth"
     with pytest.raises(MissingInput, match=r"has no mine.pth; found fold_0: checkpoint_best.pth"):
         read_source_model(folder, checkpoint="mine.pth")
+    file = folder / "fold_0" / "checkpoint_best.pth"
+    assert read_source_model(file, checkpoint="checkpoint_best.pth").checkpoint == "checkpoint_best.pth"
+    with pytest.raises(ActiveError, match=r"is a checkpoint already; leave -chk mine.pth out"):
+        read_source_model(file, checkpoint="mine.pth")
 
 
 def test_several_configurations_ask_for_a_choice(trained):

@@ -18,7 +18,7 @@ from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.running import TrainingNote
 from nnunet_active.nnunet_discovery import discovery_folder
 from nnunet_active.rounds.next_step import next_step
-from nnunet_active.util.errors import MissingInput
+from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.workspace import Workspace
 
 NOW = time.time()
@@ -79,6 +79,13 @@ def test_without_a_campaign_the_first_round_comes_next(target):
     assert found.kind == "select" and found.command.startswith("nnunet_active select -d 902 -c 3d_fullres -n 3")
     assert found.also[0][1] == "nnunet_active init -d 902 -c 3d_fullres"
     assert step(fold="all").command.startswith("nnunet_active select -d 902 -c 3d_fullres -f all -n 3")
+
+
+def test_a_fold_in_which_no_campaign_can_begin_is_said_before_a_command_is_shown(target):
+    with pytest.raises(CampaignError, match=r"Nothing defines fold 3 of .*; begin with -f 0 or -f all"):
+        next_step(Workspace(NAME, "3"))
+    (target.raw / "splits_final.json").write_text(json.dumps([{"train": [CASES[0]], "val": [CASES[1]]}] * 4))
+    assert " -f 3" in step("3").command
 
 
 def test_several_planned_configurations_have_to_be_told_apart(target):
