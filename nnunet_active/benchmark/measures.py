@@ -133,7 +133,9 @@ def overview(rows: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
                 "area_std": group["area"].std(),
                 # of the means, because a single run with a small gap would dominate the mean of the shares
                 "gap": _share(group),
-                "foreground_share": mine.loc[mine["labels"] == mine["labels"].max(), "foreground_share"].mean(),
+                "foreground_share": mine.loc[
+                    mine["labels"] == mine.groupby(UNIT)["labels"].transform("max"), "foreground_share"
+                ].mean(),
                 "foreground_efficiency": rate,
             }
         )

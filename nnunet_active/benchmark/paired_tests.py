@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, wilcoxon
 
+DIGITS = 12
+"""Differences are rounded to so many digits: the rounding of a mean is no difference."""
+
 
 def paired(values: pd.DataFrame, unit: Sequence[str], column: str, ways: Sequence[str]) -> pd.DataFrame:
     """One row per unit that every way has, one column per way.
@@ -27,7 +30,7 @@ def win_matrix(table: pd.DataFrame) -> pd.DataFrame:
     values = table.to_numpy()
     if not len(values):
         return pd.DataFrame(np.nan, table.columns, table.columns)
-    wins = (np.sign(values[:, :, None] - values[:, None, :]) / 2 + 0.5).mean(axis=0)
+    wins = (np.sign((values[:, :, None] - values[:, None, :]).round(DIGITS)) / 2 + 0.5).mean(axis=0)
     np.fill_diagonal(wins, np.nan)
     return pd.DataFrame(wins, table.columns, table.columns)
 
@@ -45,7 +48,7 @@ def pairwise_tests(table: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
-            difference = (table[first] - table[second]).to_numpy()
+            difference = (table[first] - table[second]).to_numpy().round(DIGITS)
             n, differing = len(difference), difference[difference != 0]
             # without the zeros, for which scipy would give up the exact distribution
             p = float(wilcoxon(differing, method="auto").pvalue) if len(differing) else 1.0
@@ -92,8 +95,8 @@ def bootstrap_ranks(table: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd
     rng = np.random.default_rng(seed)
     chosen = rng.integers(0, len(values), size=(draws, len(values)))
     means = values[chosen].mean(axis=1)
-    ranks = rankdata(-means.round(12), axis=1, method="average")
-    best = means.round(12) == means.round(12).max(axis=1, keepdims=True)
+    ranks = rankdata(-means.round(DIGITS), axis=1, method="average")
+    best = means.round(DIGITS) == means.round(DIGITS).max(axis=1, keepdims=True)
     low, high = np.percentile(ranks, [2.5, 97.5], axis=0)
     found = pd.DataFrame(
         {"way": table.columns, "rank": ranks.mean(axis=0), "low": low, "high": high, "first": best.mean(axis=0)}

@@ -18,6 +18,8 @@ from nnunet_active.util.tables import read_csv, write_csv
 METRICS = ("dice", "iou", "surface_dice", "hd95")
 DISTANCE = "source_distance"
 """Jaccard distance between the predictions of a network and of its source."""
+SAME_DICE = 0.001
+"""Largest difference in Dice between two runs of one source model on the same cases: other threads or devices round otherwise."""
 ROWS, CASES, PSEUDO_LABELS, JUDGED = "results.csv", "cases.csv", "pseudo_labels.csv", "judged.csv"
 _RECIPE, _BUDGET = ("fine_tuning", "restart"), ("budget", "query_size", "unit")
 _READ = {"keep_default_na": False, "na_values": [""], "float_precision": "round_trip"}
@@ -147,6 +149,28 @@ def read_rows(*files: Path) -> pd.DataFrame:
         tables.append(table[~table["run"].isin(seen)])
         seen |= {*table["run"]}
     return pd.concat(tables, ignore_index=True)
+
+
+def with_one_source(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of pooled benchmarks with one run of the source for each data set, configuration and fold.
+
+    Benchmarks with other settings, as the tolerance of the surface Dice or the number of threads, have a run of their own.
+
+    Raises:
+        CampaignError: these runs differ by more than :data:`SAME_DICE`, so they were measured on other cases or of other models.
+    """
+    place = ["dataset", "configuration", "fold"]
+    source = rows[rows["arm"] == SOURCE]
+    values = source.groupby([*place, "class"])["dice"]
+    differ = values.max() - values.min()
+    if (differ > SAME_DICE).any():
+        dataset, configuration, fold, _ = differ.idxmax()
+        raise CampaignError(
+            f"The benchmarks cannot be pooled: on fold {fold} of {dataset} {configuration} their source models have different Dice, so "
+            f"they are other models or were tested on other cases."
+        )
+    first = source.groupby(place)["run"].transform("first") == source["run"]
+    return rows.drop(index=first.index[~first]).reset_index(drop=True)
 
 
 def count_as_the_runs(details: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:

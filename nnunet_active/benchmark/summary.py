@@ -13,7 +13,7 @@ from nnunet_active.benchmark import measures
 from nnunet_active.benchmark import paired_tests as comparison
 from nnunet_active.benchmark.configuration import SOURCE
 from nnunet_active.benchmark.markdown import as_markdown
-from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, count_as_the_runs, read_rows
+from nnunet_active.benchmark.results import CASES, PSEUDO_LABELS, ROWS, count_as_the_runs, read_rows, with_one_source
 from nnunet_active.benchmark.summary_page import write_page
 from nnunet_active.util.atomic import write_text
 from nnunet_active.util.errors import MissingInput
@@ -52,16 +52,17 @@ def read(*roots: Path) -> Tables:
 
     Raises:
         MissingInput: no run is finished yet.
+        CampaignError: they cannot be pooled.
     """
     for root in roots:
         if not (root / ROWS).is_file():
             raise MissingInput(f"{root / ROWS} was not found: no run of this benchmark is finished yet.")
-    rows = measures.with_ways(read_rows(*(root / ROWS for root in roots)))
+    rows = measures.with_ways(with_one_source(read_rows(*(root / ROWS for root in roots))))
     place = rows.drop_duplicates("run").set_index("run")[["dataset", "configuration", "way"]]
     judged = [root / PSEUDO_LABELS for root in roots if (root / PSEUDO_LABELS).is_file()]
 
     def details(files: list[Path]) -> pd.DataFrame:
-        return count_as_the_runs(read_rows(*files), rows).join(place, on="run")
+        return count_as_the_runs(read_rows(*files), rows).join(place, on="run", how="inner")
 
     return Tables(rows, details([root / CASES for root in roots]), details(judged) if judged else pd.DataFrame())
 
@@ -181,7 +182,8 @@ def _pseudo_labels(tables: Tables) -> Section:
 def _comparisons(tables: Tables, metric: str, folder: Path) -> list[Section]:
     runs = measures.per_run(tables.rows, metric)
     cases = tables.cases[tables.cases["way"].isin(tables.ways)]
-    full = cases[cases["labels"] == cases.groupby("way")["labels"].transform("max")]
+    # a run may end with fewer labels than another, as where its pool holds fewer slices
+    full = cases[cases["labels"] == cases.groupby(["way", *measures.UNIT])["labels"].transform("max")]
     full = measures.case_values(full, metric)
     kinds: list[tuple[str, str, pd.DataFrame, list[str], str]] = [
         ("final", "at the full budget, by run", runs, measures.UNIT, "final"),

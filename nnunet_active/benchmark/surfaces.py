@@ -38,7 +38,7 @@ def surface_metrics(
     it is 0 and the distance is not defined (NaN); if both are empty, both are NaN.
 
     Args:
-        reference: bool, (Z, Y, X).
+        reference: bool, (Z, Y, X); with Z = 1 the surface is the outline in that slice.
         predicted: bool, same shape.
         spacing: mm, in the same order of axes.
         tolerance_mm: of the surface Dice.
@@ -56,7 +56,10 @@ def surface_metrics(
     where = tuple(
         slice(max(0, int(index.min()) - MARGIN), int(index.max()) + 1 + MARGIN) for index in np.nonzero(either)
     )
-    one_hot = [torch.from_numpy(np.stack([~mask[where], mask[where]]))[None] for mask in (predicted, reference)]
+    masks = [mask[where] for mask in (predicted, reference)]
+    if reference.shape[0] == 1:  # a picture: in a volume of one slice, every voxel would lie on the surface
+        masks, spacing = [mask[0] for mask in masks], spacing[1:]
+    one_hot = [torch.from_numpy(np.stack([~mask, mask]))[None] for mask in masks]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI warns about every empty class
         dice = metrics.compute_surface_dice(*one_hot, class_thresholds=[tolerance_mm], spacing=list(spacing))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
-from nnunet_active.query.pool_building import build_pool
+from nnunet_active.query.pool_building import build_pool, needs_network
 from nnunet_active.query.question import Question, put_question
 from nnunet_active.util.errors import EmptyPool
 from nnunet_active.util.log import Log
@@ -67,13 +67,15 @@ def score_part(
         log: gets warnings about cases that are left out.
 
     Returns:
-        Number of candidates that have scores now.
+        Number of candidates that have scores now; 0 if the strategy needs none.
 
     Raises:
         EmptyPool, ActiveError: see :func:`~nnunet_active.query.question.put_question`.
     """
     asked = put_question(workspace, candidates, question)
     share = OnePart(part.of(workspace.store.identifiers()))
+    if not needs_network(asked.chooser):
+        return 0
     try:
         return len(build_pool(workspace, window, asked.chooser, asked.candidates, share, log)[0])
     except EmptyPool:  # none of the candidates is in this part

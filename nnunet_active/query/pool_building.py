@@ -28,7 +28,13 @@ from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
 
 _BY_NETWORK = frozenset({"predictions", "embedding", "class_mean", "ensemble", "entropy_histogram", "prediction_gap"})
+"""What a strategy can ask for that comes from the asking network."""
 _BY_SOURCE = frozenset({"source_embedding", "prediction_gap"})
+
+
+def needs_network(strategy: QueryStrategy) -> bool:
+    """Whether a strategy needs the asking network's scores of the candidates."""
+    return bool((strategy.needs | strategy.uses) & _BY_NETWORK)
 
 
 def open_cache(campaign: Campaign) -> ScoreCache:
@@ -89,13 +95,14 @@ def build_pool(
     """
     campaign, store, cache = workspace.campaign, workspace.store, open_cache(workspace.campaign)
     wanted = strategy.needs | strategy.uses
-    source = _find_source(workspace, strategy, log) if wanted & (_BY_SOURCE | {"source_summary"}) else None
+    source = _find_source(workspace, strategy, log)
+    carried = source is None or head_is_trained(source, window.plans, window.dataset_json)
     frozen, head = None, True
-    if source is not None and wanted & _BY_SOURCE:
+    if source is not None and (wanted & _BY_SOURCE or not carried):
         frozen, report = source_window(source, window)
-        head = report.heads.trained or has_moved(window, frozen, report)
+        head = carried or has_moved(window, frozen, report)
     embedding = bool(wanted & {"embedding", "class_mean"})
-    if wanted & _BY_NETWORK:
+    if needs_network(strategy):
         what = WhatToScore(
             embedding=embedding or window.has_encoder,  # costs nothing and is recorded with the round
             ensemble="ensemble" in wanted,
@@ -135,7 +142,7 @@ def build_pool(
         round_index=len(campaign.rounds) + 1,
         rounds=campaign.settings.queries,
         head_trained=head,
-        source_head_trained=source is None or head_is_trained(source, window.plans, window.dataset_json),
+        source_head_trained=carried,
         answered=campaign.rounds_answered(),
         first_class=0 if window.regions else 1,
         **_patients(campaign, scored.table.index),
@@ -152,13 +159,20 @@ def _patients(campaign: Campaign, candidates: Iterable[str]) -> dict[str, Any]:
 
 
 def _find_source(workspace: Workspace, strategy: QueryStrategy, log: Log) -> SourceModel | None:
-    """The source network; None, with a message, if there is none and the strategy can do without."""
+    """The source network; None if there is none and the strategy can do without, with a message if it would use it.
+
+    Every strategy that sees predictions, and every choice of slices, must know whether the source's head knows the target's classes.
+    """
+    wanted = (strategy.needs | strategy.uses) & (_BY_SOURCE | {"source_summary"})
+    if not wanted and not (needs_network(strategy) or workspace.campaign.asks_for_slices):
+        return None
     try:
         return workspace.source
-    except MissingInput as error:
-        if strategy.needs & _BY_SOURCE:
+    except ActiveError as error:
+        if strategy.needs & _BY_SOURCE or (wanted and not isinstance(error, MissingInput)):
             raise
-        log(f"{error} The query goes on without the source network.")
+        if wanted:
+            log(f"{error} The query goes on without the source network.")
         return None
 
 

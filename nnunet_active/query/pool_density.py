@@ -94,14 +94,17 @@ class SignatureWork:
 
     def begin(self, case: str, loaded: np.ndarray | str) -> Callable[[], tuple[str, np.ndarray | None] | str]:
         """Return the computation without starting it."""
-        return partial(self._signature, loaded)
+        return partial(self._signature, case, loaded)
 
-    def _signature(self, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
+    def _signature(self, case: str, loaded: np.ndarray | str) -> tuple[str, np.ndarray | None] | str:
         """Use the digest of the voxels: a copied file has a new time but the same voxels."""
         if isinstance(loaded, str):
             return loaded
         digest = image_digest(loaded)
-        return digest, None if digest in self.known else density.case_signature(loaded)
+        try:
+            return digest, None if digest in self.known else density.case_signature(loaded)
+        except ValueError as error:  # a voxel is not a number
+            return f"{case}: {error}."
 
 
 @dataclass
@@ -132,12 +135,18 @@ class _Signatures:
         return known
 
     def write(self, file: Path) -> None:
+        """Write what some case still uses and what has the newest signature's shape: images may have got another number of channels."""
+        used, shape = {digest for _, digest in self.seen.values()}, next(reversed(self.by_digest.values())).shape
+        kept = {digest: one for digest, one in self.by_digest.items() if digest in used and one.shape == shape}
+        seen = {case: one for case, one in self.seen.items() if one[1] in kept}
+        if not kept:
+            return
         with atomic_file(file) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
-                digests=np.array(list(self.by_digest), dtype=str),
-                signatures=np.stack(list(self.by_digest.values())),
-                cases=np.array(list(self.seen), dtype=str),
-                states=np.array([state for state, _ in self.seen.values()], dtype=np.int64),
-                case_digests=np.array([digest for _, digest in self.seen.values()], dtype=str),
+                digests=np.array(list(kept), dtype=str),
+                signatures=np.stack(list(kept.values())),
+                cases=np.array(list(seen), dtype=str),
+                states=np.array([state for state, _ in seen.values()], dtype=np.int64),
+                case_digests=np.array([digest for _, digest in seen.values()], dtype=str),
             )

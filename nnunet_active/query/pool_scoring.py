@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,7 @@ from nnunet_active.util.errors import BadCase
 from nnunet_active.util.ranks import Ranks
 
 Loaded = tuple[np.ndarray | Tensor, tuple[int, int], float]
+_UNUSABLE = (BadCase, OSError, ValueError, RuntimeError)
 ENTROPY_BINS = 64
 """Bins of the entropy histogram: fine enough to show a first peak, coarse enough that the peak is not noise (our choice)."""
 
@@ -38,6 +40,29 @@ class PoolScores:
     arrays: dict[str, np.ndarray]
     problems: dict[str, str]
     forward_passes: int = 0
+
+    def without(self, case: str, problem: str) -> PoolScores:
+        """The same with one case set aside."""
+        here = self.table.index != case
+        arrays = {name: values[here] for name, values in self.arrays.items()}
+        return PoolScores(self.table[here], arrays, {**self.problems, case: problem}, self.forward_passes)
+
+
+class LeftOut(Exception):
+    """A case that cannot be scored; the text says why."""
+
+    def __init__(self, case: str, error: Exception) -> None:
+        super().__init__(_left_out(case, error))
+        self.case = case
+
+
+@contextmanager
+def leaving_out(case: str) -> Iterator[None]:
+    """Raise :class:`LeftOut` for what makes a case impossible to score."""
+    try:
+        yield
+    except _UNUSABLE as error:
+        raise LeftOut(case, error) from error
 
 
 @dataclass(frozen=True)
@@ -160,7 +185,7 @@ class ScoringWork:
             state = self.store.image_state(case)
             image = send_ahead(self.store.load_image(case), self.window.device)
             return image, state, float(np.prod(self.store.spacing(case)))
-        except (BadCase, OSError, ValueError, RuntimeError) as error:
+        except _UNUSABLE as error:
             return _left_out(case, error)
 
     def begin(self, case: str, loaded: Loaded | str) -> Callable[[], CacheEntry | str]:
@@ -173,7 +198,7 @@ class ScoringWork:
         try:
             wanted = WantedScores(voxel, what.embedding, what.class_mean, bins, members, source)
             scores = self.window.begin_score(image, wanted)
-        except (BadCase, OSError, ValueError, RuntimeError) as error:
+        except _UNUSABLE as error:
             said = _left_out(case, error)
             return lambda: said
         return partial(self._finish, case, state, scores)
@@ -182,7 +207,7 @@ class ScoringWork:
         """Wait for the network's scores and cache them."""
         try:
             scores = wait()
-        except (BadCase, OSError, ValueError, RuntimeError) as error:
+        except _UNUSABLE as error:
             return _left_out(case, error)
         kl_name = self.compared[0] if self.compared else "kl_source"
         scalars = {kl_name if name == "kl_source" else name: value for name, value in scores.scalars.items()}

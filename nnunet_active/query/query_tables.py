@@ -71,8 +71,8 @@ def open_first_words(election: Mapping[str, Any]) -> str:
     name, dice = election["name"], election.get("dice") or ()
     if len(dice) > 1 and max(dice) == 1:
         return (
-            f"Open {name} first, or any other: the network does not use the other channels yet, so this says nothing about which of "
-            f"them shows the target best."
+            f"Open {name} first, or any other: this channel alone gives the whole prediction, as in a network that does not use "
+            f"the other channels yet, so this says nothing about which of them shows the target best."
         )
     if not election.get("decided", True):
         return (

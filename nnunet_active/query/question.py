@@ -62,6 +62,7 @@ class PutQuestion:
         size: number of cases or slices wanted.
         cases: number of cases to choose; differs from ``size`` if slices are asked for.
         slices: chooses slices of cases.
+        first: candidates that are all picked before any other; see :meth:`SliceQuery.candidates`.
     """
 
     question: Question
@@ -72,6 +73,7 @@ class PutQuestion:
     size: int
     cases: int
     slices: SliceQuery
+    first: tuple[str, ...] = ()
 
     @property
     def seed(self) -> list[int]:
@@ -101,7 +103,9 @@ def put_question(workspace: Workspace, candidates: Sequence[str], question: Ques
     candidates = sorted(set(candidates) - set(question.exclude))
     size = max(question.size, len(must))
     slices = SliceQuery(campaign, workspace.store)
-    candidates, cases = slices.candidates(candidates, size, must, question.scans)
+    if campaign.asks_for_slices and (full := [case for case in must if not slices.open_slices(case)]):
+        raise ActiveError(f"{', '.join(full)} cannot be included: every slice is labelled or was asked for.")
+    candidates, cases, first = slices.candidates(candidates, size, must, question.scans)
     if not candidates:
         raise EmptyPool("No unlabelled case is left to choose from.")
-    return PutQuestion(question, chooser, number, must, candidates, size, cases, slices)
+    return PutQuestion(question, chooser, number, must, candidates, size, cases, slices, first)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -18,14 +18,16 @@ from nnunet_active.campaign.campaign_round import Round, RoundContent
 from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.nnunet.ensemble_window import EnsembleWindow
 from nnunet_active.nnunet.inference import SlidingWindow
+from nnunet_active.query.picking import pick
 from nnunet_active.query.pool_building import build_pool, open_cache
+from nnunet_active.query.pool_scoring import LeftOut, PoolScores, leaving_out
 from nnunet_active.query.query_tables import describe_round, election_details, score_table, worklist_table
 from nnunet_active.query.question import Question, put_question
 from nnunet_active.scoring.modality import ModalityElection, elect_dominant_modality
-from nnunet_active.strategies.base import QueryStrategy, Selection
+from nnunet_active.strategies.base import Selection
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import failing_as
-from nnunet_active.util.errors import ActiveError
+from nnunet_active.util.errors import ActiveError, EmptyPool
 from nnunet_active.util.log import Log
 from nnunet_active.util.ranks import Ranks
 from nnunet_active.workspace import Workspace
@@ -96,20 +98,28 @@ def propose(
     ranks = ranks or Ranks()
     start = perf_counter()
     asked = put_question(workspace, candidates, question)
-    chooser, must, slices, seed = asked.chooser, asked.must, asked.slices, asked.seed
-    pool, scored = build_pool(workspace, window, chooser, asked.candidates, ranks, log)
+    must, seed = asked.must, asked.seed
+    pool, scored = build_pool(workspace, window, asked.chooser, asked.candidates, ranks, log)
     channel_names = workspace.channel_names
 
-    def choose() -> Proposal:
+    def choose(pool: ScoredPool, scored: PoolScores) -> Proposal:
         if lost := [case for case in must if case not in pool.scores.index]:
             raise ActiveError(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
             )
+        if not len(pool):
+            raise EmptyPool("No unlabelled case is left that can be scored.")
+        size, rng = max(asked.cases, len(must)), np.random.default_rng(seed)
         with failing_as(asked.question.strategy):
-            selection, drawn = _select(chooser, pool, max(asked.cases, len(must)), must, np.random.default_rng(seed))
-        cache = open_cache(workspace.campaign)
-        choice = slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
-        elections = _elect(workspace, window, selection.picks)
+            selection, drawn = pick(asked.chooser, pool, size, rng, must, asked.first)
+        try:
+            cache = open_cache(workspace.campaign)
+            choice = asked.slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
+            elections = _elect(workspace, window, selection.picks)
+        except LeftOut as error:  # a strategy that needs no scores picked what nobody has read before
+            log(f"WARNING: {error}")
+            others = np.flatnonzero(pool.scores.index != error.case)
+            return choose(pool.only(others), scored.without(error.case, str(error)))
         table = score_table(scored, selection, workspace.class_names)
         details = {
             "strategy": asked.question.strategy,
@@ -128,7 +138,7 @@ def propose(
         worklist = worklist_table(selection, table, elections, channel_names, choice.requests, drawn)
         return Proposal(asked.number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
 
-    return ranks.decide(choose)
+    return ranks.decide(lambda: choose(pool, scored))
 
 
 def record(
@@ -207,35 +217,6 @@ def run_query(
     return record(workspace.campaign, proposal, epoch, "training", ranks, log)
 
 
-def _select(
-    strategy: QueryStrategy, pool: ScoredPool, size: int, must: Sequence[str], rng: np.random.Generator
-) -> tuple[Selection, bool]:
-    """The strategy's answer, and whether it draws. ``must`` comes first, whatever the patients, and counts as labelled for the rest."""
-    free = strategy.query(replace(pool, patients={}) if must else pool, size, rng)
-    drawn = "probability" in free.components
-    if not must:
-        return free, drawn
-    columns = free.utilities.columns
-    rows = []
-    for step in range(len(must)):  # utilities before the first pick
-        row = free.utilities.iloc[0].copy()
-        row[list(must[:step])] = np.nan
-        rows.append(row)
-    notes = (f"Included by the user: {', '.join(must)}.", *free.notes)
-    chosen = pool.scores.index.isin(must)
-    picks = tuple(must)
-    if (left := min(size, len(pool)) - len(must)) > 0:
-        rest = strategy.query(pool.moved_to_labelled(chosen), left, rng)
-        rows += [row for _, row in rest.utilities.reindex(columns=columns).iterrows()]
-        picks += rest.picks
-        notes += tuple(note for note in rest.notes if note not in notes)
-    utilities = pd.DataFrame(np.array(rows), columns=columns)
-    components = free.components.drop(
-        columns="probability", errors="ignore"
-    )  # the rest was drawn with other probabilities
-    return replace(free, picks=picks, utilities=utilities, components=components, notes=notes), drawn
-
-
 def _elect(
     workspace: Workspace, window: SlidingWindow | EnsembleWindow, picks: Sequence[str]
 ) -> dict[str, ModalityElection]:
@@ -244,11 +225,12 @@ def _elect(
     cache, digest, name = open_cache(workspace.campaign), window.digest, f"modality_dice_{how}"
     elections = {}
     for case in picks:
-        state = store.image_state(case)
-        entry = cache.get(digest, case, state)
-        if entry is not None and name in entry.arrays:
-            elections[case] = ModalityElection.of(tuple(entry.arrays[name].tolist()))
-            continue
-        elections[case] = elect_dominant_modality(window.predicted_classes, store.load_image(case), how)
-        cache.add(digest, case, state, {}, {name: np.array(elections[case].dice)})
+        with leaving_out(case):
+            state = store.image_state(case)
+            entry = cache.get(digest, case, state)
+            if entry is not None and name in entry.arrays:
+                elections[case] = ModalityElection.of(tuple(entry.arrays[name].tolist()))
+                continue
+            elections[case] = elect_dominant_modality(window.predicted_classes, store.load_image(case), how)
+            cache.add(digest, case, state, {}, {name: np.array(elections[case].dice)})
     return elections

@@ -20,6 +20,7 @@ from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.maps import to_file_order
 from nnunet_active.data.slice_map import SliceMap, map_along, slice_maps
 from nnunet_active.nnunet.window import Window
+from nnunet_active.query.pool_scoring import leaving_out
 from nnunet_active.query.score_cache import ScoreCache
 from nnunet_active.scoring.slice_sums import DIFFICULTY, FOREGROUND
 from nnunet_active.strategies.slice_choice import choose_slices, extent, scans_for, share_out, steady_difficulty
@@ -79,8 +80,8 @@ class SliceQuery:
 
     def candidates(
         self, cases: Sequence[str], count: int, must: Sequence[str] = (), scans: int | None = None
-    ) -> tuple[list[str], int]:
-        """The scans to choose from, and how many to choose.
+    ) -> tuple[list[str], int, tuple[str, ...]]:
+        """The scans to choose from, how many to choose, and the scans that are all chosen before any other.
 
         Scans without any labelled or requested slice come first. If they are too few, all scans with open slices are candidates.
 
@@ -91,14 +92,14 @@ class SliceQuery:
             scans: number of scans to spread the slices over; None for all if there are enough slices, else as few as hold them.
         """
         if not self.campaign.asks_for_slices:
-            return list(cases), count
+            return list(cases), count, ()
         free = {case: self.open_slices(case) for case in cases}
         left = [case for case in cases if free[case]]
         most = self.campaign.settings.per_case
         number = scans_for(count, [free[case] for case in left], most) if scans is None else min(scans, len(left))
         fresh = [case for case in left if not self.is_begun(case)]
-        found = fresh if len(fresh) >= number else left
-        return sorted({*found, *must}), number
+        found, first = (fresh, ()) if len(fresh) >= number else (left, tuple(fresh))
+        return sorted({*found, *must}), number, first
 
     def choose(
         self,
@@ -128,7 +129,8 @@ class SliceQuery:
         for case, share in zip(picks, shares, strict=True):
             if not share:
                 continue
-            foreground, difficulty, one = self._predicted(case, window, cache, digest)
+            with leaving_out(case):
+                foreground, difficulty, one = self._predicted(case, window, cache, digest)
             foreground = foreground if trusted else np.zeros_like(foreground)
             rng = np.random.default_rng([*seed, zlib.crc32(case.encode())])
             closed = self._closed(case, one)

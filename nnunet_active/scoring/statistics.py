@@ -1,7 +1,7 @@
 r"""Per-case statistics of a network's output, computed slab by slab: only part of a slab is ever held in float32.
 
-Notation (all entropies in nats): p(v) is the softmax over the C heads at voxel v, H(q) = -sum_c q_c ln q_c with q clipped to
-[1e-10, 1], y(v) = argmax_c p_c(v), N the number of voxels of the preprocessed array, head 0 the background.
+Notation (all entropies in nats): p(v) is the softmax over the C heads at voxel v, H(q) = -sum_c q_c ln q_c (0 where q_c is),
+y(v) = argmax_c p_c(v), N the number of voxels of the preprocessed array, head 0 the background.
 
 ==========================  ====================================================================  ===================
 column                      formula                                                               status

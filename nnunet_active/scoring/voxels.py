@@ -135,12 +135,13 @@ class Softmax:
         x.copy_(logits)
         x.sub_(x.amax(0)).mul_(LOG2_E)
         torch.exp2(x, out=e)
-        total = e.sum(0)
+        # the background last: where it is nearly certain, 1 - p_background would be all rounding error
+        rest = e[1:].sum(0)
+        total = rest + e[0]
         torch.reciprocal(total, out=highest)
         torch.mul(e, x, out=product)
         torch.sub(total.log(), product.sum(0).mul_(highest), alpha=1 / LOG2_E, out=entropy)
-        torch.mul(e[0], highest, out=weight)
-        torch.sub(1, weight, out=weight)
+        torch.mul(rest, highest, out=weight)
         label.copy_(first_zero(x, product, self._counting) if self.on_a_cpu else x.argmax(0))
         mass = e @ highest if self.on_a_cpu else torch.mul(e, highest, out=product).sum(1)
         e.scatter_(0, label[None], -1.0)

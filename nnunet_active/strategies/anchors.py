@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_active.strategies.pool import ScoredPool
-from nnunet_active.strategies.vectors import cluster
+from nnunet_active.strategies.vectors import cluster, on_grid
 from nnunet_active.util.errors import ActiveError
 
 
@@ -42,5 +42,5 @@ def pseudo_source_anchors(
     column = "source_mean_entropy" if by_source else "mean_entropy"
     entropy = pool.column(column, missing=np.inf)
     count = min(len(pool), max(k, int(np.ceil(fraction * len(pool)))))
-    surest = np.argsort(entropy, kind="stable")[:count]
+    surest = np.argsort(on_grid(entropy), kind="stable")[:count]
     return cluster(z[surest], k, rng)[1]

@@ -32,6 +32,7 @@ class BadgeStrategy(QueryStrategy):
     columns = ("mean_max_probability",)
     paper = "BADGE, Ash et al., ICLR 2020"
     cost = "O(b n C d)"
+    draws = True
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         gradient = gradient_embedding(pool)
@@ -54,7 +55,9 @@ def gradient_embedding(pool: ScoredPool) -> np.ndarray:
     share = np.ones((len(pool), 1))
     if "class_volume" in pool.arrays:
         volume = np.asarray(pool.arrays["class_volume"], dtype=np.float64)
-        share = volume / np.maximum(volume.sum(axis=1, keepdims=True), 1.0)
+        # regions overlap and leave the background out, so their volumes do not add up to the image
+        whole = volume.sum(axis=1) if pool.first_class or "voxels" not in pool.scores else pool.column("voxels")
+        share = volume / np.maximum(whole[:, None], 1.0)
     values = pool.arrays.get("class_mean", pool.arrays["embedding"])
     feature = np.asarray(values, dtype=np.float64).reshape(len(pool), -1, values.shape[-1])
     return (residual[:, None, None] * share[:, :, None] * feature).reshape(len(pool), -1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
@@ -53,8 +53,8 @@ class Selection:
             patient has another scan as the candidate, finite everywhere else. Rows stop early only if they would not fit into
             ``MAX_UTILITY_BYTES`` (a note says so).
         components: index: candidates; the named factors of the utility. ``probability``: for a pick, the probability of its draw at
-            its step, given the earlier picks and which scan of each patient was the candidate; for any other case, its
-            probability at the first step. Unknown where a patient gives a further scan.
+            its step, given the earlier picks, which scan of each patient was the candidate, and any clusters; for any other case,
+            its probability at the first step. Unknown where a patient gives a further scan.
         notes: sentences for the user: fall-backs taken, values that were missing.
     """
 
@@ -143,6 +143,8 @@ class QueryStrategy(ABC):
         paper: where the method comes from.
         cost: time and memory in n (candidates), d (embedding width), b (picks).
         batch_aware: whether later picks of one query depend on earlier ones.
+        draws: whether chance decides beyond ties, so that the utility of a pick says little; also true of all that record a
+            ``probability``.
     """
 
     name: ClassVar[str]
@@ -152,6 +154,7 @@ class QueryStrategy(ABC):
     paper: ClassVar[str] = "-"
     cost: ClassVar[str] = "O(n)"
     batch_aware: ClassVar[bool] = True
+    draws: ClassVar[bool] = False
 
     @final
     def query(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
@@ -184,9 +187,10 @@ class QueryStrategy(ABC):
         while (wanted := n - sum(len(one.picks) for one in answers)) > 0:
             part = left.only(np.sort(self._scans(left, whose_turn(left), rng)))
             answer = self._selected(part, min(wanted, len(part)), rng)
-            answers.append(answer)
+            later = answer.components.drop(columns="probability", errors="ignore")
+            answers.append(replace(answer, components=later) if answers else answer)
             left = left.moved_to_labelled(left.scores.index.isin(answer.picks))
-        return _joined(answers, pool)
+        return join_answers(answers, pool)
 
     def _scans(self, pool: ScoredPool, patients: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndarray:
         """Row numbers, (k,): one scan at random for each patient, whose rows are in ``patients``."""
@@ -239,15 +243,14 @@ class ScoreStrategy(QueryStrategy):
         return steps.selection(self.components(pool), self.notes(pool))
 
 
-def _joined(answers: Sequence[Selection], pool: ScoredPool) -> Selection:
-    """Join several answers, given one after the other, into one."""
+def join_answers(answers: Sequence[Selection], pool: ScoredPool) -> Selection:
+    """Join several answers, given one after the other for parts of a pool, into one for the whole pool."""
     import pandas as pd
 
     cases = pool.scores.index
     known = [len(one.utilities) == len(one.picks) for one in answers]
     kept = answers[: known.index(False) + 1] if False in known else answers
-    later = [one.components.drop(columns="probability", errors="ignore") for one in answers[1:]]
-    candidates = pd.concat([answers[0].components, *later])
+    candidates = pd.concat([one.components for one in answers])
     notes = list(dict.fromkeys(note for one in answers for note in one.notes))
     if len(candidates) < len(pool):
         notes.insert(0, f"One scan of a patient can be chosen: {len(candidates)} of {len(pool)} are candidates.")

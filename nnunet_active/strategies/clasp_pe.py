@@ -29,6 +29,7 @@ class ClaspPeStrategy(QueryStrategy):
     columns = ("mean_entropy", "foreground_voxels")
     paper = "ClaSP PE, TMLR 2026"
     cost = "O(b n)"
+    draws = True
 
     def __init__(self, stratified: float = 0.66, first_beta: float = 1.0, last_beta: float = 100.0):
         """Args: stratified: share of the picks spread over the classes; first_beta, last_beta: 1 / strength of the noise."""

@@ -10,7 +10,7 @@ import numpy as np
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
 from nnunet_active.strategies.registry import get_strategy
-from nnunet_active.strategies.vectors import cluster, minmax
+from nnunet_active.strategies.vectors import cluster, minmax, on_grid
 from nnunet_active.util.errors import ActiveError
 
 Members = Mapping[str, float] | Sequence[str | QueryStrategy]
@@ -38,6 +38,7 @@ class _Combination(QueryStrategy):
             )
         self.needs = frozenset().union(*(m.needs for m in self.members))
         self.uses = frozenset().union(*(m.uses for m in self.members)) - self.needs
+        self.draws = any(member.draws for member in self.members)
 
     @abstractmethod
     def _merge(self, utilities: np.ndarray) -> np.ndarray:
@@ -113,7 +114,8 @@ class RankAggregationStrategy(_Combination):
         from scipy.stats import rankdata  # not at the top, as in vectors
 
         return sum(
-            weight * rankdata(values) / len(values) for weight, values in zip(self.weights, utilities, strict=True)
+            weight * rankdata(on_grid(values)) / len(values)
+            for weight, values in zip(self.weights, utilities, strict=True)
         )
 
 
@@ -136,6 +138,7 @@ class PerClusterStrategy(QueryStrategy):
         self.member = get_strategy(member) if isinstance(member, str) else member
         self.needs = self.member.needs | {"embedding"}
         self.uses = self.member.uses - self.needs
+        self.draws = self.member.draws
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         answer = _first_step(self.member, pool, n, np.random.default_rng(int(rng.integers(2**63))))

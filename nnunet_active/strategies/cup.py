@@ -6,7 +6,7 @@ import numpy as np
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
-from nnunet_active.strategies.vectors import minmax
+from nnunet_active.strategies.vectors import minmax, on_grid
 from nnunet_active.util.errors import ActiveError
 
 
@@ -38,7 +38,7 @@ class CupStrategy(QueryStrategy):
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         entropy, foreground = pool.column("mean_entropy"), pool.column("foreground_voxels")
         kept = np.zeros(len(pool), dtype=bool)
-        kept[np.argsort(-entropy, kind="stable")[: int(np.ceil(self.factor * n))]] = True
+        kept[np.argsort(-on_grid(entropy), kind="stable")[: int(np.ceil(self.factor * n))]] = True
         utility = np.where(kept, foreground, minmax(entropy) - 2.0)
         steps = Steps(pool, n)
         steps.pick_highest(utility)

@@ -27,6 +27,7 @@ class ForegroundRandomStrategy(QueryStrategy):
     columns = ("foreground_voxels",)
     paper = "Foreground-aware random: nnActive, TMLR 2025"
     cost = "O(b n C)"
+    draws = True
 
     def _select(self, pool: ScoredPool, n: int, rng: np.random.Generator) -> Selection:
         present = predicted_classes(pool) & pool.head_trained

@@ -150,6 +150,8 @@ def check_pool(pool: ScoredPool, name: str) -> None:
         for key, values in arrays.items():
             if len(values) != len(owners):
                 raise ActiveError(f"The array '{key}' has {len(values)} rows for {len(owners)} {what}.")
+            if not len(owners):
+                continue
             bad = ~np.isfinite(np.asarray(values)).reshape(len(owners), -1).all(axis=1)
             if bad.any():
                 raise ActiveError(

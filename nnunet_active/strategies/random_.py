@@ -20,6 +20,7 @@ class RandomStrategy(ScoreStrategy):
     needs = frozenset()
     paper = "-"
     cost = "O(n)"
+    draws = True
 
     def utility(self, pool: ScoredPool, rng: np.random.Generator) -> np.ndarray:
         """A uniform random number for each case."""

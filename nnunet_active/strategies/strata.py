@@ -32,8 +32,9 @@ class StrataStrategy(QueryStrategy):
        confidence, divided by the cluster's size.
 
     Of each patient (``--groups``), the scan nearest to the patient's other scans is the candidate. Records: ``probability`` of each
-    pick at its step (of a case not picked: at the first step), ``cluster``, ``cluster_size`` (how many cases a pick represents), and
-    ``doubt``, the difficulty, if it counts. utility = ln q + Gumbel noise, which draws with the probabilities q.
+    pick at its step (of a case not picked: at the first step), given the clusters, which the seed decides, too; ``cluster``,
+    ``cluster_size`` (how many cases a pick represents), and ``doubt``, the difficulty, if it counts. utility = ln q + Gumbel noise,
+    which draws with the probabilities q.
     Paper: none, our own; ``docs/measured.md`` measures the first pick, three labels and difficulty.
     Cost: O(n (m + b) d + n^2 d / (m + b)).
     """
@@ -44,6 +45,7 @@ class StrataStrategy(QueryStrategy):
     columns = ("foreground_voxels",)
     paper = "-"
     cost = "O(n (m + b) d + n^2 d / (m + b))"
+    draws = True
 
     def __init__(self, power: float = 4.0, uniform: float = 0.1, neighbours: int = 10):
         """Args: power: how sharp the draw is; uniform: share of the uniform draw; neighbours: for typicality."""

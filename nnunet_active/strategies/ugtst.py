@@ -6,7 +6,7 @@ import numpy as np
 
 from nnunet_active.strategies.base import QueryStrategy, Selection, Steps
 from nnunet_active.strategies.pool import ScoredPool
-from nnunet_active.strategies.vectors import cluster, pick_nearest_per_centre
+from nnunet_active.strategies.vectors import cluster, on_grid, pick_nearest_per_centre
 
 
 class UgtstStrategy(QueryStrategy):
@@ -43,7 +43,7 @@ class UgtstStrategy(QueryStrategy):
             uncertainty = pool.column("mean_entropy")
             notes = ("No entropy histogram: the uncertainty is the mean over all voxels.",)
         z = pool.embedding()
-        kept = np.sort(np.argsort(-uncertainty, kind="stable")[: int(np.ceil(self.factor * n))])
+        kept = np.sort(np.argsort(-on_grid(uncertainty), kind="stable")[: int(np.ceil(self.factor * n))])
         labels, centres = cluster(z[kept], n, rng)
         order = np.argsort(-np.bincount(labels, weights=uncertainty[kept], minlength=len(centres)), kind="stable")
         eligible = np.zeros(len(pool), dtype=bool)

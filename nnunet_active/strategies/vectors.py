@@ -63,6 +63,12 @@ def mean_over_pairs(x: np.ndarray, function: Callable[[np.ndarray], np.ndarray],
     return mean
 
 
+def on_grid(values: np.ndarray) -> np.ndarray:
+    """Values (n,) in units of the largest finite magnitude, rounded to 12 digits, so that rounding errors of earlier steps are ties."""
+    largest = np.abs(values[np.isfinite(values)]).max(initial=0.0)
+    return np.round(values / largest, 12) if largest else values
+
+
 def nearest_distance(x: np.ndarray, references: np.ndarray, squared: bool = False) -> np.ndarray:
     """Euclidean distance of each row of ``x`` (n, d) to the nearest row of ``references`` (k, d): (n,), exactly 0 for equal rows."""
     from sklearn.metrics import pairwise_distances_argmin
@@ -82,13 +88,16 @@ def distance_to(x: np.ndarray, y: np.ndarray, squared: bool = False) -> np.ndarr
 
 
 def neighbours(x: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Distances and indices, (n, k') each, of the k' = min(k, n - 1) nearest other rows (euclidean; a row is not its own neighbour)."""
+    """Distances and indices, (n, k') each, of the k' = min(k, n - 1) nearest other rows (euclidean; a row is not its own neighbour);
+    exactly 0 for equal rows."""
     from sklearn.neighbors import NearestNeighbors
 
     k = min(k, len(x) - 1)
     if k < 1:
         return np.zeros((len(x), 0)), np.zeros((len(x), 0), dtype=np.int64)
-    return NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors()
+    found = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(x).kneighbors(return_distance=False)
+    # as in nearest_distance: the differences give distances without the rounding error of the matrix product
+    return np.stack([np.linalg.norm(x - x[column], axis=1) for column in found.T], axis=1), found
 
 
 def cluster(

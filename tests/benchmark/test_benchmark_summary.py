@@ -11,7 +11,7 @@ from benchmark_rows import case_rows, rows
 
 from nnunet_active.benchmark.configuration import Arm, Configuration
 from nnunet_active.benchmark.figures import curves_figure
-from nnunet_active.benchmark.measures import case_values, with_ways
+from nnunet_active.benchmark.measures import case_values, harm, per_run, with_ways
 from nnunet_active.benchmark.measures import curves as measured_curves
 from nnunet_active.benchmark.plan import Fold, plan_runs
 from nnunet_active.benchmark.results import write_tables
@@ -136,6 +136,37 @@ def test_runs_of_the_same_name_from_other_source_networks_are_not_pooled(tmp_pat
         write_tables(tmp_path / name, [{**result, "digests": {"source": name}} for result in results_in_slices()])
     with pytest.raises(CampaignError, match="with other plans, source network or cases"):
         read(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize(("dice", "pooled"), [(0.5, True), (0.5004, True), (0.52, False)])
+def test_runs_of_one_source_with_other_settings_are_pooled_only_if_they_found_the_same(tmp_path: Path, dice, pooled):
+    for name, arm, of_source in (("one", "random", 0.5), ("two", "entropy", dice)):
+        table = rows({("source", 0): {0: of_source}, (arm, 0): {1: 0.6, 2: 0.7}})
+        cases = case_rows({("source", 0): {0: [of_source] * 2}, (arm, 0): {1: [0.6] * 2, 2: [0.7] * 2}})
+        (tmp_path / name).mkdir()
+        for file, content in (("results.csv", table), ("cases.csv", cases.drop(columns=["dataset", "configuration"]))):
+            content.loc[content["arm"] == "source", "run"] = f"source_of_{name}"
+            content.to_csv(tmp_path / name / file, index=False)
+    if not pooled:
+        with pytest.raises(CampaignError, match="their source models have different Dice"):
+            read(tmp_path / "one", tmp_path / "two")
+        return
+    tables = read(tmp_path / "one", tmp_path / "two")
+    assert harm(tables.rows, tables.cases)["runs"].tolist() == [1, 1, 1, 1]
+    assert per_run(tables.rows)["source"].tolist() == [0.5, 0.5]
+    assert set(tables.cases["run"]) == {"source_of_one", "random_0", "entropy_0"}
+
+
+def test_at_the_full_budget_every_run_counts_with_the_labels_that_it_ended_with(tmp_path: Path):
+    curves = {("source", 0): {0: 0.5}, ("a", 0): {10: 0.6, 30: 0.9}, ("a", 1): {10: 0.6, 29: 0.1}}
+    curves |= {("b", seed): {10: 0.6, 30: 0.7} for seed in range(2)}
+    cases = {key: {labels: [dice] * 2 for labels, dice in curve.items()} for key, curve in curves.items()}
+    found = Tables(with_ways(rows(curves)), with_ways(case_rows(cases)))
+    sections = {section.name: section.table for section in summarise_benchmark(found, tmp_path)}
+    for name in ("tests_final", "tests_cases"):
+        assert sections[name]["difference"].tolist() == pytest.approx([-0.2])
+    shares = sections["overview"].set_index("way")["foreground_share"]
+    assert shares["a"] == pytest.approx(2.95) and shares["b"] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("written", ["now", "by an earlier version"])

@@ -66,6 +66,13 @@ def test_ranks_and_wins_of_nothing_are_empty():
     assert comparison.win_matrix(empty).isna().all(axis=None)
 
 
+def test_the_rounding_of_a_mean_is_no_difference():
+    table = pd.DataFrame({"a": [np.mean([0.1, 0.2, 0.3])] * 8, "b": [np.mean([0.3, 0.2, 0.1])] * 8})
+    assert (table["a"] != table["b"]).all()
+    (test,) = comparison.pairwise_tests(table).to_dict("records")
+    assert (test["p"], test["difference"]) == (1, 0) and comparison.win_matrix(table).loc["a", "b"] == 0.5
+
+
 @pytest.mark.parametrize("ties", [0, 8, 9, 10, 30])
 def test_units_in_which_two_ways_are_equal_make_no_difference_more_certain(ties):
     table = pd.DataFrame({"a": [0.1, 0.2, 0.3, 0.4, 0.5] + [0.6] * ties, "b": [0.0] * 5 + [0.6] * ties})

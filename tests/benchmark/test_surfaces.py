@@ -37,3 +37,12 @@ def test_a_shape_at_the_border_is_measured_as_well():
     mask = np.zeros((4, 6, 6), dtype=bool)
     mask[:, :3] = True
     assert surface_metrics(mask, mask, (1, 1, 1), 1.0) == (1.0, 0.0)
+
+
+def test_in_a_picture_the_outline_is_the_surface():
+    y, x = np.mgrid[:80, :80]
+    far = np.hypot(y - 40, x - 40)
+    large, small = far[None] <= 30, far[None] <= 20
+    dice, distance = surface_metrics(large, small, (999.0, 1.0, 1.0), 2.0)
+    assert dice == 0 and distance == pytest.approx(10, abs=0.5)
+    assert surface_metrics(large, large, (999.0, 1.0, 1.0), 0.0) == (1.0, 0.0)

@@ -49,7 +49,7 @@ def test_a_campaign_knows_the_slices_that_are_labelled_where_it_begins_and_may_a
     assert campaign.pool(cases) == ["case_1", "case_2", "case_3"] and campaign.spent() == 0
     query = SliceQuery(Campaign.open(target.preprocessed, "all"), target.store)
     assert query.open_slices("case_1") == SHAPE[0] - 2
-    assert query.candidates(campaign.pool(cases), 2) == (["case_2", "case_3"], 1)
+    assert query.candidates(campaign.pool(cases), 2) == (["case_2", "case_3"], 1, ())
 
 
 def test_they_are_known_from_the_first_epoch_on_also_where_others_are_asked_for_later(target):

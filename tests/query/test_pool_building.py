@@ -294,6 +294,9 @@ def test_an_untrained_head_is_told_until_the_network_has_been_trained(setting):
         assert not report.heads.trained and has_moved(window, frozen, report) is trained
         pool = setting.build(window, "assft")
         assert (pool.head_trained, pool.source_head_trained) == (trained, False)
+        # these read no scores of the source, but what they read means as little
+        others = ["foreground_random", "strata", "entropy", "mmacts"]
+        assert [setting.build(window, name).head_trained for name in others] == [trained] * 4
         entropy = pool.scores["source_mean_entropy"].to_numpy()
         np.testing.assert_allclose(entropy, np.log(3), rtol=1e-5)  # a head of zeros knows nothing
 

@@ -53,6 +53,35 @@ def test_density_reads_an_image_again_only_if_its_file_has_changed(made, tmp_pat
     assert density_of_cases(target.store, cases, file).equals(rho) and not read
 
 
+def test_a_voxel_that_is_no_number_sets_its_image_aside(made, tmp_path, monkeypatch):
+    cases, said = made.store.identifiers(), []
+    real = CaseStore.load_image
+
+    def broken(self, case):
+        image = np.array(real(self, case))
+        image[0, 0, 0, 0] = np.nan if case == cases[1] else image[0, 0, 0, 0]
+        return image
+
+    monkeypatch.setattr(CaseStore, "load_image", broken)
+    rho = density_of_cases(made.store, cases, tmp_path / "cache.npz", log=said.append)
+    assert list(rho.index) == [case for case in cases if case != cases[1]]
+    assert said[0].startswith(f"WARNING: {cases[1]}: ") and said[0].endswith("It is left out of the density.")
+
+
+def test_density_is_computed_anew_where_the_images_have_another_number_of_channels(made, tmp_path, monkeypatch):
+    cases, file = made.store.identifiers(), tmp_path / "cache.npz"
+    real, channels = CaseStore.load_image, [1]
+    monkeypatch.setattr(CaseStore, "load_image", lambda self, case: real(self, case)[: channels[0]])
+    density_of_cases(made.store, cases, file)
+    for case in cases:  # preprocessed anew
+        os.utime(made.store.image_file(case), ns=(1, 1))
+    channels[0] = 2
+    rho = density_of_cases(made.store, cases, file)
+    assert rho.equals(density_of_cases(made.store, cases, tmp_path / "fresh.npz"))
+    with np.load(file) as content:
+        assert len(content["digests"]) == len(cases)
+
+
 def test_density_goes_on_from_a_file_of_an_earlier_version(made, tmp_path):
     target = made
     cases, file = target.store.identifiers(), tmp_path / "cache.npz"

@@ -57,8 +57,13 @@ def test_the_worklist_of_a_draw_shows_the_probability_in_place_of_a_utility_that
     [
         ([0.1, 0.8], True, True, "Open FLAIR first: this channel alone leads the network closest .* \\(Dice 0.80\\)"),
         ([0.0, 0.0], False, False, "no channel alone leads"),
-        ([0.3, 1.0], False, False, "does not use the other channels yet"),
-        ([0.3, 1.0], True, False, "does not use the other channels yet"),  # of a round that an earlier version made
+        ([0.3, 1.0], False, False, "as in a network that does not use the other channels yet"),
+        (
+            [0.3, 1.0],
+            True,
+            False,
+            "as in a network that does not use the other channels yet",
+        ),  # of a round that an earlier version made
     ],
 )
 def test_a_channel_is_to_be_opened_first_only_where_the_others_count(dice, decided, stands, said):

@@ -113,9 +113,9 @@ def test_an_empty_pool_is_said_as_such(setting):
 # ---- proposing and recording ------------------------------------------------------------------------------------------------
 
 
-def ask(campaign, target, window, **how):
+def ask(campaign, target, window, log=silent, **how):
     candidates = campaign.pool(target.store.labelled_identifiers())
-    return propose(Workspace.of(campaign), window, candidates, Question(**how), log=silent)
+    return propose(Workspace.of(campaign), window, candidates, Question(**how), log=log)
 
 
 def content_of(folder):
@@ -269,6 +269,27 @@ def test_a_round_says_whether_it_was_drawn_also_where_the_user_included_cases(se
     said: list[str] = []
     assert record(campaign, proposals[1], log=said.append).selection()["drawn"] is drawn
     assert all((": drawn" in line, ": utility" in line) == (drawn, not drawn) for line in said[1:4])
+
+
+@pytest.mark.parametrize("strategy", ["random", "entropy"])
+def test_an_image_that_cannot_be_read_is_named_and_replaced_whether_the_strategy_reads_it_or_not(setting, strategy):
+    target, window = setting
+    campaign, said = start(strategy=strategy, budget=6, epochs=300), []
+    first = ask(campaign, target, window, size=2).picks[0]
+    file = target.store.image_file(first)
+    file.write_bytes(b"damaged")
+    found = ask(campaign, target, window, said.append, size=5)
+    assert first not in found.picks and len(found.picks) == 5 and list(found.details["set_aside"]) == [first]
+    assert len(said) == 1 and f"WARNING: {first} could not be scored" in said[0]
+    made = record(campaign, found, log=silent)
+    assert first not in made.scores().index and len(made.requested) == 5
+
+
+@pytest.mark.parametrize("name", ["badge", "clasp_pe", "strata"])
+def test_a_strategy_whose_picks_are_drawn_is_recorded_as_such_without_a_probability_too(setting, name):
+    target, window = setting
+    found = ask(start(strategy=name, budget=6, epochs=300), target, window, size=2)
+    assert found.details["drawn"] and "utility" not in found.worklist
 
 
 def test_the_strategy_sees_included_cases_as_labelled(setting):

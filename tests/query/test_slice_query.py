@@ -19,8 +19,11 @@ from nnunet_active.query.pool_scoring import score_cases
 from nnunet_active.query.question import Question
 from nnunet_active.query.selector import propose
 from nnunet_active.query.slice_query import SliceQuery
+from nnunet_active.util.errors import ActiveError
 from nnunet_active.util.log import silent
 from nnunet_active.workspace import Workspace
+
+ALL = [f"case_{i}" for i in range(4)]
 
 
 @pytest.fixture
@@ -83,8 +86,45 @@ def test_all_scans_are_candidates_where_there_are_slices_for_all_else_fresh_ones
     ask(campaign, {"case_0": SliceRequest("z", (4,))})
     campaign.mark_labelled(["case_0"])
     query = SliceQuery(campaign, target.store)
-    assert query.candidates(cases, 4) == (cases, 4)
-    assert query.candidates(cases, 3) == (cases[1:], 1)
+    assert query.candidates(cases, 4) == (cases, 4, tuple(cases[1:]))
+    assert query.candidates(cases, 3) == (cases[1:], 1, ())
+
+
+@pytest.mark.parametrize("strategy", ["coreset", "entropy", "random"])
+def test_where_fresh_scans_are_too_few_they_come_first_and_the_begun_ones_count_as_labelled(setting, strategy):
+    _, window = setting
+    campaign = start(strategy=strategy, per_case=1)
+    for case in ("case_0", "case_1"):
+        ask(campaign, {case: SliceRequest("z", (4,))})
+        campaign.mark_labelled([case])
+    asked = [propose(Workspace.of(campaign), window, ALL, Question(size=size), log=silent) for size in (2, 3, 4)]
+    assert all(sorted(one.picks[:2]) == ["case_2", "case_3"] for one in asked)
+    assert [one.units for one in asked] == [2, 3, 4] and sorted(asked[2].picks) == ALL
+    assert not any("medoid" in note for one in asked for note in one.details["notes"])
+    utilities = asked[1].selection.utilities.iloc
+    assert utilities[0][["case_0", "case_1"]].isna().all() and utilities[2][["case_0", "case_1"]].notna().all()
+    if strategy == "random":  # one of two, the other one, and one of two again
+        assert asked[1].selection.components["probability"][list(asked[1].picks)].tolist() == [0.5, 1, 0.5]
+
+
+def test_a_scan_whose_slices_are_all_asked_for_cannot_be_included(setting):
+    _, window = setting
+    campaign = start(budget=60, axis="z")
+    ask(campaign, {"case_0": SliceRequest("z", tuple(range(SHAPE[0])))})
+    campaign.mark_labelled(["case_0"])
+    question = Question(size=4, must_include=("case_0",))
+    with pytest.raises(ActiveError, match="case_0 cannot be included: every slice is labelled or was asked for"):
+        propose(Workspace.of(campaign), window, campaign.pool(ALL), question, log=silent)
+
+
+def test_a_scan_that_cannot_be_read_is_replaced_where_the_strategy_needs_no_scores(setting):
+    target, window = setting
+    campaign, said = start(strategy="random", per_case=1), []
+    before = propose(Workspace.of(campaign), window, ALL, Question(size=2), log=silent)
+    target.store.image_file(before.picks[0]).write_bytes(b"damaged")
+    found = propose(Workspace.of(campaign), window, ALL, Question(size=2), log=said.append)
+    assert before.picks[0] not in found.picks and len(found.picks) == 2 and set(found.slices) == set(found.picks)
+    assert list(found.details["set_aside"]) == [before.picks[0]] == [line.split()[1] for line in said]
 
 
 def test_slices_are_asked_of_patients_without_a_label_first(setting):
@@ -106,7 +146,8 @@ def test_a_scan_without_open_slices_is_no_candidate(setting):
     ask(campaign, {"case_0": SliceRequest("z", tuple(range(SHAPE[0])))})
     campaign.mark_labelled(["case_0"])
     query = SliceQuery(campaign, target.store)
-    assert query.open_slices("case_0") == 0 and query.candidates(["case_0", "case_1"], 9) == (["case_1"], 1)
+    assert query.open_slices("case_0") == 0
+    assert query.candidates(["case_0", "case_1"], 9) == (["case_1"], 1, ())
 
 
 def test_an_untrained_head_asks_for_slices_spread_over_the_whole_scan(setting):

@@ -32,6 +32,14 @@ def test_a_softmax_gives_what_the_formulas_give(heads, piece, monkeypatch):
     assert torch.equal(found.label, logits.argmax(0))
 
 
+@pytest.mark.parametrize("heads", [2, 3, 40])
+def test_the_weight_of_a_voxel_that_is_almost_certainly_background_has_no_rounding_error(heads):
+    logits = torch.zeros(heads, 50)
+    logits[0] = torch.linspace(15, 60, 50)
+    p = logits.double().softmax(0)
+    torch.testing.assert_close(of(logits).weight.double(), p[1:].sum(0), rtol=1e-5, atol=0)
+
+
 def test_regions_give_what_the_formulas_give():
     logits = random_logits(3)
     p = logits.double().sigmoid()

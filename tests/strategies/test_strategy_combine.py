@@ -32,6 +32,15 @@ def test_a_weighted_sum_adds_scaled_utilities():
     assert list(selection.components.columns) == ["0_entropy", "1_margin"]
 
 
+@pytest.mark.parametrize("entropies", [[0.3, 0.1 + 0.2], [0.1 + 0.2, 0.3]])
+@pytest.mark.parametrize(
+    ("name", "options"), [("rank_aggregation", {"members": ["entropy"]}), ("cup", {"factor": 1}), ("entropy", {})]
+)
+def test_rounding_errors_of_the_scores_are_ties(name, options, entropies):
+    pool = from_embedding(np.zeros((2, 2)), mean_entropy=entropies, foreground_voxels=[1, 2])
+    assert indices(query(name, pool, 1, **options)) == [0]
+
+
 def test_ranks_share_ties_and_ignore_the_scale():
     pool = from_embedding(np.zeros((4, 2)), mean_entropy=[1e9, 3.0, 2.0, 2.0], mean_margin=[0.9, 0.1, 0.2, 0.3])
     selection = query("rank_aggregation", pool, 1, members=["entropy", "margin"])

@@ -146,6 +146,13 @@ def test_typiclust_goes_round_the_clusters_when_there_are_fewer_than_picks():
 # badge
 
 
+def test_badge_weighs_a_region_by_its_share_of_the_image():
+    pool = from_embedding(np.ones((2, 1)), mean_max_probability=[0.9, 0.9], voxels=[1000, 1000])
+    volume, mean = np.array([[600, 300], [10, 5]]), np.ones((2, 2, 1))
+    pool = dataclasses.replace(pool, arrays={**pool.arrays, "class_volume": volume, "class_mean": mean}, first_class=0)
+    assert gradient_embedding(pool) == pytest.approx(0.1 * volume / 1000)
+
+
 def badge_by_loops(g, n, rng):
     picks = [int(np.argmax((g**2).sum(axis=1)))]
     while len(picks) < n:

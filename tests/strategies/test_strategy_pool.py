@@ -80,3 +80,8 @@ def test_a_column_is_a_copy_with_its_gaps_filled():
     assert values.tolist() == [1.0, -1.0, -1.0]
     values[:] = 9
     assert pool.scores["mean_entropy"].iloc[0] == 1.0
+
+
+def test_an_array_of_labelled_cases_without_any_is_no_fault():
+    pool = dataclasses.replace(small_pool("a", "b"), labelled_arrays={"embedding": np.zeros((0, 3))})
+    check_pool(pool, "somebody")

@@ -64,6 +64,11 @@ def test_neighbours_are_the_nearest_by_brute_force():
     assert np.allclose(found, np.sort(distance, axis=1)[:, :4])
 
 
+def test_equal_rows_are_neighbours_at_distance_zero():
+    x = np.random.default_rng(0).normal(size=(6, 50)).repeat(2, axis=0)
+    assert not geometry.neighbours(x, 1)[0].any()
+
+
 def test_a_lone_case_has_no_neighbours_and_two_have_one():
     assert geometry.neighbours(np.ones((1, 2)), 5)[1].shape == (1, 0)
     assert geometry.neighbours(np.ones((2, 2)), 5)[1].tolist() == [[1], [0]]
