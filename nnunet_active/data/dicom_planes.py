@@ -28,7 +28,7 @@ _MOMENT = (
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "StudyDate", "Modality"),
     *("SeriesDescription", "ProtocolName", "SeriesNumber", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"),
+    *("PhotometricInterpretation", "BitsStored", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing"),
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *_MOMENT),
 ]
@@ -130,7 +130,8 @@ def _frame(own: Dataset, shared: Dataset) -> Dataset:
     flat = type(own)()
     for group in (shared, own):
         for element in group:
-            if element.VR == "SQ" and element.value:
+            # what makers put into sequences of their own may bear public names, and say where another plane lies
+            if element.VR == "SQ" and element.value and not element.tag.is_private:
                 flat.update(element.value[0])
     return flat
 
@@ -172,6 +173,7 @@ def _numbers(place: Dataset, name: str, count: int) -> np.ndarray | None:
 def _fault(header: Dataset) -> str:
     """What in a file's header makes its voxels unusable here."""
     from pydicom.pixels import get_decoder
+    from pydicom.uid import JPEGExtended12Bit
 
     if int(header.get("SamplesPerPixel") or 1) > 1 or not str(
         header.get("PhotometricInterpretation") or "MONOCHROME"
@@ -183,11 +185,16 @@ def _fault(header: Dataset) -> str:
     if not syntax.is_compressed:
         return ""
     try:
-        if get_decoder(syntax).is_available:
-            return ""
+        plugins = set(get_decoder(syntax).available_plugins)
     except NotImplementedError:
-        pass
+        return f"is compressed ({syntax.name}), which nothing here can decode; export it uncompressed"
+    if syntax == JPEGExtended12Bit and int(header.get("BitsStored") or 8) != 8:
+        # they name it as theirs, and then refuse all but 8 bits
+        plugins -= {"pillow", "gdcm"}
+    if plugins:
+        return ""
+    brings = "pylibjpeg-openjpeg" if "2000" in syntax.name else "pylibjpeg-libjpeg"
     return (
-        f"is compressed ({syntax.name}), and nothing that is installed can decode that; pip install pylibjpeg pylibjpeg-libjpeg, or "
-        f"store the series uncompressed (gdcmconv --raw)"
+        f"is compressed ({syntax.name}), and nothing that is installed can decode that; pip install pylibjpeg {brings}, or export it "
+        f"uncompressed"
     )

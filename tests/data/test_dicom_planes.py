@@ -8,6 +8,9 @@ from tiny_spaces import DIRECTIONS, SHAPE, affine
 from nnunet_active.data.dicom_planes import planes_of, read_dicom_header, require_pydicom
 from nnunet_active.util.errors import MissingInput
 
+pydicom = pytest.importorskip("pydicom")
+from pydicom.pixels.decoders.base import Decoder  # noqa: E402
+
 STEPS = affine(DIRECTIONS["oblique"])
 
 
@@ -43,19 +46,50 @@ def test_frames_that_do_not_say_where_they_lie_are_refused(file):
     assert "do not say where each frame lies" in fault(file)
 
 
-def test_a_compression_that_nothing_can_decode_is_named_with_what_to_install(file, monkeypatch):
-    from pydicom.pixels.decoders.base import Decoder
-    from pydicom.uid import JPEGLosslessSV1
+def test_what_a_maker_put_into_sequences_of_its_own_moves_and_scales_no_frame(tmp_path):
+    file = write_enhanced(tmp_path / "all.dcm", np.zeros(SHAPE, dtype=np.uint16), STEPS, slope=0.5)
+    said = pydicom.dcmread(file)
+    for frame in said.PerFrameFunctionalGroupsSequence:
+        own = pydicom.Dataset()
+        own.RescaleSlope, own.RescaleIntercept, own.ImagePositionPatient = 2, 7, [1, 2, 3]
+        frame.add_new((0x2005, 0x0014), "LO", "somebody's MR Imaging")
+        frame.add_new((0x2005, 0x140F), "SQ", [own])
+    said.save_as(file)
+    planes = planes_of(read_dicom_header(file), file)
+    np.testing.assert_allclose(planes[-1].origin, STEPS[:3, 3])
+    assert {(plane.slope, plane.intercept) for plane in planes} == {(0.5, 0)}
 
-    monkeypatch.setattr(Decoder, "is_available", False)
-    import pydicom
 
+def compressed(file, syntax: str, bits: int = 16) -> str:
+    """The fault of a file that claims to be compressed."""
     content = pydicom.dcmread(file)
-    content.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    content.file_meta.TransferSyntaxUID, content.BitsStored = getattr(pydicom.uid, syntax), bits
     content.PixelData = pydicom.encaps.encapsulate([b"1234"])
     content["PixelData"].is_undefined_length = True
     content.save_as(file)
-    assert fault(file).startswith("is compressed (JPEG Lossless") and "pip install pylibjpeg" in fault(file)
+    return fault(file)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "said"),
+    [
+        ("JPEGLosslessSV1", "pip install pylibjpeg pylibjpeg-libjpeg, or"),
+        ("JPEGLSLossless", "pip install pylibjpeg pylibjpeg-libjpeg, or"),
+        ("JPEG2000", "pip install pylibjpeg pylibjpeg-openjpeg, or"),
+        ("HTJ2KLossless", "pip install pylibjpeg pylibjpeg-openjpeg, or"),
+        ("MPEG2MPML", "which nothing here can decode; export it uncompressed"),
+    ],
+)
+def test_a_compression_that_nothing_can_decode_is_named_with_what_would_help(file, monkeypatch, syntax, said):
+    monkeypatch.setattr(Decoder, "available_plugins", ())
+    assert compressed(file, syntax).startswith(f"is compressed ({getattr(pydicom.uid, syntax).name})")
+    assert said in fault(file)
+
+
+def test_decoders_that_refuse_twelve_bits_do_not_count_where_there_are_so_many(file, monkeypatch):
+    monkeypatch.setattr(Decoder, "available_plugins", ("pillow",))
+    assert compressed(file, "JPEGExtended12Bit", bits=8) == ""
+    assert "pip install pylibjpeg pylibjpeg-libjpeg" in compressed(file, "JPEGExtended12Bit", bits=12)
 
 
 @pytest.mark.parametrize(
