@@ -56,7 +56,12 @@ def place_segmentation(content: Dataset, image: Geometry, what: str) -> tuple[np
     places, grid = _slices(frames, in_plane, image, what)
     layers, layer_of = _layers(frames, places, grid.shape)
     numbers = layer_of or {int(number): 0 for number in np.unique(layers) if number}
-    return layers, grid, [Segment(names.get(n) or f"segment {n}", n, layer) for n, layer in sorted(numbers.items())]
+    # segments are numbered in the order of the file, whatever the values of the data set
+    return (
+        layers,
+        grid,
+        [Segment(names.get(n) or f"segment {n}", n, layer, by_value=False) for n, layer in sorted(numbers.items())],
+    )
 
 
 def _whole(voxels: np.ndarray, content: Dataset, what: str) -> np.ndarray:

@@ -88,6 +88,14 @@ def test_a_segment_that_is_no_label_is_refused_by_its_name(tmp_path, oblique):
         read(file, oblique)
 
 
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_the_number_of_a_segment_says_nothing_about_its_label(tmp_path, oblique, kind):
+    """The only segment of a file is number 1, and 1 is necrosis."""
+    file = write_dicom(tmp_path / "a.dcm", masks()[:1], ["Tumour core"], space(oblique), kind)
+    with pytest.raises(BadCase, match=r"a segment 'Tumour core' that is none of the data set's labels"):
+        read(file, oblique)
+
+
 @pytest.mark.parametrize(
     ("moved", "said"),
     [
