@@ -68,6 +68,14 @@ class DicomPlane:
     fault: str = ""
     note: str = ""
 
+    def lies_where(self, other: DicomPlane) -> bool:
+        """Whether another image has the same place and the same directions, or both say neither."""
+        pairs = ((self.origin, other.origin), (self.directions, other.directions))
+        return all(
+            one is two or (one is not None and two is not None and np.allclose(one, two, rtol=0, atol=1e-3))
+            for one, two in pairs
+        )
+
 
 def require_pydicom() -> None:
     """Raises:

@@ -32,6 +32,7 @@ class DicomSeries:
         planes: its images.
         copies: number of duplicate images with the same UID; each image is used once.
         mixed: whether its images have different patient IDs.
+        reused: whether images of different places have the same UID.
     """
 
     patient: str
@@ -43,6 +44,7 @@ class DicomSeries:
     planes: list[DicomPlane] = field(default_factory=list)
     copies: int = 0
     mixed: bool = False
+    reused: bool = False
     _volume: DicomVolume | str | None = None
 
     def volume(self) -> DicomVolume:
@@ -61,6 +63,11 @@ class DicomSeries:
             try:
                 if self.mixed:
                     raise BadCase("has images with different patients' IDs; keep those of one patient in the folder")
+                if self.reused:
+                    raise BadCase(
+                        "has images of different places with the same SOPInstanceUID, as some anonymisers leave them; anonymise it "
+                        "again, with a UID for each image"
+                    )
                 self._volume = stack_planes(self.planes)
             except BadCase as error:
                 self._volume = str(error)
@@ -128,13 +135,15 @@ def find_series(folder: Path) -> FoundSeries:
         key = (one.study, one.uid)
         series = by_uid.setdefault(key, replace(one, planes=[]))
         numbers.setdefault(key, number)
-        there = taken.setdefault(key, set())
-        new = [plane for plane in one.planes if plane.instance not in there]
-        series.copies += len(one.planes) - len(new)
-        series.planes += new
-        if series.patient != one.patient:
-            series.mixed = True
-        there.update(plane.instance for plane in new)
+        there = taken.setdefault(key, {})
+        for plane in one.planes:
+            before = there.setdefault(plane.instance, plane)
+            if before is not plane and before.lies_where(plane):
+                series.copies += 1
+                continue
+            series.reused |= before is not plane
+            series.planes.append(plane)
+        series.mixed |= series.patient != one.patient
     if not by_uid:
         raise MissingInput(
             f"{folder} holds no DICOM images, at any depth; name the folder to which they were exported."

@@ -52,6 +52,24 @@ def test_an_image_that_was_copied_twice_is_taken_once(tmp_path):
     np.testing.assert_array_equal(series.volume().read(), VOXELS)
 
 
+@pytest.mark.parametrize("said", [{"ImagePositionPatient": [9, 9, 9]}, {"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}])
+def test_images_of_different_places_that_share_their_uid_are_no_copies_but_a_fault(tmp_path, said):
+    files = write_series(tmp_path / "x", VOXELS, STEPS)
+    shutil.copy(files[0], tmp_path / "x" / "other")
+    change(tmp_path / "x" / "other", **said)
+    (series,) = find_series(tmp_path).series
+    assert len(series.planes) == len(files) + 1 and series.copies == 0
+    assert series.fault().startswith("has images of different places with the same SOPInstanceUID")
+
+
+def test_images_without_a_place_are_copies_where_they_share_their_uid(tmp_path):
+    files = write_series(tmp_path / "x", VOXELS, STEPS)
+    change(files[0], ImagePositionPatient=None)
+    shutil.copy(files[0], tmp_path / "copy.dcm")
+    (series,) = find_series(tmp_path).series
+    assert series.copies == 1 and "SOPInstanceUID" not in series.fault()
+
+
 def test_patients_without_an_id_are_told_apart_by_their_studies(tmp_path):
     for name in "ab":
         write_series(tmp_path / name, VOXELS, STEPS, PatientID="")
