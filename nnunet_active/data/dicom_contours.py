@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-_CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_XOR = "CLOSEDPLANAR_XOR"
+_CLOSED = ("CLOSED_PLANAR", _XOR)
 
 
 @dataclass
 class _Roi:
-    """A region of interest: its name, and its contours, each (points, 3) voxel indices (x, y, z) of the image."""
+    """A region of interest: its name, its contours, each (points, 3) voxel indices (x, y, z) of the image, and whether they cancel
+    each other out where they overlap."""
 
     name: str
     contours: list[np.ndarray] = field(default_factory=list)
+    xor: bool = False
 
 
 def fill_structure_set(
@@ -64,7 +67,7 @@ def fill_structure_set(
         for contour in roi.contours:
             place = _slice_of(contour, axis, image, f"{what} has a contour of '{roi.name}'")
             areas.setdefault(place, []).append(contour[:, in_plane])
-        parts[number] = [(place, fill_contours(found, shape)) for place, found in sorted(areas.items())]
+        parts[number] = [(place, fill_contours(found, shape, odd=roi.xor)) for place, found in sorted(areas.items())]
         if areas and (left_out := max(areas) - min(areas) + 1 - len(areas)):
             notes.append(f"'{roi.name}' has no contour in {left_out} of the slices between its first and its last one")
         if not any(plane.any() for _, plane in parts[number]):
@@ -87,6 +90,7 @@ def _rois(content: Dataset, image: Geometry, what: str) -> list[_Roi]:
                 continue
             if one.ContourGeometricType not in _CLOSED:
                 raise BadCase(f"{what} has an open contour of '{roi.name}', which has no area; close or remove it.")
+            roi.xor |= one.ContourGeometricType == _XOR
             points = np.asarray(one.ContourData, dtype=np.float64).reshape(-1, 3)
             told = one.get("NumberOfContourPoints") or len(points)
             if not len(points) or len(points) != int(told) or not np.isfinite(points).all():  # the file is incomplete

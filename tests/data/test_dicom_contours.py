@@ -80,6 +80,18 @@ def test_smooth_contours_are_met_within_half_a_voxel(tmp_path, oblique):
     assert np.abs(away - radius)[found != wanted].max() <= 0.5 * spacing.min()
 
 
+@pytest.mark.parametrize(("kind", "both"), [("CLOSED_PLANAR", 2), ("CLOSEDPLANAR_XOR", 0)])
+def test_what_two_contours_of_a_region_enclose_belongs_to_it_unless_the_file_says_that_they_cancel_out(
+    tmp_path, oblique, kind, both
+):
+    steps, wanted = space(oblique), np.zeros(SHAPE, dtype=np.uint8)
+    wanted[4, 4:11, 4:11] = wanted[4, 9:21, 9:21] = 2
+    wanted[4, 9:11, 9:11] = both
+    drawn = [square(steps, high=10.5), square(steps, low=8.5)]
+    file = write_structure_set(tmp_path / "a.dcm", [("core", drawn)], kind)
+    np.testing.assert_array_equal(read(file, oblique).voxels, wanted)
+
+
 def test_regions_that_overlap_are_refused_where_labels_exclude_each_other_and_painted_where_they_are_regions(
     tmp_path, oblique
 ):
