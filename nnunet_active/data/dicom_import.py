@@ -28,7 +28,7 @@ class DicomImport:
 
     Attributes:
         written: cases that are new.
-        there: cases whose files all existed already.
+        there: cases whose files all existed already, and hold what the table says where its series are at hand.
         problems: case -> sentence; nothing of these cases was written.
         notes: case -> sentences.
     """
@@ -64,10 +64,11 @@ class DicomCases:
         self.images.mkdir(exist_ok=True)
         sweep(self.images)  # left over from runs that were killed
         for case, places in cases.items():
-            if all(self._file(case, number).is_file() for number in range(len(self.channels))):
-                result.there.append(case)
-                continue
             try:
+                if all(self._file(case, number).is_file() for number in range(len(self.channels))):
+                    self._check_there(case, places)
+                    result.there.append(case)
+                    continue
                 series = self._series(case, places)
                 self._check_grids(case, series)
                 self._write(case, series)
@@ -115,6 +116,27 @@ class DicomCases:
             raise BadCase(f"Case {case}: its series are of different patients; correct the column case of the table.")
         return series
 
+    def _check_there(self, case: str, places: Mapping[int, tuple[str, str]]) -> None:
+        """Whoever corrects the table after an import must hear that the images are still those of before. Scans that are elsewhere
+        now cannot be compared."""
+        for number, place in sorted(places.items()):
+            if (one := self.found.get(place)) is not None:
+                self._check_same(case, number, one, self._voxels(case, number, one))
+
+    def _voxels(self, case: str, number: int, series: DicomSeries) -> np.ndarray:
+        try:
+            return series.volume().read()
+        except BadCase as error:
+            raise BadCase(f"Case {case}: the series for {self.channels[number]} {error}.") from error
+
+    def _check_same(self, case: str, number: int, series: DicomSeries, voxels: np.ndarray) -> None:
+        file = self._file(case, number)
+        if not holds_the_same(file, voxels, series.volume().grid):
+            raise BadCase(
+                f"Case {case}: {file} is there and is not the image that the table's series for {self.channels[number]} holds; it is "
+                f"not replaced: correct the table, or move the case's images away and import again."
+            )
+
     def _check_grids(self, case: str, series: Sequence[DicomSeries]) -> None:
         first = series[0].volume().grid
         for name, one in zip(self.channels[1:], series[1:], strict=True):
@@ -136,16 +158,17 @@ class DicomCases:
             new = []
             for number, one in enumerate(series):
                 target = self._file(case, number)
-                try:
-                    voxels = one.volume().read()
-                except BadCase as error:
-                    raise BadCase(f"Case {case}: the series for {self.channels[number]} {error}.") from error
+                voxels = self._voxels(case, number, one)
                 if target.exists():  # from a run killed between two channels, or somebody else's
-                    if not holds_the_same(target, voxels, one.volume().grid):
-                        raise BadCase(f"Case {case}: {target} is there and holds another image; it is not replaced.")
+                    self._check_same(case, number, one, voxels)
                     continue
                 new.append((temporary / target.name, target))
                 _write_image(new[-1][0], voxels, one.volume().grid)
+                if not one.volume().grid.fits(Geometry.of_file(new[-1][0])):
+                    raise BadCase(
+                        f"Case {case}: files that end in {self.ending} cannot say how the series for {self.channels[number]} is "
+                        f"turned; set file_ending in dataset.json to .nii.gz."
+                    )
             try:
                 for made, target in new:
                     _put(made, target)

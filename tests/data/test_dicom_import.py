@@ -64,12 +64,47 @@ def test_on_a_full_disk_no_case_is_left_in_part_and_the_same_call_goes_on_once_t
     assert bring(raw, scans, ending=ending).written == ["p001_1"]
 
 
-def test_what_is_there_is_neither_read_nor_written_again(raw, scans):
+def test_what_is_there_is_not_written_again_nor_missed_where_the_scans_are_elsewhere(raw, scans):
     bring(raw, scans)
-    file = raw / "imagesTr" / "p001_1_0000.nii.gz"
-    file.write_bytes(b"somebody's")
+    before = [file.stat().st_mtime_ns for file in (raw / "imagesTr").iterdir()]
     assert bring(raw, scans).there == ["p001_1"]
-    assert file.read_bytes() == b"somebody's"
+    (scans / "1").rename(scans.parent / "elsewhere")
+    assert bring(raw, scans).there == ["p001_1"]
+    assert [file.stat().st_mtime_ns for file in (raw / "imagesTr").iterdir()] == before
+
+
+def test_a_table_that_was_corrected_after_the_import_changes_no_image_and_that_is_said(raw, scans):
+    bring(raw, scans)
+    swapped = {"p001_1": {0: ("1.1", "1.1.1"), 1: ("1.1", "1.1.0")}}
+    result = bring(raw, scans, swapped)
+    assert result.there == [] and "p001_1_0000.nii.gz is there and is not the image" in result.problems["p001_1"]
+    assert result.problems["p001_1"].endswith("move the case's images away and import again.")
+    for file in sorted((raw / "imagesTr").iterdir()):
+        file.rename(raw / file.name)
+    assert bring(raw, scans, swapped).written == ["p001_1"]
+    image = sitk.ReadImage(str(raw / "imagesTr" / "p001_1_0000.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), VOXELS[1])
+
+
+def test_a_series_of_no_use_for_a_case_that_is_there_is_said_too(raw, scans):
+    bring(raw, scans)
+    next((scans / "1").glob("0004")).unlink()
+    assert "the series for FLAIR lacks 1 slice(s)" in bring(raw, scans).problems["p001_1"]
+
+
+@pytest.mark.parametrize("ending", [".gipl", ".gipl.gz"])
+def test_a_scan_whose_turn_a_format_cannot_keep_is_refused_and_one_that_is_not_turned_is_taken(raw, tmp_path, ending):
+    for name, steps in (("turned", STEPS), ("straight", np.diag([-0.8, -0.8, 3, 1]) @ np.diag([-1, -1, 1, 1]))):
+        said = {"StudyInstanceUID": "1", "SeriesInstanceUID": f"1.{name == 'turned':d}"}
+        write_series(tmp_path / "both" / name, VOXELS[0], steps, **said)
+    cases = {name: {0: ("1", uid), 1: ("1", uid)} for name, uid in (("turned", "1.1"), ("straight", "1.0"))}
+    result = bring(raw, tmp_path / "both", cases, ending)
+    assert result.written == ["straight"]
+    assert result.problems["turned"] == (
+        f"Case turned: files that end in {ending} cannot say how the series for T1 is turned; set file_ending in dataset.json to "
+        f".nii.gz."
+    )
+    assert {file.name[:8] for file in (raw / "imagesTr").iterdir()} == {"straight"}
 
 
 def test_the_cases_that_the_data_set_has_are_known_whoever_made_them(raw, scans):
@@ -85,7 +120,7 @@ def test_a_file_of_somebody_elses_is_not_replaced_and_nothing_is_put_beside_it(r
     file = raw / "imagesTr" / "p001_1_0001.nii.gz"
     file.parent.mkdir()
     file.write_bytes(b"somebody's")
-    assert f"{file} is there and holds another image" in bring(raw, scans).problems["p001_1"]
+    assert f"{file} is there and is not the image" in bring(raw, scans).problems["p001_1"]
     assert [one.name for one in file.parent.iterdir()] == [file.name]
 
 
