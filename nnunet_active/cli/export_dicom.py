@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Returns 0, or 1 if a case was set aside."""
-    from nnunet_active.data.dataset_json import read_dataset_json
-    from nnunet_active.data.dicom_export import require_highdicom
+    from nnunet_active.data.dataset_json import foreground_classes, read_dataset_json
+    from nnunet_active.data.dicom_export import check_segment_names, require_highdicom
     from nnunet_active.data.dicom_series import find_series
     from nnunet_active.data.dicom_table import SeriesTable, check_apart
     from nnunet_active.data.label_reader import find_label_files
@@ -47,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
         check_apart(flag, path, nnunet_paths.known_roots())
     if not args.folder.is_dir():
         raise MissingInput(f"{args.folder} was not found; name the folder that nnUNetv2_predict wrote.")
+    content = read_dataset_json(raw.folder / "dataset.json").content
+    check_segment_names(foreground_classes(content["labels"]))
     cases = SeriesTable.read(args.table, raw.channel_names).cases()
     series = {(one.study, one.uid): one for one in find_series(args.scans).series}
-    content = read_dataset_json(raw.folder / "dataset.json").content
     files, others = find_label_files(args.folder, cases, raw.file_ending)
     if not files:
         raise MissingInput(f"{args.folder} holds no label map that is named after a case of {args.table}.")

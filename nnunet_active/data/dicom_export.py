@@ -5,7 +5,8 @@ The file refers to every image of the series and carries the patient's header, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ from nnunet_active.data.dicom_planes import INSTALL, without_warnings
 from nnunet_active.data.dicom_series import DicomSeries
 from nnunet_active.data.dicom_volume import DicomVolume
 from nnunet_active.util.atomic import atomic_file
-from nnunet_active.util.errors import BadCase, MissingInput
+from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 from nnunet_active.util.outputs import check_output_file
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 _MAKER = "nnunet_active"
+_LONGEST_NAME = 64  # characters in a value of the kind LO
+_PREAMBLE = 128  # bytes at the beginning of a file that are the writing program's own
 _SERIES_NUMBER = 9001  # higher than scanners use; our choice
 # what the standard allows to be empty but not to be missing
 _MAY_BE_EMPTY = (
@@ -43,10 +46,22 @@ def require_highdicom() -> None:
         ) from None
 
 
+def check_segment_names(names: Iterable[str]) -> None:
+    """Raises:
+    ActiveError: DICOM cannot hold a name whole, so that the segment would come back as another label or as none.
+    """
+    for name in names:
+        if len(name) > _LONGEST_NAME or "\\" in name or not name.isprintable():
+            raise ActiveError(
+                f"The label {name!r} cannot be named in DICOM, whose names have at most {_LONGEST_NAME} printable characters and no "
+                f"backslash; rename it in dataset.json."
+            )
+
+
 def write_dicom_seg(
     masks: Mapping[str, np.ndarray], colours: Mapping[str, tuple[int, int, int]], series: DicomSeries, file: Path
 ) -> None:
-    """Write a binary DICOM segmentation, whole or not at all; it replaces only a file that this function wrote.
+    """Write a binary DICOM segmentation, whole or not at all; it replaces only a file that is as this function wrote it.
 
     Args:
         masks: name of each segment -> (Z, Y, X) bool in the order of the series' slices; they may overlap.
@@ -56,11 +71,17 @@ def write_dicom_seg(
 
     Raises:
         BadCase: the series' header lacks what a segmentation needs.
-        ActiveError: another program's file is there.
+        ActiveError: another program's file is there, or one of this function's that was changed; a name cannot be written.
     """
     import highdicom as hd
 
     check_output_file(file, _is_ours, "a DICOM segmentation")
+    if file.exists() and not _is_unchanged(file):
+        raise ActiveError(
+            f"{file} is no longer as nnunet_active wrote it; somebody may have corrected it, so it is not replaced: move it away, or "
+            f"name another folder with -o."
+        )
+    check_segment_names(masks)
     volume = series.volume()
     with without_warnings():
         sources, order = _sources(volume)
@@ -87,6 +108,7 @@ def write_dicom_seg(
             ) from error
         with atomic_file(file) as temporary:
             made.save_as(temporary)
+            _sign(temporary)
 
 
 def _sources(volume: DicomVolume) -> tuple[list[Dataset], list[int]]:
@@ -99,6 +121,9 @@ def _sources(volume: DicomVolume) -> tuple[list[Dataset], list[int]]:
     sources = []
     for file in files:
         header = pydicom.dcmread(file, stop_before_pixels=True)
+        # the labels' names may have letters that the series' own set lacks
+        header.decode()
+        header.SpecificCharacterSet = "ISO_IR 192"
         for name in _MAY_BE_EMPTY:
             if name not in header:
                 setattr(header, name, "")
@@ -131,10 +156,26 @@ def _segment(number: int, name: str, colour: tuple[int, int, int]) -> Any:
     tissue = codes.SCT.Tissue  # no code for the label is known; its name says what it is
     automatic = hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC
     shown = hd.color.CIELabColor.from_rgb(*colour)
-    return hd.seg.SegmentDescription(number, name[:64], tissue, tissue, automatic, network, display_color=shown)
+    return hd.seg.SegmentDescription(number, name, tissue, tissue, automatic, network, display_color=shown)
 
 
 def _is_ours(file: Path) -> bool:
     import pydicom
 
     return pydicom.dcmread(file, stop_before_pixels=True).Manufacturer == _MAKER
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content[_PREAMBLE:]).hexdigest().encode()
+
+
+def _sign(file: Path) -> None:
+    """Put the digest of a file into its preamble. A tool that corrects segments may leave the whole header as it was."""
+    digest = _digest(file.read_bytes())
+    with file.open("rb+") as content:
+        content.write(digest)
+
+
+def _is_unchanged(file: Path) -> bool:
+    content = file.read_bytes()
+    return content.startswith(_digest(content))

@@ -85,3 +85,20 @@ def test_a_folder_without_predictions_is_told(raw, tmp_path, capsys):
         file.unlink()
     assert call(tmp_path) == 2
     assert "holds no label map that is named after a case of" in capsys.readouterr().err
+
+
+def test_a_label_that_dicom_cannot_name_is_told_once_and_nothing_is_written(raw, tmp_path, capsys):
+    (raw / "dataset.json").write_text(json.dumps({**DATASET, "labels": {"background": 0, "a\\b": 1}}))
+    assert call(tmp_path) == 2
+    assert capsys.readouterr().err.count("cannot be named in DICOM") == 1 and not (tmp_path / "out").exists()
+
+
+def test_a_second_export_replaces_what_nobody_touched_and_keeps_what_somebody_corrected(raw, tmp_path, capsys):
+    assert call(tmp_path) == 0
+    untouched, corrected = (tmp_path / "out" / f"p00{n}_1.dcm" for n in (1, 2))
+    before = untouched.read_bytes()
+    corrected.write_bytes(corrected.read_bytes()[:-1] + b"\1")
+    content = corrected.read_bytes()
+    assert call(tmp_path) == 1
+    assert "Not written: " in capsys.readouterr().out
+    assert untouched.read_bytes() != before and corrected.read_bytes() == content

@@ -9,13 +9,14 @@ from tiny_dicom import TURNS, change, turned, write_enhanced, write_series
 from tiny_spaces import DIRECTIONS, SHAPE, affine
 
 from nnunet_active.data.dataset_json import class_masks
-from nnunet_active.data.dicom_export import require_highdicom, write_dicom_seg
+from nnunet_active.data.dicom_export import check_segment_names, require_highdicom, write_dicom_seg
 from nnunet_active.data.dicom_import import DicomCases
 from nnunet_active.data.dicom_series import find_series
 from nnunet_active.data.label_reader import read_label
 from nnunet_active.util.errors import ActiveError, BadCase, MissingInput
 
 hd = pytest.importorskip("highdicom")
+pydicom = pytest.importorskip("pydicom")
 
 STEPS = affine(DIRECTIONS["oblique"])
 VOXELS = np.random.default_rng(0).integers(0, 900, SHAPE).astype(np.uint16)
@@ -67,8 +68,6 @@ def test_highdicom_reads_segments_places_and_the_images_that_each_frame_was_draw
     at = {tuple(np.round(volume.affine @ (*i, 1), 2)[:3]): v for i, v in np.ndenumerate(volume.array) if v}
     expected = {tuple(np.round(STEPS @ (*i[::-1], 1), 2)[:3]): v for i, v in np.ndenumerate(label) if v}
     assert at == expected
-    import pydicom
-
     uids = [pydicom.dcmread(one).SOPInstanceUID for one in sources]
     assert {uid for _, _, uid in found.get_source_image_uids()} == set(uids)
     pixels = found.get_pixels_by_source_instance(uids, combine_segments=True)
@@ -91,8 +90,6 @@ def test_a_label_without_any_foreground_is_written_too(tmp_path):
 def test_headers_without_what_may_be_empty_are_good_enough_and_others_are_refused(tmp_path):
     files = write_series(tmp_path / "scans", VOXELS, STEPS)
     for one in files:
-        import pydicom
-
         content = pydicom.dcmread(one)
         del content.AccessionNumber, content.PatientBirthDate, content.StudyID
         content.save_as(one)
@@ -112,6 +109,53 @@ def test_a_file_of_ours_is_replaced_and_no_other(tmp_path):
     with pytest.raises(ActiveError, match="is there and is not a DICOM segmentation of nnunet_active"):
         write(tmp_path, drawn(), name="other.dcm")
     assert (tmp_path / "other.dcm").read_bytes() == files[0].read_bytes()
+
+
+@pytest.mark.parametrize("correct", ["voxels", "a name", "the preamble"])
+def test_a_file_of_ours_that_somebody_corrected_is_not_replaced(tmp_path, correct):
+    write_series(tmp_path / "scans", VOXELS, STEPS)
+    file, _ = write(tmp_path, drawn())
+    content = pydicom.dcmread(file)
+    if correct == "voxels":
+        content.PixelData = bytes(len(content.PixelData))
+    elif correct == "a name":
+        content.SegmentSequence[0].SegmentLabel = "core"
+    else:  # as earlier versions wrote it, and tools that write the file anew
+        content.preamble = bytes(128)
+    content.save_as(file)
+    corrected = file.read_bytes()
+    with pytest.raises(ActiveError, match="is no longer as nnunet_active wrote it; somebody may have corrected it"):
+        write(tmp_path, drawn())
+    assert file.read_bytes() == corrected
+
+
+@pytest.mark.parametrize(
+    ("letters", "person"),
+    [
+        (None, "Muller"),
+        ("ISO_IR 100", "Müller"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"),
+        ("ISO_IR 192", "Łukasz"),
+    ],
+)
+def test_names_come_back_whatever_letters_the_series_is_written_in(tmp_path, letters, person):
+    for file in write_series(tmp_path / "scans", VOXELS, STEPS):
+        change(file, SpecificCharacterSet=letters, PatientName=person)
+    labels = {"labels": {"background": 0, "腫瘍": 1, "Hämatom": 2}}
+    (series,) = find_series(tmp_path / "scans").series
+    image = image_of(series, tmp_path / "raw")
+    masks = class_masks(drawn(), labels["labels"])
+    write_dicom_seg(masks, dict.fromkeys(masks, (230, 75, 53)), series, tmp_path / "a.dcm")
+    found = read_label("a", tmp_path / "a.dcm", image, labels, SimpleITKIO, ".nii.gz")
+    np.testing.assert_array_equal(found.voxels, drawn())
+    assert str(pydicom.dcmread(tmp_path / "a.dcm").PatientName) == person
+
+
+@pytest.mark.parametrize("name", ["a\\b", "x" * 65, "a\nb"])
+def test_a_name_that_dicom_cannot_hold_is_refused(name):
+    check_segment_names(["Hämatom", "x" * 64])
+    with pytest.raises(ActiveError, match=r"cannot be named in DICOM.*; rename it in dataset.json"):
+        check_segment_names(["core", name])
 
 
 def test_without_highdicom_one_sentence_says_what_to_install(monkeypatch):
