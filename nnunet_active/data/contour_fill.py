@@ -57,38 +57,39 @@ def _enclosed(edges: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 def _holders(edges: Sequence[np.ndarray], areas: Sequence[np.ndarray]) -> dict[int, set[int]]:
     """For each contour those that it lies wholly within; without those that are there twice."""
-    holders: dict[int, set[int]] = {}
-    for one, inner in enumerate(edges):
-        holders[one] = set()
-        for other, outer in enumerate(edges):
-            # the corners say it to a fraction of a voxel, the voxels where an edge leaves the other area between two corners
-            if one != other and _holds(outer, inner[:, :2]) and not (areas[one] & ~areas[other]).any():
-                holders[one].add(other)
+    low, high = (np.array([pick(one[:, :2], axis=0) for one in edges]) for pick in (np.min, np.max))
+    boxed = (low[:, None] >= low - ON_CONTOUR).all(axis=2) & (high[:, None] <= high + ON_CONTOUR).all(axis=2)
+    holders: dict[int, set[int]] = {one: set() for one in range(len(edges))}
+    for one, other in np.argwhere(boxed).tolist():
+        # the corners say it to a fraction of a voxel, the voxels where an edge leaves the other area between two corners
+        if one != other and not (areas[one] & ~areas[other]).any() and _holds(edges[other], edges[one][:, :2]):
+            holders[one].add(other)
     twice = {one for one in holders for other in holders[one] if other < one and one in holders[other]}
     return {one: found - twice for one, found in holders.items() if one not in twice}
 
 
 def _holds(edges: np.ndarray, points: np.ndarray) -> bool:
     """Whether all points lie within a contour or on it."""
-    corners = edges[:, :2]
-    below, above = corners.min(axis=0) - ON_CONTOUR, corners.max(axis=0) + ON_CONTOUR
-    if (points < below).any() or (points > above).any():
-        return False
     # a few at a time, because drawings may have thousands of points
     parts = np.array_split(points, len(points) * len(edges) // 500_000 + 1)
-    return all(_within(edges, part) for part in parts)
+    return all(_touched(edges, part[~_round(edges, part)]).all() for part in parts)
 
 
-def _within(edges: np.ndarray, points: np.ndarray) -> bool:
-    start, along = edges[:, :2], edges[:, 2:] - edges[:, :2]
-    away = points[:, None] - start
-    spans = (edges[:, 0] <= points[:, :1]) != (edges[:, 2] <= points[:, :1])
-    rise = np.where(along[:, 0] == 0, 1.0, along[:, 0])
-    inside = (spans & (along[:, 1] * away[..., 0] / rise > away[..., 1])).sum(axis=1) % 2 == 1
+def _round(edges: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The points that the edges go round an odd number of times."""
+    row, column = points[:, :1], points[:, 1:]
+    which, by = np.nonzero((edges[:, 0] <= row) != (edges[:, 2] <= row))
+    start_row, start, end_row, end = edges[by].T
+    beyond = start + (end - start) * (row[which, 0] - start_row) / (end_row - start_row) > column[which, 0]
+    return np.bincount(which[beyond], minlength=len(points)) % 2 == 1
+
+
+def _touched(edges: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The points through which an edge passes."""
+    along, away = edges[:, 2:] - edges[:, :2], points[:, None] - edges[:, :2]
     length = np.maximum((along**2).sum(axis=1), np.finfo(float).tiny)
     nearest = np.clip((away * along).sum(axis=2) / length, 0, 1)[..., None] * along
-    touches = (np.linalg.norm(away - nearest, axis=2) <= ON_CONTOUR).any(axis=1)
-    return bool((inside | touches).all())
+    return (np.linalg.norm(away - nearest, axis=2) <= ON_CONTOUR).any(axis=1)
 
 
 def _joined(areas: Sequence[np.ndarray], holders: dict[int, set[int]]) -> np.ndarray:
