@@ -22,10 +22,12 @@ from nnunet_active.annotation.label_colours import Label
 from nnunet_active.annotation.mitk_tasks import ACCEPTED
 from nnunet_active.annotation.records import FORMAT, HANDOFF_FILE
 from nnunet_active.annotation.seg_nrrd import write_seg_nrrd
-from nnunet_active.data.file_endings import SLICER_ENDING, SPATIAL_ENDINGS
+from nnunet_active.data.file_endings import NIFTI, SLICER_ENDING, SPATIAL_ENDINGS
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.gipl import ENDINGS as GIPL_ENDINGS
 from nnunet_active.data.image_checks import count_not_finite
 from nnunet_active.data.label_reader import last_line, whole_numbers
+from nnunet_active.data.nifti import read_nifti_header
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.util.atomic import write_json
 from nnunet_active.util.errors import BadCase
@@ -33,7 +35,15 @@ from nnunet_active.util.log import silent
 
 FOLDER = "submitted"
 _NRRD_DATA = re.compile(rb"data ?file\s*:", re.IGNORECASE)
-_META_DATA = re.compile(rb"ElementDataFile\s*[=:]([^\r\n]*)", re.IGNORECASE)
+_META_DATA = re.compile(rb"ElementDataFile", re.IGNORECASE)
+_META_DATA_HERE = re.compile(rb"[\r\n]ElementDataFile *= *LOCAL *[\r\n]", re.IGNORECASE)
+_ITK_READERS = {
+    **dict.fromkeys(NIFTI, "NiftiImageIO"),
+    ".nrrd": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    **dict.fromkeys(GIPL_ENDINGS, "GiplImageIO"),
+}
+"""The reader of ITK that each ending stands for. ITK itself chooses by the content, and some readers follow a path in the file."""
 _OWN_VALUES = 30_000
 """Added to the values of a submitted label map, which only number its segments, so that they match no data set's values."""
 _LARGEST = (
@@ -150,17 +160,33 @@ def _reason(error: Exception, file: Path) -> str:
 
 
 def _check_is_whole(case: str, file: Path) -> None:
-    """Refuse a header that leads to another file: ITK would read any file of this machine, and its messages would tell of it."""
+    """Refuse a file that leads to another one: ITK would read any file of this machine, and its messages would tell of it."""
     if not file.stat().st_size:
         return  # refused by its size
     with file.open("rb") as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as whole:
         leads = whole[:4] == b"NRRD" and _NRRD_DATA.search(whole) is not None
-        if file.suffix.lower() == ".mha":
-            places = [place.strip().upper() for place in _META_DATA.findall(whole)]
-            leads = places not in ([], [b"LOCAL"])
+        if file.name.endswith(".mha") and (named := len(_META_DATA.findall(whole))):
+            leads = named > 1 or _META_DATA_HERE.search(whole) is None
     if leads:
         raise BadCase(
             f"Case {case}: the label's voxels are in another file, which is not taken here; send them in one file."
+        )
+    _check_format(case, file)
+
+
+def _check_format(case: str, file: Path) -> None:
+    """Refuse content of another format than the ending says; HDF5, for one, may hold the path of a file with the voxels."""
+    ending, reader = next((ending, reader) for ending, reader in _ITK_READERS.items() if file.name.endswith(ending))
+    fits = sitk.ImageFileReader.GetImageIOFromFileName(str(file)) == reader
+    if fits and ending in NIFTI:
+        try:
+            # ITK would take a text in place of the header, too, which may name a file with the voxels
+            read_nifti_header(file)
+        except (ValueError, OSError):
+            fits = False
+    if not fits:
+        raise BadCase(
+            f"Case {case}: the label cannot be read (its content is not that of a {ending} file); send it again."
         )
 
 

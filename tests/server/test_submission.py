@@ -174,6 +174,9 @@ def test_while_a_training_holds_the_campaign_the_label_waits_in_labels_tr(target
         ("a.seg.nrrd", "NRRD0004\ntype: uchar\ndimension: 3\nsizes: 1 1 1\nencoding: raw\nDataFile : LIST\n{}\n"),
         ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
         ("a.mha", "ObjectType = Image\nElementDataFile = LOCAL\nElementType = MET_UCHAR\nElementDataFile = {}\n"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile\0= {}\n"),
+        ("a.mha", "ObjectType = Image\nElementDataFile\0= {}\nElementDataFile = LOCAL\n"),
+        ("a.mha", "ObjectType = Image\nElementDataFile = LOCAL/../{}\n"),
     ],
 )
 def test_a_file_whose_header_leads_to_another_file_is_refused_before_anything_is_read(
@@ -192,4 +195,46 @@ def test_other_formats_of_one_file_are_taken(target, where, tmp_path, ending):
     file = tmp_path / f"a{ending}"
     sitk.WriteImage(sitk.ReadImage(str(sent(tmp_path, truth(3)))), str(file), useCompression=True)
     assert take(target, where, file, ["oedema", "core"], name=file.name).taken
+    np.testing.assert_array_equal(label_of(target), truth(3))
+
+
+ENDINGS = [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".mha", ".gipl", ".gipl.gz"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "behind_its_own_start"),
+    [*((ending, False) for ending in ENDINGS), (".nii", True), (".nrrd", True), (".mha", True)],
+)
+def test_what_is_another_format_than_its_ending_says_is_refused_since_its_reader_may_follow_a_path(
+    target, where, tmp_path, ending, behind_its_own_start
+):
+    other = tmp_path / "other.h5"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((1, 1, 1), np.uint8)), str(other))
+    start = b""
+    if behind_its_own_start:  # HDF5 may begin after 512 bytes of anything
+        start = sent(tmp_path, truth(3), ending).read_bytes()[:512].ljust(512, b"\0")
+    file = tmp_path / f"a{ending}"
+    file.write_bytes(start + other.read_bytes())
+    with pytest.raises(BadCase, match="the label cannot be read"):
+        take(target, where, file, ["oedema"], name=file.name)
+    assert waiting(target) == ["case_3", "case_1"] and list((where[2] / FOLDER).iterdir()) == []
+
+
+def test_a_nifti_file_with_a_text_as_its_header_is_refused_since_the_text_may_name_another_file(
+    target, where, tmp_path
+):
+    text = b"<nifti_image\n image_filename = '/etc/passwd'\n".ljust(344) + b"n+1\0" + b"/>" + b"\0" * 200
+    (tmp_path / "a.nii").write_bytes(text)
+    assert sitk.ImageFileReader.GetImageIOFromFileName(str(tmp_path / "a.nii")) == "NiftiImageIO"
+    with pytest.raises(BadCase, match=r"its content is not that of a \.nii file"):
+        take(target, where, tmp_path / "a.nii", ["oedema"])
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format_that_is_taken_is_recognised_by_its_content(target, where, tmp_path, ending):
+    if ending == ".seg.nrrd":
+        file = write_segmentation(tmp_path / "a.seg.nrrd", truth(3), SEGMENTS, SPACING, ORIGIN)
+    else:
+        file = sent(tmp_path, truth(3), ending)
+    assert take(target, where, file, ["oedema", "core"]).taken
     np.testing.assert_array_equal(label_of(target), truth(3))
