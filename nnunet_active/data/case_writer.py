@@ -22,10 +22,12 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2, nn
 
 from nnunet_active.data.blosc_files import read_b2nd
 from nnunet_active.data.cases import CaseStore, case_files
+from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.label_preprocessing import preprocessor_class, save_with_known_image
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.nnunet.plain_pickle import read_properties
 from nnunet_active.util.atomic import temporary_folder
+from nnunet_active.util.errors import BadCase
 
 RECORD_KEY = "nnunet_active"  # in CASE.pkl; stock nnU-Net ignores keys that it does not know
 _MAKING_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
@@ -87,6 +89,9 @@ def write_case(
 
     The same function as in ``nnUNetv2_preprocess`` makes the arrays and files. If the pool holds a current copy of the image, only
     the label is preprocessed.
+
+    Raises:
+        BadCase: nothing of what is labelled is left of a partly labelled case; what was stored before stays.
     """
     target = store.folder if with_label else store.pool_folder
     record = source_record(case, with_label, store, dataset_json)  # before reading, so that a later change is noticed
@@ -107,6 +112,8 @@ def write_case(
             )
         properties_file = str(temporary / f"{case.identifier}.pkl")
         properties = read_properties(Path(properties_file))
+        if with_label and ignore_value(dataset_json) is not None:
+            check_something_is_known(case.identifier, properties)
         properties[RECORD_KEY] = record
         write_pickle(properties, properties_file)
         old_format = with_label and _holds_npz(target)
@@ -116,6 +123,21 @@ def write_case(
         _move_in(temporary, target, case.identifier, with_label, old_format)
     if with_label:
         drop_pool_copy(store, case.identifier)
+
+
+def check_something_is_known(case: str, properties: dict) -> None:
+    """Make sure that a training can learn from a preprocessed case of a data set with an ignore label.
+
+    Raises:
+        BadCase: every voxel has the ignore value.
+    """
+    # the longest key stands for all voxels but those with the ignore value
+    annotated = max(properties["class_locations"], key=lambda key: len(key) if isinstance(key, tuple) else 0)
+    if not len(properties["class_locations"][annotated]):
+        raise BadCase(
+            f"Case {case}: nothing of what is labelled in it is left after its image was cropped and resampled to the voxels of the "
+            f"plans; label more slices side by side."
+        )
 
 
 def pool_image(case: RawCase, store: CaseStore, dataset_json: dict) -> np.ndarray | None:

@@ -8,6 +8,8 @@ the file in the raw data set is only read.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.raw_dataset import RawCase
 from nnunet_active.data.replaced_labels import keep_for_campaigns
 from nnunet_active.data.segments import segments_of
+from nnunet_active.util.atomic import atomic_file
 from nnunet_active.util.errors import BadCase
 
 
@@ -115,6 +118,25 @@ def write_ground_truth(case: RawCase, ready: ReadyLabel, store: CaseStore, datas
     write_label(case.identifier, ready.voxels, target, case.images[0], dataset_json, reader)
     os.utime(target, ns=(case.label.stat().st_atime_ns, case.label.stat().st_mtime_ns))
     return target
+
+
+@contextmanager
+def new_ground_truth(
+    case: RawCase, ready: ReadyLabel | None, store: CaseStore, dataset_json: dict
+) -> Iterator[Path | None]:
+    """The same for as long as the case is preprocessed; if it is refused, the copy is again what it was. None without a label."""
+    file = ground_truth(case, store, dataset_json)
+    before, times = (file.read_bytes(), file.stat()) if file.is_file() else (None, None)
+    try:
+        yield None if ready is None else write_ground_truth(case, ready, store, dataset_json)
+    except BadCase:
+        if before is None:
+            file.unlink(missing_ok=True)
+        else:
+            with atomic_file(file) as temporary:
+                temporary.write_bytes(before)
+                os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
+        raise
 
 
 def _is_same_label(copy: Path, case: RawCase, ready: ReadyLabel, store: CaseStore, dataset_json: dict) -> bool:

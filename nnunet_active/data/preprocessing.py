@@ -24,7 +24,13 @@ from nnunet_active.data.cases_set_aside import remember_set_aside
 from nnunet_active.data.dataset_json import allowed_label_values, changed_description
 from nnunet_active.data.image_checks import check_image
 from nnunet_active.data.image_size import check_size
-from nnunet_active.data.label_intake import ReadyLabel, check_raw_label, has_ground_truth, write_ground_truth
+from nnunet_active.data.label_intake import (
+    ReadyLabel,
+    check_raw_label,
+    has_ground_truth,
+    new_ground_truth,
+    write_ground_truth,
+)
 from nnunet_active.data.plans import complete_plans
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
@@ -248,11 +254,12 @@ def _preprocess(task: _Task) -> _Outcome:
     case, store, dataset_json = task.case, task.store, task.dataset_json
     try:
         geometry, warnings = _checked_image(case, store)
-        problem, ready = None, None
+        problem = None
         if case.label is not None:
             try:
                 ready = check_raw_label(case, store, dataset_json, geometry)
-                warnings += ready.warnings
+                _write(case, ready, store, dataset_json)
+                return _Outcome(written=True, warnings=(*warnings, *ready.warnings))
             except BadCase as error:
                 if is_whole(store.folder, case.identifier, with_label=True):
                     return _Outcome(problem=f"{error} Its earlier preprocessed copy stays in use.")
@@ -260,7 +267,7 @@ def _preprocess(task: _Task) -> _Outcome:
                 problem = f"{error} Until then the case counts as unlabelled."
                 if is_current(case, False, store, dataset_json):
                     return _Outcome(problem=problem)
-        _write(case, ready, store, dataset_json)
+        _write(case, None, store, dataset_json)
         return _Outcome(written=True, problem=problem, warnings=tuple(warnings))
     except Exception as error:  # whatever happens, the other cases go on
         return _Outcome(problem=_sentence(case, error))
@@ -283,10 +290,9 @@ def _checked_image(case: RawCase, store: CaseStore) -> tuple:
 
 def _write(case: RawCase, ready: ReadyLabel | None, store: CaseStore, dataset_json: dict) -> None:
     """Write into the stock folder with a label, into the pool without one (``ready`` is None)."""
-    label = None
-    if ready is not None:  # before the case appears, because whoever sees it may validate on it
-        label = write_ground_truth(case, ready, store, dataset_json)
-    write_case(case, ready is not None, store, dataset_json, label)
+    # before the case appears, because whoever sees it may validate on it
+    with new_ground_truth(case, ready, store, dataset_json) as label:
+        write_case(case, ready is not None, store, dataset_json, label)
 
 
 def _only_one_writer(store: CaseStore) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from batchgenerators.utilities.file_and_folder_operations import write_pickle
 
-from nnunet_active.data.case_writer import source_record
+from nnunet_active.data.case_writer import check_something_is_known, source_record
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.label_preprocessing import (
@@ -55,7 +55,7 @@ def reveal(
         folder: where to; made if it does not exist.
 
     Raises:
-        BadCase: nothing of the known slices is left after nnU-Net's cropping, or its label cannot be cut down.
+        BadCase: nothing of the known slices is left after nnU-Net's cropping and resampling, or its label cannot be cut down.
     """
     record = {
         **source_record(case, True, store, dataset_json),
@@ -70,9 +70,7 @@ def reveal(
             )
         file = temporary / f"{case.identifier}.pkl"
         properties = read_properties(file)
-        annotated = max(properties["class_locations"], key=lambda key: len(key) if isinstance(key, tuple) else 0)
-        if not len(properties["class_locations"][annotated]):
-            raise BadCase(f"Case {case.identifier}: nothing of its known slices is left after the image was cropped.")
+        check_something_is_known(case.identifier, properties)
         write_pickle({**properties, RECORD_KEY: record}, str(file))
         _move_in(temporary, folder, case.identifier)
 

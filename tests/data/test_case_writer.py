@@ -15,6 +15,7 @@ from nnunet_active.data.case_writer import RECORD_KEY, is_current, write_case
 from nnunet_active.data.cases import CaseStore
 from nnunet_active.data.raw_dataset import RawCase, RawDataset
 from nnunet_active.util.atomic import sweep
+from nnunet_active.util.errors import BadCase
 
 
 @pytest.fixture
@@ -203,3 +204,19 @@ def test_a_copy_with_damaged_properties_is_not_current(raw, store):
     write_case(raw.cases["a"], True, store, tiny.DATASET_JSON)
     (store.folder / "a.pkl").write_bytes(load_pickle.__name__.encode())
     assert not is_current(raw.cases["a"], True, store, tiny.DATASET_JSON)
+
+
+@pytest.mark.parametrize(("place", "left"), [(np.s_[:, 0], False), (np.s_[3], True)], ids=["cropped away", "there"])
+def test_of_a_partly_labelled_case_something_has_to_be_left(tmp_path, store, place, left):
+    labels = {**tiny.DATASET_JSON["labels"], "ignore": 3}
+    folder = tiny.make_raw(tmp_path / "partly")
+    label = np.full_like(tiny.segmentation(0), 3)
+    label[place] = 1
+    tiny.write_image(folder / "labelsTr" / "a.nii.gz", label)
+    case = RawDataset(folder).cases["a"]
+    if left:
+        write_case(case, True, store, {**tiny.DATASET_JSON, "labels": labels})
+    else:
+        with pytest.raises(BadCase, match="Case a: nothing of what is labelled in it is left"):
+            write_case(case, True, store, {**tiny.DATASET_JSON, "labels": labels})
+    assert store.labelled_identifiers() == (["a"] if left else [])

@@ -141,3 +141,24 @@ def test_a_tiff_label_is_taken_with_the_spacing_of_its_image_whether_it_has_a_co
     np.testing.assert_array_equal(stored(store, "a"), stored(store, "b"))
     truth = store.dataset_folder / "gt_segmentations"
     assert sorted(file.name for file in truth.iterdir()) == ["a.tif", "b.json", "b.tif"]
+
+
+@pytest.mark.parametrize("before", [None, b"the label in use"])
+def test_what_validation_looks_for_is_what_it_was_if_nothing_of_the_label_is_left(raw, store, before):
+    content = json.loads((raw / "dataset.json").read_text())
+    content["labels"]["ignore"] = 3
+    (raw / "dataset.json").write_text(json.dumps(content))
+    label = np.full_like(drawn(), 3)
+    # cropped away with the empty border of the image
+    label[:, 0] = 0
+    file = tiny.write_image(raw / "labelsTr" / "u.nii.gz", label)
+    copy = ground_truth(RawDataset(raw).cases["u"], store, content)
+    if before:
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(before)
+        os.utime(copy, ns=(10**9, 10**9))
+    written, report = file.read_bytes(), preprocess(raw, store)
+    assert "nothing of what is labelled in it is left" in report.problems["u"]
+    assert store.labelled_identifiers() == ["a", "b"] and store.pool_identifiers() == ["u"]
+    assert file.read_bytes() == written and copy.is_file() == bool(before)
+    assert not before or (copy.read_bytes(), copy.stat().st_mtime_ns) == (before, 10**9)

@@ -136,7 +136,7 @@ def test_a_slice_that_is_not_there_or_was_cropped_away_is_refused_and_nothing_is
     raw, store = prepared(tmp_path)
     with pytest.raises(BadCase, match=r"slice 8 along z .* there are 6"):
         reveal(RawDataset(raw).cases["a"], "z", [7], store, IGNORING, tmp_path / "out")
-    with pytest.raises(BadCase, match="nothing of its known slices is left"):
+    with pytest.raises(BadCase, match="nothing of what is labelled in it is left"):
         reveal(RawDataset(raw).cases["a"], "y", [0], store, IGNORING, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
     assert json.loads((raw / "dataset.json").read_text()) == tiny.DATASET_JSON

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 import sys
@@ -598,3 +599,19 @@ def test_further_drawn_slices_of_a_file_that_was_taken_before_are_taken_where_th
     other = shutil.copytree(folder, target.root / "a copy")
     again = take(folders=[other], also_drawn=True)
     assert not (again.taken or again.corrected or again.refused)
+
+
+def test_a_slice_of_which_nothing_is_left_in_what_is_trained_on_does_not_count_as_labelled(target):
+    file = target.preprocessed / f"{PLANS}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"][target.configuration] |= {"spacing": [4.5, 1.5, 1.5], "patch_size": [4, 16, 16]}
+    file.write_text(json.dumps(plans))
+    target.preprocess()
+    made, _ = ask(target, 2)
+    case = next(one for one in ("case_0", "case_1", "case_2", "case_3") if one not in made.slices)
+    label = target.raw / "labelsTr" / f"{case}.nii.gz"
+    before = write_slices(target, label, case, [9])
+    report = take()
+    assert "nothing of what is labelled in it is left" in report.refused[case] and not report.taken
+    assert label.read_bytes() == before and case not in campaign_of(target).known_slices()
+    assert case not in target.store.labelled_identifiers() and case in target.store.pool_identifiers()
