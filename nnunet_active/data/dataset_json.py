@@ -26,6 +26,7 @@ from nnunet_active.data.label_definitions import (
 )
 from nnunet_active.util.errors import MissingInput
 
+_IN_TWO_FILES = {".mhd": ".mha", ".nhdr": ".nrrd"}
 _CHANNELS = '"channel_names" must map channel numbers to names, e.g. {"0": "T1", "1": "FLAIR"}'
 
 
@@ -255,6 +256,11 @@ def _checked_channels(named: Any, where: str, notes: list[str]) -> tuple[dict[st
 
 
 def _ending_problems(ending: Any) -> list[str]:
+    if isinstance(ending, str) and (whole := _IN_TWO_FILES.get(ending.lower())):
+        return [
+            f'"file_ending" is "{ending}", whose voxels lie in a second file that would not go along with it; save images and labels '
+            f'as "{whole}" and name that ending'
+        ]
     if isinstance(ending, str) and ending.startswith(".") and len(ending) > 1 and "/" not in ending:
         return []
     return [f'"file_ending" must be the ending of the image files with its dot, e.g. ".nii.gz"; found {shown(ending)}']

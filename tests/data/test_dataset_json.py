@@ -165,3 +165,9 @@ def test_channels_that_were_renamed_or_changed_places_are_named():
 def test_an_order_of_regions_counts_only_where_there_are_regions_as_in_nnunet():
     plain = {"labels": {"background": 0, "a": 1, "b": 2}, "regions_class_order": [2, "x"]}
     assert label_values(plain) == {"background": 0, "a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(("ending", "whole"), [(".mhd", ".mha"), (".nhdr", ".nrrd"), (".MHD", ".mha")])
+def test_a_format_with_the_voxels_in_a_second_file_is_refused_with_the_ending_to_use(ending, whole):
+    with pytest.raises(MissingInput, match=f'save images and labels as "\\{whole}" and name that ending'):
+        check_dataset_json(with_changes(file_ending=ending), "dataset.json")
