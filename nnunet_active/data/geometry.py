@@ -13,7 +13,7 @@ from nibabel.orientations import io_orientation
 from nibabel.spatialimages import HeaderDataError
 
 from nnunet_active.data.file_endings import NIFTI, carries_geometry
-from nnunet_active.data.nifti import read_nifti_header
+from nnunet_active.data.nifti import read_nifti_header, with_positive_steps
 
 # Corresponding voxels of two grids may lie this far apart, as a fraction of the smallest spacing. Our choice: programs round origins
 # and directions when they save (below 0.01 voxels), but a flip or a shift by one voxel is 1 or more.
@@ -86,7 +86,7 @@ class Geometry:
             if not Path(file).name.lower().endswith(NIFTI):
                 raise
             # ITK refuses matrices that are not orthonormal; nnU-Net's NibabelIO accepts them
-            header = read_nifti_header(file)
+            header = with_positive_steps(read_nifti_header(file))
             return cls.of_ras((*header.get_data_shape(), 1, 1, 1)[:3], header.get_best_affine())
         return cls.of_itk(reader)
 
@@ -157,24 +157,27 @@ class Geometry:
         return self.distance(other) <= GRID_TOLERANCE * min(self.spacing)
 
 
-def other_geometry(file: Path) -> Geometry | None:
-    """The geometry in a NIfTI header (``qform`` or ``sform``) that ITK does not go by, where it differs from the one that it goes by.
+def other_geometries(file: Path) -> list[Geometry]:
+    """The geometries in a NIfTI header (``qform``, ``sform``) that ITK does not go by, where they differ from the one that it goes by.
 
     If both have a code, ITK (so nnU-Net, 3D Slicer, ITK-SNAP, MITK) goes by the ``sform`` if that is the scanner's (code 1), else by
     the ``qform``; nibabel always by the ``sform``. If neither has one, the origin is the first voxel in ITK, the middle one in nibabel.
 
     Returns:
-        None if there is one geometry only, up to rounding, or the file is no NIfTI file that can be read.
+        Nothing if there is one geometry only, up to rounding, or if the file is no NIfTI file that can be read.
     """
     try:
         if not Path(file).name.lower().endswith(NIFTI):
-            return None
-        header, used = read_nifti_header(file), Geometry.of_file(file)
+            return []
+        header, used = with_positive_steps(read_nifti_header(file)), Geometry.of_file(file)
         forms = [header.get_qform(coded=True)[0], header.get_sform(coded=True)[0], header.get_best_affine()]
     except (RuntimeError, ValueError, OSError, HeaderDataError):  # reported where the voxels are read
-        return None
-    grids = [Geometry.of_ras(used.size, form) for form in forms if form is not None]
-    return next((grid for grid in grids if not used.fits(grid)), None)
+        return []
+    found = [used]
+    for grid in (Geometry.of_ras(used.size, form) for form in forms if form is not None):
+        if not any(one.fits(grid) for one in found):
+            found.append(grid)
+    return found[1:]
 
 
 def size_then_and_now(before: Path, image: Path) -> tuple[str, str] | None:

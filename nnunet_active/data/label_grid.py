@@ -72,24 +72,24 @@ def place(array: np.ndarray, label: Geometry, image: Geometry, what: str) -> tup
 
 
 def place_by_either(
-    array: np.ndarray, label: Geometry, image: Geometry, other: Geometry | None, what: str
+    array: np.ndarray, label: Geometry, image: Geometry, others: Sequence[Geometry], what: str
 ) -> tuple[np.ndarray, str]:
-    """As :func:`place`, for an image whose header holds two geometries: programs save a label with the one that they go by.
+    """As :func:`place`, for an image whose header holds several geometries: programs save a label with the one that they go by.
 
     A label that lies on the image's grid stays there. Any other is placed by the geometry that allows it.
 
     Args:
         array, label, image, what: as for :func:`place`.
-        other: :func:`~nnunet_active.data.geometry.other_geometry` of the image; None if it has one only.
+        others: :func:`~nnunet_active.data.geometry.other_geometries` of the image.
 
     Raises:
-        BadCase: neither geometry allows it, or both do and its voxels would lie elsewhere by each.
+        BadCase: no geometry allows it, or several do and its voxels would lie elsewhere by each.
     """
-    if other is None or (label.size == image.size and image.fits(label)):
+    if not others or (label.size == image.size and image.fits(label)):
         return place(array, label, image, what)
     found: list[tuple[np.ndarray, str]] = []
     refused: list[BadCase] = []
-    for grid in (image, other):
+    for grid in (image, *others):
         try:
             found.append(place(array, label, grid, what))
         except BadCase as error:
@@ -99,7 +99,7 @@ def place_by_either(
     if not all(np.array_equal(found[0][0], voxels) for voxels, _ in found):
         raise BadCase(
             f"{what} can be read in two ways, since the header of its image has two geometries (qform and sform), of which one lies "
-            f"{image.difference(other)}; save it again with the whole header of the image (in nibabel: "
+            f"{image.difference(others[0])}; save it again with the whole header of the image (in nibabel: "
             f"Nifti1Image(voxels, image.affine, image.header)), or from a program that goes by ITK (3D Slicer, ITK-SNAP, MITK)."
         )
     voxels, moved = found[0]

@@ -22,7 +22,7 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunet_active.data.dataset_json import allowed_label_values, ignore_value
 from nnunet_active.data.dicom_label import is_dicom_label, read_dicom_label
 from nnunet_active.data.file_endings import DICOM_ENDING, NIFTI, carries_geometry, label_stems
-from nnunet_active.data.geometry import Geometry, other_geometry
+from nnunet_active.data.geometry import Geometry, other_geometries
 from nnunet_active.data.image_checks import check_label, check_label_values, count_not_finite
 from nnunet_active.data.itk_files import read_itk
 from nnunet_active.data.label_grid import place_by_either
@@ -180,8 +180,8 @@ def _placed(
     try:
         if carries_geometry(image.name):
             # programs that go by NIfTI's other geometry save NIfTI files
-            other = other_geometry(image) if file.name.lower().endswith(NIFTI) else None
-            return place_by_either(layers, grid, Geometry.of_file(image, layers.shape[1:]), other, what)
+            others = other_geometries(image) if file.name.lower().endswith(NIFTI) else []
+            return place_by_either(layers, grid, Geometry.of_file(image, layers.shape[1:]), others, what)
         with contextlib.redirect_stdout(io.StringIO()):
             shape = reader().read_images([str(image)])[0].shape[1:]
     except (RuntimeError, ValueError, OSError) as error:

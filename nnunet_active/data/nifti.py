@@ -42,6 +42,13 @@ def read_nifti_header(file: Path) -> nibabel.Nifti1Header:
     return kind(start[: kind.template_dtype.itemsize], check=False).as_byteswapped("<")
 
 
+def with_positive_steps(header: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """A copy whose spacings are positive, as nibabel makes them when it loads a file, before it computes a matrix."""
+    header = header.copy()
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    return header
+
+
 def nifti_shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
     """Voxels along x, y, z ..., from ``dim``."""
     return tuple(int(n) for n in header["dim"][1 : 1 + int(header["dim"][0])])

@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from tiny_spaces import DIRECTIONS, SHAPE, itk_geometry, write_itk, write_nifti, write_with_two_forms
 
 from nnunet_active.data.file_endings import carries_geometry
-from nnunet_active.data.geometry import Geometry, other_geometry, size_then_and_now
+from nnunet_active.data.geometry import Geometry, other_geometries, size_then_and_now
 
 DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 
@@ -81,18 +81,42 @@ def test_the_other_of_two_geometries_in_a_header_is_the_one_that_itk_does_not_go
     file = write_with_two_forms(tmp_path / "image.nii.gz", codes, DIRECTIONS["oblique"])
     image = nibabel.load(file)
     other = Geometry.of_ras(image.shape, image.get_qform() if seen == "qform" else image.get_sform())
-    assert other_geometry(file).distance(other) < 1e-3
+    (found,) = other_geometries(file)
+    assert found.distance(other) < 1e-3
     assert Geometry.of_file(file).distance(other) > 1
 
 
 @pytest.mark.parametrize("codes", [(1, 0), (0, 1), (2, 0), (0, 4)])
 def test_a_header_with_one_geometry_or_two_alike_has_no_other(tmp_path, codes):
-    assert other_geometry(write_with_two_forms(tmp_path / "one.nii.gz", codes, DIRECTIONS["oblique"])) is None
-    assert other_geometry(write_nifti(tmp_path / "alike.nii.gz", DIRECTIONS["oblique"], codes=(1, 2))) is None
-    assert other_geometry(write_itk(tmp_path / "image.mha", DIRECTIONS["oblique"])) is None
-    assert other_geometry(tmp_path / "gone.nii.gz") is None
+    assert other_geometries(write_with_two_forms(tmp_path / "one.nii.gz", codes, DIRECTIONS["oblique"])) == []
+    assert other_geometries(write_nifti(tmp_path / "alike.nii.gz", DIRECTIONS["oblique"], codes=(1, 2))) == []
+    assert other_geometries(write_itk(tmp_path / "image.mha", DIRECTIONS["oblique"])) == []
+    assert other_geometries(tmp_path / "gone.nii.gz") == []
 
 
 def test_where_no_form_has_a_code_nibabel_sees_the_image_elsewhere_than_itk(tmp_path):
     file = write_with_two_forms(tmp_path / "image.nii.gz", (0, 0), DIRECTIONS["oblique"])
-    assert other_geometry(file).distance(Geometry.of_ras(SHAPE[::-1], nibabel.load(file).affine)) < 1e-3
+    (found,) = other_geometries(file)
+    assert found.distance(Geometry.of_ras(SHAPE[::-1], nibabel.load(file).affine)) < 1e-3
+
+
+def test_negative_spacings_count_as_nibabel_takes_them(tmp_path):
+    file = write_with_two_forms(tmp_path / "image.nii.gz", (0, 0), DIRECTIONS["identity"])
+    image = nibabel.load(file)
+    header = image.header.copy()
+    header["pixdim"][1] *= -1
+    stored = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, header)
+    stored.header["pixdim"][1] = header["pixdim"][1]
+    with file.with_suffix("").open("wb") as content:
+        stored.to_stream(content)
+    seen = nibabel.load(file.with_suffix("")).affine
+    (found,) = other_geometries(file.with_suffix(""))
+    assert found.distance(Geometry.of_ras(SHAPE[::-1], seen)) < 1e-3
+
+
+def test_every_form_that_itk_does_not_go_by_is_named(tmp_path, monkeypatch):
+    file = write_with_two_forms(tmp_path / "image.nii.gz", (1, 1), DIRECTIONS["oblique"])
+    third = np.diag([2.0, 2.0, 2.0, 1.0])
+    monkeypatch.setattr(nibabel.Nifti1Header, "get_best_affine", lambda header: third)
+    first, second = other_geometries(file)
+    assert second.distance(Geometry.of_ras(SHAPE[::-1], third)) < 1e-3 and not first.fits(second)

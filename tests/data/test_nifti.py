@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_spaces import DIRECTIONS, SHAPE, write_nifti
 
-from nnunet_active.data.nifti import nifti_shape, read_nifti_header, write_nifti_like
+from nnunet_active.data.nifti import nifti_shape, read_nifti_header, with_positive_steps, write_nifti_like
 
 
 def test_the_header_is_read_as_it_is_even_where_it_is_wrong(tmp_path):
@@ -64,3 +64,11 @@ def test_a_compressed_file_that_is_damaged_is_no_nifti_file(tmp_path, damage):
     file.write_bytes(damage(gzip.compress(bytes(np.random.default_rng(0).integers(0, 256, 4000, dtype=np.uint8)))))
     with pytest.raises(ValueError, match="its compressed content is damaged"):
         read_nifti_header(file)
+
+
+def test_spacings_become_positive_in_a_copy(tmp_path):
+    file = write_nifti(tmp_path / "image.nii.gz", DIRECTIONS["identity"])
+    header = read_nifti_header(file)
+    header["pixdim"][2] *= -1
+    positive = with_positive_steps(header)
+    assert positive["pixdim"][2] > 0 > header["pixdim"][2]
