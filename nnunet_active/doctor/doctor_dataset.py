@@ -153,9 +153,11 @@ class _Target(Workspace):
         without = [case for case in labelled if case in self.raw.cases and self.raw.cases[case].label is None]
         if without:
             found = f"preprocessed with a label whose file is gone from labelsTr, and still used: {name_some(without)}"
-            yield Check(
-                "preprocessed cases", "warning", found, f"Delete their files in {store.folder} and run {command}"
+            advice = (
+                f"Put the labels back, or, to do without them, delete their files in {store.folder}, run {command}, and begin a new "
+                f"campaign (nnunet_active init ... --restart) where one counts them already."
             )
+            yield Check("preprocessed cases", "warning", found, advice)
         broken = sorted(there & {*self.raw.problems})
         if broken:
             found = f"preprocessed, but their files in the raw data set cannot be used any more (see raw cases): {name_some(broken)}"
@@ -187,7 +189,7 @@ class _Target(Workspace):
                     name,
                     "problem" if mine else "warning",
                     f"cases that are not preprocessed with a label: {name_some(absent)}; training this fold would fail",
-                    f"{self.commands.preprocess()}, or take them out",
+                    f"{self._how_to_preprocess(absent)}, or take them out",
                 )
             both = sorted({*fold["train"]} & {*fold["val"]})
             if both and {*fold["train"]} == {*fold["val"]}:
@@ -249,10 +251,26 @@ class _Target(Workspace):
             yield Check("campaign", "warning", said)
         absent = sorted({*campaign.labelled(), *campaign.val} - {*self.store.labelled_identifiers()})
         if absent:
-            command = self.commands.preprocess()
-            yield Check(
-                "campaign", "problem", f"labelled cases that are not preprocessed: {name_some(absent)}", command
-            )
+            yield from self._check_absent(absent)
         if campaign.waiting():
             found = f"waiting for the label of {name_some(campaign.waiting())}"
             yield Check("campaign", "ok", found, f"{self.commands.next()} says what comes next.")
+
+    def _how_to_preprocess(self, cases: list[str]) -> str:
+        """What brings cases with a label among the preprocessed ones; without a label file, preprocessing alone does not."""
+        without = [case for case in cases if case in self.raw.unlabelled]
+        first = f"Put the label of {name_some(without)} into labelsTr and run " if without else ""
+        return f"{first}{self.commands.preprocess()}"
+
+    def _check_absent(self, cases: list[str]) -> Iterator[Check]:
+        """Cases that the campaign counts as labelled and that are not preprocessed with a label."""
+        withdrawn = [case for case in cases if case in self.raw.unlabelled]
+        if withdrawn:
+            found = f"labelled cases whose label is gone from labelsTr: {name_some(withdrawn)}"
+            advice = (
+                f"{self._how_to_preprocess(withdrawn)}, or begin a new campaign with nnunet_active init ... --restart."
+            )
+            yield Check("campaign", "problem", found, advice)
+        if others := [case for case in cases if case not in withdrawn]:
+            found = f"labelled cases that are not preprocessed: {name_some(others)}"
+            yield Check("campaign", "problem", found, self.commands.preprocess())

@@ -250,3 +250,17 @@ def test_a_scan_that_came_after_the_patients_were_named_is_a_warning(target):
     checks = examine()
     assert ("campaign", "warning") in worse_than_ok(checks)
     assert "--groups does not say whose case_2 is" in text(checks, "campaign")
+
+
+def test_whose_label_was_withdrawn_is_told_to_put_it_back_and_not_to_preprocess_alone(target):
+    start_campaign(Place.of(NAME, "3d_fullres", PLANS, "0"), SETTINGS, log=silent)
+    (target.raw / "labelsTr" / "case_0.nii.gz").unlink()
+    said = text(examine(), "preprocessed cases")
+    assert "whose file is gone from labelsTr" in said and "Put the labels back" in said
+    assert "begin a new campaign (nnunet_active init ... --restart)" in said
+    for file in target.store.folder.glob("case_0*"):
+        file.unlink()
+    target.preprocess()
+    said = text(examine(), "campaign")
+    assert "whose label is gone from labelsTr: case_0 Put the label of case_0 into labelsTr and run" in said
+    assert "not preprocessed: case_0" not in said
