@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from nnunet_active.data.file_endings import SLICER_ENDING
 from nnunet_active.server.guard import Guard
+from nnunet_active.server.served_campaign import AnotherCampaign
 from nnunet_active.server.service import MODEL, AnnotationService, UnknownName, without_folders
 from nnunet_active.util.errors import ActiveError, CampaignInUse
 from nnunet_active.util.sentences import one_sentence
@@ -27,6 +28,7 @@ from nnunet_active.util.sentences import one_sentence
 _Name = Annotated[str, Query(max_length=250)]
 _WITH_FILES = ("/datastore/label", "/infer/")
 _MOST_SEGMENTS = 1000
+_CONFLICTS = (CampaignInUse, AnotherCampaign)
 
 
 def make_app(service: AnnotationService, token: str = "", hosts: Collection[str] = ()) -> Guard:
@@ -46,7 +48,7 @@ def make_app(service: AnnotationService, token: str = "", hosts: Collection[str]
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ActiveError)
     def refused(request: Request, error: ActiveError) -> JSONResponse:
-        status = 404 if isinstance(error, UnknownName) else 409 if isinstance(error, CampaignInUse) else 422
+        status = 404 if isinstance(error, UnknownName) else 409 if isinstance(error, _CONFLICTS) else 422
         return JSONResponse({"detail": str(error)}, status)
 
     @app.exception_handler(RequestValidationError)

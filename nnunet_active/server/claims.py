@@ -31,9 +31,12 @@ class Claims:
 
     Args:
         folder: folder of the campaign.
+        has_label: whether a label of a case is in ``labelsTr``. A label that was sent may be taken out before it counts; then somebody
+            has to draw the case again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, has_label: Callable[[str], bool] = lambda case: True) -> None:
+        self._has_label = has_label
         self._file = folder / CLAIMS
         self._lock = RLock()
         self._claims: dict[str, _Claim] = {}
@@ -101,16 +104,19 @@ class Claims:
             self._set(case, _Claim(client, _TAKEN if taken else _SENT, number))
 
     def free(self) -> list[str]:
-        """Take back all cases that annotators have without having sent a label; returns these cases."""
+        """Take back all cases that annotators have without having sent a label that is still there; returns these cases."""
         with self._lock:
-            freed = [case for case, one in self._claims.items() if one.state == _WORKING]
+            freed = [case for case, one in self._claims.items() if one.state == _WORKING or self._is_lost(case, one)]
             self._claims = {case: one for case, one in self._claims.items() if case not in freed}
             self._write()
             return freed
 
     def _is_free(self, case: str, number: int) -> bool:
         one = self._claims.get(case)
-        return one is None or one.state == _TAKEN or one.round < number
+        return one is None or one.state == _TAKEN or one.round < number or self._is_lost(case, one)
+
+    def _is_lost(self, case: str, one: _Claim) -> bool:
+        return one.state == _SENT and not self._has_label(case)
 
     def _set(self, case: str, claim: _Claim) -> None:
         self._claims.pop(case, None)  # the newest comes last

@@ -19,6 +19,7 @@ from nnunet_active.campaign.slice_request import SliceRequest
 from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.file_endings import SLICER_ENDING, carries_geometry
 from nnunet_active.data.geometry import Geometry
+from nnunet_active.data.image_headers import channels_apart
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
@@ -27,12 +28,16 @@ from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
 from nnunet_active.workspace import Workspace
 
 
+class AnotherCampaign(CampaignError):
+    """Another campaign began in the fold since the server started; nobody may be given its cases by this server."""
+
+
 @dataclass(frozen=True)
 class ServedCase:
     """A case that was handed over.
 
     Attributes:
-        image: file of the channel to open first.
+        image: file of the channel to open first; of the first channel if they do not lie on one grid.
         channel: name of that channel.
         prediction: archived file of the prediction that was handed over.
         waits: whether the case, or slices of it, still wait for a label.
@@ -62,7 +67,8 @@ class ServedCampaign:
 
     def __init__(self, dataset: str, fold: str) -> None:
         self.dataset, self.fold = dataset, fold
-        workspace = self._look()
+        workspace = Workspace(self.dataset, self.fold)
+        self._begun = workspace.campaign.adopt().begun
         if not workspace.campaign.asks_a_person:
             raise CampaignError(
                 "The labels of this campaign are there and only withheld (retrospective): nothing is to be annotated."
@@ -77,7 +83,10 @@ class ServedCampaign:
 
     def _look(self) -> Workspace:
         workspace = Workspace(self.dataset, self.fold)
-        workspace.campaign.adopt()
+        if workspace.campaign.adopt().begun != self._begun:
+            raise AnotherCampaign(
+                f"Fold {self.fold} of {self.dataset} has another campaign by now; end this server and start serve again."
+            )
         return workspace
 
     def cases(self) -> dict[str, ServedCase]:
@@ -98,9 +107,18 @@ class ServedCampaign:
                     slices = campaign.waiting_slices()[case].within(campaign.handed_slices(case, one.number))
                     waits = slices is not None
                 images = raw.cases[case].images
+                # a label has to lie on the grid of the first channel, beside which this one may lie
+                if index and not _on_one_grid(
+                    *((file, file.stat().st_mtime_ns) for file in (images[0], images[index]))
+                ):
+                    index = 0
                 found.pop(case, None)
                 found[case] = ServedCase(images[index], channels[index], prediction, waits, one.number, slices)
         return found
+
+    def has_label(self, case: str) -> bool:
+        """Whether ``labelsTr`` has a label of a case, counted or not."""
+        return case in self._look().raw.labelled
 
     def labels(self) -> list[Label]:
         """The labels that may be drawn, in order of value."""
@@ -142,3 +160,8 @@ def checksum(file: Path) -> str:
 @lru_cache(maxsize=1024)
 def _checksum(file: Path, changed: int, size: int) -> str:
     return f"SHA256:{file_sha256(file)}"
+
+
+@lru_cache(maxsize=4096)
+def _on_one_grid(*files_and_times: tuple[Path, int]) -> bool:
+    return not channels_apart([file for file, _ in files_and_times])

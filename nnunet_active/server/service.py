@@ -17,8 +17,9 @@ from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 
 MODEL, STRATEGY = "nnU-Net", "worklist"
 LIMITS = (
-    "The protocol shows one scalar volume a case: the channel that the worklist names first; the uncertainty map is in the hand-off "
-    "folder only. 'Run' gives the prediction that was handed over. Nothing is trained here."
+    "The protocol shows one scalar volume a case: the channel that the worklist names first (of channels that lie apart, the data "
+    "set's first); the uncertainty map is in the hand-off folder only. 'Run' gives the prediction that was handed over. Nothing is "
+    "trained here."
 )
 
 
@@ -34,7 +35,7 @@ class AnnotationService:
     """
 
     def __init__(self, served: ServedCampaign) -> None:
-        self.served, self.claims = served, Claims(served.folder)
+        self.served, self.claims = served, Claims(served.folder, served.has_label)
         self._taking = threading.Lock()
 
     def info(self) -> dict[str, Any]:

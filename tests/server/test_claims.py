@@ -106,3 +106,16 @@ def test_where_slices_are_asked_for_the_round_that_was_shown_is_kept_until_the_c
     assert Claims(tmp_path).shown("a") == 1 and claims.shown("b") is None
     assert claims.next("ann", asked("a", number=2)) == "a" and claims.shown("a") == 2
     assert claims.claim("a", "bob", 3, in_slices=True) == "bob" and claims.shown("a") == 3
+
+
+def test_a_case_whose_sent_label_was_taken_out_again_is_free(tmp_path):
+    there = {"a", "b"}
+    claims = Claims(tmp_path, there.__contains__)
+    for case in WAITING[:2]:
+        claims.next("ann", asked(case))
+        claims.sent(case, "ann", 1, taken=False)
+    assert claims.next("bob", asked("a", "b")) is None and claims.free() == []
+    there.remove("a")
+    assert claims.next("bob", asked("a", "b")) == "a" and claims.holder("a") == "bob"
+    there.remove("b")
+    assert claims.free() == ["b", "a"] and claims.holder("b") is None

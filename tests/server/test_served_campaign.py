@@ -13,11 +13,16 @@ from tiny_served import MADE as MADE
 from tiny_served import served_campaign
 from tiny_target import NAME, PLANS
 
-from nnunet_active.campaign.campaign_start import start_campaign
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from nnunet_active.campaign.campaign_start import draft_campaign, start_campaign
 from nnunet_active.campaign.place import Place
 from nnunet_active.campaign.settings import Settings
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.segments import segments_of
+from nnunet_active.server.app import make_app
 from nnunet_active.server.served_campaign import ServedCampaign, checksum
 from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
@@ -91,3 +96,43 @@ def test_a_round_that_is_handed_over_while_the_server_runs_is_served(target):
     ask(campaign, "case_2")
     hand_out(target, campaign, target.root / "second")
     assert {case: one.round for case, one in service.served.cases().items()} == {"case_3": 1, "case_2": 2}
+
+
+def test_a_label_in_labels_tr_is_seen_whether_it_counts_or_not(target):
+    served = served_campaign(target, "case_3").served
+    assert not served.has_label("case_3")
+    target.label("case_3", 3)
+    assert served.has_label("case_3")
+
+
+def test_of_channels_that_lie_apart_the_first_is_shown_since_the_label_has_to_lie_on_it(target):
+    served = served_campaign(target, "case_3").served
+    file = target.root / "handoff" / "handoff.json"
+    content = json.loads(file.read_text())
+    content["cases"]["case_3"]["open_first"] = "FLAIR"
+    file.write_text(json.dumps(content))
+    assert served.cases()["case_3"].channel == "FLAIR"
+    second = target.raw / "imagesTr" / "case_3_0001.nii.gz"
+    image = sitk.ReadImage(str(second))
+    image.SetOrigin([image.GetOrigin()[0] + 1, *image.GetOrigin()[1:]])
+    sitk.WriteImage(image, str(second))
+    shown = served.cases()["case_3"]
+    assert shown.channel == "T1" and shown.image == target.raw / "imagesTr" / "case_3_0000.nii.gz"
+
+
+def test_a_server_hands_nothing_out_once_another_campaign_began_in_its_fold(target):
+    service = served_campaign(target, "case_3")
+    place = Place.of(NAME, CONFIGURATION, PLANS, "0")
+    later = draft_campaign(place, Settings(budget=3), "folder").begin(restart=True, log=silent)
+    ask(later, "case_3")
+    hand_out(target, later, target.root / "handoff2")
+    client = TestClient(make_app(service))
+    answers = [
+        client.get("/info/"),
+        client.get("/datastore/image?image=case_3"),
+        client.post("/activelearning/worklist", json={"client_id": "ann"}),
+    ]
+    assert {one.status_code for one in answers} == {409}
+    assert "has another campaign by now; end this server and start serve again" in answers[0].json()["detail"]
+    assert not (later.folder / "served.json").exists()
+    assert list(ServedCampaign(NAME, "0").cases()) == ["case_3"]
