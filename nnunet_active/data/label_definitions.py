@@ -113,6 +113,9 @@ def _region_problems(values: Mapping[str, tuple[int, ...]], order: Any) -> list[
         return [f"{wanted}; it is not there"]
     if not isinstance(order, (list, tuple)) or len(order) != len(regions) or not _are_values(list(order)):
         return [f"{wanted}; found {shown(order)}"]
+    drawn = {value for name in regions for value in values[name]}
+    if foreign := [value for value in map(number_of, order) if value not in drawn]:
+        return [f"{wanted}; {', '.join(map(str, foreign))} is no value of a region: found {shown(order)}"]
     return []
 
 

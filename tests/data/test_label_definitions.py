@@ -72,3 +72,10 @@ def test_background_and_ignore_are_no_foreground():
 def test_a_value_that_no_label_file_holds_is_named_and_fills_no_memory():
     (problem,) = label_problems({**GOOD, "core": 10**30}, None)
     assert "is higher than 65535" in problem
+
+
+def test_a_value_in_the_order_of_regions_that_no_region_has_is_named():
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "ignore": 4}
+    assert label_problems(labels, [1, 2]) == label_problems(labels, [2, 3]) == []
+    (said,) = label_problems(labels, [1, 4])
+    assert "; 4 is no value of a region: found [1, 4]" in said
