@@ -91,7 +91,8 @@ class CaseFolder:
 
     def is_edited(self, entry: dict[str, Any]) -> bool:
         """Whether somebody changed or accepted one of the two label files; a file that cannot be read counts as changed."""
-        if any((self.folder / ACCEPTED).glob("*")):
+        # programs that show folders leave hidden files there, like .DS_Store
+        if any(not file.name.startswith(".") for file in (self.folder / ACCEPTED).glob("*")):
             return True
         label, segmentation = self.folder / self.label_name, self.folder / self.segmentation_name
         if segmentation.is_file() and file_sha256(segmentation) != entry["segmentation_sha256"]:

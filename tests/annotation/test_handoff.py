@@ -346,6 +346,15 @@ def test_what_an_annotator_edited_is_never_overwritten(tmp_path, edited):
     assert read_handoff(handoff.folder)["cases"]["a"]["digest"] == digest
 
 
+@pytest.mark.parametrize(("left", "edited"), [(".DS_Store", False), ("c.nrrd", True)])
+def test_a_hidden_file_beside_what_is_accepted_is_no_label(tmp_path, left, edited):
+    handoff = nifti_handoff(tmp_path)
+    handoff()
+    (handoff.folder / "c" / "accepted" / left).write_bytes(b"x")
+    report = handoff()
+    assert (report.edited, report.untouched) == ((["c"], []) if edited else ([], ["c"]))
+
+
 def test_a_label_saved_again_without_a_change_is_not_edited(tmp_path):
     handoff = nifti_handoff(tmp_path)
     handoff()
