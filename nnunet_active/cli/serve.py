@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import re
 import secrets
+import socket
 
 from nnunet_active.cli.arguments import add_dataset, add_fold, plain, whole
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
+EVERYWHERE = ("0.0.0.0", "::", "")
 LAST_SECONDS = 10
 """Time for labels still arriving when the server ends; a vanished sender would otherwise keep it running for ever."""
 
@@ -40,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.util.errors import ActiveError, MissingInput
 
     try:
+        # FastAPI looks for it only when the first label is sent
+        import python_multipart  # noqa: F401
         import uvicorn
 
         from nnunet_active.server.app import make_app
@@ -70,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         service = AnnotationService(service.served)  # a server that has just ended may have handed out more cases
         if args.free and (freed := service.claims.free()):
             print(f"Taken back: {', '.join(freed)}")
-        address = f"http://{_in_address(args.host)}:{listening.getsockname()[1]}" + (f"/{token}" if token else "")
+        address = f"http://{_reached_as(args.host)}:{listening.getsockname()[1]}" + (f"/{token}" if token else "")
         print(f"{waiting} case(s) wait for a label.")
         print(LIMITS)
         print("Give each annotator a Client-ID in the module's settings: nobody then gets the case of another one.")
@@ -83,6 +87,11 @@ def run(args: argparse.Namespace) -> int:
         config = uvicorn.Config(app, timeout_graceful_shutdown=LAST_SECONDS, **how)
         uvicorn.Server(config).run(sockets=[listening])
     return 0
+
+
+def _reached_as(host: str) -> str:
+    """The host in the address that annotators type: nobody can connect to the address that means all of this machine's."""
+    return socket.gethostname() if host in EVERYWHERE else _in_address(host)
 
 
 def _in_address(host: str) -> str:

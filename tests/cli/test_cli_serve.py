@@ -114,7 +114,9 @@ def test_for_other_machines_the_address_ends_with_a_token_and_nothing_is_served_
     served_campaign(target, "case_3")
     process, address, said = served("--host", "0.0.0.0")
     try:
-        address = address.replace("0.0.0.0", "127.0.0.1")
+        # nobody can connect to 0.0.0.0 from elsewhere
+        assert address.startswith(f"http://{socket.gethostname()}:")
+        address = address.replace(socket.gethostname(), "127.0.0.1")
         root, _, token = address.rpartition("/")
         assert len(token) >= 16 and get(f"{address}/info/")[0] == 200
         assert get(f"{root}/info/")[0] == 404 and get(f"{root}/x/info/")[0] == 404
@@ -135,9 +137,13 @@ def test_a_mistake_is_one_sentence(target, capsys):
     assert "Nothing can listen at 192.0.2.1" in capsys.readouterr().err
 
 
-def test_without_its_libraries_one_sentence_says_what_to_install(target, capsys, monkeypatch):
+@pytest.mark.parametrize("library", ["uvicorn", "python_multipart"])
+def test_without_its_libraries_one_sentence_says_what_to_install(target, capsys, monkeypatch, library):
     for name in [name for name in sys.modules if name.startswith("nnunet_active.server.app")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setitem(sys.modules, library, None)
     assert main(["serve", "-d", "902"]) == 2
-    assert 'pip install "nnunet_active[server]" brings it' in capsys.readouterr().err
+    assert (
+        f'needs {library}, which is not installed; pip install "nnunet_active[server]" brings it'
+        in capsys.readouterr().err
+    )
