@@ -27,6 +27,8 @@ _GEOMETRY = (
         "units",
     ),
 )
+_KINDS_IN_SPACE = ("domain", "space", "time", "none", "???")
+"""Kinds of axes that ITK takes for axes of the image; all others hold the values of a voxel."""
 _TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
 
 
@@ -51,7 +53,7 @@ def read_nrrd_geometry(file: Path) -> dict[str, str]:
 
 
 def nrrd_shape(geometry: Mapping[str, str]) -> tuple[int, ...]:
-    """Voxels along x, y, z, from ``sizes``.
+    """Voxels along x, y, z, from ``sizes``, without a first axis that lists one value a voxel.
 
     Raises:
         ValueError: there are none, or they are not numbers.
@@ -59,7 +61,9 @@ def nrrd_shape(geometry: Mapping[str, str]) -> tuple[int, ...]:
     shape = tuple(int(n) for n in geometry.get("sizes", "").split())
     if not shape:
         raise ValueError("its header has no sizes")
-    return shape
+    kinds = geometry.get("kinds", "").lower().split()
+    lists = len(shape) > 3 and kinds and kinds[0] not in _KINDS_IN_SPACE
+    return shape[1:] if lists and shape[0] == 1 else shape
 
 
 def pad_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -54,3 +54,22 @@ def test_shapes_are_padded_to_three_axes():
     assert [pad_shape(s) for s in ((4, 5), (4, 5, 6), (4, 5, 6, 1), (4, 5, 6, 2))] == [
         *((4, 5, 1), (4, 5, 6), (4, 5, 6), (4, 5, 6, 2))
     ]
+
+
+@pytest.mark.parametrize(("kind", "lists"), [("list", True), ("vector", True), ("domain", False), ("space", False)])
+def test_a_first_axis_that_lists_one_value_a_voxel_is_none_of_the_image(tmp_path, kind, lists):
+    axes = "(1,0,0) (0,1,0) (0,0,3)"
+    geometry = {
+        "dimension": "4",
+        "space": "left-posterior-superior",
+        "sizes": "1 5 6 7",
+        "space directions": f"none {axes}",
+        "kinds": f"{kind} domain domain domain",
+        "space origin": "(1,2,3)",
+    }
+    assert nrrd_shape(geometry) == ((5, 6, 7) if lists else (1, 5, 6, 7))
+    if lists:
+        array = np.arange(7 * 6 * 5, dtype=np.uint8).reshape(7, 6, 5)
+        write_nrrd(array, geometry, tmp_path / "a.nrrd")
+        image = sitk.ReadImage(str(tmp_path / "a.nrrd"))
+        assert image.GetSize() == (5, 6, 7) and np.array_equal(sitk.GetArrayFromImage(image), array)
