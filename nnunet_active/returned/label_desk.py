@@ -59,6 +59,8 @@ class LabelDesk:
             if case not in finder.raw.cases:
                 raise CampaignError(f"--accept-unchanged {case}: {finder.raw_folder} has no such case.")
         for folder in finder.folders:
+            if folder.is_file():
+                raise MissingInput(f"--from {folder} is a file; name the folder that it lies in, {folder.parent}.")
             if not folder.is_dir():
                 raise MissingInput(f"--from {folder} was not found; name the folder in which the finished labels are.")
         if finder.folders and self.retrospective:

@@ -18,7 +18,7 @@ from nnunet_active.returned.ingest import ingest
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_desk import LabelDesk
 from nnunet_active.returned.label_finder import LabelFinder
-from nnunet_active.util.errors import CampaignError
+from nnunet_active.util.errors import CampaignError, MissingInput
 from nnunet_active.util.log import silent
 
 
@@ -113,3 +113,13 @@ def test_a_label_of_another_format_that_was_corrected_does_not_come_back_until_s
     write_image(other, truth(7), spacing=SPACING)
     assert list(ingest(NAME, "0", log=silent).corrected) == ["case_0"]
     np.testing.assert_array_equal(voxels(own), truth(7))
+
+
+def test_a_file_in_place_of_a_folder_is_said_with_the_folder_to_name(nnunet_folders, target):
+    desk, finder = desk_of(nnunet_folders, target)
+    file = nnunet_folders / "came" / "case_3.nii.gz"
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    finder.folders = [file]
+    with pytest.raises(MissingInput, match=r"case_3\.nii\.gz is a file; name the folder that it lies in, .*came"):
+        desk.check_arguments({})
