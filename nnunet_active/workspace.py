@@ -26,7 +26,7 @@ from nnunet_active.data.plans import read_plans
 from nnunet_active.data.raw_dataset import RawDataset, read_pool_folders
 from nnunet_active.models.model_files import DEFAULT_CHECKPOINT
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder, raw_folder, results_root
-from nnunet_active.util.errors import ActiveError, MissingInput
+from nnunet_active.util.errors import ActiveError, CampaignError, MissingInput
 from nnunet_active.util.log import Log
 
 if TYPE_CHECKING:
@@ -123,6 +123,19 @@ class Workspace:
                 f"The plans {self.plans_name} of {self.dataset} hold {', '.join(planned) or 'none'}: name the configuration with -c."
             )
         return planned[0] if len(planned) == 1 else begun.pop()
+
+    def check_is_the_campaigns(self, configuration: str | None, plans: str | None) -> None:
+        """Refuse a configuration or plans, if they are named, that are not those of the campaign.
+
+        Raises:
+            CampaignError: names both.
+        """
+        campaign = self.campaign
+        for flag, wanted, there in (("-p", plans, campaign.plans), ("-c", configuration, campaign.configuration)):
+            if wanted is not None and wanted != there:
+                raise CampaignError(
+                    f"The campaign of fold {campaign.fold} is for {flag} {there}, not {wanted}; use another fold with -f."
+                )
 
     def tell_configuration(self, log: Log) -> None:
         """Log which configuration is used if nobody named one and there is no campaign; without plans, log nothing.

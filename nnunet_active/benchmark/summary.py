@@ -114,7 +114,7 @@ def _facts(tables: Tables) -> Section:
         "folds": listed("fold"),
         "test cases in a fold": ", ".join(str(n) for n in sorted(set(rows["test_cases"]))),
         "epochs, stride, iterations per epoch": " / ".join(listed(name) for name in ("epochs", "stride", "iterations")),
-        "initial learning rate": listed("lr"),
+        "initial learning rate": listed("lr") or "the trainer's own",
         "hours of training, queries, evaluation": " / ".join(
             f"{rows[f'seconds_{name}'].sum() / 3600:.2f}" for name in ("trained_here", "query", "evaluation")
         ),

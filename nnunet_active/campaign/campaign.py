@@ -73,7 +73,8 @@ class Campaign(CampaignQuestions):
         file = campaign_file(dataset_folder, fold)
         if not file.is_file():
             raise MissingInput(
-                f"There is no campaign for fold {fold} ({file} was not found); start one with nnunet_active init."
+                f"There is no campaign for fold {fold} ({file} was not found); nnunet_active next -d {dataset_folder.name} says how to "
+                f"start one."
             )
         seen = _signature(file)
         state = CampaignState.read(file)

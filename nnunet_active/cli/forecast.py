@@ -32,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_active.rounds.forecast_record import write_forecast
     from nnunet_active.rounds.forecast_words import forecast_json, forecast_lines
     from nnunet_active.rounds.forecasting import make_forecast
-    from nnunet_active.rounds.target_preparation import check_is_the_campaigns
     from nnunet_active.workspace import Workspace
 
     log = functools.partial(print, file=sys.stderr) if args.json else print
@@ -41,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         workspace = Workspace(workspace.dataset, args.fold, args.configuration, args.plans)
         workspace.tell_configuration(log)
     else:
-        check_is_the_campaigns(workspace, args.configuration, args.plans)
+        workspace.check_is_the_campaigns(args.configuration, args.plans)
         workspace.campaign.adopt()
     forecast = make_forecast(workspace, arguments.device_of(args.device, log), args.trainer, log)
     content = forecast_json(forecast)

@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
     )
     workspace = Workspace(dataset, args.fold)
     step = next_step(workspace)
-    if args.folders and step.kind == "label":  # what was refused or is missing will come to where it was looked for
+    found = report.taken or report.corrected or report.refused or report.untouched or report.astray
+    if args.folders and found and step.kind == "label":  # what is missing will come to where something was
         step = replace(step, command=workspace.commands.ingest("--from", *map(str, args.folders)))
     if args.json:
         print(json.dumps({**report.to_json(), "next": step.command}, indent=2))

@@ -9,7 +9,7 @@ from nnunet_active.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``-c`` and ``-p`` matter only if there is no campaign yet."""
+    """``-c`` and ``-p`` choose only if there is no campaign yet."""
     arguments.add_dataset(parser)
     arguments.add_fold(parser)
     arguments.add_configuration(parser)
@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     workspace = Workspace(dataset, args.fold)
     if workspace.found_campaign is None:
         workspace = Workspace(dataset, args.fold, args.configuration, args.plans)
+    else:
+        workspace.check_is_the_campaigns(args.configuration, args.plans)
     step = next_step(workspace)
     print(json.dumps(step.to_json(), indent=2) if args.json else "\n".join(step.lines()))
     return 0

@@ -102,7 +102,9 @@ def run(args: argparse.Namespace) -> int:
             ),
         ]
     elif name is not None:
-        lines.append("No derived data set was written, since nothing is reliable.")
+        lines.append(
+            "No derived data set was written, since nothing is reliable; a larger --confident-fraction or --nearer-fraction keeps more."
+        )
     if args.json:
         content = {
             "folder": str(made.folder),

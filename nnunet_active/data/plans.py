@@ -119,7 +119,8 @@ def configuration_of(plans: dict, name: str) -> dict[str, Any]:
             heir = f", which {line[-1]} inherits from" if line else ""
             raise MissingInput(
                 f"The plans {plans.get('plans_name')} have no configuration {wanted}{heir}; they have "
-                f"{', '.join(available) or 'none'}. nnunet_active plan -m MODEL -c {name} adds one that a source model has."
+                f"{', '.join(available) or 'none'}. nnunet_active plan -d {plans.get('dataset_name')} -m MODEL -c {name} "
+                f"adds one that a source model has."
             )
         if wanted in line:
             raise MissingInput(

@@ -47,10 +47,13 @@ def known_roots() -> list[Path]:
     ]
 
 
+_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
 def datasets_with_number(number: int) -> list[str]:
     """Full names of the data sets with that number in any of nnU-Net's folders."""
     found: set[str] = set()
-    for variable in ("nnUNet_preprocessed", "nnUNet_raw", "nnUNet_results"):
+    for variable in _VARIABLES:
         if (value := os.environ.get(variable)) and os.path.isdir(value):
             with os.scandir(value) as entries:
                 found |= {one.name for one in entries if one.name.startswith(f"Dataset{number:03d}") and one.is_dir()}
@@ -61,25 +64,27 @@ def dataset_name(id_or_name: str | int) -> str:
     """Full name of a data set, e.g. ``Dataset204_GliomaTarget`` from ``204``, ``"204"`` or the name itself.
 
     Raises:
-        MissingInput: no data set, or more than one, has that number.
+        MissingInput: no data set, or more than one, has that number; or none has that name.
     """
     text = str(id_or_name)
     if text.startswith("Dataset"):
+        roots = [value for variable in _VARIABLES if (value := os.environ.get(variable))]
+        if roots and not any((Path(root) / text).is_dir() for root in roots):
+            raise MissingInput(_found_nowhere(text))
         return text
     if not text.isdecimal():
         raise MissingInput(f"-d {text} is neither a data set number nor a name such as Dataset204_GliomaTarget.")
     found = datasets_with_number(int(text))
     if not found:
-        raw, preprocessed = (
-            _root(name) if os.environ.get(name) else "not set" for name in ("nnUNet_raw", "nnUNet_preprocessed")
-        )
-        raise MissingInput(
-            f"No folder Dataset{int(text):03d}_* was found in nnUNet_raw ({raw}), "
-            f"nnUNet_preprocessed ({preprocessed}) or nnUNet_results; check the number and the environment variables."
-        )
+        raise MissingInput(_found_nowhere(f"Dataset{int(text):03d}_*"))
     if len(found) > 1:
         raise MissingInput(f"Data set number {text} is used by {', '.join(found)}; give the full name with -d.")
     return found[0]
+
+
+def _found_nowhere(what: str) -> str:
+    places = [f"{name} ({_root(name) if os.environ.get(name) else 'not set'})" for name in _VARIABLES]
+    return f"No folder {what} was found in {', '.join(places)}; check the data set's number or name and the environment variables."
 
 
 def raw_folder(dataset: str) -> Path:

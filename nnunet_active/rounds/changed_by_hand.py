@@ -21,10 +21,10 @@ def changes_by_hand(workspace: Workspace) -> list[str]:
     """
     description = changed_description(workspace.raw.dataset_json, workspace.dataset_json)
     split = edited_by_hand(workspace.folder, workspace.campaign.split_entries())
-    return [*filter(None, (description, split)), *_corrections(workspace), *_withdrawn(workspace)]
+    return [*filter(None, (description, split)), *_corrections(workspace), *withdrawn(workspace)]
 
 
-def _withdrawn(workspace: Workspace) -> list[str]:
+def withdrawn(workspace: Workspace) -> list[str]:
     """Which cases count as labelled although their label was deleted, in the raw data set and where it was preprocessed."""
     campaign = workspace.campaign
     seen = {*campaign.labelled()} & {*campaign.initial, *campaign.ingested}

@@ -93,7 +93,9 @@ def make_forecast(workspace: Workspace, device: torch.device, trainer: str | Non
     """
     training, pool = _training(workspace, trainer), _unlabelled(workspace)
     if not pool:
-        raise EmptyPool(f"Every preprocessed case of {workspace.dataset} has a label: there is nothing to forecast.")
+        raise EmptyPool(
+            f"Every preprocessed case of {workspace.dataset} has a label, of a few slices at least: there is nothing to forecast."
+        )
     source = network = make_window(FoundModel((workspace.source,), "source"), workspace, device)
     source_predicts = head_is_trained(workspace.source, workspace.plans, workspace.dataset_json)
     if training is not None:

@@ -14,7 +14,7 @@ from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.nnunet.nnunet_paths import results_root
 from nnunet_active.nnunet_discovery import export_line, is_listed
 from nnunet_active.rounds.answer import newest_answer
-from nnunet_active.rounds.changed_by_hand import changes_by_hand
+from nnunet_active.rounds.changed_by_hand import changes_by_hand, withdrawn
 from nnunet_active.rounds.forecast_record import forecast_sentences
 from nnunet_active.rounds.step import NextStep
 from nnunet_active.rounds.trained_models import Training, covered_folds, labels_to_train_on, missed_labels, trainings_of
@@ -103,6 +103,8 @@ def _of_campaign(workspace: Workspace) -> NextStep:
         step = NextStep("ingest", commands.ingest(), why)
     else:
         step = _with_labels(campaign, commands, trainings, unfinished, len(pool), new)
+    if step.kind == "train" and withdrawn(workspace):  # the reason is among the changes by hand
+        step = NextStep("preprocess", commands.preprocess(), step.why, state=step.state)
     # a running training may just be writing its checkpoint
     stopped = [] if running else [one for one in newest.values() if not (one.finished or one.resumable)]
     broken = [one.problem for one in stopped if one.problem and one.problem not in step.why]

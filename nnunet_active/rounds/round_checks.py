@@ -132,9 +132,16 @@ def check_unchanged(campaign: Campaign, options: SelectOptions) -> None:
         flag = "lr" if name == "initial_lr" else "recipe" if name == "fine_tuning" else name.replace("_", "-")
         if name not in ("folds", "budget", "query_size") and value != there:
             raise CampaignError(
-                f"The campaign of fold {campaign.fold} has --{flag} {there}, not {value}; settings are fixed "
+                f"The campaign of fold {campaign.fold} has --{flag} {_in_words(there)}, not {_in_words(value)}; settings are fixed "
                 f"when a campaign starts (nnunet_active init --restart begins another)."
             )
+
+
+def _in_words(value: object) -> str:
+    """A setting as people know it: no value is the trainer's, and no settings are those of the recipe plain."""
+    if isinstance(value, dict):
+        return ":".join(f"{name}={one}" for name, one in value.items()) or "plain"
+    return "(the trainer's own)" if value is None else str(value)
 
 
 def check_named_cases(campaign: Campaign, workspace: Workspace, options: SelectOptions) -> None:

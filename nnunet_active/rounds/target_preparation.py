@@ -119,22 +119,8 @@ def open_workspace(options: SelectOptions) -> Workspace:
             f"Fold {options.fold} of {options.dataset} belongs to the campaign of fold {campaign.fold}, which asks for all of its "
             f"{campaign.settings.folds} folds; use -f {campaign.fold}."
         )
-    check_is_the_campaigns(workspace, options.configuration, options.plans)
+    workspace.check_is_the_campaigns(options.configuration, options.plans)
     return workspace
-
-
-def check_is_the_campaigns(workspace: Workspace, configuration: str | None, plans: str | None) -> None:
-    """Refuse a configuration or plans, if they are named, that are not those of the campaign.
-
-    Raises:
-        CampaignError: names both.
-    """
-    campaign = workspace.campaign
-    for flag, wanted, there in (("-p", plans, campaign.plans), ("-c", configuration, campaign.configuration)):
-        if wanted is not None and wanted != there:
-            raise CampaignError(
-                f"The campaign of fold {campaign.fold} is for {flag} {there}, not {wanted}; use another fold with -f."
-            )
 
 
 @dataclass

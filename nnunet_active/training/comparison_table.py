@@ -64,8 +64,8 @@ class Gain:
         """The result for people: the first line is the comparison, further lines are warnings."""
         if not self.cases:
             return [
-                "WARNING: it is not known whether the adapted network is better than the source network: no labelled case is held "
-                "out, and no label came in that an adapted network had not seen."
+                "WARNING: this network was not compared with the source network: no labelled case is held out, and no label came in "
+                "that an adapted network had not seen."
             ]
         one = self.cases == 1
         before = "case before it was trained on" if one else "cases before they were trained on"

@@ -424,7 +424,7 @@ def test_a_second_campaign_of_a_fold_is_refused(tmp_path):
 
 
 def test_no_campaign_says_how_to_start_one(tmp_path):
-    with pytest.raises(MissingInput, match=r"no campaign for fold 3 .* start one with nnunet_active init"):
+    with pytest.raises(MissingInput, match=r"no campaign for fold 3 .* nnunet_active next -d .* says how to start one"):
         Campaign.open(tmp_path, 3)
 
 

@@ -142,6 +142,12 @@ def test_what_is_refused_in_a_folder_is_taken_again_from_there(folder, capsys, t
     assert capsys.readouterr().out.rstrip().endswith(f"Next: nnunet_active ingest -d 902 --from {tmp_path / 'came'}")
 
 
+def test_a_folder_in_which_nothing_was_is_not_named_again(folder, capsys, tmp_path):
+    (tmp_path / "old").mkdir()
+    assert main(["ingest", "-d", "902", "--from", str(tmp_path / "old")]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("Next: nnunet_active ingest -d 902")
+
+
 def test_json_holds_all_of_it_and_nothing_else_is_printed(folder, capsys, tmp_path):
     edit(tmp_path / "came", "case_3", ending=".seg.nrrd")
     words = ["--from", str(tmp_path / "came"), "--decline", "case_1", "--reason", "moved"]

@@ -43,6 +43,11 @@ def test_an_unknown_number_says_where_it_was_looked_for(nnunet_folders):
     assert str(nnunet_folders / "nnUNet_preprocessed") in str(missing.value)
 
 
+def test_a_name_that_no_folder_has_is_told_before_anything_else(nnunet_folders):
+    with pytest.raises(MissingInput, match="No folder Dataset204_Gliom was found in nnUNet_raw"):
+        nnunet_paths.dataset_name("Dataset204_Gliom")
+
+
 def test_a_number_of_two_data_sets_asks_for_the_name(nnunet_folders):
     (nnunet_folders / "nnUNet_raw" / "Dataset204_A").mkdir()
     (nnunet_folders / "nnUNet_results" / "Dataset204_B").mkdir()
@@ -91,7 +96,7 @@ def test_each_variable_is_read_when_asked_for_and_missed_by_name(nnunet_folders,
 def test_a_number_without_any_variable_is_missing_input_too(monkeypatch):
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.delenv(variable, raising=False)
-    with pytest.raises(MissingInput, match="check the number and the environment variables"):
+    with pytest.raises(MissingInput, match="check the data set's number or name and the environment variables"):
         nnunet_paths.dataset_name(204)
 
 

@@ -264,6 +264,10 @@ def test_another_configuration_or_other_settings_than_the_campaigns_are_refused(
         select(options(configuration="2d"), **QUIET)
     with pytest.raises(CampaignError, match="--epochs 50, not 60"):
         select(options(settings={"epochs": 60}), **QUIET)
+    with pytest.raises(CampaignError, match=r"--recipe interpolation=guarded:unlabelled=mix, not plain"):
+        select(options(settings={"fine_tuning": {}}), **QUIET)
+    with pytest.raises(CampaignError, match=r"--lr \(the trainer's own\), not 0.1"):
+        select(options(settings={"initial_lr": 0.1}), **QUIET)
     assert select(options(configuration=None, settings={"epochs": 50}), **QUIET).outcome == "waiting"
 
 

@@ -9,6 +9,7 @@ from tiny_handoff import SPACING, ask, hand_out
 from tiny_rounds import copy_of, make_once, start
 from tiny_target import NAME, truth
 
+from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.splits import FILE_NAME
 from nnunet_active.returned.ingest import ingest
 from nnunet_active.rounds.changed_by_hand import changes_by_hand
@@ -77,6 +78,12 @@ def test_a_label_that_was_deleted_everywhere_though_the_campaign_counts_it_is_to
     (said,) = changes_by_hand(Workspace(NAME))
     assert said.startswith("The label of case_1 cannot be found any more") and "init ... --restart" in said
     assert said in next_step(Workspace(NAME)).why
+    campaign = Campaign.open(target.preprocessed, 0)
+    ask(campaign, "case_2")
+    with campaign.lock():
+        campaign.mark_labelled(["case_2"])
+    step = next_step(Workspace(NAME))  # which would be a training, if one could run
+    assert (step.kind, step.command.split()[:2]) == ("preprocess", ["nnunet_active", "preprocess"]) and said in step.why
 
 
 def test_a_label_that_was_edited_after_it_was_taken_is_told_until_it_is_taken_again(target):

@@ -135,7 +135,9 @@ def test_the_hand_off_folder_of_an_earlier_campaign_is_set_aside_and_not_served_
     after = voxel_digest(sitk.GetArrayFromImage(sitk.ReadImage(str(new.folder / "case_1" / "case_1.nii.gz"))))
     assert new.folder == old.folder and after != before
     (kept,) = old.folder.parent.glob("fold_0_round_001_until_*")
-    assert (kept / "case_1" / "case_1.nii.gz").is_file() and any(f"ingest --from {kept}" in line for line in said)
+    assert (kept / "case_1" / "case_1.nii.gz").is_file() and any(
+        f"ingest -d 902 --from {kept}" in line for line in said
+    )
     run(target, again)  # its own folder stays
     assert len(list(old.folder.parent.iterdir())) == 2
 

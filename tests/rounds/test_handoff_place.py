@@ -181,7 +181,7 @@ def test_finished_labels_of_a_round_below_a_folder_that_makes_way_are_still_foun
         set_folder_aside(two_rounds, 1, tmp_path / "out", "of an earlier hand-off", said.append)
     (kept,) = tmp_path.glob("out_until_*")
     assert folders_of(two_rounds) == [tmp_path / "out", kept / "round_002"]
-    assert said[1] == f"Round 2 is in {kept / 'round_002'} now." and f"ingest --from {kept}" in said[0]
+    assert said[1] == f"Round 2 is in {kept / 'round_002'} now." and f"ingest -d 902 --from {kept}" in said[0]
     assert list(ingest(NAME, log=silent).taken) == ["case_2"]
 
 

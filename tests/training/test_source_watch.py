@@ -87,7 +87,7 @@ def test_where_nothing_can_be_compared_the_user_is_told_that_it_is_not_known(nnu
     target = make_target(nnunet_folders)
     start(target, fold="all", one_off=True, epochs=1)
     trainer_of(target, fold="all").run_training()
-    assert "WARNING: it is not known whether the adapted network is better" in capsys.readouterr().out
+    assert "WARNING: this network was not compared with the source network" in capsys.readouterr().out
     assert not (output_folder(target, fold="all") / "comparison.csv").exists()
 
 
