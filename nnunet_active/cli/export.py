@@ -63,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
     trainer = args.trainer or workspace.trainer
     trained = nnunet_paths.results_root() / workspace.dataset / f"{trainer}__{plans}__{configuration}"
     if not trained.is_dir():
+        others = sorted(one.name.split("__")[0] for one in trained.parent.glob(f"*__{plans}__{configuration}"))
+        there = f" ({', '.join(others)} did)" if others else ""
         raise MissingInput(
-            f"{trained} was not found: {trainer} has trained no such model; train it first, or name the trainer with -tr."
+            f"{trained} was not found: {trainer} has trained no such model{there}; train it first, or name the trainer with -tr."
         )
     written = export_model(trained, args.folds, args.output, args.checkpoint, args.trust_checkpoint)
     _say(written, exported_trainer(written), Commands(args.dataset, configuration, plans), args.folds)
