@@ -102,7 +102,7 @@ def propose(
     pool, scored = build_pool(workspace, window, asked.chooser, asked.candidates, ranks, log)
     channel_names = workspace.channel_names
 
-    def choose(pool: ScoredPool, scored: PoolScores) -> Proposal:
+    def answer(pool: ScoredPool, scored: PoolScores) -> Proposal:
         if lost := [case for case in must if case not in pool.scores.index]:
             raise ActiveError(
                 f"{lost[0]} cannot be included: {scored.problems.get(lost[0], 'it could not be scored.')}"
@@ -112,14 +112,9 @@ def propose(
         size, rng = max(asked.cases, len(must)), np.random.default_rng(seed)
         with failing_as(asked.question.strategy):
             selection, drawn = pick(asked.chooser, pool, size, rng, must, asked.first)
-        try:
-            cache = open_cache(workspace.campaign)
-            choice = asked.slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
-            elections = _elect(workspace, window, selection.picks)
-        except LeftOut as error:  # a strategy that needs no scores picked what nobody has read before
-            log(f"WARNING: {error}")
-            others = np.flatnonzero(pool.scores.index != error.case)
-            return choose(pool.only(others), scored.without(error.case, str(error)))
+        cache = open_cache(workspace.campaign)
+        choice = asked.slices.choose(selection.picks, asked.size, window, cache, seed, pool.head_trained)
+        elections = _elect(workspace, window, selection.picks)
         table = score_table(scored, selection, workspace.class_names)
         details = {
             "strategy": asked.question.strategy,
@@ -138,7 +133,17 @@ def propose(
         worklist = worklist_table(selection, table, elections, channel_names, choice.requests, drawn)
         return Proposal(asked.number, selection, table, worklist, scored.arrays, pool.cases, details, choice.requests)
 
-    return ranks.decide(lambda: choose(pool, scored))
+    def choose() -> Proposal:
+        left, found = pool, scored
+        while True:
+            try:
+                return answer(left, found)
+            except LeftOut as error:  # a strategy that needs no scores picked what nobody has read before
+                log(f"WARNING: {error}")
+                left = left.only(np.flatnonzero(left.scores.index != error.case))
+                found = found.without(error.case, str(error))
+
+    return ranks.decide(choose)
 
 
 def record(
