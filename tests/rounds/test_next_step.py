@@ -464,6 +464,8 @@ def test_a_stock_trainers_model_is_judged_by_times_and_the_uncertainty_is_said(t
     campaign = start(budget=2)
     request(campaign, "case_1", "case_2")
     mark(campaign, "case_1", "case_2", came=LATER - 1000)
+    for case in "case_1", "case_2":
+        shutil.copyfile(target.raw / "labelsTr" / "case_0.nii.gz", target.raw / "labelsTr" / f"{case}.nii.gz")
     trained(target, "nnUNetTrainer", begun=LATER + 5, saved=LATER + 50)
     found = step()
     assert found.kind == "done" and "keeps no record of its cases" in "\n".join(found.why)

@@ -64,7 +64,7 @@ def test_where_the_plans_lack_the_configuration_of_the_model_they_say_so(target)
     file.write_text(json.dumps(plans))
     with pytest.raises(
         MissingInput,
-        match=r"have no configuration 3d_fullres; they have 3d_lowres\. nnunet_active plan -m MODEL -c 3d_fullres adds",
+        match=r"they have 3d_lowres\. nnunet_active plan -d Dataset902_TinyTarget -m MODEL -c 3d_fullres adds",
     ):
         open_target(options(configuration=None, model=target.model))
 

@@ -82,7 +82,11 @@ def test_what_is_neither_there_nor_found_does_not_count_and_a_false_alarm_does()
 
 def test_only_cases_of_both_networks_count_and_none_is_said_to_be_unknown():
     rows = table({("a", "x"): (0.5, 0.6)})
-    assert gain_of(rows[rows["model"] == SOURCE], PREQUENTIAL).lines()[0].startswith("WARNING: it is not known")
+    assert (
+        gain_of(rows[rows["model"] == SOURCE], PREQUENTIAL)
+        .lines()[0]
+        .startswith("WARNING: this network was not compared")
+    )
     assert gain_of(pd.DataFrame(columns=COLUMNS), PREQUENTIAL).cases == 0
 
 
