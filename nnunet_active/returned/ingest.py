@@ -14,7 +14,6 @@ from pathlib import Path
 from nnunet_active.campaign.campaign import Campaign
 from nnunet_active.campaign.cross_validation import campaign_for
 from nnunet_active.campaign.splits import check_split_files, edited_by_hand
-from nnunet_active.commands import Commands
 from nnunet_active.nnunet.nnunet_paths import preprocessed_folder
 from nnunet_active.returned.ingest_report import IngestReport
 from nnunet_active.returned.label_desk import LabelDesk
@@ -23,6 +22,7 @@ from nnunet_active.util.atomic import sweep
 from nnunet_active.util.errors import CampaignInUse
 from nnunet_active.util.lock import hold
 from nnunet_active.util.log import Log
+from nnunet_active.workspace import Workspace
 
 
 def ingest(
@@ -93,8 +93,7 @@ def ingest(
         if case not in campaign.requested():
             why = "it was never asked for, so nothing was predicted for anybody."
         elif case in report.waiting:
-            annotate = Commands(dataset, campaign.configuration, campaign.plans, campaign.fold).annotate()
-            why = f"no prediction of it is in a hand-off folder; {annotate} puts it there."
+            why = f"no prediction of it is in a hand-off folder; {Workspace.of(campaign).commands.annotate()} puts it there."
         else:
             continue
         report.refused[case] = f"Case {case} cannot be accepted: {why}"

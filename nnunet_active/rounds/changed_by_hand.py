@@ -28,7 +28,9 @@ def withdrawn(workspace: Workspace) -> list[str]:
     """Which cases count as labelled although their label was deleted, in the raw data set and where it was preprocessed."""
     campaign = workspace.campaign
     seen = {*campaign.labelled()} & {*campaign.initial, *campaign.ingested}
-    gone = seen - {*workspace.store.labelled_identifiers(), *workspace.raw.labelled}
+    missing = seen - {*workspace.raw.labelled}
+    # mostly none is missing, and the preprocessed cases need not be listed
+    gone = missing and missing - {*workspace.store.labelled_identifiers()}
     if not gone:
         return []
     what, it = ("label", "it") if len(gone) == 1 else ("labels", "them")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from nnunet_active.annotation.records import HANDOFF_FILE
 from nnunet_active.campaign.campaign import Campaign
-from nnunet_active.commands import Commands
 from nnunet_active.data.raw_dataset import RawDataset
 from nnunet_active.returned.answered_round import own_record
 from nnunet_active.util.errors import MissingInput
 from nnunet_active.util.log import Log
 from nnunet_active.util.outputs import name_aside
+from nnunet_active.workspace import Workspace
 
 
 def default_folder(campaign: Campaign, raw: RawDataset, number: int) -> Path:
@@ -84,10 +84,9 @@ def set_folder_aside(campaign: Campaign, number: int, place: Path, whose: str, l
     for other, folder in along.items():  # before the rename: after a kill, every round's labels must still be found
         campaign.record_handoff(other, folder)
     place.rename(kept)
-    commands = Commands(campaign.dataset_folder.name, campaign.configuration, campaign.plans, campaign.fold)
     log(
         f"{place} held the predictions {whose}; it was kept as {kept.name}. If labels in it are finished, "
-        f"take them with {commands.ingest('--from', str(kept))}."
+        f"take them with {Workspace.of(campaign).commands.ingest('--from', str(kept))}."
     )
     for other, folder in along.items():
         log(f"Round {other} is in {folder} now.")

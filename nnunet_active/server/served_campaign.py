@@ -20,9 +20,11 @@ from nnunet_active.data.dataset_json import ignore_value
 from nnunet_active.data.file_endings import SLICER_ENDING, carries_geometry
 from nnunet_active.data.geometry import Geometry
 from nnunet_active.data.image_headers import channels_apart
+from nnunet_active.data.label_folder import LabelFolder
 from nnunet_active.data.maps import read_in_file_order
 from nnunet_active.data.partial_labels import keep_slices
 from nnunet_active.data.slice_map import NUMPY_AXIS
+from nnunet_active.nnunet.nnunet_paths import raw_folder
 from nnunet_active.rounds.labels_at_hand import handoff_content
 from nnunet_active.util.errors import BadCase, CampaignError, MissingInput
 from nnunet_active.workspace import Workspace
@@ -73,10 +75,10 @@ class ServedCampaign:
             raise CampaignError(
                 "The labels of this campaign are there and only withheld (retrospective): nothing is to be annotated."
             )
-        if not carries_geometry(workspace.dataset_json["file_ending"]):
+        self._ending = workspace.dataset_json["file_ending"]
+        if not carries_geometry(self._ending):
             raise MissingInput(
-                f"Images that end in {workspace.dataset_json['file_ending']} do not say where they lie and cannot be served; label "
-                f"them in the hand-off folder."
+                f"Images that end in {self._ending} do not say where they lie and cannot be served; label them in the hand-off folder."
             )
         self.folder = workspace.campaign.folder
         self.channels = len(workspace.channel_names)
@@ -118,7 +120,7 @@ class ServedCampaign:
 
     def has_label(self, case: str) -> bool:
         """Whether ``labelsTr`` has a label of a case, counted or not."""
-        return case in self._look().raw.labelled
+        return LabelFolder(raw_folder(self.dataset) / "labelsTr", self._ending).label_of(case) is not None
 
     def labels(self) -> list[Label]:
         """The labels that may be drawn, in order of value."""
